@@ -1,0 +1,65 @@
+//! The audit trail: one record per transition, each bound to the one before.
+
+use crate::{Epoch, Event, MachineId, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// SHA-256 as lower-case hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Who did what, when, why, under which authority, and what was before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// Position in the unit's trail, from 0.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The operator, or the engine.
+    pub who: String,
+    /// Why: the operation, and the reason given.
+    pub why: String,
+    /// Which machine.
+    pub machine: MachineId,
+    /// What happened.
+    pub event: Event,
+    /// SHA-256 of the request that it belongs to.
+    pub input: String,
+    /// Under which authority.
+    pub epoch: Epoch,
+    /// The hash of the record before; empty for the first.
+    pub previous: String,
+    /// SHA-256 over all of the above.
+    pub hash: String,
+}
+
+impl AuditRecord {
+    /// Fills in the hash.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.hash = self.digest();
+        self
+    }
+
+    fn digest(&self) -> String {
+        let bare = Self { hash: String::new(), ..self.clone() };
+        sha256_hex(&serde_json::to_vec(&bare).unwrap_or_default())
+    }
+}
+
+/// Checks a trail: each record's own hash, and its bond with the one before.
+///
+/// # Errors
+/// [`Corrupt`](crate::ErrorKind::Corrupt), naming the first record that does not fit.
+pub fn verify(trail: &[AuditRecord]) -> crate::Result<()> {
+    let mut previous = String::new();
+    for (number, record) in trail.iter().enumerate() {
+        if record.number != number as u64 || record.previous != previous || record.hash != record.digest() {
+            let message = format!("audit record {number} was changed, added or removed");
+            return Err(crate::Error::new(crate::ErrorKind::Corrupt, message));
+        }
+        previous.clone_from(&record.hash);
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Protects machines of one site on another: replicates disks, keeps recovery points, fails over, commits or undoes,
+//! replicates back and fails back with only what changed.
+//!
+//! This crate has the vocabulary, the [roles](role) that adapters implement, the [state machine](state) and the
+//! [engine](Vault). It does no I/O of its own.
+#![forbid(unsafe_code)]
+
+pub mod audit;
+mod capability;
+mod capture;
+mod clock;
+mod disk;
+mod epoch;
+mod error;
+mod finding;
+mod id;
+mod item;
+mod loss;
+mod machine;
+#[cfg(feature = "mock")]
+pub mod mock;
+mod point;
+mod policy;
+mod pool;
+mod power;
+mod proof;
+mod record;
+mod recovery;
+pub mod role;
+mod run;
+mod settings;
+pub mod state;
+
+pub use capability::{Capability, Form};
+pub use capture::{Capture, Changes, Consistency, Cursor, Fate, Member};
+pub use clock::{Clock, Random, Spawner, SystemClock, SystemRandom, Timestamp, TokioSpawner};
+pub use disk::{Disk, DiskMut, Disks};
+pub use epoch::{Epoch, Op};
+pub use error::{Error, ErrorKind, ErrorStatus, Result};
+pub use finding::{Finding, Readiness, Severity};
+pub use id::{
+    CutId, DiskId, EngineId, Generation, JobId, MachineId, NicId, OpKey, PointId, RoleName, UnitId,
+};
+pub use item::{Drill, Event, Item, Lineage, Owed, PhaseRecord, Promotion, Verdict, apply};
+pub use loss::{DataLoss, LossBasis};
+pub use machine::{
+    DiskRole, DiskSpec, Firmware, GuestFacts, Instance, Machine, Nic, OsFamily, Platform, Sidecar,
+};
+pub use point::{Control, Head, Manifest, Point, Seed, group_cuts};
+pub use policy::{Policy, Retention};
+pub use pool::{Block, Pool};
+pub use power::{Armed, Booted, Lifted, Power, Stamp, Start, StartGuard};
+pub use proof::{BootPermit, Evidence, Fenced, Forced, Observed, Peer};
+pub use record::{Complete, HASH_BLOCK, Hash, Ingest, Landed, Payload, Record, Tally, fold};
+pub use recovery::{Offer, Offers, Purpose, Recovery};
+pub use role::{
+    Append, Basis, Journal, Lag, LandingSite, Leg, MasterTarget, ProcessServer, RecoveryPointStore,
+    RecoverySite, Replica, Role, Shipment, Shipped, Source, Sources, Survey, Target,
+};
+pub use run::{ALIGNMENT, ChangeSet, Extent, Fill, Run};
+pub use settings::{DiskSettings, Location, NicSettings, Placement, Settings};
+pub use state::{Operation, Refusal, State};

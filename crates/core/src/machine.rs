@@ -1,0 +1,196 @@
+//! Machines as plain data.
+
+use crate::{DiskId, Error, Generation, MachineId, NicId, Result, RoleName};
+use serde::{Deserialize, Serialize};
+
+/// A machine as it stands at one site: born by discovery or by a promotion.
+///
+/// Replicas are keyed by [`MachineId`]; sources and recovery sites speak of an instance and look it up by `name`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Instance {
+    /// The timeline that it belongs to.
+    pub machine: MachineId,
+    /// The site where it stands; the name of the `Source` that can fence it.
+    pub site: RoleName,
+    /// Its name there, unique at the site.
+    pub name: String,
+    /// The promotion that brought it up; 0 for the original.
+    pub generation: Generation,
+}
+
+impl Instance {
+    /// Whether both are the same machine at the same site; its generation may have moved on.
+    pub fn is(&self, other: &Instance) -> bool {
+        (&self.site, &self.name) == (&other.site, &other.name)
+    }
+}
+
+/// What a disk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskRole {
+    /// Holds the operating system; can never be left out.
+    System,
+    /// Holds data.
+    Data,
+}
+
+/// A disk of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSpec {
+    /// Stable all round the circle.
+    pub id: DiskId,
+    /// Bytes.
+    pub size: u64,
+    /// What it is for.
+    pub role: DiskRole,
+    /// Whether it is replicated.
+    pub included: bool,
+}
+
+/// A network adapter of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Stable all round the circle.
+    pub id: NicId,
+    /// `aa:bb:cc:dd:ee:ff`, where known.
+    pub mac: Option<String>,
+    /// The network that it is attached to.
+    pub network: Option<String>,
+    /// Addresses that the guest reports.
+    pub addresses: Vec<String>,
+}
+
+/// How a machine boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Firmware {
+    /// BIOS; Azure's generation 1.
+    #[default]
+    Bios,
+    /// UEFI; Azure's generation 2.
+    Uefi {
+        /// Whether Secure Boot is on.
+        secure_boot: bool,
+    },
+}
+
+/// The family of the guest operating system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OsFamily {
+    /// Any Linux.
+    Linux,
+    /// Any Windows.
+    Windows,
+    /// Not known, or neither.
+    #[default]
+    Other,
+}
+
+/// What kind of machine it is where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Platform {
+    /// A virtual machine.
+    #[default]
+    Virtual,
+    /// A physical server.
+    Physical,
+}
+
+/// What the guest is ready for, as far as the source can see. `None`: could not be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GuestFacts {
+    /// Name and version of the operating system.
+    pub os_name: Option<String>,
+    /// Boot drivers that start at boot (`storvsc`, `vmbus`, …).
+    pub boot_drivers: Option<Vec<String>>,
+    /// Whether the DHCP service starts.
+    pub dhcp: Option<bool>,
+    /// Version of the agent in the guest, where there is one.
+    pub agent: Option<String>,
+    /// How many snapshots the machine has on its platform.
+    pub snapshots: Option<u32>,
+}
+
+/// A machine: an instance and what it is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Which, and where.
+    pub instance: Instance,
+    /// Its disks, the system disk first.
+    pub disks: Vec<DiskSpec>,
+    /// Its network adapters, the primary one first.
+    pub nics: Vec<Nic>,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// How it boots.
+    pub firmware: Firmware,
+    /// Guest operating system family.
+    pub os: OsFamily,
+    /// Virtual or physical.
+    pub platform: Platform,
+    /// What the guest is ready for.
+    pub guest: GuestFacts,
+}
+
+impl Machine {
+    /// The timeline's name.
+    pub fn id(&self) -> &MachineId {
+        &self.instance.machine
+    }
+
+    /// The replicated disks.
+    pub fn included(&self) -> impl Iterator<Item = &DiskSpec> {
+        self.disks.iter().filter(|d| d.included)
+    }
+
+    /// One disk.
+    pub fn disk(&self, id: &DiskId) -> Option<&DiskSpec> {
+        self.disks.iter().find(|d| &d.id == id)
+    }
+
+    /// The same machine as another instance.
+    #[must_use]
+    pub fn standing_as(&self, instance: Instance) -> Machine {
+        Machine { instance, ..self.clone() }
+    }
+
+    /// Checks what must be true of every machine, whatever the site.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid), naming the field: no disk, a disk twice, a disk of no size, the
+    /// system disk left out, no name.
+    pub fn validate(&self) -> Result<()> {
+        if self.instance.name.is_empty() {
+            return Err(Error::invalid("machine.name", "empty", "a machine has a name", "name it"));
+        }
+        if self.disks.is_empty() {
+            return Err(Error::invalid("machine.disks", "empty", "a machine has a disk", "add one"));
+        }
+        for (at, disk) in self.disks.iter().enumerate() {
+            if disk.size == 0 {
+                return Err(Error::invalid("disk.size", 0, "a disk has bytes", "check the disk")
+                    .with("disk", &disk.id));
+            }
+            if self.disks[..at].iter().any(|d| d.id == disk.id) {
+                return Err(Error::invalid("disk.id", &disk.id, "ids are unique", "rename one disk"));
+            }
+            if disk.role == DiskRole::System && !disk.included {
+                let rule = "the system disk is always replicated";
+                return Err(
+                    Error::invalid("disk.included", "false", rule, "include it").with("disk", &disk.id)
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A small file that belongs to a machine beside its disks: firmware variables, TPM state. At most 1 MiB.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// What it is, for the site that made it: `uefi-vars`, `tpm`, …
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}

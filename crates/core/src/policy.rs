@@ -1,0 +1,139 @@
+//! How often, how long, and when to worry.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Which points are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Retention {
+    /// Azure's grid (documented in its common questions on VMware disaster recovery): all of the last 2 hours; up to
+    /// one day one an hour; up to 7 days one per 2 hours; up to 15 days one per 4 hours. 0 keeps only the latest.
+    Grid {
+        /// 0 to 15.
+        days: u8,
+    },
+    /// Every point for this long.
+    KeepAll {
+        /// How long.
+        span: Duration,
+    },
+}
+
+/// A replication policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// A crash-consistent point this often; Azure: 5 minutes.
+    pub interval: Duration,
+    /// An application-consistent point this often, where wanted; Azure 2018: 60 minutes.
+    pub application_consistent: Option<Duration>,
+    /// Health warns when the newest point is older; Azure: 60 minutes. Changes nothing in replication.
+    pub rpo_threshold: Duration,
+    /// Which points are kept.
+    pub retention: Retention,
+}
+
+impl Default for Policy {
+    /// Azure's numbers: 5 min, 60 min, 60 min, one day.
+    fn default() -> Self {
+        Self {
+            interval: 5 * MINUTE,
+            application_consistent: Some(HOUR),
+            rpo_threshold: HOUR,
+            retention: Retention::Grid { days: 1 },
+        }
+    }
+}
+
+impl Policy {
+    /// A point this often, one day of them.
+    pub fn every(interval: Duration) -> Self {
+        Self { interval, application_consistent: None, ..Self::default() }
+    }
+
+    /// With this retention.
+    #[must_use]
+    pub fn keep(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// The policy of the way back. It belongs to every item, is chosen by itself and cannot be edited; Azure: RPO
+    /// threshold 15 minutes, 24 hours of points, application-consistent points every 60 minutes.
+    pub fn failback() -> Self {
+        Self {
+            interval: 5 * MINUTE,
+            application_consistent: Some(HOUR),
+            rpo_threshold: 15 * MINUTE,
+            retention: Retention::KeepAll { span: DAY },
+        }
+    }
+
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid), naming the field: an interval under 1 s or over 24 h, retention over 15
+    /// days, application-consistent points more often than the interval or less often than retention.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |field, value: String, rule: &str| {
+            Err(Error::invalid(field, value, rule, "choose a value within it"))
+        };
+        if self.interval < Duration::from_secs(1) || self.interval > DAY {
+            return bad("policy.interval", format!("{:?}", self.interval), "1 second to 24 hours");
+        }
+        let kept = match self.retention {
+            Retention::Grid { days } if days > 15 => {
+                return bad("policy.retention.days", days.to_string(), "0 to 15 days");
+            }
+            Retention::Grid { days } => DAY * u32::from(days),
+            Retention::KeepAll { span } if span > 30 * DAY => {
+                return bad("policy.retention.span", format!("{span:?}"), "at most 30 days");
+            }
+            Retention::KeepAll { span } => span,
+        };
+        if let Some(every) = self.application_consistent {
+            if every < self.interval {
+                return bad(
+                    "policy.application_consistent",
+                    format!("{every:?}"),
+                    "not more often than the interval",
+                );
+            }
+            if every > kept.max(self.interval) {
+                return bad(
+                    "policy.application_consistent",
+                    format!("{every:?}"),
+                    "more often than retention drops points",
+                );
+            }
+        }
+        if self.rpo_threshold < self.interval {
+            return bad(
+                "policy.rpo_threshold",
+                format!("{:?}", self.rpo_threshold),
+                "not shorter than the interval",
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn azures_numbers_hold_and_bounds_are_named() {
+        Policy::default().validate().expect("the default is valid");
+        Policy::failback().validate().expect("the failback policy is valid");
+        assert_eq!(Policy::failback().rpo_threshold, Duration::from_secs(900));
+        let error = Policy::default().keep(Retention::Grid { days: 16 }).validate().expect_err("16 days");
+        assert_eq!(error.fact("field"), Some("policy.retention.days"));
+        assert!(Policy::every(Duration::from_millis(10)).validate().is_err());
+        Policy::every(Duration::from_secs(2)).validate().expect("seconds are fine");
+    }
+}

@@ -1,0 +1,102 @@
+//! The five roles, and the traits under them.
+//!
+//! | role | does |
+//! |---|---|
+//! | [`Source`] | discovers and captures machines, says what changed, fences |
+//! | [`ProcessServer`] | moves the bytes of a capture to a replica and seals the point |
+//! | [`RecoveryPointStore`]: [`Replica`] | keeps recovery points |
+//! | [`Target`]: [`RecoverySite`] | runs recovered machines |
+//! | [`MasterTarget`]: [`Replica`] + [`RecoverySite`] | receives the way back and hands the machine over |
+//!
+//! [`Role`] stands under all of them. [`LandingSite`] is what a hypervisor implements so that the one master target
+//! works on it. Roles are used as `Arc<dyn …>` and handed to each other as `&Arc<dyn …>`.
+//!
+//! # Rules of every method
+//! - ROL-1 Every changing method takes an [`Op`]. Same key, same effect, at most once; a repeat gives the same answer,
+//!   also after a crash of the caller or of the adapter.
+//! - ROL-2 Every changing method first passes the machine's [epoch](crate::Epoch) register and raises it; a lower
+//!   epoch, or the same number of another owner, is [`StaleEpoch`](crate::ErrorKind::StaleEpoch) and changes nothing.
+//!   The register survives restarts, and is never where the platform's own undo can rewind it. Where check and effect
+//!   are not one atomic act, the adapter's docs name the window.
+//! - ROL-3 Bad input is refused before anything changes, naming field, value, rule and remedy.
+//! - ROL-4 Dropping a future means no longer waiting, never undone: the same call with the same key settles it.
+//! - ROL-5 An error may come after the effect. [`Unavailable`](crate::ErrorKind::Unavailable) says nothing about it.
+//! - ROL-6 An adapter's own note of a remote operation is a hint; the platform's name or mark is the proof.
+//! - ROL-7 Nothing is deleted that our keys did not make.
+
+mod journal;
+mod landing_site;
+mod master_target;
+mod process_server;
+mod recovery_site;
+mod replica;
+mod source;
+
+pub use journal::{Append, Journal};
+pub use landing_site::{LandingSite, Survey};
+pub use master_target::MasterTarget;
+pub use process_server::{Basis, Lag, ProcessServer, Shipment, Shipped};
+pub use recovery_site::{RecoverySite, Target};
+pub use replica::{RecoveryPointStore, Replica};
+pub use source::{Source, Sources};
+
+use crate::{Capability, MachineId, Op, Result, RoleName};
+use async_trait::async_trait;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// What every role has once, however many traits it implements.
+#[async_trait]
+pub trait Role: Debug + Send + Sync {
+    /// Its stable name. A site's `Source` and `RecoverySite` share one name and one register.
+    fn name(&self) -> RoleName;
+
+    /// What it can do. Never changes while it lives.
+    fn capability(&self) -> Capability;
+
+    /// Raises the epoch register of one machine and does nothing else.
+    ///
+    /// # Contract
+    /// - ROL-8 When it returns, no call of an older epoch can begin an effect any more, and each one begun is over.
+    async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()>;
+}
+
+/// One direction: who captures, who moves, who keeps, who runs. Both directions are the same type, and the engine
+/// never asks which it has.
+#[derive(Debug, Clone)]
+pub struct Leg {
+    /// Where the machine runs.
+    pub source: Arc<dyn Source>,
+    /// Who moves the bytes.
+    pub process_server: Arc<dyn ProcessServer>,
+    /// Who keeps the points.
+    pub replica: Arc<dyn Replica>,
+    /// Who runs the recovered machine.
+    pub recovery_site: Arc<dyn RecoverySite>,
+}
+
+impl Leg {
+    /// The way out: a store keeps the points, a target runs the machine.
+    pub fn out(
+        source: Arc<dyn Source>,
+        process_server: Arc<dyn ProcessServer>,
+        store: Arc<dyn RecoveryPointStore>,
+        target: Arc<dyn Target>,
+    ) -> Self {
+        Self { source, process_server, replica: store, recovery_site: target }
+    }
+
+    /// The way back: one master target keeps the points and hands the machine over.
+    pub fn back(
+        source: Arc<dyn Source>,
+        process_server: Arc<dyn ProcessServer>,
+        master_target: Arc<dyn MasterTarget>,
+    ) -> Self {
+        Self {
+            source,
+            process_server,
+            replica: Arc::clone(&master_target) as _,
+            recovery_site: master_target,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What a machine shall be at its recovery site: plain data, validated by the site.
+
+use crate::{DiskId, Error, NicId, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Properties of the recovered machine, changeable until failover. Every field is optional: what is left out is
+/// proposed by the site ([`Target::propose`](crate::Target::propose)). The words are neutral; what only one kind of
+/// site knows goes into `site`, where a key that the site does not know is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Name of the recovered machine. A drill adds `-test`.
+    pub name: Option<String>,
+    /// Where it is kept: a resource group, a folder.
+    pub group: Option<String>,
+    /// The size's name; otherwise the first that satisfies disks, NICs, processors and memory.
+    pub size: Option<String>,
+    /// Where it is placed.
+    pub placement: Placement,
+    /// Network of the recovered machine.
+    pub network: Option<String>,
+    /// Network of drills; must not be the production network.
+    pub test_network: Option<String>,
+    /// Per NIC; the one marked `primary` comes first.
+    pub nics: BTreeMap<NicId, NicSettings>,
+    /// Per disk.
+    pub disks: BTreeMap<DiskId, DiskSettings>,
+    /// Datastore for disks that must be made.
+    pub datastore: Option<String>,
+    /// Volume of the retention log, for a master target.
+    pub retention_volume: Option<String>,
+    /// Which place on the way back.
+    pub location: Location,
+    /// Marks for the platform's own bookkeeping.
+    pub tags: BTreeMap<String, String>,
+    /// The licence that the guest brings along.
+    pub licence: Option<String>,
+    /// What only this kind of site knows.
+    pub site: BTreeMap<String, String>,
+}
+
+/// Where a recovered machine is placed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Placement {
+    /// Anywhere.
+    #[default]
+    Any,
+    /// Apart from other members of a set.
+    AvailabilitySet(String),
+    /// In a zone.
+    Zone(String),
+    /// On a host.
+    Host(String),
+}
+
+/// Original machine or a new one, on the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Location {
+    /// The original machine's disks, only changes; a new machine where it is gone.
+    #[default]
+    Original,
+    /// A new machine on the master target's host, everything.
+    Alternate,
+}
+
+/// One NIC of the recovered machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NicSettings {
+    /// Whether it is made at all.
+    pub excluded: bool,
+    /// Whether it is the first.
+    pub primary: bool,
+    /// Subnet of the network.
+    pub subnet: Option<String>,
+    /// Fixed address; none: DHCP. One that is taken at failover makes the failover fail.
+    pub address: Option<std::net::IpAddr>,
+    /// Subnet in drills: else the one of the same name, else the first alphabetically.
+    pub test_subnet: Option<String>,
+    /// Fixed address in drills: else the same if it is free, else another.
+    pub test_address: Option<std::net::IpAddr>,
+}
+
+/// One disk of the recovered machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskSettings {
+    /// Name of the disk.
+    pub name: Option<String>,
+    /// Kind of the disk: `Premium_LRS`, `thin`, …
+    pub kind: Option<String>,
+}
+
+impl Settings {
+    /// Checks what is wrong at every site.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid): a name that no site takes (1–63 letters, digits and hyphens, a letter
+    /// or digit first and last: Azure's rule for machine names), two primary NICs, a test network that is the
+    /// production network.
+    pub fn validate(&self) -> Result<()> {
+        if let Some(name) = &self.name {
+            let inside = |c: char| c.is_ascii_alphanumeric() || c == '-';
+            let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+            let mut chars = name.chars();
+            if name.len() > 63
+                || !name.chars().all(inside)
+                || !ends(chars.next())
+                || !ends(name.chars().last())
+            {
+                let rule = "1-63 letters, digits and hyphens, a letter or digit first and last";
+                return Err(Error::invalid(
+                    "settings.name",
+                    format!("{name:?}"),
+                    rule,
+                    "choose another name",
+                ));
+            }
+        }
+        if self.nics.values().filter(|n| n.primary && !n.excluded).count() > 1 {
+            return Err(Error::invalid("settings.nics", "two primary", "one NIC is primary", "unmark one"));
+        }
+        if let (Some(test), Some(network)) = (&self.test_network, &self.network)
+            && test == network
+        {
+            let rule = "a drill cannot reach the production network";
+            return Err(Error::invalid("settings.test_network", test, rule, "name an isolated network"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_site_takes_are_refused() {
+        let long = "x".repeat(64);
+        for bad in ["", "-web", "web-", "we_b", long.as_str()] {
+            let settings = Settings { name: Some(bad.into()), ..Settings::default() };
+            let error = settings.validate().expect_err(bad);
+            assert_eq!(error.fact("field"), Some("settings.name"));
+        }
+        for good in ["w", "web-1", "7", &"x".repeat(63)] {
+            Settings { name: Some(good.into()), ..Settings::default() }.validate().expect(good);
+        }
+    }
+}

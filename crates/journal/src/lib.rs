@@ -1,0 +1,2 @@
+//! The engine's journal on SQLite.
+#![forbid(unsafe_code)]

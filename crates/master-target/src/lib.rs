@@ -1,0 +1,2 @@
+//! MasterTarget, once, over any LandingSite: retention log, epoch, roll to a point.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! RecoveryPointStore on an object store: a directory first.
+#![forbid(unsafe_code)]

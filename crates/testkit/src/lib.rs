@@ -1,0 +1,2 @@
+//! For adapter authors and embedders: conformance suites, an in-memory world, faults, crashes, a manual clock.
+#![forbid(unsafe_code)]
