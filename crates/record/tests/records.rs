@@ -161,7 +161,7 @@ fn o9_frames_of_version_1_stay_readable() {
 
 const GOLDEN_CHECKSUM: u64 = 0xeca9_cc0e_41d3_41c3;
 const GOLDEN_HASH: u128 = 0x1faa_8ac0_7aae_ab5a_f215_d8a6_e06f_b245;
-const GOLDEN_ZSTD: &[u8] = b"\x01\x01\0\07\0\0\0(\xb5/\xfd 7\xa5\0\0psite-recovery \x01\0\x02\x9aJ";
+const GOLDEN_ZSTD: &[u8] = b"\x01\x01\0\x007\0\0\0(\xb5/\xfd 7\xa5\0\0psite-recovery \x01\0\x02\x9aJ";
 
 #[test]
 fn checksums_are_crc_64_nvme() {
