@@ -1,2 +1,6 @@
 //! For adapter authors and embedders: conformance suites, an in-memory world, faults, crashes, a manual clock.
 #![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod journal;
+pub mod world;
