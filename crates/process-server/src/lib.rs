@@ -1,2 +1,30 @@
-//! ProcessServer in this process: read, skip zeros, compare, checksum, compress, ship, seal, spool.
+//! The process server of this process: it reads a capture, skips zeros, compares, checksums, compresses, ships the
+//! records, and seals the point. While the replica is away it keeps whole captures in a spool on disk.
+//!
+//! ```text
+//!  plan                 lane (per disk, up to 3 at once)              delivery | spool
+//!  head of the replica  extents -> room -> read -> compare, zeros,    batches of acknowledged records, then the
+//!  + changes + touched  -> checksum, pack on bounded blocking threads  seal; or one durable file, drained later
+//! ```
+//!
+//! [`ProcessServer::builder`] says how much memory, how many threads, and where the spool is. One process server
+//! serves many machines; one machine is served by one call at a time.
 #![forbid(unsafe_code)]
+
+mod base;
+mod blocking;
+mod builder;
+mod delivery;
+mod desk;
+mod drain;
+mod halt;
+mod lane;
+mod means;
+mod plan;
+mod server;
+mod ship;
+mod spool;
+
+pub use builder::Builder;
+pub use server::ProcessServer;
+pub use site_recovery_record::Codec;

@@ -1,0 +1,157 @@
+//! The role.
+
+use crate::blocking::blocking;
+use crate::builder::Builder;
+use crate::desk::Desk;
+use crate::means::Means;
+use crate::ship::Shipping;
+use crate::spool::{Shelf, Spool};
+use async_trait::async_trait;
+use site_recovery::{
+    Capability, Error, Finding, Lag, MachineId, Op, Point, Replica, Result, Role, RoleName, Severity,
+    Shipment, Shipped, Source,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use tracing::Instrument;
+
+/// The process server of this process.
+///
+/// # Guarantees
+/// - A point is sealed when the replica has acknowledged every run that the source calls changed, that the replica has
+///   touched, and that the newest point does not have; nothing is counted earlier.
+/// - One machine is served by one call at a time. A call of a higher epoch ends those of lower ones and waits until
+///   what they began is over.
+/// - Plain bytes in memory never exceed the pool. Frames made of them stay within three quarters of it again, and a
+///   few hundred KiB per disk go for what is known of it (extents, hashes).
+/// - The order of the pool is first come, first served, over all machines: a replica that hangs holds what its machine
+///   has in flight, at most 32 MiB, until its calls end.
+///
+/// # The spool
+/// Where a folder is given, a delta that the replica does not answer for is kept there whole, durably, and is shipped
+/// before anything newer. A capture in the spool stands on the newest point that was seen and contains all that waits
+/// before it. One that cannot become a point any more (damaged, or its timeline moved on without it) is renamed, never
+/// deleted, and named by an error once. Epoch registers are in that folder too; without one they live as long
+/// as the process, and the replica's own register stands alone after a restart.
+///
+/// # Metrics
+/// Per `machine`: counters `site_recovery_read_bytes_total` and `site_recovery_shipped_bytes_total`, gauge
+/// `site_recovery_backlog_bytes`.
+#[derive(Debug)]
+pub struct ProcessServer {
+    name: RoleName,
+    pub(crate) means: Arc<Means>,
+    pub(crate) spool: Option<Arc<Spool>>,
+    known: Option<BTreeSet<RoleName>>,
+    desks: Mutex<BTreeMap<MachineId, Arc<Desk>>>,
+}
+
+impl ProcessServer {
+    /// Starts building one.
+    pub fn builder(name: impl Into<RoleName>) -> Builder {
+        Builder::new(name.into())
+    }
+
+    pub(crate) fn new(
+        name: RoleName,
+        means: Means,
+        spool: Option<Spool>,
+        known: Option<BTreeSet<RoleName>>,
+    ) -> Self {
+        Self { name, means: Arc::new(means), spool: spool.map(Arc::new), known, desks: Mutex::default() }
+    }
+
+    pub(crate) fn shelf(&self, machine: &MachineId, replica: &Arc<dyn Replica>) -> Option<Shelf> {
+        self.spool.as_ref().map(|spool| spool.shelf(machine, &replica.name()))
+    }
+
+    fn desk(&self, machine: &MachineId) -> Arc<Desk> {
+        let mut desks = self.desks.lock().expect("no panic under this lock");
+        let new = || {
+            let register = self.spool.as_ref().map(|spool| spool.register(machine));
+            Arc::new(Desk::new(machine.clone(), register))
+        };
+        Arc::clone(desks.entry(machine.clone()).or_insert_with(new))
+    }
+}
+
+#[async_trait]
+impl Role for ProcessServer {
+    fn name(&self) -> RoleName {
+        self.name.clone()
+    }
+
+    fn capability(&self) -> Capability {
+        Capability::default()
+    }
+
+    async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
+        self.desk(machine).claim(op).await.map_err(|e| e.at(&self.name, "claim"))
+    }
+}
+
+#[async_trait]
+impl site_recovery::ProcessServer for ProcessServer {
+    async fn ship(
+        &self,
+        op: &Op,
+        what: &Shipment,
+        source: &Arc<dyn Source>,
+        replica: &Arc<dyn Replica>,
+    ) -> Result<Shipped> {
+        let span =
+            tracing::info_span!("ship", machine = %what.machine, cut = %what.capture.cut, key = %op.key);
+        let shipped = async {
+            let member = what.capture.member(&what.machine).ok_or_else(|| {
+                let rule = "it is a member of the capture";
+                Error::invalid("machine", &what.machine, rule, "ship a member, or capture it")
+            })?;
+            member.machine.validate()?;
+            let desk = self.desk(&what.machine);
+            let work =
+                |turn| Shipping { server: self, desk: &desk, turn, op, what, member, source, replica }.run();
+            desk.under(op, work).await
+        };
+        shipped.instrument(span).await.map_err(|e| e.at(&self.name, "ship"))
+    }
+
+    async fn drain(&self, op: &Op, machine: &MachineId, replica: &Arc<dyn Replica>) -> Result<Vec<Point>> {
+        let span = tracing::info_span!("drain", machine = %machine, key = %op.key);
+        let desk = self.desk(machine);
+        let work = async |turn| Ok(self.drain_shelf(op, &desk, &turn, machine, replica).await?);
+        desk.under(op, work).instrument(span).await.map_err(|e: Error| e.at(&self.name, "drain"))
+    }
+
+    async fn lag(&self, machine: &MachineId) -> Result<Lag> {
+        let (backlog, transfer, shipped) = self.desk(machine).progress.read();
+        let mut lag = Lag { backlog, transfer, shipped, spooled: vec![] };
+        if let Some(spool) = self.spool.clone() {
+            let machine = machine.clone();
+            let spooled = blocking(move || {
+                let mut captures = vec![];
+                for shelf in spool.shelves(&machine)? {
+                    captures.extend(shelf.captures()?);
+                }
+                captures.sort_by_key(|c| c.header.manifest.taken);
+                Ok(captures.iter().map(|c| c.cut().clone()).collect())
+            });
+            lag.spooled = spooled.await.map_err(|e| e.at(&self.name, "lag"))?;
+        }
+        Ok(lag)
+    }
+
+    async fn knows(&self, roles: &[RoleName]) -> Result<Vec<Finding>> {
+        let Some(known) = &self.known else { return Ok(vec![]) };
+        let unknown = roles.iter().filter(|role| !known.contains(role));
+        Ok(unknown
+            .map(|role| {
+                Finding::new(
+                    "process_server.unknown_role",
+                    Severity::Critical,
+                    format!("process server {} does not know a role {role}", self.name),
+                    "add it to the roles that the process server is built with",
+                )
+            })
+            .collect())
+    }
+}
