@@ -1,0 +1,311 @@
+//! What a shipment makes of a capture, and what it does not send.
+
+mod world;
+
+use site_recovery::*;
+use site_recovery_process_server::{Codec, ProcessServer};
+use std::sync::Arc;
+use world::*;
+
+fn crossed_bytes(world: &World) -> u64 {
+    world.replica.crossed().iter().filter(|c| c.2).map(|c| c.1.len).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prs1_a_first_copy_holds_the_captured_bytes_and_sends_no_zeros() {
+    for form in [Form::Plain, Form::Sealed] {
+        let world = World::new(&[("a", 5 * MIB + 1000), ("b", 300 * KIB), ("c", MIB)]).await;
+        world.replica.takes(form);
+        world.site.include("c", false);
+        world.site.write("a", 700, &Dice(1).bytes(150 * KIB));
+        world.site.write("a", 5 * MIB + 990, &[9; 10]);
+        world.site.write("c", 0, b"left out");
+        let capture = world.site.take("one");
+        world.site.write("a", 0, b"written after the capture");
+        let (point, changed, shipped) = sealed(world.ship("one", &capture, Basis::Delta).await.unwrap());
+        world.assert_points_are_captures();
+        let crossed = world.replica.crossed();
+        assert!(crossed.iter().all(|(disk, _, data)| disk.0 == "a" && *data), "{crossed:?}");
+        let bytes: u64 = crossed.iter().map(|c| c.1.len).sum();
+        assert!(bytes >= 150 * KIB && bytes <= 160 * KIB, "{bytes} crossed");
+        assert_eq!(changed, bytes);
+        assert!(shipped > 0 && (form == Form::Sealed || shipped == bytes));
+        assert_eq!((point.cut.as_str(), point.taken), ("one", capture.taken));
+        let manifest = world.replica.manifest(&machine_id(), point.id).await.unwrap();
+        assert_eq!(manifest.machine, capture.members[0].machine);
+        assert_eq!(
+            (manifest.cursor, manifest.sidecars),
+            (capture.members[0].cursor.clone(), capture.members[0].sidecars.clone())
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prs2_a_delta_ships_what_changed_and_zeros_as_zeros() {
+    let world = World::new(&[("a", 4 * MIB)]).await;
+    world.site.write("a", 0, &Dice(2).bytes(2 * MIB));
+    world.cycle("one").await;
+    world.replica.crossed();
+    world.site.write("a", MIB, &vec![0; 256 * KIB as usize]);
+    world.site.write("a", 3 * MIB + 5, b"new");
+    let (_, changed, _) = world.cycle("two").await;
+    world.assert_points_are_captures();
+    let crossed = world.replica.crossed();
+    let zeros: u64 = crossed.iter().filter(|c| !c.2).map(|c| c.1.len).sum();
+    let data: u64 = crossed.iter().filter(|c| c.2).map(|c| c.1.len).sum();
+    assert_eq!((zeros, data), (256 * KIB, 4 * KIB));
+    assert_eq!(changed, 260 * KIB);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prs2_a_compare_ships_only_what_differs() {
+    for by_cursor in [true, false] {
+        let world = World::new(&[("a", 3 * MIB + 70_000), ("b", 128 * KIB)]).await;
+        world.site.track(by_cursor);
+        world.site.write("a", 0, &Dice(3).bytes(2 * MIB));
+        world.site.write("a", 3 * MIB + 69_999, &[1]);
+        world.cycle("one").await;
+        world.replica.crossed();
+        world.replica.rot("a", 100);
+        world.replica.rot("a", 2 * MIB + 7);
+        world.replica.rot("a", 3 * MIB + 69_999);
+        world.replica.rot("b", 64 * KIB);
+        let capture = world.site.take("two");
+        let basis = if by_cursor { Basis::Compare } else { Basis::Delta };
+        sealed(world.ship("two", &capture, basis).await.unwrap());
+        world.assert_points_are_captures();
+        let crossed = world.replica.crossed();
+        let mut runs: Vec<_> =
+            crossed.iter().map(|(d, r, data)| (d.as_str(), r.start, r.len, *data)).collect();
+        runs.sort_unstable();
+        let tail = 3 * MIB + 64 * KIB;
+        let expected = [
+            ("a", 0, 64 * KIB, true),
+            ("a", 2 * MIB, 64 * KIB, false),
+            ("a", tail, 3 * MIB + 70_000 - tail, true),
+            ("b", 64 * KIB, 64 * KIB, false),
+        ];
+        assert_eq!(runs, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d4_lost_changes_ship_nothing_until_they_are_compared() {
+    let world = World::new(&[("a", MIB)]).await;
+    world.cycle("one").await;
+    world.site.write("a", 5000, b"unseen");
+    world.site.forget_changes(true);
+    let capture = world.site.take("two");
+    let told = world.ship("two", &capture, Basis::Delta).await.unwrap();
+    assert_eq!(told, Shipped::NeedsCompare { reason: "the tracking was reset".into() });
+    assert_eq!(world.replica.crossed(), []);
+    assert!(matches!(world.replica.head(&machine_id()).await.unwrap(), Head::Sealed { .. }));
+    sealed(world.ship("two", &capture, Basis::Compare).await.unwrap());
+    world.assert_points_are_captures();
+    assert_eq!(crossed_bytes(&world), 64 * KIB);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d4_disks_that_the_point_does_not_have_are_shipped_whatever_the_source_says() {
+    let world = World::new(&[("a", MIB), ("b", MIB)]).await;
+    world.site.include("b", false);
+    world.site.write("b", 9000, b"from before");
+    world.cycle("one").await;
+    world.site.include("b", true);
+    world.site.resize("c", Dice(4).bytes(100_000));
+    world.site.resize("a", Dice(5).bytes(0).into_iter().chain(vec![7; MIB as usize + 5000]).collect());
+    world.site.write("a", 0, &vec![0; MIB as usize]);
+    world.cycle("two").await;
+    assert_eq!(world.replica.sealed().len(), 2);
+    world.assert_points_are_captures();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prs4_the_same_op_sends_nothing_twice() {
+    for (fault, whole) in [(Fault::AwayAfter(1), true), (Fault::ReplyLostAfter(1), false)] {
+        let world = World::new(&[("a", 12 * MIB), ("b", 5 * MIB)]).await;
+        if !whole {
+            world.cycle("zero").await;
+        }
+        world.site.write("a", 0, &Dice(6).bytes(12 * MIB));
+        world.site.write("b", 0, &Dice(7).bytes(5 * MIB));
+        let capture = world.site.take("one");
+        world.replica.fault(fault);
+        let broke = world.ship("one", &capture, Basis::Delta).await.unwrap_err();
+        assert_eq!(broke.kind(), ErrorKind::Unavailable);
+        let first = crossed_bytes(&world);
+        assert!(first > 0 && first < 17 * MIB, "{first} landed before it broke");
+        assert_eq!(world.replica.sealed().len(), usize::from(!whole), "prs3: nothing is sealed");
+        world.replica.fault(Fault::None);
+        sealed(world.ship("one", &capture, Basis::Delta).await.unwrap());
+        assert_eq!(first + crossed_bytes(&world), 17 * MIB);
+        world.assert_points_are_captures();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prs2_another_op_widens_by_what_was_touched() {
+    let world = World::new(&[("a", 12 * MIB)]).await;
+    world.cycle("one").await;
+    world.site.write("a", 0, &Dice(8).bytes(12 * MIB));
+    let two = world.site.take("two");
+    world.replica.fault(Fault::AwayAfter(1));
+    world.ship("two", &two, Basis::Delta).await.unwrap_err();
+    world.replica.fault(Fault::None);
+    // Written back: by bytes nothing differs from the first point, and the log of a better tracker would be empty.
+    world.site.write("a", 0, &vec![0; 12 * MIB as usize]);
+    let three = world.site.take("three");
+    sealed(world.ship("three", &three, Basis::Delta).await.unwrap());
+    world.assert_points_are_captures();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prs3_a_seal_whose_reply_was_lost_is_found() {
+    for done in [false, true] {
+        let world = World::new(&[("a", MIB)]).await;
+        world.site.write("a", 0, b"boot");
+        let capture = world.site.take("one");
+        world.replica.fault(Fault::AwayAtSeal { done });
+        let lost = world.ship("one", &capture, Basis::Delta).await.unwrap_err();
+        assert_eq!(lost.kind(), ErrorKind::Unavailable);
+        world.replica.fault(Fault::None);
+        let (point, ..) = sealed(world.ship("one", &capture, Basis::Delta).await.unwrap());
+        let (again, ..) = sealed(world.ship("one", &capture, Basis::Delta).await.unwrap());
+        assert_eq!((point.id, again), (PointId(1), point.clone()));
+        assert_eq!(world.replica.sealed().len(), 1);
+        world.assert_points_are_captures();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_a_record_that_broke_on_the_way_is_refused() {
+    for form in [Form::Plain, Form::Sealed] {
+        let world = World::new(&[("a", MIB)]).await;
+        world.replica.takes(form);
+        world.site.write("a", 0, &Dice(9).bytes(MIB));
+        let capture = world.site.take("one");
+        world.replica.fault(Fault::BitFlip);
+        let refused = world.ship("one", &capture, Basis::Delta).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Corrupt);
+        assert_eq!(world.replica.sealed(), []);
+        world.replica.fault(Fault::None);
+        sealed(world.ship("one", &capture, Basis::Delta).await.unwrap());
+        world.assert_points_are_captures();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rol4_a_dropped_call_goes_on_by_the_same_op() {
+    let world = World::new(&[("a", 12 * MIB), ("b", 6 * MIB)]).await;
+    world.site.write("a", 0, &Dice(10).bytes(12 * MIB));
+    world.site.write("b", 0, &Dice(11).bytes(6 * MIB));
+    let capture = world.site.take("one");
+    world.replica.fault(Fault::HangAfter(2));
+    tokio::select! {
+        _ = world.ship("one", &capture, Basis::Delta) => panic!("it hangs"),
+        () = world.replica.hangs.notified() => {}
+    }
+    let lag = world.lag().await;
+    assert_eq!((lag.backlog, lag.transfer), (0, 0), "no transfer is under way");
+    assert!(lag.shipped > 0);
+    let first = crossed_bytes(&world);
+    world.replica.fault(Fault::None);
+    sealed(world.ship("one", &capture, Basis::Delta).await.unwrap());
+    assert_eq!(first + crossed_bytes(&world), 18 * MIB);
+    world.assert_points_are_captures();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rol8_a_claim_ends_what_an_older_epoch_began() {
+    let world = World::new(&[("a", 12 * MIB)]).await;
+    world.site.write("a", 0, &Dice(12).bytes(12 * MIB));
+    let capture = world.site.take("one");
+    world.replica.fault(Fault::HangAfter(1));
+    let claim = async {
+        world.replica.hangs.notified().await;
+        let lag = world.lag().await;
+        assert!(lag.backlog > 0 && lag.backlog < lag.transfer, "{lag:?}");
+        Role::claim(&world.server, &op_at("claim", 2), &machine_id()).await
+    };
+    let (shipped, claimed) = tokio::join!(world.ship("one", &capture, Basis::Delta), claim);
+    claimed.unwrap();
+    assert_eq!(shipped.unwrap_err().kind(), ErrorKind::StaleEpoch);
+    world.replica.fault(Fault::None);
+    let late = world.ship("one", &capture, Basis::Delta).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::StaleEpoch);
+    let other = Op { epoch: Epoch { number: 2, owner: "another".into() }, ..op("one") };
+    assert_eq!(
+        world.ship_as(&other, &capture, Basis::Delta).await.unwrap_err().kind(),
+        ErrorKind::StaleEpoch
+    );
+    sealed(world.ship_as(&op_at("one", 2), &capture, Basis::Delta).await.unwrap());
+    world.assert_points_are_captures();
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_by_name() {
+    let world = World::new(&[("a", MIB)]).await;
+    let mut capture = world.site.take("one");
+    capture.members[0].machine.instance.machine = "stranger".into();
+    let refused = world.ship("one", &capture, Basis::Delta).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.fact("field")), (ErrorKind::Invalid, Some("machine")));
+    for (builder, field) in [
+        (ProcessServer::builder("ps").pool(1000), "pool"),
+        (ProcessServer::builder("ps").threads(0), "threads"),
+        (ProcessServer::builder("ps").disks_at_once(0), "disks_at_once"),
+        (ProcessServer::builder(""), "name"),
+    ] {
+        assert_eq!(builder.build().await.unwrap_err().fact("field"), Some(field));
+    }
+}
+
+#[tokio::test]
+async fn it_knows_the_roles_of_its_table() {
+    let roles = ["store".into(), "site".into()];
+    let any = ProcessServer::builder("ps").build().await.unwrap();
+    assert_eq!(site_recovery::ProcessServer::knows(&any, &roles).await.unwrap(), []);
+    let some = ProcessServer::builder("ps").codec(Codec::Raw).knows(["site".into()]).build().await.unwrap();
+    let findings = site_recovery::ProcessServer::knows(&some, &roles).await.unwrap();
+    assert_eq!(findings.len(), 1);
+    assert!(findings[0].blocks() && findings[0].cause.contains("store"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prs5_memory_is_bounded_by_the_pool() {
+    for pool in [256 * KIB, MIB] {
+        let mut world = World::new(&[("a", 24 * MIB), ("b", 24 * MIB), ("c", 8 * MIB), ("d", 8 * MIB)]).await;
+        for (disk, len) in [("a", 24), ("b", 24), ("c", 8), ("d", 8)] {
+            world.site.write(disk, 0, &vec![3; (len * MIB) as usize]);
+        }
+        world.server = ProcessServer::builder("ps").pool(pool as usize).build().await.unwrap();
+        world.cycle("one").await;
+        world.assert_points_are_captures();
+        let most = world.site.read.most.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(most > 0 && most <= pool, "{most} bytes were outstanding of a pool of {pool}");
+        let total = world.site.read.total.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(total, 64 * MIB, "each block is read once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prs5_machines_share_a_small_pool_without_locking_up() {
+    let server = Arc::new(ProcessServer::builder("ps").pool(256 << 10).build().await.unwrap());
+    let mut worlds = vec![];
+    for n in 0..6 {
+        let world = World::new(&[("a", 4 * MIB), ("b", 4 * MIB), ("c", 4 * MIB)]).await;
+        world.replica.takes(if n % 2 == 0 { Form::Plain } else { Form::Sealed });
+        for disk in ["a", "b", "c"] {
+            world.site.write(disk, 0, &vec![n + 1; 4 * MIB as usize]);
+        }
+        worlds.push(world);
+    }
+    let ships = worlds.iter().enumerate().map(|(n, world)| {
+        let (server, mut capture) = (server.clone(), world.site.take("one"));
+        capture.members[0].machine.instance.machine = format!("vm-{n}").into();
+        async move { world.ship_on(&server, &op("one"), &capture, Basis::Delta).await }
+    });
+    for shipped in futures_util::future::join_all(ships).await {
+        sealed(shipped.unwrap());
+    }
+    worlds.iter().for_each(World::assert_points_are_captures);
+}
