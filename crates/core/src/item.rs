@@ -158,6 +158,10 @@ pub enum Event {
         /// Under which authority.
         epoch: Epoch,
     },
+    /// Another engine, or this one started anew, goes on under its own authority.
+    Claimed(Epoch),
+    /// A generation was chosen for a promotion to come; it counts as dead until the intent to boot is recorded.
+    Minted(Generation),
     /// The machine was found with other disks, NICs or facts.
     Described(Machine),
     /// The intent to boot: the pivot of a failover, of a change of point, of a promotion of the other side.
@@ -249,6 +253,8 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
             next.state = state::next(&item.state, *trigger)?;
             next.epoch = epoch.clone();
         }
+        Event::Claimed(epoch) => next.epoch = epoch.clone(),
+        Event::Minted(generation) => next.lineage.dead.push(*generation),
         Event::Described(machine) => next.machine = machine.clone(),
         Event::Intended { trigger, promotion, unproven } => {
             next.state = state::next(&item.state, *trigger)?;
@@ -260,7 +266,9 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
             {
                 next.bury(earlier.armed.instance.generation);
             }
-            next.lineage.live.push(promotion.armed.instance.generation);
+            let generation = promotion.armed.instance.generation;
+            next.lineage.dead.retain(|g| *g != generation);
+            next.lineage.live.push(generation);
             next.stand(&promotion.armed.instance);
             next.unproven = unproven.clone();
             next.promotion = Some(promotion.clone());

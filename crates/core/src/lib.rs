@@ -10,6 +10,7 @@ mod capability;
 mod capture;
 mod clock;
 mod disk;
+mod engine;
 mod epoch;
 mod error;
 mod finding;
@@ -26,15 +27,24 @@ mod power;
 mod proof;
 mod record;
 mod recovery;
+mod request;
 pub mod role;
 mod run;
 mod settings;
 pub mod state;
+mod unit;
+pub mod workflow;
 
 pub use capability::{Capability, Form};
 pub use capture::{Capture, Changes, Consistency, Cursor, Fate, Member};
 pub use clock::{Clock, Random, Spawner, SystemClock, SystemRandom, Timestamp, TokioSpawner};
 pub use disk::{Disk, DiskMut, Disks};
+pub use engine::{
+    Adopted, AllowAll, Authorizer, Deadlines, Delivery, DiskSummary, Events, GroupHandle, GuestPreparation,
+    Health, HealthLevel, ItemHandle, Job, JobState, KEPT_NOTICES, MemberReport, NewestPoint, Notice,
+    NoticeKind, Outcome, Plan, ProtectRequest, Report, Summary, TargetProperty, Validation, Vault,
+    VaultBuilder,
+};
 pub use epoch::{Epoch, Op};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use finding::{Finding, Readiness, Severity};
@@ -53,10 +63,16 @@ pub use power::{Armed, Booted, Lifted, Power, Stamp, Start, StartGuard};
 pub use proof::{BootPermit, Evidence, Fenced, Forced, Observed, Peer};
 pub use record::{Complete, HASH_BLOCK, Hash, Ingest, Landed, Payload, Record, Tally, fold};
 pub use recovery::{Offer, Offers, Purpose, Recovery};
+pub use request::{
+    CommitRequest, Cutover, DisableRequest, DrillRequest, FailoverRequest, Force, OnUnfenced, PointChoice,
+    ReprotectRequest, Request, Shutdown, UndoRequest,
+};
 pub use role::{
-    Append, Basis, Journal, Lag, LandingSite, Leg, MasterTarget, ProcessServer, RecoveryPointStore,
-    RecoverySite, Replica, Role, Shipment, Shipped, Source, Sources, Survey, Target,
+    Append, Basis, Journal, Lag, LandingSite, Leg, MasterTarget, POINT_ZERO, ProcessServer,
+    RecoveryPointStore, RecoverySite, Replica, Role, Shipment, Shipped, Source, Sources, Survey, Target,
 };
 pub use run::{ALIGNMENT, ChangeSet, Extent, Fill, Run};
 pub use settings::{DiskSettings, Location, NicSettings, Placement, Settings};
 pub use state::{Operation, Refusal, State};
+pub use unit::{REMEMBERED_RUNS, SCHEMA, Unit};
+pub use workflow::{Class, Course, Failure, JobRun, Mark, Progress, Step, Task};

@@ -2,8 +2,15 @@ use super::{RecoverySite, Replica};
 use crate::{Offers, Result};
 use async_trait::async_trait;
 
+/// The pin of point 0: what stood on the landing disks first.
+pub const POINT_ZERO: &str = "point zero";
+
 /// Receives the way back onto landing disks, keeps the retention log, and hands the machine over. One per replication
 /// group. `site-recovery-master-target` implements it once, over any [`LandingSite`](super::LandingSite).
+///
+/// # Contract
+/// - MTG-2 What stood on existing landing disks before the first byte is point 0 of the timeline, pinned as
+///   [`POINT_ZERO`] until the engine takes that pin away.
 #[async_trait]
 pub trait MasterTarget: Replica + RecoverySite {
     /// Datastores and retention volumes of its host, ineligible ones with their reason.

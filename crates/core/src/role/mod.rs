@@ -34,7 +34,7 @@ mod source;
 
 pub use journal::{Append, Journal};
 pub use landing_site::{LandingSite, Survey};
-pub use master_target::MasterTarget;
+pub use master_target::{MasterTarget, POINT_ZERO};
 pub use process_server::{Basis, Lag, ProcessServer, Shipment, Shipped};
 pub use recovery_site::{RecoverySite, Target};
 pub use replica::{RecoveryPointStore, Replica};

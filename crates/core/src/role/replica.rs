@@ -107,7 +107,8 @@ pub trait Replica: Role {
     /// Forgets the timeline: its points and its working copy, never disks that were there before it.
     ///
     /// # Contract
-    /// - REP-14 Refused while a point is locked. The epoch register stays.
+    /// - REP-14 Refused while a point is locked. The epoch register stays. In place, where no point was sealed yet, the
+    ///   landing disks are rolled back to what stood there before the first byte.
     async fn delete(&self, op: &Op, machine: &MachineId) -> Result<()>;
 
     /// Writes the phase record beside the timeline: what an engine that lost its journal must know.

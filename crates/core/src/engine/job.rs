@@ -1,0 +1,307 @@
+//! Every operation is a job: begun, seen from outside, waited for, cancelled, resumed.
+
+use super::report::{Outcome, Report};
+use super::runner::drive;
+use super::shared::{Cause, Control, Shared, Slot, Turn};
+use crate::state::{Operation, Phase, Trigger, next};
+use crate::workflow::{Course, Mark, Step};
+use crate::{
+    Cutover, DataLoss, Error, ErrorKind, Event, FailoverRequest, JobId, JobRun, MachineId, OnUnfenced, Owed,
+    PointId, Progress, Request, Result, Task, Timestamp, Unit, UnitId,
+};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Azure's job states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum JobState {
+    /// Its steps are being taken, or taken back.
+    InProgress,
+    /// It did what was asked for.
+    Succeeded,
+    /// It was undone or has failed.
+    Failed,
+    /// It was undone at somebody's wish.
+    Cancelled,
+    /// It waits for a person.
+    Suspended,
+}
+
+/// A job, as a handle. Dropping it changes nothing.
+#[derive(Debug, Clone)]
+pub struct Job {
+    id: JobId,
+    slot: Arc<Slot>,
+    done: watch::Receiver<Option<Arc<Result<Report>>>>,
+    control: Arc<Control>,
+}
+
+impl Job {
+    /// Its name.
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// The unit that it is of.
+    pub fn unit(&self) -> &UnitId {
+        &self.slot.id
+    }
+
+    /// Its steps so far.
+    pub fn tasks(&self) -> Vec<Task> {
+        let unit = self.slot.unit();
+        let runs = unit.run.iter().chain(&unit.finished);
+        runs.filter(|r| r.id == self.id).flat_map(|r| r.tasks.clone()).collect()
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> JobState {
+        let unit = self.slot.unit();
+        let run = unit.run.iter().chain(&unit.finished).find(|r| r.id == self.id);
+        run.map_or(JobState::Succeeded, state_of)
+    }
+
+    /// Asks it to turn back. Before the pivot it does; after it, or for a job that cannot be undone, it goes on.
+    pub fn cancel(&self) {
+        self.control.cancel();
+    }
+
+    /// Waits until it has ended or needs a person.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the job as it is.
+    ///
+    /// # Errors
+    /// When the journal did not take a record: what is written is not known here, and the job is resumed by a new engine.
+    pub async fn wait(&self) -> Result<Report> {
+        let mut done = self.done.clone();
+        let ended = done.wait_for(Option::is_some).await;
+        let ended =
+            ended.map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))?;
+        match ended.as_deref() {
+            Some(Ok(report)) => Ok(report.clone()),
+            Some(Err(error)) => Err(Error::new(error.kind(), error.to_string())),
+            None => Err(Error::new(ErrorKind::Cancelled, "the engine has stopped")),
+        }
+    }
+
+    /// Waits until it has done what was asked for.
+    ///
+    /// # Errors
+    /// As [`wait`](Job::wait), and when it was undone or needs a person.
+    pub async fn done(&self) -> Result<Report> {
+        self.wait().await?.done()
+    }
+}
+
+pub(crate) fn state_of(run: &JobRun) -> JobState {
+    match (&run.course, run.ended, &run.why) {
+        (Course::Parked, ..) => JobState::Suspended,
+        (_, None, _) => JobState::InProgress,
+        (_, Some(_), None) => JobState::Succeeded,
+        (_, Some(_), Some(why)) if why.kind == ErrorKind::Cancelled => JobState::Cancelled,
+        (_, Some(_), Some(_)) => JobState::Failed,
+    }
+}
+
+/// What an operation would do, without doing it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Its steps, in order.
+    pub steps: Vec<Step>,
+    /// The point per member.
+    pub points: Vec<(MachineId, PointId, Timestamp)>,
+    /// What is lost at most, per member.
+    pub loss: Vec<(MachineId, DataLoss)>,
+    /// Machines that are stopped.
+    pub stops: Vec<String>,
+    /// Sites where machines are started.
+    pub starts: Vec<String>,
+}
+
+/// What is to begin.
+pub(crate) struct Beginning {
+    pub(crate) operation: Operation,
+    pub(crate) request: Request,
+    pub(crate) who: String,
+}
+
+/// Begins an operation of a whole unit: asks the authorizer and the state machine, journals the beginning, and starts a
+/// task for it.
+///
+/// # Errors
+/// `Denied`, `Refused` with what is allowed instead, `Busy` while another job of the unit is under way. Nothing changed.
+pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beginning) -> Result<Job> {
+    for item in &slot.unit().members {
+        shared.authorizer.authorize(&beginning.who, beginning.operation, item.id())?;
+        next(&item.state, Trigger::Begin(beginning.operation))?;
+    }
+    if let Some(control) = slot.control.lock().expect("no panic under this lock").as_ref() {
+        return Err(Error::new(ErrorKind::Busy, format!("job {} is under way", control.job)));
+    }
+    let turn = Turn::take(shared, slot).await;
+    open(&turn, beginning).await?;
+    start(turn)
+}
+
+/// Journals the beginning of a run, or lets a parked run of the same operation go on.
+pub(crate) async fn open(turn: &Turn, beginning: Beginning) -> Result<()> {
+    let (shared, unit) = (&turn.shared, turn.unit());
+    let Beginning { operation, request, who } = beginning;
+    let now = shared.clock.now();
+    let highest = unit.members.iter().map(|i| i.epoch.clone()).max_by_key(|e| e.number);
+    let highest = highest.ok_or_else(|| Error::new(ErrorKind::NotFound, "the unit has no member"))?;
+    let epoch = highest.raised(&shared.id);
+    let began = |machine: &MachineId| {
+        (machine.clone(), Event::Began { trigger: Trigger::Begin(operation), epoch: epoch.clone() })
+    };
+    let mut events: Vec<(MachineId, Event)> = unit.members.iter().map(|i| began(i.id())).collect();
+    let cause = Cause { who: who.clone(), why: format!("{operation:?}"), input: input(&request) };
+    let parked = unit.run.as_ref().filter(|r| r.course == Course::Parked);
+    if let Some(run) = parked
+        && goes_on(run, operation)
+    {
+        let course = if operation == Operation::CancelFailover { Course::Unwinding } else { Course::Forward };
+        let course = if operation == Operation::UndoFailover && !run.past_pivot() && unwinding(run) {
+            Course::Forward
+        } else {
+            course
+        };
+        return turn
+            .record(&cause, &events, |unit| {
+                if let Some(run) = &mut unit.run {
+                    run.course = course;
+                    run.why = None;
+                    if operation != Operation::CancelFailover {
+                        (run.request, run.who) = (request, who);
+                        run.tasks.retain(|t| t.mark != Mark::Undone);
+                    }
+                }
+            })
+            .await;
+    }
+    if let Some(run) = parked {
+        events.extend(leftovers(turn, &unit, run)?);
+    }
+    let id = JobId(format!("{}-{}-{:06x}", unit.id, unit.runs + 1, shared.random.bits() & 0xff_ffff));
+    let run = JobRun {
+        id,
+        operation,
+        request,
+        who,
+        started: now,
+        ended: None,
+        course: Course::Forward,
+        why: None,
+        round: 0,
+        tasks: vec![],
+        members: unit.members.iter().map(|i| (i.id().clone(), Progress::default())).collect(),
+    };
+    turn.record(&cause, &events, |unit| {
+        if let Some(mut parked) = unit.run.take() {
+            parked.ended = Some(now);
+            parked.course = Course::Forward;
+            unit.finished.push(parked);
+        }
+        unit.runs += 1;
+        unit.run = Some(run);
+    })
+    .await
+}
+
+fn input(request: &Request) -> String {
+    crate::audit::sha256_hex(&serde_json::to_vec(request).unwrap_or_default())
+}
+
+fn goes_on(run: &JobRun, operation: Operation) -> bool {
+    use Operation::*;
+    match operation {
+        CancelFailover => matches!(run.operation, PlannedFailover | UnplannedFailover | PromoteTestFailover),
+        UndoFailover | Commit | CompleteMigration => run.operation == operation,
+        _ => false,
+    }
+}
+
+fn unwinding(run: &JobRun) -> bool {
+    run.tasks.iter().any(|t| t.mark == Mark::Undone)
+}
+
+/// What a parked run that is given up has prepared and not taken back.
+fn leftovers(turn: &Turn, unit: &Unit, run: &JobRun) -> Result<Vec<(MachineId, Event)>> {
+    let prepared = run.tasks.iter().any(|t| t.step == Step::Materialise && t.mark != Mark::Undone);
+    let mut events = vec![];
+    if prepared && !run.past_pivot() {
+        for item in &unit.members {
+            let Some(recovery) = run.members.get(item.id()).and_then(|p| p.recovery.clone()) else {
+                continue;
+            };
+            let site = turn.shared.leg_of(item)?.recovery_site.name();
+            let made_by = run.key(item.id(), Step::Materialise, run.round);
+            events.push((item.id().clone(), Event::Owes(Owed::Withdraw { site, made_by, recovery })));
+        }
+    }
+    Ok(events)
+}
+
+/// Starts a task that drives the unit's run, and gives a handle to it.
+pub(crate) fn start(turn: Turn) -> Result<Job> {
+    let (shared, slot) = (Arc::clone(&turn.shared), Arc::clone(&turn.slot));
+    let run = slot.unit().run.clone();
+    let run = run.ok_or_else(|| Error::new(ErrorKind::NotFound, "no run is under way"))?;
+    let control = Control::new(run.id.clone());
+    *slot.control.lock().expect("no panic under this lock") = Some(Arc::clone(&control));
+    let job = Job {
+        id: run.id,
+        slot: Arc::clone(&slot),
+        done: control.done.subscribe(),
+        control: Arc::clone(&control),
+    };
+    shared.spawner.spawn(Box::pin(async move {
+        let mut ended = drive(&turn, &control).await;
+        if let Ok(report) = &ended
+            && let Some(undo) = undoes_itself(&turn.unit(), report)
+        {
+            let why = undo.1;
+            ended = match open(&turn, undo.0).await {
+                Ok(()) => drive(&turn, &control).await.map(|undone| match undone.outcome {
+                    Outcome::Done => {
+                        Report { outcome: Outcome::Unwound { why }, job: control.job.clone(), ..undone }
+                    }
+                    _ => undone,
+                }),
+                Err(error) => Err(error),
+            };
+        }
+        if let Err(error) = &ended {
+            tracing::error!(unit = %slot.id, %error, "the run stopped; a new engine resumes it");
+        }
+        if turn.unit().members.iter().all(|i| i.state.phase == Phase::Unprotected)
+            && turn.unit().run.is_none()
+        {
+            turn.shared.remove(&slot.id);
+        }
+        *slot.control.lock().expect("no panic under this lock") = None;
+        drop(turn);
+        control.done.send_replace(Some(Arc::new(ended)));
+    }));
+    Ok(job)
+}
+
+/// A planned failover, or one that was to unwind, whose boot was refused for good fences what it booted and goes back by
+/// itself.
+fn undoes_itself(unit: &Unit, report: &Report) -> Option<(Beginning, crate::Failure)> {
+    let Outcome::NeedsOperator { why } = &report.outcome else { return None };
+    let failed = unit.members.iter().all(|i| matches!(i.state.phase, Phase::FailoverCompletionFailed(_)));
+    let run = unit.finished.iter().chain(&unit.run).find(|r| r.id == report.job)?;
+    let Request::Failover(FailoverRequest { cutover, .. }) = &run.request else { return None };
+    let by_itself = matches!(
+        cutover,
+        Cutover::Planned { .. } | Cutover::Unplanned { on_unfenced: OnUnfenced::Unwind, .. }
+    );
+    let undo = Beginning {
+        operation: Operation::UndoFailover,
+        request: Request::Undo(crate::UndoRequest::default()),
+        who: "engine".into(),
+    };
+    (failed && by_itself).then(|| (undo, why.clone()))
+}

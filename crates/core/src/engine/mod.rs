@@ -1,0 +1,36 @@
+//! The engine: what an embedder holds is a [`Vault`], with handles to items and groups.
+//!
+//! - [`shared`]: what all parts share, and the *turn* by which one unit is changed
+//! - [`runner`] drives a run through its [`steps`]; [`bench`] is what a step works with
+//! - [`replicate`]: one instant, shipped and sealed; [`schedule`] says when; [`watch`] looks after what must not run
+//! - [`vault`], [`handle`], [`job`]: the public face; [`adopt`]: control state from a replica alone
+
+mod adopt;
+mod bench;
+mod builder;
+pub(crate) mod choose;
+mod events;
+mod handle;
+mod job;
+mod ports;
+mod readiness;
+mod replicate;
+mod report;
+pub(crate) mod retention;
+mod runner;
+mod schedule;
+mod shared;
+mod steps;
+mod summary;
+mod vault;
+mod watch;
+
+pub use adopt::Adopted;
+pub use builder::VaultBuilder;
+pub use events::{Delivery, Events, KEPT_NOTICES, Notice, NoticeKind};
+pub use handle::{GroupHandle, ItemHandle};
+pub use job::{Job, JobState, Plan};
+pub use ports::{AllowAll, Authorizer, Deadlines, GuestPreparation, Validation};
+pub use report::{MemberReport, Outcome, Report};
+pub use summary::{DiskSummary, Health, HealthLevel, NewestPoint, Summary, TargetProperty};
+pub use vault::{ProtectRequest, Vault};

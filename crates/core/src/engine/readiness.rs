@@ -1,0 +1,132 @@
+//! Whether the whole circle would work, checked when protection is enabled and then on a schedule. Evidence expires.
+
+use super::shared::{Shared, Slot};
+use crate::{
+    DiskRole, Finding, Firmware, Item, Leg, Machine, OsFamily, Platform, Readiness, Result, Settings,
+    Severity,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long evidence counts; Azure validates its configuration every 12 hours.
+const COUNTS_FOR: Duration = Duration::from_secs(12 * 3_600);
+
+/// Boot drivers that a guest needs at boot start on Hyper-V (Azure's list in its failover tutorial).
+const BOOT_DRIVERS: [&str; 5] = ["storvsc", "vmbus", "storflt", "intelide", "atapi"];
+
+/// Checks an item now and remembers what was found.
+pub(crate) async fn check(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Readiness> {
+    let (leg, far) = (shared.leg(&item.out)?, shared.leg(&item.back)?);
+    let settings = item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
+    let findings = circle(shared, &leg, &far, &item.machine, &settings).await?;
+    let checked = shared.clock.now();
+    let readiness = Readiness { findings, checked, expires: checked.after(COUNTS_FOR) };
+    slot.with_pulse(item.id(), |pulse| pulse.readiness = Some(readiness.clone()));
+    Ok(readiness)
+}
+
+/// Checks both ways: requirements of the target, fencing, the process servers' reach, the way back, the guest.
+pub(crate) async fn circle(
+    shared: &Arc<Shared>,
+    leg: &Leg,
+    far: &Leg,
+    machine: &Machine,
+    settings: &Settings,
+) -> Result<Vec<Finding>> {
+    let limit = shared.deadlines.recovery_site;
+    let mut findings = shared.within(limit, "check", leg.recovery_site.check(machine, settings)).await?;
+    for (way, leg) in [("out", leg), ("back", far)] {
+        let names = [leg.source.name(), leg.replica.name()];
+        findings.extend(shared.within(limit, "knows", leg.process_server.knows(&names)).await?);
+        findings.extend(fencing(way, leg));
+    }
+    if !leg.recovery_site.capability().drills {
+        let cause = format!("{} cannot run a copy in an isolated network", leg.recovery_site.name());
+        findings.push(Finding::new(
+            "drill.unavailable",
+            Severity::Warning,
+            cause,
+            "test by a planned failover and undo",
+        ));
+    }
+    match shared.within(limit, "check", far.recovery_site.check(machine, &Settings::default())).await {
+        // What stands in the way of the way back does not refuse protection, but is known from now on.
+        Ok(found) => findings.extend(found.into_iter().map(|f| Finding {
+            code: format!("back.{}", f.code),
+            severity: f.severity.min(Severity::Warning),
+            ..f
+        })),
+        Err(error) => {
+            let cause = format!("{} does not answer: {error}", far.recovery_site.name());
+            findings.push(Finding::new(
+                "back.unchecked",
+                Severity::Warning,
+                cause,
+                "see to it before it is needed",
+            ));
+        }
+    }
+    findings.extend(guest(shared, machine));
+    Ok(findings)
+}
+
+fn fencing(way: &str, leg: &Leg) -> Vec<Finding> {
+    let (source, site) = (leg.source.capability(), leg.recovery_site.capability());
+    let mut findings = vec![];
+    if !source.fences {
+        let cause = format!("{} cannot take a machine's power and keep it", leg.source.name());
+        let remedy = "only a forced failover is possible; give the source a power control";
+        findings.push(Finding::new(format!("{way}.fence.unavailable"), Severity::Warning, cause, remedy));
+    }
+    if !source.captures_off {
+        let cause = format!("{} cannot read the disks of a machine that is off", leg.source.name());
+        let remedy = "a planned failover cannot ship the last changes; use an unplanned one";
+        findings.push(Finding::new(format!("{way}.planned.unavailable"), Severity::Warning, cause, remedy));
+    }
+    if !source.tracks {
+        let cause = format!("{} does not know what changed: every cycle compares", leg.source.name());
+        findings.push(Finding::new(
+            format!("{way}.tracking.unavailable"),
+            Severity::Info,
+            cause,
+            "expect reads of both sides",
+        ));
+    }
+    if !site.branches {
+        let cause = format!("{} cannot put a branch under disks", leg.recovery_site.name());
+        let remedy = "a failover to it cannot be undone, and its point cannot be changed in place";
+        findings.push(Finding::new(format!("{way}.undo.unavailable"), Severity::Warning, cause, remedy));
+    }
+    findings
+}
+
+fn guest(shared: &Shared, machine: &Machine) -> Vec<Finding> {
+    let (guest, mut findings) = (&machine.guest, vec![]);
+    if guest.snapshots.is_some_and(|n| n > 0) {
+        let cause = format!("{} has snapshots; reprotect refuses them", machine.instance.name);
+        findings.push(Finding::new(
+            "snapshots",
+            Severity::Warning,
+            cause,
+            "consolidate them before the way back",
+        ));
+    }
+    if machine.included().all(|d| d.role != DiskRole::System) {
+        let cause = format!("{} has no system disk among its replicated disks", machine.instance.name);
+        findings.push(Finding::new("no-system-disk", Severity::Info, cause, "it is booted as the site can"));
+    }
+    if let Firmware::Uefi { secure_boot: true } = machine.firmware {
+        let cause = "the machine boots with Secure Boot; its variables must fit the other side".to_owned();
+        findings.push(Finding::new("secure-boot", Severity::Warning, cause, "drill it"));
+    }
+    let physical = machine.platform == Platform::Physical;
+    let linux = machine.os == OsFamily::Linux && guest.boot_drivers.is_some();
+    let missing =
+        guest.boot_drivers.as_ref().is_some_and(|d| BOOT_DRIVERS.iter().any(|b| !d.iter().any(|x| x == b)));
+    if (physical || linux || missing || guest.dhcp == Some(false)) && shared.preparation.is_none() {
+        let cause = "the guest needs drivers or DHCP for its first boot on the other side, and nothing here prepares it";
+        let remedy = "prepare it ahead, or give the vault a guest preparation";
+        findings.push(Finding::new("guest-preparation", Severity::Warning, cause, remedy));
+    }
+    findings
+}

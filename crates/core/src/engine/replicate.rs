@@ -1,0 +1,160 @@
+//! One instant of all members, shipped and sealed. First copy, cycle, last delta, reprotect and resync are this.
+
+use super::bench::Member;
+use super::events::NoticeKind;
+use super::shared::{Shared, Slot};
+use crate::{
+    Basis, Capture, Consistency, Control, Error, ErrorKind, Fate, Instance, Item, Leg, MachineId, Op, Point,
+    Result, Shipment, Shipped, Unit,
+};
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What one member's shipment came to.
+#[derive(Debug, Clone)]
+pub(crate) struct Sealed {
+    pub(crate) point: Option<Point>,
+    pub(crate) changed: u64,
+    pub(crate) shipped: u64,
+}
+
+/// How to go about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// By the changes; where they are unknown, say so.
+    Delta,
+    /// By the changes; where they are unknown, compare.
+    DeltaOrCompare,
+    /// Compare.
+    Compare,
+}
+
+/// Captures all members at one instant, ships each, lets go of the capture. A member that fails keeps its tracking, and
+/// the others seal all the same: then the cut is not a point of the group.
+///
+/// # Errors
+/// When the capture fails. What became of each member is in the map.
+pub(crate) async fn replicate(
+    shared: &Arc<Shared>,
+    slot: &Slot,
+    unit: &Unit,
+    leg: &Leg,
+    op: &Op,
+    want: Consistency,
+    effort: Effort,
+) -> Result<BTreeMap<MachineId, Result<Sealed>>> {
+    let instances: Vec<Instance> = unit.members.iter().map(|i| i.active().clone()).collect();
+    let capture = leg.source.capture(op, &instances, want).await?;
+    for item in &unit.members {
+        if capture.member(item.id()).is_none() {
+            let message = format!("the capture {} lacks its member {}", capture.cut, item.id());
+            return Err(Error::new(ErrorKind::Corrupt, message).at(&leg.source.name(), "capture"));
+        }
+    }
+    let shipments = unit.members.iter().map(|item| one(shared, unit, leg, op, &capture, item, effort));
+    let shipped = join_all(shipments).await;
+    let now = shared.clock.now();
+    let mut all = BTreeMap::new();
+    for (item, result) in unit.members.iter().zip(shipped) {
+        slot.with_pulse(item.id(), |pulse| {
+            pulse.last_attempt = Some(now);
+            pulse.quiesce_failed.clone_from(&capture.quiesce_failed);
+            match &result {
+                Ok(Sealed { point: Some(point), changed, shipped, .. }) => {
+                    if point.consistency == Consistency::Application {
+                        pulse.newest_application = Some(point.taken);
+                    }
+                    pulse.newest = Some(point.clone());
+                    pulse.failing_since = None;
+                    pulse.changed += changed;
+                    pulse.shipped += shipped;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let since = pulse.failing_since.take().map_or(now, |(since, _)| since);
+                    pulse.failing_since = Some((since, error.to_string()));
+                }
+            }
+        });
+        let notice = match &result {
+            Ok(Sealed { point: Some(point), changed, shipped, .. }) => {
+                NoticeKind::Sealed { point: point.clone(), changed: *changed, shipped: *shipped }
+            }
+            Ok(_) => {
+                NoticeKind::CycleFailed { reason: "the replica is away; the cut is in the spool".into() }
+            }
+            Err(error) => NoticeKind::CycleFailed { reason: error.to_string() },
+        };
+        shared.bus.publish(now, &unit.id, Some(item.id()), notice);
+        all.insert(item.id().clone(), result);
+    }
+    Ok(all)
+}
+
+async fn one(
+    shared: &Arc<Shared>,
+    unit: &Unit,
+    leg: &Leg,
+    op: &Op,
+    capture: &Capture,
+    item: &Item,
+    effort: Effort,
+) -> Result<Sealed> {
+    let machine = item.id();
+    let op = &op.part(machine.as_str());
+    let ship = async |basis| {
+        let control = Control { unit: unit.id.clone(), members: unit.machines(), item: item.clone() };
+        let what = Shipment { capture: capture.clone(), machine: machine.clone(), basis, control };
+        leg.process_server.ship(op, &what, &leg.source, &leg.replica).await
+    };
+    let first = if effort == Effort::Compare { Basis::Compare } else { Basis::Delta };
+    let shipped = match ship(first).await {
+        Ok(Shipped::NeedsCompare { .. }) if effort == Effort::DeltaOrCompare => ship(Basis::Compare).await,
+        other => other,
+    };
+    let fate = match &shipped {
+        Ok(Shipped::Sealed { .. }) => Fate::Sealed,
+        Ok(Shipped::Spooled { .. }) => Fate::Spooled,
+        Ok(Shipped::NeedsCompare { .. }) | Err(_) => Fate::Abandoned,
+    };
+    let release = leg.source.release(op, capture, machine, fate);
+    let released = shared.within(shared.deadlines.source, "release", release).await;
+    if let Err(error) = released {
+        tracing::warn!(%machine, %error, "a capture could not be released; it is swept later");
+    }
+    match shipped? {
+        Shipped::Sealed { point, changed, shipped } => Ok(Sealed { point: Some(point), changed, shipped }),
+        Shipped::Spooled { .. } => Ok(Sealed { point: None, changed: 0, shipped: 0 }),
+        Shipped::NeedsCompare { reason } => {
+            Err(Error::new(ErrorKind::Corrupt, reason).with("compare", "needed"))
+        }
+    }
+}
+
+/// Whether an error of [`replicate`] says that the sides must be compared.
+pub(crate) fn needs_compare(error: &Error) -> bool {
+    error.fact("compare") == Some("needed")
+}
+
+/// The members' points, all sealed, or the first error.
+pub(crate) fn all_sealed(
+    results: BTreeMap<MachineId, Result<Sealed>>,
+) -> Result<BTreeMap<MachineId, Sealed>> {
+    let mut all = BTreeMap::new();
+    for (machine, result) in results {
+        let sealed = result?;
+        if sealed.point.is_none() {
+            let message = format!("the replica of {machine} is away; what was captured is in the spool");
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        all.insert(machine, sealed);
+    }
+    Ok(all)
+}
+
+/// The operation of a whole unit's capture: the first member's, since all members share one epoch.
+pub(crate) fn unit_op(members: &[Member], part: &str) -> Result<Op> {
+    let first = members.first().ok_or_else(|| Error::new(ErrorKind::NotFound, "the unit has no member"))?;
+    Ok(first.op.part(part))
+}

@@ -1,0 +1,105 @@
+//! Which points a policy drops. Pure; the replica only refuses.
+
+use crate::{Consistency, Point, PointId, Retention};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const HOUR: u64 = 3_600_000;
+
+/// The points to drop. Time is counted back from the newest point, not from now, so that a clock that jumps, or a source
+/// that is dead for a month, drops nothing. In a slot the application-consistent point survives, else the newest.
+///
+/// Never among them: the newest point, the newest verified one, pinned and locked ones. Points of one cut are dropped by
+/// the same rule in every member, since they carry the same instant.
+pub(crate) fn to_drop(points: &[Point], retention: &Retention) -> Vec<PointId> {
+    let Some(newest) = points.last() else { return vec![] };
+    let verified = points.iter().rev().find(|p| p.verified).map(|p| p.id);
+    let age = |p: &Point| newest.taken.since(p.taken);
+    let mut slots: BTreeMap<(u64, u64), &Point> = BTreeMap::new();
+    for point in points {
+        let Some(slot) = slot(retention, age(point), point) else { continue };
+        let better = |held: &&Point| {
+            let rank = |p: &Point| (p.consistency == Consistency::Application, p.id);
+            rank(point) > rank(held)
+        };
+        if slots.get(&slot).is_none_or(|held| better(held)) {
+            slots.insert(slot, point);
+        }
+    }
+    let kept: Vec<PointId> = slots.values().map(|p| p.id).collect();
+    let floor = |p: &Point| {
+        p.id == newest.id || Some(p.id) == verified || !p.pins.is_empty() || p.locked_until.is_some()
+    };
+    points.iter().filter(|p| !floor(p) && !kept.contains(&p.id)).map(|p| p.id).collect()
+}
+
+/// The slot that a point competes in; `None`: too old. A point for itself has a slot for itself.
+fn slot(retention: &Retention, age: Duration, point: &Point) -> Option<(u64, u64)> {
+    let alone = Some((0, point.id.0));
+    let ms = age.as_millis() as u64;
+    match retention {
+        Retention::KeepAll { span } => (age <= *span).then_some(alone).flatten(),
+        Retention::Grid { days: 0 } => None,
+        Retention::Grid { days } => {
+            if ms > u64::from(*days) * 24 * HOUR {
+                return None;
+            }
+            if ms <= 2 * HOUR {
+                return alone;
+            }
+            let width = match (days, ms) {
+                (1, _) => HOUR,
+                (_, ms) if ms <= 7 * 24 * HOUR => 2 * HOUR,
+                _ => 4 * HOUR,
+            };
+            Some((width, point.taken.0 / width))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::choose::tests::point;
+    use crate::{Timestamp, engine::choose::tests};
+
+    const MINUTE: u64 = 60_000;
+
+    fn history(minutes: u64) -> Vec<Point> {
+        (0..=minutes / 5)
+            .map(|i| point(i + 1, &format!("c{i}"), &["m"], i * 5 * MINUTE, Consistency::Crash))
+            .collect()
+    }
+
+    #[test]
+    fn the_grid_is_azures() {
+        let mut points = history(24 * 60);
+        points[10].consistency = Consistency::Application; // 50 minutes in: alone in its hour
+        let dropped = to_drop(&points, &Retention::Grid { days: 1 });
+        let kept: Vec<&Point> = points.iter().filter(|p| !dropped.contains(&p.id)).collect();
+        let recent = kept.iter().filter(|p| p.taken.0 >= (22 * 60) * MINUTE).count();
+        assert_eq!(recent, 25, "all of the last two hours");
+        let old: Vec<u64> =
+            kept.iter().filter(|p| p.taken.0 < 22 * 60 * MINUTE).map(|p| p.taken.0 / MINUTE).collect();
+        assert_eq!(old.len(), 22, "one an hour before that: {old:?}");
+        assert_eq!(old[0], 50, "the application-consistent point survives in its slot");
+        assert_eq!(old[1], 115, "else the newest");
+    }
+
+    #[test]
+    fn d8_floors_hold_whatever_the_clock_did() {
+        let mut points = history(60);
+        points[2].pins.push("base".into());
+        points[3].locked_until = Some(Timestamp(1));
+        points.iter_mut().skip(6).for_each(|p| p.verified = false);
+        let dropped = to_drop(&points, &Retention::Grid { days: 0 });
+        let kept: Vec<u64> = points.iter().filter(|p| !dropped.contains(&p.id)).map(|p| p.id.0).collect();
+        assert_eq!(kept, [3, 4, 6, 13], "pinned, locked, newest verified, newest");
+        // The clock jumped a year back, then forward: ages are never negative, nothing is dropped for that.
+        let jumped = [
+            tests::point(1, "a", &["m"], 400 * 24 * HOUR, Consistency::Crash),
+            tests::point(2, "b", &["m"], 1, Consistency::Crash),
+        ];
+        assert!(to_drop(&jumped, &Retention::Grid { days: 1 }).is_empty());
+    }
+}

@@ -1,0 +1,371 @@
+//! Drives a run: step by step, back before the pivot, or parked for a person.
+
+use super::bench::{Bench, Effects};
+use super::events::NoticeKind;
+use super::report::{Outcome, Report};
+use super::shared::{Cause, Control, Shared, Turn};
+use super::steps;
+use crate::state::{Operation, Phase, Trigger};
+use crate::unit::REMEMBERED_RUNS;
+use crate::workflow::{Class, Course, Mark, Step, endings};
+use crate::{
+    Control as Travelling, Error, ErrorKind, Event, Failure, JobRun, MachineId, PhaseRecord, Result, Unit,
+};
+use std::sync::Arc;
+
+/// How often a planned failover ships and prepares again because somebody ran in between.
+const ROUNDS: u32 = 3;
+
+/// Drives the unit's run to its end, or to where a person is needed.
+///
+/// # Errors
+/// Only when the journal does not take a record: then this engine must not go on. Another one, or this one started anew,
+/// resumes.
+pub(crate) async fn drive(turn: &Turn, control: &Arc<Control>) -> Result<Report> {
+    loop {
+        let unit = turn.unit();
+        let Some(run) = unit.run.clone() else {
+            return Err(Error::new(ErrorKind::NotFound, "no run is under way"));
+        };
+        let ended = match run.course {
+            Course::Forward => forward(turn, &unit, run, control).await?,
+            Course::Unwinding => back(turn, &unit, run).await?,
+            Course::Parked => {
+                let why = run
+                    .why
+                    .clone()
+                    .unwrap_or_else(|| Failure::from(&Error::new(ErrorKind::Refused, "parked")));
+                Some(Report::of(&run, Outcome::NeedsOperator { why }))
+            }
+        };
+        if let Some(report) = ended {
+            remember(turn, None).await.ok();
+            if let Err(error) = turn.fold().await {
+                tracing::warn!(unit = %unit.id, %error, "the journal could not be folded; it stays longer");
+            }
+            return Ok(report);
+        }
+    }
+}
+
+async fn forward(
+    turn: &Turn,
+    unit: &Arc<Unit>,
+    run: JobRun,
+    control: &Arc<Control>,
+) -> Result<Option<Report>> {
+    let Some(step) = run.next_step() else {
+        let members = unit.members.iter();
+        let events: Vec<(MachineId, Event)> =
+            members.filter_map(|i| Some((i.id().clone(), Event::Moved(ending(&run, i)?)))).collect();
+        finish(turn, &events, |_| {}).await?;
+        return Ok(Some(Report::of(&run, Outcome::Done)));
+    };
+    let compensable = !run.past_pivot() && step.class() != Class::Forward;
+    if control.is_cancelled() && compensable {
+        let why = Error::new(ErrorKind::Cancelled, "cancelled by the operator");
+        return fail(turn, unit, &run, step, &why).await;
+    }
+    mark(turn, step, Mark::Started).await?;
+    let bench = bench(turn, step)?;
+    if let Err(error) = remember(turn, Some(step)).await
+        && must_remember(run.operation, step)
+    {
+        return fail(turn, unit, &run, step, &error).await;
+    }
+    tell(turn, &run, &format!("{step:?} begins"));
+    match attempt(&turn.shared, &bench, turn, control, compensable).await {
+        Ok(effects) if effects.values().any(|e| e.again) => again(turn, unit, &run, effects).await,
+        Ok(effects) => {
+            apply(turn, step, Mark::Done, effects).await?;
+            tell(turn, &run, &format!("{step:?} done"));
+            Ok(None)
+        }
+        Err(error) => {
+            tell(turn, &run, &format!("{step:?} failed: {error}"));
+            fail(turn, unit, &run, step, &error).await
+        }
+    }
+}
+
+fn ending(run: &JobRun, item: &crate::Item) -> Option<Trigger> {
+    if run.operation == Operation::UndoFailover && !item.unproven.is_empty() {
+        return Some(Trigger::UndoneOwing);
+    }
+    endings(run.operation, &item.state).0
+}
+
+/// Takes a step, and takes it again while the error may pass.
+async fn attempt(
+    shared: &Arc<Shared>,
+    bench: &Bench,
+    turn: &Turn,
+    control: &Arc<Control>,
+    compensable: bool,
+) -> Result<Effects> {
+    let mut tries = 1;
+    loop {
+        let taken = tokio::select! {
+            taken = steps::take(bench, &turn.slot) => taken,
+            () = control.cancelled(), if compensable => {
+                Err(Error::new(ErrorKind::Cancelled, "cancelled by the operator"))
+            }
+        };
+        match taken {
+            Err(error)
+                if error.is_temporary() && tries < shared.deadlines.tries && bench.step != Step::Fence =>
+            {
+                tracing::info!(step = ?bench.step, tries, %error, "tried again later");
+                tries += 1;
+                shared.clock.sleep(shared.deadlines.retry_after).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Somebody ran between the fence and the intent: what was prepared is taken back, and the last changes are shipped again.
+async fn again(turn: &Turn, unit: &Arc<Unit>, run: &JobRun, effects: Effects) -> Result<Option<Report>> {
+    if run.round + 1 >= ROUNDS {
+        let error = Error::new(
+            ErrorKind::Refused,
+            "somebody keeps starting the machine; a planned failover never goes on then",
+        );
+        return fail(turn, unit, run, Step::Intend, &error).await;
+    }
+    for step in [Step::Materialise, Step::Choose] {
+        let undone = steps::undo(&bench(turn, step)?).await;
+        match undone {
+            Ok(undone) => apply(turn, step, Mark::Undone, undone).await?,
+            Err(error) => return fail(turn, &turn.unit(), run, Step::Intend, &error).await,
+        }
+    }
+    let cause = Cause::of(unit);
+    turn.record(&cause, &[], |unit| {
+        if let Some(run) = &mut unit.run {
+            for (machine, effect) in effects {
+                if let Some(progress) = run.members.get_mut(&machine) {
+                    progress.observed = effect.progress.observed;
+                }
+            }
+            run.round += 1;
+        }
+    })
+    .await?;
+    Ok(None)
+}
+
+/// What a failure means: before the pivot the run turns back; after it a person decides.
+async fn fail(
+    turn: &Turn,
+    unit: &Arc<Unit>,
+    run: &JobRun,
+    step: Step,
+    error: &Error,
+) -> Result<Option<Report>> {
+    use Operation::*;
+    let why = Failure::from(error);
+    let turns_back = matches!(
+        run.operation,
+        PlannedFailover | UnplannedFailover | PromoteTestFailover | ChangePit | UndoFailover | TestFailover
+    ) && !run.past_pivot();
+    if turns_back {
+        let mut events = vec![];
+        for item in &unit.members {
+            let epoch = item.epoch.raised(&turn.shared.id);
+            match run.operation {
+                PlannedFailover | UnplannedFailover | PromoteTestFailover => {
+                    events.push((item.id().clone(), Event::Began { trigger: Trigger::Unwinding, epoch }));
+                }
+                TestFailover => events.push((item.id().clone(), Event::Moved(Trigger::DrillFailed))),
+                _ => {}
+            }
+        }
+        let cause = Cause::of(unit);
+        turn.record(&cause, &events, |unit| {
+            if let Some(run) = &mut unit.run {
+                run.mark(step, Mark::Failed { why: why.clone() }, turn.shared.clock.now());
+                run.course = Course::Unwinding;
+                run.why = Some(why);
+            }
+        })
+        .await?;
+        return Ok(None);
+    }
+    let members = unit.members.iter();
+    let events: Vec<(MachineId, Event)> = members
+        .filter_map(|i| Some((i.id().clone(), Event::Moved(endings(run.operation, &i.state).1?))))
+        .collect();
+    park(turn, &events, step, &why, keeps_run(run.operation)).await?;
+    Ok(Some(Report::of(run, Outcome::NeedsOperator { why })))
+}
+
+/// Whether the failed run itself goes on when the operator asks again; otherwise a new one begins.
+fn keeps_run(operation: Operation) -> bool {
+    use Operation::*;
+    matches!(
+        operation,
+        UndoFailover | Commit | CompleteMigration | PlannedFailover | UnplannedFailover | PromoteTestFailover
+    )
+}
+
+async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun) -> Result<Option<Report>> {
+    let why =
+        run.why.clone().unwrap_or_else(|| Failure::from(&Error::new(ErrorKind::Cancelled, "cancelled")));
+    let Some(step) = run.next_undo() else {
+        let ends = |i: &crate::Item| Some((i.id().clone(), Event::Moved(unwound(&run, i)?)));
+        let events: Vec<(MachineId, Event)> = unit.members.iter().filter_map(ends).collect();
+        finish(turn, &events, |_| {}).await?;
+        return Ok(Some(Report::of(&run, Outcome::Unwound { why })));
+    };
+    let bench = bench(turn, step)?;
+    remember(turn, Some(step)).await.ok();
+    tell(turn, &run, &format!("{step:?} is undone"));
+    let mut tries = 1;
+    let undone = loop {
+        match steps::undo(&bench).await {
+            Err(error) if error.is_temporary() && tries < turn.shared.deadlines.tries => {
+                tries += 1;
+                turn.shared.clock.sleep(turn.shared.deadlines.retry_after).await;
+            }
+            other => break other,
+        }
+    };
+    match undone {
+        Ok(effects) => {
+            apply(turn, step, Mark::Undone, effects).await?;
+            Ok(None)
+        }
+        Err(error) => {
+            let why = Failure::from(&error);
+            let trigger = match run.operation {
+                Operation::ChangePit => Trigger::ChangeFailed,
+                Operation::UndoFailover => Trigger::UndoFailed,
+                Operation::TestFailover => Trigger::DrillCleanupFailed,
+                _ => Trigger::CancelFailed,
+            };
+            let events: Vec<(MachineId, Event)> =
+                unit.members.iter().map(|i| (i.id().clone(), Event::Moved(trigger))).collect();
+            park(turn, &events, step, &why, keeps_run(run.operation)).await?;
+            Ok(Some(Report::of(&run, Outcome::NeedsOperator { why })))
+        }
+    }
+}
+
+fn unwound(run: &JobRun, item: &crate::Item) -> Option<Trigger> {
+    let ran = run.members.get(item.id()).and_then(|p| p.ran);
+    let set_aside = run.tasks.iter().any(|t| t.step == Step::SetAside);
+    match run.operation {
+        Operation::ChangePit if set_aside || ran != Some(true) => Some(Trigger::ChangeFailed),
+        Operation::ChangePit => Some(Trigger::ChangeReverted),
+        Operation::UndoFailover if ran == Some(true) => Some(Trigger::UndoReverted),
+        Operation::UndoFailover => Some(Trigger::UndoStopped),
+        Operation::TestFailover => None,
+        _ => Some(Trigger::Cancelled),
+    }
+}
+
+fn bench(turn: &Turn, step: Step) -> Result<Bench> {
+    let unit = turn.unit();
+    let run = unit.run.clone().ok_or_else(|| Error::new(ErrorKind::NotFound, "no run is under way"))?;
+    Bench::new(&turn.shared, unit, run, step)
+}
+
+async fn mark(turn: &Turn, step: Step, mark: Mark) -> Result<()> {
+    let now = turn.shared.clock.now();
+    turn.record(&Cause::of(&turn.unit()), &[], |unit| {
+        if let Some(run) = &mut unit.run {
+            run.mark(step, mark, now);
+        }
+    })
+    .await
+}
+
+async fn apply(turn: &Turn, step: Step, mark: Mark, effects: Effects) -> Result<()> {
+    let now = turn.shared.clock.now();
+    let each = effects.iter().flat_map(|(m, e)| e.events.iter().map(move |event| (m.clone(), event.clone())));
+    let events: Vec<(MachineId, Event)> = each.collect();
+    turn.record(&Cause::of(&turn.unit()), &events, |unit| {
+        if let Some(run) = &mut unit.run {
+            run.mark(step, mark, now);
+            for (machine, effect) in effects {
+                run.members.insert(machine, effect.progress);
+            }
+        }
+    })
+    .await
+}
+
+async fn finish(turn: &Turn, events: &[(MachineId, Event)], edit: impl FnOnce(&mut Unit)) -> Result<()> {
+    let now = turn.shared.clock.now();
+    turn.record(&Cause::of(&turn.unit()), events, |unit| {
+        if let Some(mut run) = unit.run.take() {
+            run.ended = Some(now);
+            unit.finished.push(run);
+            let most = unit.finished.len().saturating_sub(REMEMBERED_RUNS);
+            unit.finished.drain(..most);
+        }
+        edit(unit);
+    })
+    .await
+}
+
+async fn park(
+    turn: &Turn,
+    events: &[(MachineId, Event)],
+    step: Step,
+    why: &Failure,
+    keep: bool,
+) -> Result<()> {
+    let now = turn.shared.clock.now();
+    let parked = |unit: &mut Unit| {
+        if let Some(run) = &mut unit.run {
+            run.mark(step, Mark::Failed { why: why.clone() }, now);
+            run.why = Some(why.clone());
+        }
+    };
+    if keep {
+        return turn
+            .record(&Cause::of(&turn.unit()), events, |unit| {
+                parked(unit);
+                if let Some(run) = &mut unit.run {
+                    run.course = Course::Parked;
+                }
+            })
+            .await;
+    }
+    turn.record(&Cause::of(&turn.unit()), &[], parked).await?;
+    finish(turn, events, |_| {}).await
+}
+
+fn tell(turn: &Turn, run: &JobRun, what: &str) {
+    let kind = NoticeKind::Job { job: run.id.clone(), what: what.to_owned() };
+    turn.shared.bus.publish(turn.shared.clock.now(), &turn.slot.id, None, kind);
+    tracing::info!(unit = %turn.slot.id, job = %run.id, what);
+}
+
+/// Whether a step of this operation may only be taken when its phase record stands beside the replica.
+fn must_remember(operation: Operation, step: Step) -> bool {
+    use Operation::*;
+    matches!(operation, PlannedFailover | UnplannedFailover | PromoteTestFailover | ChangePit | RetryFailover)
+        && step != Step::Claim
+}
+
+/// Writes the phase record beside the replica, before the effect of the step.
+async fn remember(turn: &Turn, step: Option<Step>) -> Result<()> {
+    let unit = turn.unit();
+    for item in &unit.members {
+        let (before, quiet) = (Phase::InitialReplicationInProgress, item.state.phase);
+        if quiet == before || matches!(quiet, Phase::EnablingProtection | Phase::Unprotected) {
+            continue;
+        }
+        let run = unit.run.as_ref().zip(step).map(|(run, step)| (run.id.clone(), format!("{step:?}")));
+        let control = Travelling { unit: unit.id.clone(), members: unit.machines(), item: item.clone() };
+        let record = PhaseRecord { written: turn.shared.clock.now(), run, control };
+        let op = item.op(format!("{}/phase/{}", item.id(), item.revision));
+        let leg = turn.shared.leg_of(item)?;
+        let written = leg.replica.remember(&op, item.id(), &record);
+        turn.shared.within(turn.shared.deadlines.replica, "phase record", written).await?;
+    }
+    Ok(())
+}

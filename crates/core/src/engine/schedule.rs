@@ -1,0 +1,221 @@
+//! Who drives replication: [`Vault::run`], until it is told to stop.
+
+use super::events::NoticeKind;
+use super::job::{self, Beginning};
+use super::replicate::{Effort, needs_compare, replicate};
+use super::retention::to_drop;
+use super::shared::{Cause, Shared, Slot, Turn};
+use super::vault::Vault;
+use super::watch;
+use crate::state::{Direction, Divergence, Phase, Resync, Trigger};
+use crate::{
+    Consistency, Error, ErrorKind, Event, Item, Op, OpKey, Operation, Policy, Request, Result, Timestamp,
+    Unit,
+};
+use futures_util::future::{Either, select};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the vault looks for what is due.
+const TICK: Duration = Duration::from_secs(1);
+/// How often instances that must not run are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(30);
+/// How long a stop waits for cycles under way.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+impl Vault {
+    /// Replicates what is due, watches what must not run, cleans up what is owed, until `shutdown` ends. Then starts nothing
+    /// new, waits a bounded while for cycles under way, and returns; what it left is picked up by the next one.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops at once: what has landed stays landed.
+    pub async fn run(&self, shutdown: impl Future<Output = ()>) {
+        let shared = &self.shared;
+        let mut shutdown = pin!(shutdown);
+        let mut watched = Timestamp(0);
+        let all = shared.cycles.available_permits();
+        loop {
+            let now = shared.clock.now();
+            let watch_due = now.since(watched) >= WATCH_EVERY;
+            if watch_due {
+                watched = now;
+            }
+            self.tick(now, watch_due);
+            match select(shutdown.as_mut(), shared.clock.sleep(TICK)).await {
+                Either::Left(_) => break,
+                Either::Right(_) => {}
+            }
+        }
+        let permits = shared.cycles.acquire_many(all as u32);
+        let limit = shared.clock.sleep(STOP_WITHIN);
+        if let Either::Right(_) = select(pin!(permits), pin!(limit)).await {
+            tracing::warn!("cycles were still under way after {STOP_WITHIN:?}; they are picked up again");
+        }
+    }
+
+    /// Starts what is due at `now`. Returns how many cycles were started.
+    pub fn tick(&self, now: Timestamp, watch_due: bool) -> usize {
+        let mut started = 0;
+        for slot in self.shared.all_slots() {
+            if watch_due {
+                let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(&slot));
+                self.shared.spawner.spawn(Box::pin(async move {
+                    if let Some(turn) = Turn::try_take(&shared, &slot)
+                        && let Err(error) = watch::look(&turn).await
+                    {
+                        tracing::warn!(unit = %slot.id, %error, "the watch could not finish");
+                    }
+                    repair_if_due(&shared, &slot).await;
+                }));
+            }
+            if !is_due(&slot, now) {
+                continue;
+            }
+            let Ok(permit) = Arc::clone(&self.shared.cycles).try_acquire_owned() else { break };
+            let Some(turn) = Turn::try_take(&self.shared, &slot) else { continue };
+            started += 1;
+            self.shared.spawner.spawn(Box::pin(async move {
+                if let Err(error) = cycle(&turn).await {
+                    tracing::warn!(unit = %turn.slot.id, %error, "a cycle did not seal");
+                }
+                drop((turn, permit));
+            }));
+        }
+        started
+    }
+
+    /// One replication cycle of the unit of `item`, now, whether it is due or not.
+    ///
+    /// # Errors
+    /// `Refused` where nothing replicates; why it did not seal.
+    pub async fn replicate_now(&self, machine: &crate::MachineId) -> Result<()> {
+        let slot = self.shared.slot_of(machine)?;
+        let turn = Turn::take(&self.shared, &slot).await;
+        cycle(&turn).await
+    }
+
+    /// Looks once at everything that must not run, and does what is owed.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub async fn watch_now(&self) -> Result<()> {
+        for slot in self.shared.all_slots() {
+            if let Some(turn) = Turn::try_take(&self.shared, &slot) {
+                watch::look(&turn).await?;
+            }
+            repair_if_due(&self.shared, &slot).await;
+        }
+        Ok(())
+    }
+}
+
+/// A resync that is due begins by itself.
+async fn repair_if_due(shared: &Arc<Shared>, slot: &Arc<Slot>) {
+    let unit = slot.unit();
+    let due = |i: &Item| i.state.phase == Phase::Protected && i.state.resync == Resync::Required;
+    if unit.run.is_none() && unit.members.iter().any(due) {
+        let repair = Beginning {
+            operation: Operation::RepairReplication,
+            request: Request::Plain,
+            who: "engine".into(),
+        };
+        if let Err(error) = job::begin(shared, slot, repair).await {
+            tracing::debug!(unit = %slot.id, %error, "a resync waits");
+        }
+    }
+}
+
+pub(crate) fn policy(item: &Item) -> Policy {
+    match item.state.direction {
+        Direction::PrimaryToRecovery => item.policy.clone(),
+        Direction::RecoveryToPrimary => Policy { interval: item.policy.interval, ..Policy::failback() },
+    }
+}
+
+fn replicates(item: &Item) -> bool {
+    let state = &item.state;
+    state.phase == Phase::Protected
+        && state.resync == Resync::None
+        && state.divergence != Divergence::Possible
+}
+
+fn is_due(slot: &Slot, now: Timestamp) -> bool {
+    let unit = slot.unit();
+    let Some(first) = unit.members.first() else { return false };
+    if unit.run.is_some() || !unit.members.iter().all(replicates) {
+        return false;
+    }
+    let last = slot.with_pulse(first.id(), |pulse| pulse.last_attempt);
+    // A clock that was set back makes the next cycle due at once, never later.
+    last.is_none_or(|last| now < last || now.since(last) >= first.policy.interval)
+}
+
+/// Captures, ships, seals; then drops what the policy no longer keeps. Not an operation: its durable record is the point.
+pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
+    let (shared, slot, unit) = (&turn.shared, &turn.slot, turn.unit());
+    if let Some(item) = unit.members.iter().find(|i| !replicates(i)) {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("{} does not replicate in {}", item.id(), item.state),
+        ));
+    }
+    let first =
+        unit.members.first().ok_or_else(|| Error::new(ErrorKind::NotFound, "the unit has no member"))?;
+    let leg = shared.leg_of(first)?;
+    let now = shared.clock.now();
+    let key = OpKey(format!("{}/cycle-{}-{:08x}", unit.id, now.0, shared.random.bits() as u32));
+    let op = Op { key, epoch: first.epoch.clone() };
+    slot.with_pulse(first.id(), |pulse| pulse.last_attempt = Some(now));
+    let results = replicate(shared, slot, &unit, &leg, &op, wanted(slot, first, now), Effort::Delta).await;
+    let results = match results {
+        Ok(results) => results,
+        Err(error) => {
+            slot.with_pulse(first.id(), |pulse| {
+                let since = pulse.failing_since.take().map_or(now, |(since, _)| since);
+                pulse.failing_since = Some((since, error.to_string()));
+            });
+            let notice = NoticeKind::CycleFailed { reason: error.to_string() };
+            shared.bus.publish(now, &unit.id, Some(first.id()), notice);
+            return Err(error);
+        }
+    };
+    let doubted = results.values().any(|r| r.as_ref().is_err_and(needs_compare));
+    if doubted {
+        let events: Vec<_> =
+            unit.members.iter().map(|i| (i.id().clone(), Event::Moved(Trigger::Doubted))).collect();
+        turn.record(&Cause::engine("the changes since the last point are unknown"), &events, |_| {}).await?;
+    }
+    for (machine, result) in results {
+        let sealed = result?;
+        if let (Some(item), true) = (unit.item(&machine), sealed.point.is_some()) {
+            prune(shared, &unit, item).await?;
+        }
+    }
+    Ok(())
+}
+
+fn wanted(slot: &Slot, item: &Item, now: Timestamp) -> Consistency {
+    let last = slot.with_pulse(item.id(), |pulse| pulse.newest_application);
+    match policy(item).application_consistent {
+        Some(every) if last.is_none_or(|last| now.since(last) >= every) => Consistency::Application,
+        _ => Consistency::Crash,
+    }
+}
+
+async fn prune(shared: &Arc<Shared>, unit: &Unit, item: &Item) -> Result<()> {
+    let leg = shared.leg_of(item)?;
+    let points = leg.replica.points(item.id()).await?;
+    let drop = to_drop(&points, &policy(item).retention);
+    if drop.is_empty() {
+        return Ok(());
+    }
+    let op = item.op(format!("{}/prune-{}", item.id(), drop.last().map_or(0, |p| p.0)));
+    let dropped = leg.replica.prune(&op, item.id(), &drop).await?;
+    if !dropped.is_empty() {
+        let kind = NoticeKind::Pruned { points: dropped.len() };
+        shared.bus.publish(shared.clock.now(), &unit.id, Some(item.id()), kind);
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+use super::fence::grace;
+use crate::engine::bench::{Bench, Effect, Effects};
+use crate::state::{Location, Phase, Trigger};
+use crate::{
+    Armed, DataLoss, Error, ErrorKind, Event, Instance, Operation, PointId, Promotion, Request, Result,
+    Start, Verdict,
+};
+
+/// The pivot: proves again that nothing else runs, and records the intent to boot. A group passes it together.
+///
+/// Where a planned failover finds that somebody ran since the last changes were shipped, they are shipped and prepared
+/// again.
+pub(super) async fn intend(bench: &Bench) -> Result<Effects> {
+    let planned = bench.run.operation == Operation::PlannedFailover;
+    bench
+        .each(async |mut m| {
+            let promotion = match (&m.item.promotion, &m.progress.armed) {
+                (_, Some(armed)) if bench.run.operation != Operation::RetryFailover => Some(Promotion {
+                    armed: armed.clone(),
+                    recovery: m.progress.recovery.clone(),
+                    made_by: m.progress.made_by.clone().unwrap_or_else(|| m.op.key.clone()),
+                    previous: match &m.item.promotion {
+                        Some(earlier) if !earlier.committed => earlier.previous.clone(),
+                        _ => m.item.active().clone(),
+                    },
+                    booted: None,
+                    verdict: None,
+                    loss: m.progress.loss.clone(),
+                    committed: false,
+                }),
+                _ => None,
+            };
+            let Some(armed) = promotion.as_ref().or(m.item.promotion.as_ref()).map(|p| p.armed.clone())
+            else {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("nothing of {} is prepared to boot", m.item.id()),
+                ));
+            };
+            let silent: Vec<Instance> = match promotion {
+                Some(_) => m.progress.unproven.clone(),
+                None => m.item.unproven.clone(),
+            };
+            let force = bench.force().cloned().or_else(|| inherited(&silent));
+            let grace = grace(&bench.run.request);
+            let leave = bench
+                .shared
+                .leave(&m.op, &m.item, Some(&armed.instance), &silent, force.as_ref(), grace)
+                .await?;
+            let seen = |o: &&crate::Observed| !o.instance.is(&armed.instance);
+            let before: Vec<_> = m.progress.observed.iter().filter(seen).cloned().collect();
+            if planned && before != leave.observed {
+                m.progress.observed = leave.observed;
+                return Ok(Effect { progress: m.progress, events: vec![], again: true });
+            }
+            let trigger = match bench.run.operation {
+                Operation::PromoteOther => Trigger::Promoted(survivor_side(&m.item, &armed.instance, bench)),
+                _ => Trigger::Intended,
+            };
+            m.progress.unproven.clone_from(&leave.unproven);
+            let events = match promotion {
+                Some(promotion) => vec![Event::Intended { trigger, promotion, unproven: leave.unproven }],
+                None => vec![],
+            };
+            Ok(Effect::and(m.progress, events))
+        })
+        .await
+}
+
+fn inherited(silent: &[Instance]) -> Option<crate::Force> {
+    (!silent.is_empty()).then(|| crate::Force::by("engine", "answered for at the failover"))
+}
+
+fn survivor_side(item: &crate::Item, survivor: &Instance, bench: &Bench) -> Location {
+    let source = item.state.direction.source();
+    if survivor.site == bench.leg.source.name() { source } else { source.other() }
+}
+
+/// Starts the machine. The permit is proven once more, right before.
+pub(super) async fn boot(bench: &Bench) -> Result<Effects> {
+    let shared = &bench.shared;
+    bench
+        .each(async |mut m| {
+            let promotion = m.item.promotion.clone();
+            let promotion =
+                promotion.ok_or_else(|| Error::new(ErrorKind::Refused, "nothing is prepared to boot"))?;
+            let instance = &promotion.armed.instance;
+            let force = bench.force().cloned().or_else(|| inherited(&m.item.unproven));
+            let op = m.op.part("permit");
+            let grace = grace(&bench.run.request);
+            let leave =
+                shared.leave(&op, &m.item, Some(instance), &m.item.unproven, force.as_ref(), grace).await?;
+            // The direction may have turned since the run began: the leg that ends where the machine stands.
+            let leg = shared.leg_of(&m.item)?;
+            let booted = match &promotion.recovery {
+                Some(recovery) => {
+                    let boot = leg.recovery_site.boot(&m.op, recovery, &promotion.armed, leave.permit);
+                    shared.within(shared.deadlines.recovery_site, "boot", boot).await?
+                }
+                None => {
+                    let source = shared.sources.get(&instance.site).ok_or_else(|| {
+                        Error::new(
+                            ErrorKind::NotFound,
+                            format!("no source named {} is known here", instance.site),
+                        )
+                    })?;
+                    let start = source.unfence(&m.op, instance, leave.permit, Start::Run);
+                    let lifted = shared.within(shared.deadlines.source, "unfence", start).await?;
+                    crate::Booted { reach: vec![], running: lifted.running }
+                }
+            };
+            if !booted.running {
+                let message = format!("{} was started, and does not run now", instance.name);
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            m.progress.booted = Some(booted.clone());
+            m.progress.point = promotion.recovery.as_ref().map(|r| r.point);
+            m.progress.loss.clone_from(&promotion.loss);
+            Ok(Effect::and(m.progress, vec![Event::Booted(booted)]))
+        })
+        .await
+}
+
+/// Runs the user's validation. Its verdict is recorded, never acted on here.
+pub(super) async fn validate(bench: &Bench) -> Result<Effects> {
+    bench
+        .each(async |mut m| {
+            let promotion = m.item.promotion.as_ref();
+            let (Some(validation), Some(recovery), Some(booted)) =
+                (&bench.shared.validation, promotion.and_then(|p| p.recovery.as_ref()), &m.progress.booted)
+            else {
+                return Ok(m.progress.into());
+            };
+            let verdict = validation.validate(recovery, booted).await;
+            let verdict = verdict.unwrap_or_else(|e| Verdict::Bad { reason: e.to_string() });
+            m.progress.verdict = Some(verdict.clone());
+            Ok(Effect::and(m.progress, vec![Event::Judged(verdict)]))
+        })
+        .await
+}
+
+/// Finds the newest complete copy of the side that is left: its own machine as it stands, else the newest point there.
+pub(super) async fn find_survivor(bench: &Bench) -> Result<Effects> {
+    let Request::Promote(_) = &bench.run.request else {
+        return Err(Error::new(ErrorKind::Refused, "nobody answers for this"));
+    };
+    let shared = &bench.shared;
+    bench
+        .each(async |mut m| {
+            let active = m.item.active().clone();
+            let gone = match shared.runs(&active).await {
+                Ok(true) => false,
+                Ok(false) | Err(_) => true,
+            };
+            if !gone {
+                let message = format!("{} runs; the other side is started only when it is lost", active.name);
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            let generation = m.item.lineage.unused();
+            let unfinished = m.item.state.phase == Phase::ReprotectFailed;
+            let mut standing = None;
+            for other in m.item.must_not_run().filter(|i| !m.item.kept.iter().any(|k| k.is(i))) {
+                if shared.runs(other).await.is_ok() && !unfinished {
+                    standing = Some(other.clone());
+                }
+            }
+            m.progress.unproven = vec![active];
+            m.progress.loss = Some(DataLoss::since(crate::Timestamp(0), shared.clock.now()));
+            if let Some(instance) = standing {
+                let instance = Instance { generation, ..instance };
+                m.progress.armed = Some(Armed { instance, cursor: None, point: PointId(0) });
+                return Ok(Effect::and(m.progress, vec![Event::Minted(generation)]));
+            }
+            let leg =
+                [&bench.leg, &bench.far].into_iter().find(|leg| leg.source.name() != m.item.active().site);
+            let leg = leg.unwrap_or(&bench.leg);
+            let points = leg.replica.points(m.item.id()).await?;
+            let newest = points.last().ok_or_else(|| {
+                Error::new(
+                    ErrorKind::NotFound,
+                    "the side that is left holds no complete copy: no machine, no point",
+                )
+            })?;
+            let manifest = leg.replica.manifest(m.item.id(), newest.id).await?;
+            let settings = m.item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
+            let recovery =
+                crate::Recovery::of(manifest, newest.id, generation, crate::Purpose::Failover, settings);
+            m.progress.loss = Some(DataLoss::since(newest.taken, shared.clock.now()));
+            m.progress.made_by = Some(m.op.key.clone());
+            m.progress.armed = Some(leg.recovery_site.materialise(&m.op, &recovery, &leg.replica).await?);
+            m.progress.recovery = Some(recovery);
+            Ok(Effect::and(m.progress, vec![Event::Minted(generation)]))
+        })
+        .await
+}

@@ -1,0 +1,163 @@
+use super::prepare::PIN;
+use crate::engine::bench::{Bench, Effect, Effects};
+use crate::state::{Direction, Divergence};
+use crate::{CommitRequest, Error, ErrorKind, Event, Operation, Owed, Request, Result, Verdict};
+
+fn request(bench: &Bench) -> CommitRequest {
+    match &bench.run.request {
+        Request::Commit(request) => request.clone(),
+        _ => CommitRequest::default(),
+    }
+}
+
+/// Reads back that the recovered machine runs and, for a failback, that the other side is off.
+///
+/// A machine of the other side that is gone counts as off; one that does not answer needs a force. Only the first try
+/// checks: once the commit has begun to act it goes forward, whatever happens to the machine.
+pub(super) async fn read_back(bench: &Bench) -> Result<Effects> {
+    let request = request(bench);
+    bench
+        .each(async |mut m| {
+            let shared = &bench.shared;
+            let Some(promotion) = m.item.promotion.as_ref() else { return Ok(m.progress.into()) };
+            if promotion.committed {
+                return Ok(m.progress.into());
+            }
+            if !shared.runs(&promotion.armed.instance).await? {
+                let message = format!(
+                    "{} does not run; start it, or change the point, or undo",
+                    promotion.armed.instance.name
+                );
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            if request.require_good && promotion.verdict != Some(Verdict::Good) {
+                let message = format!(
+                    "the validation of {} did not find it good: {:?}",
+                    m.item.id(),
+                    promotion.verdict
+                );
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            if m.item.state.direction == Direction::RecoveryToPrimary {
+                match shared.runs(&promotion.previous).await {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        let message = format!(
+                            "{} still runs; a failback is committed when it is off",
+                            promotion.previous.name
+                        );
+                        return Err(Error::new(ErrorKind::Refused, message));
+                    }
+                    Err(e) if e.kind() == ErrorKind::NotFound => {
+                        m.progress
+                            .notes
+                            .push(format!("{} is gone, which counts as off", promotion.previous.name));
+                    }
+                    Err(e) => match &request.force {
+                        Some(force) => {
+                            m.progress.notes.push(format!(
+                                "{} does not answer ({e}); {} answers for it",
+                                promotion.previous.name, force.operator
+                            ));
+                        }
+                        None => return Err(e),
+                    },
+                }
+            }
+            Ok(m.progress.into())
+        })
+        .await
+}
+
+/// Makes the booted disks final.
+pub(super) async fn settle(bench: &Bench) -> Result<Effects> {
+    bench
+        .each(async |m| {
+            if let Some(promotion) = &m.item.promotion
+                && promotion.recovery.is_some()
+            {
+                bench.leg.recovery_site.settle(&m.op, &promotion.armed).await?;
+            }
+            Ok(m.progress.into())
+        })
+        .await
+}
+
+/// Removes instances that were set aside: earlier points, undone failovers.
+pub(super) async fn remove_kept(bench: &Bench) -> Result<Effects> {
+    bench
+        .each(async |m| {
+            let mut events = vec![];
+            for kept in &m.item.kept {
+                let here = kept.site == bench.leg.source.name();
+                let leg = if here { &bench.far } else { &bench.leg };
+                leg.recovery_site.destroy(&m.op.part(&kept.name), kept).await?;
+                events.push(Event::Removed(kept.clone()));
+            }
+            Ok(Effect::and(m.progress, events))
+        })
+        .await
+}
+
+/// The other side's machine after a failback: owed until the next point out is sealed, so that a second copy always
+/// exists; at once where that is asked for.
+pub(super) async fn remove_other(bench: &Bench) -> Result<Effects> {
+    let request = request(bench);
+    bench
+        .each(async |mut m| {
+            let Some(promotion) = m.item.promotion.as_ref() else { return Ok(m.progress.into()) };
+            if m.item.state.direction == Direction::PrimaryToRecovery {
+                return Ok(m.progress.into());
+            }
+            let (site, instance) = (bench.far.recovery_site.name(), promotion.previous.clone());
+            if request.purge_now {
+                let destroyed = bench.far.recovery_site.destroy(&m.op, &instance);
+                match bench.shared.within(bench.shared.deadlines.recovery_site, "remove", destroyed).await {
+                    Ok(()) => return Ok(Effect::and(m.progress, vec![Event::Removed(instance)])),
+                    Err(e) if e.kind() == ErrorKind::Unavailable => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            m.progress.notes.push(format!("{} goes when the next point out is sealed", instance.name));
+            Ok(Effect::and(m.progress, vec![Event::Owes(Owed::Remove { site, instance })]))
+        })
+        .await
+}
+
+/// Drops the points that the commit ends: all but pinned and locked ones, the booted one (the base of the way back) and
+/// the newest. A failback's own points stay listed without bytes where the replica works in place.
+pub(super) async fn prune_points(bench: &Bench) -> Result<Effects> {
+    bench
+        .each(async |mut m| {
+            let replica = &bench.leg.replica;
+            let points = replica.points(m.item.id()).await?;
+            let Some(promotion) = m.item.promotion.as_ref() else { return Ok(m.progress.into()) };
+            let base = promotion.recovery.as_ref().map(|r| r.point);
+            let newest = points.last().map(|p| p.id);
+            if m.item.state.divergence != Divergence::None
+                && let Some(newest) = newest
+            {
+                replica.pin(&m.op, m.item.id(), newest, "newest received").await?;
+            }
+            let drop: Vec<_> =
+                points.iter().map(|p| p.id).filter(|p| Some(*p) != base && Some(*p) != newest).collect();
+            let dropped = replica.prune(&m.op, m.item.id(), &drop).await?;
+            let kept = points.iter().filter(|p| !dropped.contains(&p.id));
+            for point in kept {
+                let why =
+                    match (Some(point.id) == base, point.pins.iter().find(|p| *p != PIN), point.locked_until)
+                    {
+                        (true, ..) => "the way back starts from it".to_owned(),
+                        (_, Some(pin), _) => format!("pinned: {pin}"),
+                        (.., Some(until)) => format!("locked until {until}"),
+                        _ => "it is the newest".to_owned(),
+                    };
+                m.progress.notes.push(format!("point {} is kept: {why}", point.id));
+            }
+            if bench.run.operation == Operation::CompleteMigration {
+                m.progress.notes.push("the old side stays fenced".into());
+            }
+            Ok(m.progress.into())
+        })
+        .await
+}

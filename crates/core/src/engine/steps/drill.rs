@@ -1,0 +1,122 @@
+use crate::engine::bench::{Bench, Effect, Effects};
+use crate::engine::choose::choose;
+use crate::state::{DrillState, Trigger};
+use crate::{
+    BootPermit, Drill, DrillRequest, Error, ErrorKind, Event, Operation, PointChoice, Purpose, Recovery,
+    Request, Result, Step,
+};
+use std::collections::BTreeMap;
+
+const PIN: &str = "drill";
+
+/// Chooses the drill's point and pins it. A point older than three times the interval is refused unless asked for by
+/// name: a drill of stale data proves little.
+pub(super) async fn choose_point(bench: &Bench) -> Result<Effects> {
+    let (shared, leg) = (&bench.shared, &bench.leg);
+    let request = match &bench.run.request {
+        Request::Drill(request) => request.clone(),
+        _ => DrillRequest::default(),
+    };
+    let mut points = BTreeMap::new();
+    for item in &bench.unit.members {
+        points.insert(item.id().clone(), leg.replica.points(item.id()).await?);
+    }
+    let chosen = choose(&points, request.point)?;
+    bench
+        .each(async |mut m| {
+            let id = m.item.id();
+            let point = *chosen.get(id).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no point for {id}")))?;
+            let (op, manifest) = (m.op.part("pin"), leg.replica.manifest(id, point).await?);
+            let age = shared.clock.now().since(manifest.taken);
+            let stale = age > 3 * m.item.policy.interval;
+            if stale && !matches!(request.point, PointChoice::Custom(_)) {
+                let message = format!("the newest point of {id} is {age:?} old, more than three intervals; name it to drill it all the same");
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            leg.replica.pin(&op, id, point, PIN).await?;
+            let site = leg.recovery_site.name();
+            let settings = m.item.settings.get(&site).cloned().unwrap_or_default();
+            let network = request.network.clone().or_else(|| settings.test_network.clone());
+            let network = network.unwrap_or_else(|| "isolated".into());
+            if settings.network.as_ref() == Some(&network) {
+                let rule = "a drill cannot reach the production network";
+                return Err(Error::invalid("drill.network", network, rule, "name an isolated network"));
+            }
+            let generation = m.item.lineage.unused();
+            let recovery = Recovery::of(manifest, point, generation, Purpose::Drill, settings);
+            let drill = Drill {
+                recovery,
+                made_by: bench.key_of(&m.item, Step::DrillPrepare),
+                armed: None,
+                booted: None,
+                network,
+                expires: shared.clock.now().after(request.expires_after),
+            };
+            m.progress.point = Some(point);
+            Ok(Effect::and(m.progress, vec![Event::DrillBegan(drill)]))
+        })
+        .await
+}
+
+/// Prepares the disks, and the guest on them.
+pub(super) async fn prepare(bench: &Bench) -> Result<Effects> {
+    bench
+        .each(async |m| {
+            let drill = existing(&m.item)?;
+            let armed =
+                bench.leg.recovery_site.materialise(&m.op, &drill.recovery, &bench.leg.replica).await?;
+            if let Some(preparation) = &bench.shared.preparation {
+                preparation.prepare(&drill.recovery, &armed).await?;
+            }
+            Ok(Effect::and(m.progress, vec![Event::DrillMoved { armed, booted: None }]))
+        })
+        .await
+}
+
+/// Starts it in its network.
+pub(super) async fn boot(bench: &Bench) -> Result<Effects> {
+    bench
+        .each(async |mut m| {
+            let drill = existing(&m.item)?;
+            let armed = drill
+                .armed
+                .clone()
+                .ok_or_else(|| Error::new(ErrorKind::Refused, "the drill has no disks"))?;
+            let permit = BootPermit::Isolated { network: drill.network.clone() };
+            let boot = bench.leg.recovery_site.boot(&m.op, &drill.recovery, &armed, permit);
+            let booted = bench.shared.within(bench.shared.deadlines.recovery_site, "boot", boot).await?;
+            m.progress.booted = Some(booted.clone());
+            if let Some(validation) = &bench.shared.validation {
+                m.progress.verdict = validation.validate(&drill.recovery, &booted).await.ok();
+            }
+            Ok(Effect::and(m.progress, vec![Event::DrillMoved { armed, booted: Some(booted) }]))
+        })
+        .await
+}
+
+fn existing(item: &crate::Item) -> Result<&Drill> {
+    item.drill.as_ref().ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{} has no drill", item.id())))
+}
+
+/// Removes it: machine, disks, pin. Also what was only half made.
+pub(super) async fn remove(bench: &Bench) -> Result<Effects> {
+    // Drills run at the recovery side of the way out, whichever way the item replicates now.
+    bench
+        .each(async |m| {
+            let Some(drill) = &m.item.drill else { return Ok(m.progress.into()) };
+            let leg = bench.shared.leg(&m.item.out)?;
+            match &drill.armed {
+                Some(armed) => leg.recovery_site.destroy(&m.op, &armed.instance).await?,
+                None => leg.recovery_site.withdraw(&m.op, &drill.made_by, &drill.recovery).await?,
+            }
+            match leg.replica.unpin(&m.op, m.item.id(), drill.recovery.point, PIN).await {
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                other => other?,
+            }
+            let moving = matches!(m.item.state.drill, DrillState::CleanupInitiated | DrillState::Promoting);
+            let begin = Event::Moved(Trigger::Begin(Operation::TestFailoverCleanup));
+            let events = if moving { vec![Event::DrillGone] } else { vec![begin, Event::DrillGone] };
+            Ok(Effect::and(m.progress, events))
+        })
+        .await
+}

@@ -1,0 +1,68 @@
+use crate::engine::bench::{Bench, Effect, Effects};
+use crate::{DisableRequest, Request, Result, Start};
+use std::time::Duration;
+
+/// Leaves the machine as it runs, takes marks away, and says what stays blocked, pinned or owed. A start block is lifted
+/// only where nobody else may run, or by name.
+pub(super) async fn dismiss(bench: &Bench) -> Result<Effects> {
+    let request = match &bench.run.request {
+        Request::Disable(request) => request.clone(),
+        _ => DisableRequest::default(),
+    };
+    let purge = bench.run.operation == crate::Operation::Purge;
+    bench
+        .each(async |mut m| {
+            let shared = &bench.shared;
+            for instance in &m.item.instances {
+                let Some(source) = shared.sources.get(&instance.site) else {
+                    m.progress
+                        .notes
+                        .push(format!("{} stays as it is: its site is not known here", instance.name));
+                    continue;
+                };
+                let active = instance.is(m.item.active());
+                if !active && !request.unblock.contains(&instance.name) {
+                    m.progress.notes.push(format!("{} stays blocked from starting", instance.name));
+                    continue;
+                }
+                let op = m.op.part(&instance.name);
+                let lifted = async {
+                    if !shared.runs(instance).await? {
+                        let leave =
+                            shared.leave(&op, &m.item, Some(instance), &[], None, Duration::ZERO).await?;
+                        source.unfence(&op, instance, leave.permit, Start::Stay).await?;
+                    }
+                    source.dismiss(&op, instance).await
+                };
+                match shared.within(shared.deadlines.source, "dismiss", lifted).await {
+                    Err(e) if purge => {
+                        m.progress.notes.push(format!("{} keeps its marks: {e}", instance.name))
+                    }
+                    other => other?,
+                }
+            }
+            for owed in &m.item.owed {
+                m.progress.notes.push(format!("owed: {owed:?}"));
+            }
+            for leg in [&bench.leg, &bench.far] {
+                if request.delete_points {
+                    match leg.replica.delete(&m.op.part(leg.replica.name().as_str()), m.item.id()).await {
+                        Err(e) if purge || e.kind() == crate::ErrorKind::NotFound => {}
+                        other => other?,
+                    }
+                    continue;
+                }
+                let points = leg.replica.points(m.item.id()).await.unwrap_or_default();
+                if !points.is_empty() {
+                    let pinned = points.iter().filter(|p| !p.pins.is_empty()).count();
+                    m.progress.notes.push(format!(
+                        "{} points stay at {}, {pinned} of them pinned",
+                        points.len(),
+                        leg.replica.name()
+                    ));
+                }
+            }
+            Ok(Effect::and(m.progress, vec![]))
+        })
+        .await
+}

@@ -1,0 +1,227 @@
+use super::prepare::PIN;
+use crate::engine::bench::{Bench, Effect, Effects, Member};
+use crate::engine::replicate::{Effort, all_sealed, replicate, unit_op};
+use crate::engine::shared::Slot;
+use crate::state::{Direction, Divergence};
+use crate::{
+    Changes, Consistency, Error, ErrorKind, Event, Fate, Instance, Location, Owed, POINT_ZERO, PointId,
+    ReprotectRequest, Request, Result, Seed, Settings,
+};
+use std::time::Duration;
+
+const LOSING_SIDE: &str = "losing side";
+
+fn request(bench: &Bench) -> ReprotectRequest {
+    match &bench.run.request {
+        Request::Reprotect(request) => request.clone(),
+        _ => ReprotectRequest::default(),
+    }
+}
+
+/// Proves the side off that will be replicated to: it stays off from here until hand-over.
+pub(super) async fn fence_other(bench: &Bench) -> Result<Effects> {
+    let request = request(bench);
+    bench
+        .each(async |m| {
+            if m.item.state.divergence != Divergence::None && !request.other_side_loses {
+                let message = format!(
+                    "both sides of {} may hold writes that the other lacks ({:?}); name the other side as the one that loses",
+                    m.item.id(), m.item.state.divergence
+                );
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            if !bench.shared.runs(m.item.active()).await? {
+                let message = format!("{} does not run; start it first", m.item.active().name);
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            bench.shared.leave(&m.op, &m.item, Some(m.item.active()), &[], None, Duration::ZERO).await?;
+            Ok(m.progress.into())
+        })
+        .await
+}
+
+/// Opens the timeline of the other direction, as near to the source as what is known allows.
+pub(super) async fn seed(bench: &Bench) -> Result<Effects> {
+    let request = request(bench);
+    bench
+        .each(async |mut m| {
+            let site = bench.far.recovery_site.name();
+            let settings =
+                request.settings.clone().or_else(|| m.item.settings.get(&site).cloned()).unwrap_or_default();
+            let findings = bench.far.recovery_site.check(&m.item.machine, &settings).await?;
+            if let Some(blocking) = findings.iter().find(|f| f.blocks()) {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("{}; {}", blocking.cause, blocking.remedy),
+                ));
+            }
+            let (seed, held) = distance(bench, &m, &settings).await?;
+            if let Some(why) = held {
+                m.progress.notes.push(why);
+            }
+            bench.far.replica.prepare(&m.op, &m.item.machine, &seed, &settings).await?;
+            let events =
+                request.settings.iter().map(|s| Event::Set { site: site.clone(), settings: s.clone() });
+            Ok(Effect::and(m.progress.clone(), events.collect()))
+        })
+        .await
+}
+
+/// How far the other side's bytes are from the source: what changed on the recovered side since it was armed is the
+/// cursor's part; where the other replica's content differs from the booted point is told here. The note says that the
+/// other side holds what the booted point lacks.
+async fn distance(bench: &Bench, m: &Member, settings: &Settings) -> Result<(Seed, Option<String>)> {
+    let (id, far, near) = (m.item.id(), &bench.far, &bench.leg);
+    let promotion = m.item.promotion.as_ref();
+    let cursor = promotion.and_then(|p| p.armed.cursor.clone());
+    let booted = promotion.and_then(|p| p.recovery.as_ref()).map(|r| r.point);
+    let existing = far.replica.points(id).await?;
+    if !existing.is_empty() {
+        // A timeline with points: the base of the last failover in that direction is pinned there.
+        let base = existing.iter().find(|p| p.pins.iter().any(|pin| pin == PIN)).map(|p| p.id);
+        let differs = match booted {
+            Some(booted) => near.replica.changed(id, None, booted).await?,
+            None => None,
+        };
+        return Ok(match (base, cursor, differs) {
+            (Some(at), Some(cursor), Some(differs)) => {
+                (Seed::Known { at: Some(at), landing: None, cursor, differs }, None)
+            }
+            _ => (Seed::Unknown { landing: None }, None),
+        });
+    }
+    let other = promotion.map(|p| p.previous.clone()).filter(|p| m.item.instances.iter().any(|i| i.is(p)));
+    let other =
+        other.filter(|o| settings.location == Location::Original && o.site != near.recovery_site.name());
+    let Some(landing) = other.filter(|_| stands(bench, promotion.map(|p| &p.previous))) else {
+        return Ok((Seed::Fresh, None));
+    };
+    let unknown = |why: &str| (Seed::Unknown { landing: Some(landing.clone()) }, Some(why.to_owned()));
+    let newest = near.replica.points(id).await?.last().map(|p| p.id);
+    let (Some(cursor), Some(booted), Some(newest)) = (cursor, booted, newest) else {
+        return Ok(unknown("the way back compares: not everything that changed is known"));
+    };
+    let between = near.replica.changed(id, Some(booted), newest).await?;
+    let last = near.replica.manifest(id, newest).await?.cursor;
+    let (Some(between), Some(last)) = (between, last) else {
+        return Ok(unknown("the way back compares: the old side's position is not known"));
+    };
+    let op = m.op.part("since");
+    let capture = near.source.capture(&op, std::slice::from_ref(&landing), Consistency::Crash).await?;
+    let since = near.source.changes(&capture, id, &last).await;
+    near.source.release(&op, &capture, id, Fate::Abandoned).await?;
+    match since? {
+        Changes::Known(since) => {
+            let ahead = (!since.is_empty() || !between.is_empty())
+                .then(|| "the old side holds what the booted point lacks".to_owned());
+            let differs = between.union(&since);
+            Ok((Seed::Known { at: None, landing: Some(landing), cursor, differs }, ahead))
+        }
+        Changes::Lost { reason } => Ok(unknown(&format!("the way back compares: {reason}"))),
+    }
+}
+
+/// Whether the other side's machine stands where the far leg can land on it.
+fn stands(bench: &Bench, other: Option<&Instance>) -> bool {
+    other.is_some_and(|o| o.site == bench.leg.source.name())
+}
+
+/// Seals the first point of the new leg.
+pub(super) async fn first_reverse(bench: &Bench, slot: &Slot) -> Result<Effects> {
+    let request = request(bench);
+    let mut members = bench.members();
+    let op = unit_op(&members, "copy")?;
+    let effort = if request.compare { Effort::Compare } else { Effort::DeltaOrCompare };
+    let results =
+        replicate(&bench.shared, slot, &bench.unit, &bench.far, &op, Consistency::Crash, effort).await?;
+    let sealed = all_sealed(results)?;
+    let mut effects = Effects::new();
+    for m in &mut members {
+        let (id, mut events) = (m.item.id().clone(), vec![]);
+        if let Some(s) = sealed.get(&id) {
+            m.progress.point = s.point.as_ref().map(|p| p.id);
+            (m.progress.shipped, m.progress.changed) = (s.shipped, s.changed);
+        }
+        if let Some((out, back)) = &request.legs {
+            events.push(Event::Routed { out: out.clone(), back: back.clone() });
+        }
+        effects.insert(id, Effect::and(m.progress.clone(), events));
+    }
+    Ok(effects)
+}
+
+/// Now that the new leg has a point of its own: lets go of what was kept until then. What cannot be done now stays owed;
+/// it never fails the reprotect.
+pub(super) async fn pay_owed(bench: &Bench) -> Result<Effects> {
+    bench
+        .each(async |mut m| {
+            let (id, far) = (m.item.id().clone(), &bench.far);
+            let points = far.replica.points(&id).await?;
+            let diverged = m.item.state.divergence != Divergence::None;
+            if let Some(zero) = points.iter().find(|p| p.id == PointId(0)) {
+                let ahead = diverged || !m.progress.notes.is_empty();
+                if ahead && !zero.pins.iter().any(|p| p == LOSING_SIDE) {
+                    far.replica.pin(&m.op, &id, zero.id, LOSING_SIDE).await?;
+                    m.progress
+                        .notes
+                        .push("what stood on the other side is kept as point 0, losing side".into());
+                }
+                far.replica.unpin(&m.op, &id, zero.id, POINT_ZERO).await?;
+            }
+            let mut events = vec![];
+            let turned_out = m.item.state.direction == Direction::RecoveryToPrimary;
+            if turned_out {
+                for base in points.iter().filter(|p| p.pins.iter().any(|pin| pin == PIN)) {
+                    far.replica.unpin(&m.op, &id, base.id, PIN).await?;
+                }
+                for owed in &m.item.owed {
+                    let Owed::Remove { site, instance } = owed else { continue };
+                    if diverged {
+                        m.progress
+                            .notes
+                            .push(format!("{} is kept: it holds what the winner lacks", instance.name));
+                        events.push(Event::Paid(owed.clone()));
+                        continue;
+                    }
+                    let leg = [&bench.leg, far].into_iter().find(|l| &l.recovery_site.name() == site);
+                    let Some(leg) = leg else { continue };
+                    let op = m.op.part(&instance.name);
+                    let gone = leg.recovery_site.destroy(&op, instance);
+                    match bench.shared.within(bench.shared.deadlines.recovery_site, "remove", gone).await {
+                        Ok(()) => {
+                            events.extend([Event::Removed(instance.clone()), Event::Paid(owed.clone())])
+                        }
+                        Err(e) => {
+                            m.progress.notes.push(format!("owed: {} is still there: {e}", instance.name))
+                        }
+                    }
+                }
+                let delete = bench.leg.replica.delete(&m.op, &id);
+                if let Err(e) = bench.shared.within(bench.shared.deadlines.replica, "delete", delete).await {
+                    m.progress.notes.push(format!("the way back's points are still there: {e}"));
+                }
+            }
+            Ok(Effect::and(m.progress, events))
+        })
+        .await
+}
+
+/// Rolls an unfinished landing back to what stood there first.
+pub(super) async fn restore_landing(bench: &Bench) -> Result<Effects> {
+    bench
+        .each(async |mut m| {
+            let unfinished = m.item.state.phase == crate::state::Phase::ReprotectFailed
+                || (m.item.state.phase == crate::state::Phase::DisablingProtection
+                    && m.item.promotion.is_some());
+            let landing = bench.far.replica.name() == bench.far.recovery_site.name();
+            if unfinished && landing {
+                let sealed = bench.far.replica.points(m.item.id()).await?.iter().any(|p| p.id != PointId(0));
+                if !sealed {
+                    bench.far.replica.delete(&m.op, m.item.id()).await?;
+                    m.progress.notes.push("the landing stands as it was first".into());
+                }
+            }
+            Ok(m.progress.into())
+        })
+        .await
+}

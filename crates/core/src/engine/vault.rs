@@ -1,0 +1,318 @@
+use super::builder::{BACK, OUT, VaultBuilder};
+use super::events::Events;
+use super::handle::{GroupHandle, ItemHandle};
+use super::job::{self, Beginning, Job};
+use super::shared::{Shared, Slot, Turn, audit_subject};
+use crate::audit::AuditRecord;
+use crate::workflow::Course;
+use crate::{
+    DiskId, EngineId, Epoch, Error, ErrorKind, Finding, Item, Machine, MachineId, Operation, Policy, Request,
+    Result, Settings, Unit, UnitId,
+};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The place that holds replicated items, and the engine that works on them. Built once from legs, journal and clock; a
+/// cheap handle, `Send`, `Sync` and `Clone`. There is no global state: two vaults in one program know nothing of each
+/// other, but for the epochs at the roles that they share.
+#[derive(Debug, Clone)]
+pub struct Vault {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What to protect.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProtectRequest {
+    /// Names of the machines at the source of the leg out. More than one: a replication group.
+    pub machines: Vec<String>,
+    /// The group's name; needed for more than one machine.
+    pub group: Option<String>,
+    /// Replication policy.
+    pub policy: Policy,
+    /// What the machine shall be at the recovery site; for one machine.
+    pub settings: Option<Settings>,
+    /// Disks that are left out; never the system disk.
+    pub excluded: BTreeSet<DiskId>,
+    /// Names of the legs; the default ones otherwise.
+    pub legs: Option<(String, String)>,
+    /// Who asks.
+    pub operator: String,
+}
+
+impl ProtectRequest {
+    /// One machine, with Azure's policy.
+    pub fn machine(name: &str) -> Self {
+        Self { machines: vec![name.to_owned()], ..Self::default() }
+    }
+
+    /// A replication group.
+    pub fn group(name: &str, machines: &[&str]) -> Self {
+        let machines = machines.iter().map(|m| (*m).to_owned()).collect();
+        Self { machines, group: Some(name.to_owned()), ..Self::default() }
+    }
+
+    /// With this policy.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// With these settings at the recovery site.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+}
+
+impl Vault {
+    /// Starts building one.
+    pub fn builder() -> VaultBuilder {
+        VaultBuilder::default()
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// This engine's id.
+    pub fn engine_id(&self) -> &EngineId {
+        &self.shared.id
+    }
+
+    /// Takes one machine into care. Checks the whole circle first; then the first copy goes on as the item's job.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field; `NotFound` for a machine that the source does not see; `Conflict` for one that is
+    /// protected already; `Refused` with the findings that stand in the way. Nothing changed.
+    pub async fn protect(&self, request: ProtectRequest) -> Result<ItemHandle> {
+        if request.machines.len() != 1 {
+            let rule = "one machine; several form a group";
+            return Err(Error::invalid(
+                "protect.machines",
+                request.machines.len(),
+                rule,
+                "use protect_group",
+            ));
+        }
+        let slot = self.enable(request).await?;
+        let unit = slot.unit();
+        let item = unit.members.first().ok_or_else(|| Error::new(ErrorKind::NotFound, "no member"))?;
+        Ok(ItemHandle::new(&self.shared, &slot, item.id()))
+    }
+
+    /// Takes a replication group into care: one capture, one cut, one failover for all.
+    ///
+    /// # Errors
+    /// As [`protect`](Vault::protect); `Unsupported` where the source cannot capture several machines at one instant.
+    pub async fn protect_group(&self, request: ProtectRequest) -> Result<GroupHandle> {
+        if request.group.is_none() {
+            return Err(Error::invalid("protect.group", "absent", "a group has a name", "name it"));
+        }
+        let slot = self.enable(request).await?;
+        Ok(GroupHandle::new(&self.shared, &slot))
+    }
+
+    async fn enable(&self, request: ProtectRequest) -> Result<Arc<Slot>> {
+        let shared = &self.shared;
+        request.policy.validate()?;
+        let (out, back) = request.legs.clone().unwrap_or_else(|| (OUT.into(), BACK.into()));
+        let (leg, far) = (shared.leg(&out)?, shared.leg(&back)?);
+        if request.machines.len() > 1 && !leg.source.capability().groups {
+            let message = format!("{} cannot capture several machines at one instant", leg.source.name());
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        let seen = shared.within(shared.deadlines.source, "discover", leg.source.discover()).await?;
+        let epoch = Epoch { number: 1, owner: shared.id.clone() };
+        let mut members = vec![];
+        for name in &request.machines {
+            let found = seen.iter().find(|m| &m.instance.name == name).ok_or_else(|| {
+                let names: Vec<&str> = seen.iter().map(|m| m.instance.name.as_str()).collect();
+                let message =
+                    format!("{} has no machine named {name}; it has {}", leg.source.name(), names.join(", "));
+                Error::new(ErrorKind::NotFound, message)
+            })?;
+            let machine = self.minted(found, &request)?;
+            let settings = match &request.settings {
+                Some(settings) if request.machines.len() == 1 => settings.clone(),
+                _ => Settings::default(),
+            };
+            settings.validate()?;
+            let mut findings = super::readiness::circle(shared, &leg, &far, &machine, &settings).await?;
+            findings.retain(Finding::blocks);
+            if let Some(first) = findings.first() {
+                let all: Vec<String> =
+                    findings.iter().map(|f| format!("{}: {}; {}", f.code, f.cause, f.remedy)).collect();
+                let kind =
+                    if first.code.starts_with("setting.") { ErrorKind::Invalid } else { ErrorKind::Refused };
+                let error = Error::new(kind, format!("{name} is not ready: {}", all.join(" | ")));
+                return Err(error.with("field", first.code.trim_start_matches("setting.")));
+            }
+            let mut item = Item::new(machine, epoch.clone(), request.policy.clone(), &out, &back);
+            item.settings.insert(leg.recovery_site.name(), settings);
+            members.push(item);
+        }
+        let id = match &request.group {
+            Some(name) => UnitId(name.clone()),
+            None => UnitId(members[0].id().0.clone()),
+        };
+        if shared.slots.read().expect("no panic under this lock").contains_key(&id) {
+            return Err(Error::new(ErrorKind::Conflict, format!("there is a unit named {id} already")));
+        }
+        let (count, _) = shared.journal.load(&super::shared::unit_subject(&id)).await?;
+        let (audits, _) = shared.journal.load(&audit_subject(&id)).await?;
+        if count != 0 || audits != 0 {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("the journal has a unit named {id} already"),
+            ));
+        }
+        let slot = Slot::new(Unit::new(id, request.group.is_some(), members), (0, 0));
+        shared.insert(&slot);
+        let beginning = Beginning {
+            operation: Operation::EnableProtection,
+            request: Request::Plain,
+            who: if request.operator.is_empty() { "embedder".into() } else { request.operator },
+        };
+        match job::begin(shared, &slot, beginning).await {
+            Ok(_) => Ok(slot),
+            Err(error) => {
+                shared.remove(&slot.id);
+                Err(error)
+            }
+        }
+    }
+
+    /// The machine under an id of its own, with the excluded disks marked.
+    fn minted(&self, found: &Machine, request: &ProtectRequest) -> Result<Machine> {
+        let name = &found.instance.name;
+        for slot in self.shared.all_slots() {
+            if let Some(item) =
+                slot.unit().members.iter().find(|i| i.instances.iter().any(|x| x.is(&found.instance)))
+            {
+                let message = format!("{name} is protected already, as {}", item.id());
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+        }
+        let mut machine = found.clone();
+        for disk in &request.excluded {
+            match machine.disks.iter_mut().find(|d| &d.id == disk) {
+                Some(disk) => disk.included = false,
+                None => {
+                    let rule = format!("{name} has no such disk");
+                    return Err(Error::invalid(
+                        "protect.excluded",
+                        disk,
+                        &rule,
+                        "name a disk of the machine",
+                    ));
+                }
+            }
+        }
+        let plain: String =
+            name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
+        machine.instance.machine = MachineId(format!("{plain}-{:08x}", self.shared.random.bits() as u32));
+        machine.validate()?;
+        Ok(machine)
+    }
+
+    /// Goes on with every run that a crash interrupted: forward, or back. Returns their jobs.
+    ///
+    /// # Errors
+    /// None as of now; a run that cannot go on ends as its job's error.
+    pub async fn resume(&self) -> Result<Vec<Job>> {
+        let mut jobs = vec![];
+        for slot in self.shared.all_slots() {
+            let open = slot.unit().run.as_ref().is_some_and(|r| r.course != Course::Parked);
+            if !open || slot.control.lock().expect("no panic under this lock").is_some() {
+                continue;
+            }
+            let turn = Turn::take(&self.shared, &slot).await;
+            self.reclaim(&turn).await?;
+            jobs.push(job::start(turn)?);
+        }
+        Ok(jobs)
+    }
+
+    /// A run goes on under this engine's own authority, so that a late call of the engine that began it passes no more.
+    async fn reclaim(&self, turn: &Turn) -> Result<()> {
+        let unit = turn.unit();
+        if unit.members.iter().all(|i| i.epoch.owner == self.shared.id) {
+            return Ok(());
+        }
+        let highest = unit.members.iter().map(|i| &i.epoch).max_by_key(|e| e.number);
+        let Some(epoch) = highest.map(|e| e.raised(&self.shared.id)) else { return Ok(()) };
+        let events: Vec<_> =
+            unit.members.iter().map(|i| (i.id().clone(), crate::Event::Claimed(epoch.clone()))).collect();
+        turn.record(&super::shared::Cause::engine("resume"), &events, |_| {}).await
+    }
+
+    /// Everything that is protected here.
+    pub fn items(&self) -> Vec<ItemHandle> {
+        let handles = |slot: Arc<Slot>| {
+            let machines = slot.unit().machines();
+            machines.into_iter().map(move |m| ItemHandle::new(&self.shared, &slot, &m)).collect::<Vec<_>>()
+        };
+        self.shared.all_slots().into_iter().flat_map(handles).collect()
+    }
+
+    /// One item by its machine id.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn item(&self, machine: &MachineId) -> Result<ItemHandle> {
+        let slot = self.shared.slot_of(machine)?;
+        Ok(ItemHandle::new(&self.shared, &slot, machine))
+    }
+
+    /// One item by the name that its machine has where it runs.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn find(&self, name: &str) -> Result<ItemHandle> {
+        let named = |i: &ItemHandle| i.item().is_ok_and(|i| i.instances.iter().any(|x| x.name == name));
+        self.items().into_iter().find(named).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("no machine named {name} is protected here"))
+        })
+    }
+
+    /// One group by its name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn group(&self, name: &str) -> Result<GroupHandle> {
+        let slot =
+            self.shared.slots.read().expect("no panic under this lock").get(&UnitId::from(name)).cloned();
+        let slot = slot.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no group named {name}")))?;
+        Ok(GroupHandle::new(&self.shared, &slot))
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        self.shared.bus.read_from(self.shared.bus.next_position())
+    }
+
+    /// What happened since a position of this engine's life, as far as it is kept.
+    pub fn events_from(&self, position: u64) -> Events {
+        self.shared.bus.read_from(position)
+    }
+
+    /// The audit trail of a unit, verified.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the record that was changed, added or removed.
+    pub async fn audit(&self, unit: &UnitId) -> Result<Vec<AuditRecord>> {
+        let (_, entries) = self.shared.journal.load(&audit_subject(unit)).await?;
+        let mut trail = vec![];
+        for (number, entry) in entries.iter().enumerate() {
+            let record = serde_json::from_slice(entry).map_err(|e| {
+                Error::new(ErrorKind::Corrupt, format!("audit record {number} of {unit} cannot be read"))
+                    .caused_by(e)
+            })?;
+            trail.push(record);
+        }
+        crate::audit::verify(&trail)?;
+        Ok(trail)
+    }
+}

@@ -1,0 +1,185 @@
+//! Looks after what must not run, under the unit's turn, so that it never acts beside an operation.
+
+use super::events::NoticeKind;
+use super::job::{Beginning, open};
+use super::shared::{Cause, Turn};
+use crate::state::{Divergence, DrillState, Operation, Phase, Trigger};
+use crate::{Event, Finding, Instance, Item, Owed, Power, Request, Result, Severity};
+use std::time::Duration;
+
+/// One look at a unit: instances that must not run, machines that need tending, what is owed, a drill that has expired.
+///
+/// # Errors
+/// Those of the journal. What a role does not answer is looked at again next time.
+pub(crate) async fn look(turn: &Turn) -> Result<()> {
+    let unit = turn.unit();
+    if unit.run.as_ref().is_some_and(|r| r.course != crate::workflow::Course::Parked) {
+        return Ok(());
+    }
+    for item in &unit.members {
+        outsiders(turn, item).await?;
+        owed(turn, item).await?;
+        tend(turn, item).await;
+    }
+    expire(turn).await
+}
+
+/// A start that is not ours: divergence, an alert, and a fence.
+async fn outsiders(turn: &Turn, item: &Item) -> Result<()> {
+    let shared = &turn.shared;
+    let mut seen = vec![];
+    for instance in item.must_not_run() {
+        let Some(source) = shared.sources.get(&instance.site) else { continue };
+        let power = shared.within(shared.deadlines.source, "power", source.power(instance)).await;
+        if !matches!(power, Ok(Power::On)) {
+            continue;
+        }
+        seen.push(instance.name.clone());
+        let mut events = vec![(item.id().clone(), Event::Moved(Trigger::FoundPossible))];
+        if item.state.phase == Phase::Protected {
+            events.push((item.id().clone(), Event::Moved(Trigger::Doubted)));
+        }
+        let fresh = !item.unproven.iter().any(|u| u.is(instance));
+        if fresh {
+            turn.record(&Cause::engine("an instance that must not run was seen running"), &events, |_| {})
+                .await?;
+            let cause =
+                format!("{} runs at {}, and {} does too", instance.name, instance.site, item.active().name);
+            let remedy = "it is fenced again; find out who started it, and which side's writes count";
+            alert(turn, item, Finding::new("both-sides-running", Severity::Critical, cause, remedy));
+        }
+        fence(turn, item, instance).await?;
+    }
+    turn.slot.with_pulse(item.id(), |pulse| pulse.outsiders = seen);
+    Ok(())
+}
+
+/// Fences an instance, and notes it as proven where it reads back as off.
+async fn fence(turn: &Turn, item: &Item, instance: &Instance) -> Result<()> {
+    let shared = &turn.shared;
+    let Some(source) = shared.sources.get(&instance.site) else { return Ok(()) };
+    let op = item.op(format!("{}/watch-{}/{}", item.id(), item.revision, instance.name));
+    let fenced = source.fence(&op, instance, Duration::ZERO);
+    if shared.within(shared.deadlines.source, "fence", fenced).await.is_err() {
+        return Ok(());
+    }
+    let power = shared.within(shared.deadlines.source, "power", source.power(instance)).await;
+    if matches!(power, Ok(Power::Off { .. })) && item.unproven.iter().any(|u| u.is(instance)) {
+        let events = [(item.id().clone(), Event::Proven(instance.clone()))];
+        turn.record(&Cause::engine("an instance answers, and is fenced"), &events, |_| {}).await?;
+    }
+    Ok(())
+}
+
+/// Does what could not be done before.
+async fn owed(turn: &Turn, item: &Item) -> Result<()> {
+    let shared = &turn.shared;
+    for unproven in &item.unproven {
+        fence(turn, item, unproven).await?;
+    }
+    for owed in &item.owed {
+        let op = item.op(format!("{}/owed-{}", item.id(), item.epoch.number));
+        let leg_at = |site| shared.legs.values().find(|l| &l.recovery_site.name() == site);
+        let mut events = vec![(item.id().clone(), Event::Paid(owed.clone()))];
+        let paid = match owed {
+            Owed::Withdraw { site, made_by, recovery } => match leg_at(site) {
+                Some(leg) => leg.recovery_site.withdraw(&op.part("withdraw"), made_by, recovery).await,
+                None => continue,
+            },
+            Owed::Fence(instance) => {
+                let now = turn.unit();
+                let unproven = now.item(item.id()).is_some_and(|i| i.unproven.iter().any(|u| u.is(instance)));
+                if unproven {
+                    continue;
+                }
+                let leg = shared.leg_of(item)?;
+                match leg.recovery_site.set_aside(&op.part("aside"), instance).await {
+                    Ok(kept) => {
+                        events.push((item.id().clone(), Event::SetAside { was: instance.clone(), kept }));
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            // Its time is the reprotect's, which looks at it itself.
+            Owed::Remove { .. } if item.promotion.is_some() => continue,
+            Owed::Remove { site, instance } => match leg_at(site) {
+                Some(leg) => {
+                    events.push((item.id().clone(), Event::Removed(instance.clone())));
+                    leg.recovery_site.destroy(&op.part("remove"), instance).await
+                }
+                None => continue,
+            },
+        };
+        match paid {
+            Ok(()) => turn.record(&Cause::engine("what was owed is done"), &events, |_| {}).await?,
+            Err(error) => tracing::info!(machine = %item.id(), %error, "still owed"),
+        }
+    }
+    let now = turn.unit();
+    if let Some(item) = now.item(item.id())
+        && item.state.phase == Phase::Protected
+        && item.state.divergence == Divergence::Possible
+        && item.unproven.is_empty()
+        && !item.owed.iter().any(|o| matches!(o, Owed::Fence(_)))
+    {
+        let events = [
+            (item.id().clone(), Event::Moved(Trigger::Reconciled)),
+            (item.id().clone(), Event::Moved(Trigger::Doubted)),
+        ];
+        let why = "the other side is fenced under this authority, and what it held is kept";
+        turn.record(&Cause::engine(why), &events, |_| {}).await?;
+    }
+    Ok(())
+}
+
+/// Keeps alive what a booted machine needs of the replica until it is settled.
+async fn tend(turn: &Turn, item: &Item) {
+    let Ok(leg) = turn.shared.leg_of(item) else { return };
+    let op = item.op(format!("{}/tend-{}", item.id(), item.epoch.number));
+    let promotion =
+        item.promotion.as_ref().filter(|p| !p.committed && p.recovery.is_some()).map(|p| &p.armed);
+    let drill = item.drill.as_ref().and_then(|d| d.armed.as_ref());
+    for armed in promotion.into_iter().chain(drill) {
+        if let Err(error) = leg.recovery_site.tend(&op, armed, &leg.replica).await {
+            let cause = format!("{} may lose its disks: {error}", armed.instance.name);
+            alert(
+                turn,
+                item,
+                Finding::new("untended", Severity::Critical, cause, "see to the recovery site"),
+            );
+        }
+    }
+}
+
+/// A drill whose time is over is cleaned up.
+async fn expire(turn: &Turn) -> Result<()> {
+    let (unit, now) = (turn.unit(), turn.shared.clock.now());
+    let over = |i: &Item| {
+        let failed = i.state.drill == DrillState::CleanupFailed;
+        let waits =
+            matches!(i.state.drill, DrillState::WaitingForCompletion | DrillState::Initiated) || failed;
+        waits && i.drill.as_ref().is_some_and(|d| now >= d.expires)
+    };
+    if unit.run.is_some() || !unit.members.iter().all(over) {
+        return Ok(());
+    }
+    let cleanup = Beginning {
+        operation: Operation::TestFailoverCleanup,
+        request: Request::Plain,
+        who: "engine: expired".into(),
+    };
+    open(turn, cleanup).await?;
+    let control = super::shared::Control::new(crate::JobId::from("expiry"));
+    super::runner::drive(turn, &control).await.map(drop)
+}
+
+fn alert(turn: &Turn, item: &Item, finding: Finding) {
+    tracing::error!(machine = %item.id(), code = finding.code, cause = finding.cause, "alert");
+    turn.shared.bus.publish(
+        turn.shared.clock.now(),
+        &turn.slot.id,
+        Some(item.id()),
+        NoticeKind::Alert(finding),
+    );
+}
