@@ -1,2 +1,245 @@
-//! RecoveryPointStore on an object store: a directory first.
+//! Recovery points on an object store: a directory first, a cloud's store as well.
+//!
+//! A machine's timeline is a log. What lands is kept as it comes, in *segments* that are written once; a point is a map of
+//! which run lies in which segment; and one small object, the *ledger*, says which points there are and what is open.
+//! Every change creates the ledger's next number, or is not made: the ledger is the epoch register, too, so the check of
+//! the epoch and the effect are one atomic act and there is no window between them.
+//!
+//! # What it asks of a store
+//! Create-only puts (`PutMode::Create`), listings that show what was put before, and puts that are durable when they
+//! return. [`Points::directory`] syncs files and the directories that name them.
+//!
+//! # Limits
+//! - A point that is open in another process is not known here: prune from the process that opens.
+//! - A lock holds against everybody who comes through this type. Against somebody with the store's own keys, only the
+//!   store's own immutability helps.
+//! - A segment goes when no point needs any of it; segments are not rewritten.
 #![forbid(unsafe_code)]
+
+mod extent_map;
+mod folder;
+mod ingest;
+mod ledger;
+mod line;
+mod point_disk;
+mod prune;
+mod reader;
+mod scrub;
+mod segment;
+mod timeline;
+mod working_copy;
+
+use async_trait::async_trait;
+use folder::{Folder, failed};
+use line::Line;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use point_disk::OpenPoints;
+use site_recovery::{
+    Capability, ChangeSet, Clock, Complete, CutId, DiskId, Disks, Error, Finding, Form, Hash, Head, Ingest,
+    Landed, Machine, MachineId, Manifest, Op, OpKey, PhaseRecord, Point, PointId, Record, RecoveryPointStore,
+    Replica, Result, Role, RoleName, Run, Seed, Settings, Timestamp,
+};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::OwnedMutexGuard;
+
+/// Recovery points of many machines on one object store.
+#[derive(Debug)]
+pub struct Points {
+    name: RoleName,
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    clock: Arc<dyn Clock>,
+    lines: Mutex<BTreeMap<MachineId, Arc<tokio::sync::Mutex<Line>>>>,
+    open: OpenPoints,
+}
+
+impl Points {
+    /// Points under `prefix` of any store. Touches nothing yet.
+    pub fn new(
+        name: RoleName,
+        store: Arc<dyn ObjectStore>,
+        prefix: impl Into<Path>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let prefix = prefix.into();
+        Self { name, store, prefix, clock, lines: Mutex::default(), open: OpenPoints::default() }
+    }
+
+    /// Points in a directory, which is made where it is missing. Blocks while it does so.
+    ///
+    /// # Errors
+    /// `Invalid` where the directory cannot be made or used.
+    pub fn directory(
+        name: RoleName,
+        path: impl AsRef<std::path::Path>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let path = path.as_ref();
+        let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
+            let rule = "it must be a directory that can be written";
+            Error::invalid("path", path.display(), rule, "choose another one").caused_by(error)
+        };
+        std::fs::create_dir_all(path).map_err(|e| unusable(e.into()))?;
+        let store = LocalFileSystem::new_with_prefix(path).map_err(|e| unusable(e.into()))?;
+        Ok(Self::new(name, Arc::new(store.with_fsync(true)), Path::default(), clock))
+    }
+
+    /// The machine's line, alone, and as it stands now.
+    async fn enter(&self, machine: &MachineId) -> Result<OwnedMutexGuard<Line>> {
+        if machine.as_str().is_empty() {
+            return Err(Error::invalid("machine", "empty", "a machine has a name", "name it"));
+        }
+        let line = {
+            let mut lines = self.lines.lock().expect("no panic under this lock");
+            let line = lines.entry(machine.clone()).or_insert_with(|| {
+                let folder = self.prefix.clone().join(OpKey::from(machine.as_str()).to_name());
+                let folder = Folder::new(Arc::clone(&self.store), folder);
+                Arc::new(tokio::sync::Mutex::new(Line::new(folder, machine.clone())))
+            });
+            Arc::clone(line)
+        };
+        let mut line = line.lock_owned().await;
+        line.refresh().await?;
+        Ok(line)
+    }
+
+    async fn list_machines(&self) -> Result<Vec<MachineId>> {
+        let there = self.store.list_with_delimiter(Some(&self.prefix)).await.map_err(failed)?;
+        let mut machines = vec![];
+        for folder in there.common_prefixes {
+            let mut line = Line::new(Folder::new(Arc::clone(&self.store), folder), MachineId::from(""));
+            line.refresh().await?;
+            if line.ledger.timeline.is_some() {
+                machines.push(line.ledger.machine);
+            }
+        }
+        machines.sort();
+        Ok(machines)
+    }
+
+    async fn raise(&self, op: &Op, machine: &MachineId) -> Result<()> {
+        let mut line = self.enter(machine).await?;
+        let next = line.ledger.admit(op)?;
+        line.commit(next).await
+    }
+}
+
+#[async_trait]
+impl Role for Points {
+    fn name(&self) -> RoleName {
+        self.name.clone()
+    }
+
+    fn capability(&self) -> Capability {
+        Capability { takes: Form::Sealed, locks: true, ..Capability::default() }
+    }
+
+    async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
+        self.raise(op, machine).await.map_err(|e| e.at(&self.name, "claim"))
+    }
+}
+
+#[async_trait]
+impl Replica for Points {
+    async fn machines(&self) -> Result<Vec<MachineId>> {
+        self.list_machines().await.map_err(|e| e.at(&self.name, "machines"))
+    }
+
+    async fn prepare(&self, op: &Op, machine: &Machine, seed: &Seed, _settings: &Settings) -> Result<()> {
+        self.set_up(op, machine, seed).await.map_err(|e| e.at(&self.name, "prepare"))
+    }
+
+    async fn head(&self, machine: &MachineId) -> Result<Head> {
+        self.stand(machine).await.map_err(|e| e.at(&self.name, "head"))
+    }
+
+    async fn begin(&self, op: &Op, machine: &Machine, cut: &CutId, plan: &ChangeSet) -> Result<Ingest> {
+        self.open_ingest(op, machine, cut, plan).await.map_err(|e| e.at(&self.name, "begin"))
+    }
+
+    async fn write(&self, ingest: &Ingest, batch: u64, records: Vec<Record>) -> Result<Landed> {
+        self.land(ingest, batch, records).await.map_err(|e| e.at(&self.name, "write"))
+    }
+
+    async fn seal(&self, ingest: &Ingest, manifest: &Manifest, complete: Complete) -> Result<Point> {
+        self.make_point(ingest, manifest, complete).await.map_err(|e| e.at(&self.name, "seal"))
+    }
+
+    async fn points(&self, machine: &MachineId) -> Result<Vec<Point>> {
+        let line = self.enter(machine).await.map_err(|e| e.at(&self.name, "points"))?;
+        Ok(line.ledger.timeline.iter().flat_map(|t| &t.points).map(ledger::Kept::point).collect())
+    }
+
+    async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {
+        let read = async {
+            let line = self.enter(machine).await?;
+            line.folder.get_json(&line.ledger.timeline()?.point(point)?.manifest).await
+        };
+        read.await.map_err(|e| e.at(&self.name, "manifest"))
+    }
+
+    async fn open(&self, machine: &MachineId, point: PointId) -> Result<Disks> {
+        self.disks_at(machine, point).await.map_err(|e| e.at(&self.name, "open"))
+    }
+
+    async fn hashes(&self, machine: &MachineId, disk: &DiskId, run: Run) -> Result<Vec<Hash>> {
+        self.hash_run(machine, disk, run).await.map_err(|e| e.at(&self.name, "hashes"))
+    }
+
+    async fn changed(
+        &self,
+        machine: &MachineId,
+        from: Option<PointId>,
+        to: PointId,
+    ) -> Result<Option<ChangeSet>> {
+        self.difference(machine, from, to).await.map_err(|e| e.at(&self.name, "changed"))
+    }
+
+    async fn pin(&self, op: &Op, machine: &MachineId, point: PointId, why: &str) -> Result<()> {
+        let edit = |timeline: &mut ledger::Timeline| {
+            timeline.point_mut(point)?.pins.insert(why.to_owned());
+            Ok(())
+        };
+        self.mark(op, machine, ("pin", &(point, why)), edit).await.map_err(|e| e.at(&self.name, "pin"))
+    }
+
+    async fn unpin(&self, op: &Op, machine: &MachineId, point: PointId, why: &str) -> Result<()> {
+        let edit = |timeline: &mut ledger::Timeline| {
+            timeline.point_mut(point)?.pins.remove(why);
+            Ok(())
+        };
+        self.mark(op, machine, ("unpin", &(point, why)), edit).await.map_err(|e| e.at(&self.name, "unpin"))
+    }
+
+    async fn prune(&self, op: &Op, machine: &MachineId, drop: &[PointId]) -> Result<Vec<PointId>> {
+        self.drop_points(op, machine, drop).await.map_err(|e| e.at(&self.name, "prune"))
+    }
+
+    async fn delete(&self, op: &Op, machine: &MachineId) -> Result<()> {
+        self.forget(op, machine).await.map_err(|e| e.at(&self.name, "delete"))
+    }
+
+    async fn remember(&self, op: &Op, machine: &MachineId, record: &PhaseRecord) -> Result<()> {
+        self.note_phase(op, machine, record).await.map_err(|e| e.at(&self.name, "remember"))
+    }
+
+    async fn recall(&self, machine: &MachineId) -> Result<Option<PhaseRecord>> {
+        let line = self.enter(machine).await.map_err(|e| e.at(&self.name, "recall"))?;
+        Ok(line.ledger.phase.clone())
+    }
+}
+
+#[async_trait]
+impl RecoveryPointStore for Points {
+    async fn lock(&self, op: &Op, machine: &MachineId, point: PointId, until: Timestamp) -> Result<()> {
+        let edit = |timeline: &mut ledger::Timeline| Self::lock_point(timeline, point, until);
+        self.mark(op, machine, ("lock", &(point, until)), edit).await.map_err(|e| e.at(&self.name, "lock"))
+    }
+
+    async fn scrub(&self, machine: &MachineId, point: PointId) -> Result<Vec<Finding>> {
+        self.read_whole(machine, point).await.map_err(|e| e.at(&self.name, "scrub"))
+    }
+}

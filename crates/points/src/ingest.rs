@@ -1,0 +1,263 @@
+//! `begin`, `write`, `seal`: how bytes become a point.
+
+use crate::Points;
+use crate::ledger::{Kept, Ledger, Open, Timeline};
+use crate::line::Line;
+use crate::reader::{blocking, shown};
+use crate::segment::{SegmentId, encode};
+use crate::working_copy::{Progress, content};
+use site_recovery::{
+    ALIGNMENT, ChangeSet, Complete, CutId, Error, ErrorKind, Ingest, Landed, Machine, Manifest, Op, Point,
+    PointId, Record, Result, Run,
+};
+use site_recovery_record::MOST_BYTES;
+use std::sync::Arc;
+
+/// A point's content is written out whole when what is to be read to open it has grown by half, but not before so many
+/// pieces came together, and in any case after so many points.
+const PIECES: u64 = 4096;
+const POINTS: usize = 128;
+
+impl Points {
+    pub(crate) async fn open_ingest(
+        &self,
+        op: &Op,
+        machine: &Machine,
+        cut: &CutId,
+        plan: &ChangeSet,
+    ) -> Result<Ingest> {
+        let mut line = self.enter(machine.id()).await?;
+        let mut next = line.ledger.admit(op)?;
+        machine.validate()?;
+        check_plan(machine, plan)?;
+        let timeline = next.timeline_mut()?;
+        timeline.describe(machine)?;
+        timeline.close();
+        let plan = line.attach_json("plan", plan).await?;
+        let session = next.next_session;
+        next.timeline_mut()?.open = Some(Open { session, op: op.clone(), cut: cut.clone(), plan });
+        next.next_session += 1;
+        line.commit(next).await?;
+        line.count_closed().await?;
+        let resume = line.progress().await?.landed.clone();
+        Ok(Ingest { op: op.clone(), machine: machine.id().clone(), session, resume })
+    }
+
+    /// The segment is created beside the lock, so that batches land side by side; that its session is still the open one
+    /// is read after it is durable, and only then is it acknowledged.
+    pub(crate) async fn land(&self, ingest: &Ingest, batch: u64, records: Vec<Record>) -> Result<Landed> {
+        let id = SegmentId { session: ingest.session, batch };
+        let folder = {
+            let mut line = self.enter(&ingest.machine).await?;
+            admit_session(&line.ledger, ingest)?;
+            let plan = Arc::clone(&line.progress().await?.plan);
+            if records.is_empty() || line.working.has(id) {
+                return Ok(line.progress().await?.landed.clone());
+            }
+            let timeline = line.ledger.timeline()?;
+            records.iter().try_for_each(|record| check_record(timeline, &plan, record))?;
+            line.folder.clone()
+        };
+        let (mut entries, parts) = blocking(move || encode(&records)).await??;
+        if !folder.create_segment(id, parts).await? {
+            let there = folder.get_index(id).await?;
+            if there.len() != entries.len() || !there.iter().zip(&entries).all(|(a, b)| a.is(b)) {
+                let message = format!("batch {batch} of this session has landed with other records");
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            entries = there;
+        }
+        let mut line = self.enter(&ingest.machine).await?;
+        admit_session(&line.ledger, ingest)?;
+        line.progress().await?;
+        if !line.working.has(id) {
+            line.working.land(id, entries);
+        }
+        Ok(line.progress().await?.landed.clone())
+    }
+
+    pub(crate) async fn make_point(
+        &self,
+        ingest: &Ingest,
+        manifest: &Manifest,
+        complete: Complete,
+    ) -> Result<Point> {
+        let mut line = self.enter(&ingest.machine).await?;
+        let mut next = line.ledger.admit(&ingest.op)?;
+        let timeline = next.timeline_mut()?;
+        let is_open = timeline.open.as_ref().is_some_and(|open| is_session(open, ingest));
+        if let Some(kept) = timeline.points.iter().find(|p| p.cut == manifest.cut) {
+            let point = kept.point();
+            if is_open {
+                timeline.close();
+                line.commit(next).await?;
+                line.count_closed().await?;
+            }
+            return Ok(point);
+        }
+        let Some(open) = timeline.open.take_if(|_| is_open) else { return Err(not_open(ingest)) };
+        check_manifest(ingest, &open, &timeline.machine, manifest)?;
+        line.count_closed().await?;
+        line.sync().await?;
+        let counted = line.working.count(ingest.session);
+        if counted != (complete.records(), complete.digest()) {
+            let message = format!(
+                "{} records landed in this session, {} were sent, or they are not the same ones: begin again",
+                counted.0,
+                complete.records()
+            );
+            return Err(Error::new(ErrorKind::Corrupt, message).with("session", ingest.session));
+        }
+        let id = PointId(next.next_point);
+        let kept = line.keep(id, manifest).await?;
+        let point = kept.point();
+        next.next_point += 1;
+        let timeline = next.timeline_mut()?;
+        (timeline.seed, timeline.open) = (None, None);
+        timeline.carried.clear();
+        timeline.machine = manifest.machine.clone();
+        timeline.points.push(kept);
+        line.commit(next).await?;
+        Ok(point)
+    }
+}
+
+impl Line {
+    /// Fixes which batches of closed sessions count. Before this, none of their writes can be acknowledged any more.
+    async fn count_closed(&mut self) -> Result<()> {
+        let mut next = self.ledger.clone();
+        let timeline = next.timeline_mut()?;
+        for carried in timeline.carried.iter_mut().filter(|c| c.landed.is_none()) {
+            let batches = self.folder.list_segments(Some(carried.session)).await?;
+            let mut runs: Vec<(u64, u64)> = vec![];
+            for SegmentId { batch, .. } in batches {
+                match runs.last_mut() {
+                    Some((_, last)) if *last + 1 == batch => *last = batch,
+                    _ => runs.push((batch, batch)),
+                }
+            }
+            carried.landed = Some(runs);
+        }
+        timeline.carried.retain(|c| c.landed.as_ref().is_none_or(|runs| !runs.is_empty()));
+        self.commit(next).await
+    }
+
+    async fn progress(&mut self) -> Result<&mut Progress> {
+        let timeline = self.ledger.timeline()?;
+        let open = timeline.open.as_ref().map(|open| open.session);
+        if !open.is_some_and(|session| self.working.follows(session)) {
+            self.working.sync(&self.folder, timeline).await?;
+        }
+        self.working.progress(&self.folder, timeline).await
+    }
+
+    /// Writes manifest, delta and, where it is time, the whole content of a new point.
+    async fn keep(&mut self, id: PointId, manifest: &Manifest) -> Result<Kept> {
+        let attached = self.attach_json("manifest", manifest).await?;
+        let pieces = self.working.delta.len() as u64;
+        let delta = self.folder.attach(self.next(), "delta", self.working.delta.encode()).await?;
+        let mut kept = Kept::new(id, manifest, attached, delta, pieces);
+        let points = &self.ledger.timeline()?.points;
+        if is_time_to_write_out(points, pieces) {
+            let mut whole = content(&self.folder, points).await?;
+            whole.apply(&self.working.delta);
+            let attached = self.folder.attach(self.next(), "whole", whole.encode()).await?;
+            kept.whole = Some((attached, whole.len() as u64));
+        }
+        Ok(kept)
+    }
+}
+
+fn is_time_to_write_out(points: &[Kept], pieces: u64) -> bool {
+    let from = points.iter().rposition(|p| p.whole.is_some()).unwrap_or(0);
+    let Some(base) = points.get(from) else { return false };
+    let since = &points[from + 1..];
+    let grown = since.iter().map(|p| p.pieces).sum::<u64>() + pieces;
+    let base = base.whole.as_ref().map_or(base.pieces, |(_, pieces)| *pieces);
+    since.len() >= POINTS || grown > PIECES.max(base / 2)
+}
+
+fn is_session(open: &Open, ingest: &Ingest) -> bool {
+    open.session == ingest.session && open.op == ingest.op
+}
+
+fn admit_session(ledger: &Ledger, ingest: &Ingest) -> Result<()> {
+    ledger.admit(&ingest.op)?;
+    let open = ledger.timeline()?.open.as_ref();
+    if open.is_some_and(|open| is_session(open, ingest)) { Ok(()) } else { Err(not_open(ingest)) }
+}
+
+fn not_open(ingest: &Ingest) -> Error {
+    let message =
+        format!("session {} of {} is not open any more: begin again", ingest.session, ingest.machine);
+    Error::new(ErrorKind::Refused, message)
+}
+
+fn check_plan(machine: &Machine, plan: &ChangeSet) -> Result<()> {
+    for (disk, runs) in plan.disks() {
+        let Some(spec) = machine.included().find(|d| d.id == *disk) else {
+            let rule = "a plan speaks of the machine's replicated disks";
+            return Err(Error::invalid("plan.disk", disk, rule, "leave it out"));
+        };
+        if let Some(run) = runs.iter().find(|r| r.start.checked_add(r.len).is_none_or(|end| end > spec.size))
+        {
+            let rule = format!("disk {disk} has {} bytes", spec.size);
+            return Err(Error::invalid("plan.run", shown(*run), &rule, "cut it to the disk"));
+        }
+    }
+    Ok(())
+}
+
+fn check_record(timeline: &Timeline, plan: &ChangeSet, record: &Record) -> Result<()> {
+    let Run { start, len } = record.run;
+    let bad = |rule: &str, remedy: &str| {
+        Err(Error::invalid("record.run", shown(record.run), rule, remedy).with("disk", &record.disk))
+    };
+    let Some(disk) = timeline.machine.included().find(|d| d.id == record.disk) else {
+        let rule = "it is no replicated disk of the machine";
+        return Err(Error::invalid("record.disk", &record.disk, rule, "begin with it"));
+    };
+    let Some(end) = start.checked_add(len).filter(|end| *end <= disk.size) else {
+        return bad(&format!("the disk has {} bytes", disk.size), "cut it to the disk");
+    };
+    if len == 0 || len > MOST_BYTES {
+        return bad("a record carries 1 byte to 1 MiB", "cut the run");
+    }
+    if !start.is_multiple_of(ALIGNMENT) || !(end.is_multiple_of(ALIGNMENT) || end == disk.size) {
+        return bad("records are aligned to 4096 bytes but for the end of the disk", "align the run");
+    }
+    if !plan.contains(&record.disk, record.run) {
+        return bad("it is not in the plan of the ingest", "begin with a plan that holds it");
+    }
+    Ok(())
+}
+
+fn check_manifest(ingest: &Ingest, open: &Open, begun: &Machine, manifest: &Manifest) -> Result<()> {
+    if manifest.machine.id() != &ingest.machine {
+        let rule = format!("the ingest is of {}", ingest.machine);
+        return Err(Error::invalid(
+            "manifest.machine",
+            manifest.machine.id(),
+            &rule,
+            "seal its own manifest",
+        ));
+    }
+    let disks = |machine: &Machine| -> Vec<_> {
+        machine.included().map(|disk| (disk.id.clone(), disk.size)).collect()
+    };
+    if disks(&manifest.machine) != disks(begun) {
+        let value = format!("{:?}", disks(&manifest.machine));
+        let rule = format!("the ingest was begun with {:?}", disks(begun));
+        return Err(Error::invalid(
+            "manifest.machine.disks",
+            value,
+            &rule,
+            "begin with the captured machine",
+        ));
+    }
+    if manifest.cut != open.cut {
+        let rule = format!("the ingest was begun for cut {}", open.cut);
+        return Err(Error::invalid("manifest.cut", &manifest.cut, &rule, "seal the cut that was begun"));
+    }
+    Ok(())
+}

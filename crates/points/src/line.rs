@@ -1,0 +1,84 @@
+//! One machine's ledger as this process knows it, and how it moves on.
+
+use crate::folder::Folder;
+use crate::ledger::Ledger;
+use crate::working_copy::WorkingCopy;
+use site_recovery::{Error, ErrorKind, MachineId, Result};
+
+/// Ledgers that are kept behind the newest: a writer that fell further behind than this notices.
+const KEPT: u64 = 16;
+
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) folder: Folder,
+    /// Of the ledger; 0 before the first.
+    pub(crate) number: u64,
+    pub(crate) ledger: Ledger,
+    pub(crate) working: WorkingCopy,
+}
+
+impl Line {
+    pub(crate) fn new(folder: Folder, machine: MachineId) -> Self {
+        Self { folder, number: 0, ledger: Ledger::new(machine), working: WorkingCopy::default() }
+    }
+
+    /// Reads the newest ledger, whoever wrote it.
+    pub(crate) async fn refresh(&mut self) -> Result<()> {
+        loop {
+            let newest = self.folder.list_ledgers().await?.into_iter().max().unwrap_or(0);
+            if newest == self.number {
+                return Ok(());
+            }
+            if newest < self.number {
+                let message = format!("ledger {} of {} is gone", self.number, self.ledger.machine);
+                return Err(Error::new(ErrorKind::Corrupt, message));
+            }
+            // A ledger that is listed may have been trimmed since: then there is a newer one.
+            if let Some(bytes) = self.folder.get_ledger(newest).await? {
+                let ledger = Ledger::decode(&bytes).map_err(|e| e.with("ledger", newest))?;
+                (self.number, self.ledger) = (newest, ledger);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The number that the next ledger will have.
+    pub(crate) fn next(&self) -> u64 {
+        self.number + 1
+    }
+
+    /// Makes `next` true, unless somebody else was faster.
+    ///
+    /// # Errors
+    /// `Busy` when another process changed the timeline at the same moment: nothing was changed.
+    pub(crate) async fn commit(&mut self, next: Ledger) -> Result<()> {
+        if next == self.ledger && self.number > 0 {
+            return Ok(());
+        }
+        let (number, bytes) = (self.next(), next.encode()?);
+        if !self.folder.create_ledger(number, bytes.clone()).await?
+            && self.folder.get_ledger(number).await?.as_ref() != Some(&bytes)
+        {
+            let message = "another process changed the timeline at the same moment: try again";
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
+        (self.number, self.ledger) = (number, next);
+        self.trim().await
+    }
+
+    /// Deletes ledgers that are far behind. One that is as far behind although it was just created was created in the
+    /// place of a trimmed one, by a writer that slept meanwhile: it changed nothing.
+    async fn trim(&self) -> Result<()> {
+        let there = self.folder.list_ledgers().await?;
+        if there.iter().any(|n| *n >= self.number + KEPT) {
+            let message = "the timeline moved on far while this call slept: repeat it";
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        for number in there.into_iter().filter(|n| n + KEPT <= self.number) {
+            if let Err(error) = self.folder.delete_ledger(number).await {
+                tracing::debug!(%error, number, "an old ledger stays for now");
+            }
+        }
+        Ok(())
+    }
+}

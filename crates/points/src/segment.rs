@@ -1,0 +1,168 @@
+//! A segment: the records of one batch, an index before their frames. Written once, whole, never changed.
+
+use crate::extent_map::{ExtentMap, Place, get_name, put_name};
+use bytes::{Buf, BufMut, Bytes};
+use site_recovery::{DiskId, Form, Payload, Record, Result, Run, fold};
+use site_recovery_record::{Codec, checksum, pack, unpack};
+use std::collections::BTreeMap;
+
+const MAGIC: &[u8; 8] = b"SRSEG\0\0\x01";
+/// Magic, length of the index, its checksum.
+pub(crate) const HEADER: u64 = 20;
+
+/// Names a segment: the session that wrote it, and its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SegmentId {
+    pub(crate) session: u64,
+    pub(crate) batch: u64,
+}
+
+/// One record of a segment, without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) disk: DiskId,
+    pub(crate) run: Run,
+    pub(crate) checksum: u64,
+    /// Where its frame lies in the object; none for zeros.
+    pub(crate) frame: Option<(u64, u32)>,
+}
+
+impl Entry {
+    pub(crate) fn insert_into(&self, map: &mut ExtentMap, segment: SegmentId) {
+        let Entry { run, checksum, .. } = *self;
+        let place = self.frame.map(|(offset, len)| Place { segment, offset, len, run, checksum });
+        map.insert(&self.disk, run, place);
+    }
+
+    pub(crate) fn fold_into(&self, digest: u64) -> u64 {
+        let Entry { disk, run, checksum, .. } = self.clone();
+        fold(digest, &Record { disk, run, checksum, payload: Payload::Zero })
+    }
+
+    /// Whether both are the same record, wherever its frame lies.
+    pub(crate) fn is(&self, other: &Entry) -> bool {
+        (&self.disk, self.run, self.checksum) == (&other.disk, other.run, other.checksum)
+    }
+}
+
+/// Verifies every record and lays them out. CPU work: not for an async worker.
+pub(crate) fn encode(records: &[Record]) -> Result<(Vec<Entry>, Vec<Bytes>)> {
+    let mut frames = vec![];
+    for record in records {
+        let plain = unpack(record)?;
+        frames.push(match (&record.payload, plain) {
+            (Payload::Sealed(frame), _) => Some(frame.clone()),
+            (Payload::Plain(_), Some(plain)) => {
+                match pack(&record.disk, record.run, plain, Form::Sealed, Codec::Zstd).payload {
+                    Payload::Sealed(frame) => Some(frame),
+                    _ => None,
+                }
+            }
+            _ => None,
+        });
+    }
+    let mut entries: Vec<Entry> = records
+        .iter()
+        .zip(&frames)
+        .map(|(record, frame)| Entry {
+            disk: record.disk.clone(),
+            run: record.run,
+            checksum: record.checksum,
+            frame: frame.as_ref().map(|f| (0, f.len() as u32)),
+        })
+        .collect();
+    let mut at = HEADER + encode_index(&entries).len() as u64;
+    for (offset, len) in entries.iter_mut().filter_map(|e| e.frame.as_mut()) {
+        *offset = at;
+        at += u64::from(*len);
+    }
+    let index = encode_index(&entries);
+    let mut header = MAGIC.to_vec();
+    header.put_u32_le(index.len() as u32);
+    header.put_u64_le(checksum(&index));
+    header.extend(index);
+    let parts = std::iter::once(Bytes::from(header)).chain(frames.into_iter().flatten()).collect();
+    Ok((entries, parts))
+}
+
+/// Length and checksum of the index.
+pub(crate) fn decode_header(mut from: &[u8]) -> Option<(u64, u64)> {
+    from = from.strip_prefix(MAGIC)?;
+    Some((u64::from(from.try_get_u32_le().ok()?), from.try_get_u64_le().ok()?))
+}
+
+/// The entries of an index whose checksum was found right.
+pub(crate) fn decode_index(mut from: &[u8]) -> Option<Vec<Entry>> {
+    let mut disks = vec![];
+    for _ in 0..from.try_get_u32_le().ok()? {
+        disks.push(get_name(&mut from)?);
+    }
+    let mut entries = vec![];
+    for _ in 0..from.try_get_u32_le().ok()? {
+        let disk = disks.get(from.try_get_u32_le().ok()? as usize)?.clone();
+        let run = Run::new(from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
+        run.start.checked_add(run.len)?;
+        let checksum = from.try_get_u64_le().ok()?;
+        let (offset, len) = (from.try_get_u64_le().ok()?, from.try_get_u32_le().ok()?);
+        entries.push(Entry { disk, run, checksum, frame: (len > 0).then_some((offset, len)) });
+    }
+    from.is_empty().then_some(entries)
+}
+
+fn encode_index(entries: &[Entry]) -> Vec<u8> {
+    let names: BTreeMap<&DiskId, u32> = entries.iter().map(|e| (&e.disk, 0)).collect();
+    let names: BTreeMap<&DiskId, u32> = names.into_keys().zip(0..).collect();
+    let mut out = vec![];
+    out.put_u32_le(names.len() as u32);
+    for disk in names.keys() {
+        put_name(&mut out, disk);
+    }
+    out.put_u32_le(entries.len() as u32);
+    for entry in entries {
+        let (offset, len) = entry.frame.unwrap_or_default();
+        out.put_u32_le(names[&entry.disk]);
+        out.put_u64_le(entry.run.start);
+        out.put_u64_le(entry.run.len);
+        out.put_u64_le(entry.checksum);
+        out.put_u64_le(offset);
+        out.put_u32_le(len);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use site_recovery::ErrorKind;
+
+    fn record(start: u64, plain: &'static [u8]) -> Record {
+        let run = Run::new(start, plain.len() as u64);
+        pack(&"d".into(), run, Bytes::from_static(plain), Form::Plain, Codec::Raw)
+    }
+
+    #[test]
+    fn o9_segments_of_version_1_stay_readable() {
+        let (entries, parts) = encode(&[record(0, b"abcd"), record(4096, &[0; 4])]).expect("verified");
+        let golden = "5352534547000001\
+                      5d000000bcbff36333b76aff\
+                      010000000100000064\
+                      02000000\
+                      0000000000000000000000000400000000000000165c93583b3e7ea171000000000000000c000000\
+                      00000000001000000000000004000000000000002450daa1e511b86d000000000000000000000000\
+                      010000000400000061626364";
+        let hex: String = parts.concat().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, golden);
+        let byte = |at: usize| u8::from_str_radix(&golden[at..at + 2], 16).expect("hex");
+        let kept: Vec<u8> = (0..golden.len()).step_by(2).map(byte).collect();
+        let (len, sum) = decode_header(&kept[..HEADER as usize]).expect("a header");
+        let index = &kept[HEADER as usize..][..len as usize];
+        assert_eq!(checksum(index), sum);
+        assert_eq!(decode_index(index).expect("an index"), entries);
+    }
+
+    #[test]
+    fn a_record_that_is_not_what_it_says_is_corrupt() {
+        let bad = Record { checksum: 1, ..record(0, b"abcd") };
+        assert_eq!(encode(&[record(8, b"x"), bad]).expect_err("damaged").kind(), ErrorKind::Corrupt);
+    }
+}

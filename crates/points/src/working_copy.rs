@@ -1,0 +1,185 @@
+//! What landed since the newest point: on top of it, this is the working copy.
+
+use crate::extent_map::ExtentMap;
+use crate::folder::Folder;
+use crate::ledger::{Carried, Kept, Timeline};
+use crate::segment::{Entry, SegmentId};
+use site_recovery::{ChangeSet, CutId, DiskId, Landed, Op, PointId, Result, Run};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Kept in memory, and always to be made again from what is durable.
+#[derive(Debug, Default)]
+pub(crate) struct WorkingCopy {
+    segments: BTreeMap<SegmentId, Vec<Entry>>,
+    /// All of `segments`, in order.
+    pub(crate) delta: ExtentMap,
+    base: Option<(PointId, Arc<ExtentMap>)>,
+    progress: Option<Progress>,
+}
+
+/// How far the open session is.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    session: u64,
+    pub(crate) plan: Arc<ChangeSet>,
+    /// What the operation has landed, in this session and in those it resumed.
+    own: ExtentMap,
+    pub(crate) landed: Landed,
+}
+
+impl WorkingCopy {
+    /// Reads the indexes of what landed that is not known yet, and forgets what does not count any more.
+    pub(crate) async fn sync(&mut self, folder: &Folder, timeline: &Timeline) -> Result<()> {
+        let wanted = wanted(folder, timeline).await?;
+        let before = self.segments.len();
+        self.segments.retain(|id, _| wanted.contains(id));
+        let mut stale = self.segments.len() != before;
+        for id in wanted {
+            if !self.segments.contains_key(&id) {
+                self.segments.insert(id, folder.get_index(id).await?);
+                stale = true;
+            }
+        }
+        if stale {
+            self.delta = ExtentMap::default();
+            for (id, entries) in &self.segments {
+                entries.iter().for_each(|entry| entry.insert_into(&mut self.delta, *id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of a batch that is durable.
+    pub(crate) fn land(&mut self, id: SegmentId, entries: Vec<Entry>) {
+        let last = self.segments.last_key_value().is_none_or(|(last, _)| *last < id);
+        let apart = || entries.iter().all(|e| self.delta.pieces(&e.disk, e.run).is_empty());
+        let on_top = last || apart();
+        if let Some(progress) = self.progress.as_mut().filter(|p| p.session == id.session) {
+            progress.land(id, &entries);
+        }
+        self.segments.insert(id, entries);
+        if on_top {
+            self.segments[&id].iter().for_each(|entry| entry.insert_into(&mut self.delta, id));
+        } else {
+            self.delta = ExtentMap::default();
+            for (id, entries) in &self.segments {
+                entries.iter().for_each(|entry| entry.insert_into(&mut self.delta, *id));
+            }
+        }
+    }
+
+    /// Whether it knows what the open session has landed.
+    pub(crate) fn follows(&self, session: u64) -> bool {
+        self.progress.as_ref().is_some_and(|p| p.session == session)
+    }
+
+    pub(crate) fn has(&self, id: SegmentId) -> bool {
+        self.segments.contains_key(&id)
+    }
+
+    /// Records of one session, and their digest.
+    pub(crate) fn count(&self, session: u64) -> (u64, u64) {
+        let of_session = self.segments.iter().filter(|(id, _)| id.session == session);
+        of_session
+            .flat_map(|(_, entries)| entries)
+            .fold((0, 0), |(records, digest), entry| (records + 1, entry.fold_into(digest)))
+    }
+
+    /// The content of the newest point.
+    pub(crate) async fn base(&mut self, folder: &Folder, timeline: &Timeline) -> Result<Arc<ExtentMap>> {
+        let Some(newest) = timeline.newest() else { return Ok(Arc::default()) };
+        if let Some((point, map)) = &self.base
+            && *point == newest.id
+        {
+            return Ok(Arc::clone(map));
+        }
+        let map = Arc::new(content(folder, &timeline.points).await?);
+        self.base = Some((newest.id, Arc::clone(&map)));
+        Ok(map)
+    }
+
+    /// How far the open session is; to be called after [`sync`](Self::sync).
+    pub(crate) async fn progress(&mut self, folder: &Folder, timeline: &Timeline) -> Result<&mut Progress> {
+        let open = timeline.open.as_ref().expect("asked for an open session");
+        if self.progress.as_ref().is_none_or(|p| p.session != open.session) {
+            let plan = Arc::new(folder.get_json(&open.plan).await?);
+            let mut sessions = resumed(&timeline.carried, &open.op, &open.cut);
+            sessions.insert(open.session);
+            let mut own = ExtentMap::default();
+            for (id, entries) in self.segments.iter().filter(|(id, _)| sessions.contains(&id.session)) {
+                entries.iter().for_each(|entry| entry.insert_into(&mut own, *id));
+            }
+            let mut progress = Progress { session: open.session, plan, own, landed: Landed::new() };
+            progress.advance();
+            self.progress = Some(progress);
+        }
+        Ok(self.progress.as_mut().expect("made above"))
+    }
+}
+
+impl Progress {
+    fn land(&mut self, id: SegmentId, entries: &[Entry]) {
+        entries.iter().for_each(|entry| entry.insert_into(&mut self.own, id));
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        for (disk, runs) in self.plan.disks() {
+            let from = self.landed.get(disk).copied().unwrap_or(0);
+            if let Some(below) = durable_below(&self.own, disk, runs, from) {
+                self.landed.insert(disk.clone(), below);
+            }
+        }
+    }
+}
+
+/// Everything of `runs` below this is in `own`, given that it is below `from`. None where nothing is.
+fn durable_below(own: &ExtentMap, disk: &DiskId, runs: &[Run], from: u64) -> Option<u64> {
+    let (first, mut below) = (runs.partition_point(|run| run.end() <= from), (from > 0).then_some(from));
+    for run in &runs[first..] {
+        let start = run.start.max(from);
+        let rest = Run::new(start, run.end() - start);
+        match own.first_gap(disk, rest) {
+            Some(gap) if gap > start => return Some(gap),
+            Some(_) => return below,
+            None => below = Some(run.end()),
+        }
+    }
+    below
+}
+
+/// The newest closed sessions that belong to the same operation, and to the same bytes.
+fn resumed(carried: &[Carried], op: &Op, cut: &CutId) -> BTreeSet<u64> {
+    let same = carried.iter().rev().take_while(|c| c.op.key == op.key && c.cut == *cut);
+    same.map(|c| c.session).collect()
+}
+
+async fn wanted(folder: &Folder, timeline: &Timeline) -> Result<BTreeSet<SegmentId>> {
+    let mut wanted = BTreeSet::new();
+    for Carried { session, landed, .. } in &timeline.carried {
+        match landed {
+            Some(batches) => wanted.extend(batches.iter().flat_map(|(first, last)| {
+                (*first..=*last).map(|batch| SegmentId { session: *session, batch })
+            })),
+            None => wanted.extend(folder.list_segments(Some(*session)).await?),
+        }
+    }
+    if let Some(open) = &timeline.open {
+        wanted.extend(folder.list_segments(Some(open.session)).await?);
+    }
+    Ok(wanted)
+}
+
+/// The content at the last of these points, which are all that there are up to it.
+pub(crate) async fn content(folder: &Folder, points: &[Kept]) -> Result<ExtentMap> {
+    let from = points.iter().rposition(|point| point.whole.is_some());
+    let mut map = match from.and_then(|at| points[at].whole.as_ref()) {
+        Some((whole, _)) => folder.get_map(whole).await?,
+        None => ExtentMap::default(),
+    };
+    for point in &points[from.map_or(0, |at| at + 1)..] {
+        map.apply(&folder.get_map(&point.delta).await?);
+    }
+    Ok(map)
+}
