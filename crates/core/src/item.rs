@@ -89,6 +89,7 @@ pub struct Drill {
 }
 
 /// Work that could not be done yet, because somebody does not answer, or because its time has not come.
+#[allow(clippy::large_enum_variant, reason = "few of them exist at a time")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owed {
     /// Take back what a failover prepared and never booted.

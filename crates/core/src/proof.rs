@@ -215,6 +215,7 @@ impl BootPermit {
 }
 
 /// A permit as it travels. It proves nothing until the transport has admitted it.
+#[allow(clippy::large_enum_variant, reason = "few of them exist at a time")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Evidence {
     /// For a drill.

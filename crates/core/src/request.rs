@@ -234,6 +234,7 @@ pub struct DisableRequest {
 }
 
 /// What is asked for, as it is kept in a run.
+#[allow(clippy::large_enum_variant, reason = "few of them exist at a time")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Nothing but the operation itself.

@@ -27,7 +27,7 @@ pub struct Notice {
 #[derive(Debug, Clone, PartialEq)]
 pub enum NoticeKind {
     /// The item changed; journalled before it was told.
-    Changed(Event),
+    Changed(Box<Event>),
     /// A point was sealed.
     Sealed {
         /// The point.

@@ -22,7 +22,7 @@ pub(crate) fn to_drop(points: &[Point], retention: &Retention) -> Vec<PointId> {
             let rank = |p: &Point| (p.consistency == Consistency::Application, p.id);
             rank(point) > rank(held)
         };
-        if slots.get(&slot).is_none_or(|held| better(held)) {
+        if slots.get(&slot).is_none_or(better) {
             slots.insert(slot, point);
         }
     }

@@ -221,7 +221,12 @@ impl Turn {
         edit(&mut unit);
         self.write(unit, trail).await?;
         for (machine, event) in events {
-            self.shared.bus.publish(now, &self.slot.id, Some(machine), NoticeKind::Changed(event.clone()));
+            self.shared.bus.publish(
+                now,
+                &self.slot.id,
+                Some(machine),
+                NoticeKind::Changed(Box::new(event.clone())),
+            );
         }
         Ok(())
     }
