@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod crash;
+pub mod faults;
 pub mod journal;
 pub mod world;

@@ -5,10 +5,19 @@
 //! fault; faults and crashes come from [`faults`](crate::faults) and [`crash`](crate::crash).
 
 mod disk;
+mod master_target;
+mod pair;
+mod process_server;
 mod register;
+mod replica;
 mod site;
+mod timeline;
 mod vm;
 
+pub use master_target::MemoryMasterTarget;
+pub use pair::Pair;
+pub use process_server::MemoryProcessServer;
+pub use replica::MemoryReplica;
 pub use site::Site;
 pub use vm::FenceMark;
 

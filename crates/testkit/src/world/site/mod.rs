@@ -4,6 +4,8 @@ mod landing_site;
 mod recovery_site;
 mod source;
 
+pub(super) use landing_site::offers;
+
 use super::register::Register;
 use super::vm::{FenceMark, Network, Tracking, Vm, VmDisk};
 use super::{BLOCK, Image, ManualClock, SeededRandom};
