@@ -1,0 +1,110 @@
+//! Small files that survive a power cut whole: the old text or the new one, never half of either.
+
+use crate::error::Told;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use site_recovery::{Error, ErrorKind, Result};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Reads a record; `None` where there is none. A record that cannot be read is `Corrupt`, never taken for none.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(e) if absent(&e) => return Ok(None),
+        Err(e) => return Err(e).told("read", path),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|e| {
+        Error::new(ErrorKind::Corrupt, format!("{} is damaged: mend or remove it", path.display()))
+            .caused_by(e)
+    })
+}
+
+/// Replaces a record. Durable on return; its directory is made where it is missing.
+pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> Result<()> {
+    let text = serde_json::to_vec_pretty(record).expect("records are plain data");
+    write_bytes(path, &text)
+}
+
+/// Replaces a file. Durable on return; its directory is made where it is missing.
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let parent = parent(path);
+    make_dir(&parent)?;
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let draft = parent.join(format!(".draft-{}-{n}", std::process::id()));
+    let written = (|| {
+        let mut file = File::create(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written.told("write", path)?;
+    sync_dir(&parent)
+}
+
+/// Makes a directory and those above it, durably.
+pub(crate) fn make_dir(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    make_dir(&parent(path))?;
+    match fs::create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.told("make", path)?,
+    }
+    sync_dir(&parent(path))
+}
+
+/// Makes what was created, renamed or removed in a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+    File::open(path).and_then(|d| d.sync_all()).told("sync", path)
+}
+
+/// Renames, durably, and never over something that exists.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    let cwd = rustix::fs::CWD;
+    rustix::fs::renameat_with(cwd, from, cwd, to, rustix::fs::RenameFlags::NOREPLACE).told("rename", from)?;
+    sync_dir(&parent(to))?;
+    sync_dir(&parent(from))
+}
+
+/// Removes a file, durably. Gone already is no error.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if absent(&e) => Ok(()),
+        removed => removed.told("remove", path).and_then(|()| sync_dir(&parent(path))),
+    }
+}
+
+/// Removes a directory with all that is in it, durably. Gone already is no error.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if absent(&e) => Ok(()),
+        removed => removed.told("remove", path).and_then(|()| sync_dir(&parent(path))),
+    }
+}
+
+/// What stands in a directory, by name; nothing where it is missing.
+pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Err(e) if absent(&e) => return Ok(vec![]),
+        entries => entries.told("list", path)?,
+    };
+    let mut all = entries.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>().told("list", path)?;
+    all.sort();
+    Ok(all)
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+fn absent(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -1,0 +1,205 @@
+//! Machines in the making: built beside the site's machines under their key, and put in place by one rename.
+//!
+//! `made/<key>.json` remembers for ever what became of a key, so that a repeat finds it and a key that was withdrawn
+//! makes nothing any more.
+
+use crate::description::{Description, FILE};
+use crate::error::{Told, conflict, refused};
+use crate::home::{ArmedBy, Home, How, Known, Mark};
+use crate::register::{lock_file, plain};
+use crate::{Site, durable, tables, tracking};
+use serde::{Deserialize, Serialize};
+use site_recovery::{Error, ErrorKind, Generation, Instance, MachineId, Op, OpKey, PointId, Result};
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MadeBy {
+    key: OpKey,
+    became: Became,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Became {
+    /// Being built.
+    Begun,
+    /// Stands, or stood.
+    Made { instance: Instance },
+    /// Makes nothing any more.
+    Withdrawn,
+}
+
+/// What `begin` found.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// The key has made this.
+    Already(Home, Instance),
+    /// An empty directory to build in, and the right to do so alone.
+    New(Home, File),
+}
+
+impl Site {
+    /// Opens the making of a machine, or finds what this key has made.
+    ///
+    /// # Errors
+    /// `Conflict` when the name is taken; `Refused` when the key was withdrawn, or what it made is gone; `Busy` while
+    /// another call of the same key builds.
+    pub(crate) fn begin_making(&self, op: &Op, machine: &MachineId, name: &str) -> Result<Begun> {
+        let record: Option<MadeBy> = durable::read(&self.made_path(&op.key))?;
+        let standing = self.made(&op.key)?;
+        match (record.map(|r| r.became), standing) {
+            (Some(Became::Withdrawn), _) => {
+                return Err(refused(format!("{} was withdrawn: ask under another key", op.key)));
+            }
+            (Some(Became::Made { instance }), Some((home, _))) => return Ok(Begun::Already(home, instance)),
+            (Some(Became::Made { instance }), None) => {
+                let message =
+                    format!("{} has made {}, which is gone: ask under another key", op.key, instance.name);
+                return Err(refused(message));
+            }
+            (_, Some((home, mark))) => {
+                let instance = self.instance(&home, &mark);
+                self.remember(&op.key, Became::Made { instance: instance.clone() })?;
+                return Ok(Begun::Already(home, instance));
+            }
+            (Some(Became::Begun) | None, None) => {}
+        }
+        let name = self.free_name(name, machine)?;
+        let lock_path = self.made_path(&op.key).with_extension("lock");
+        let lock = lock_file(&lock_path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(ErrorKind::Busy, format!("{} is being made by another call", op.key)));
+            }
+            Err(TryLockError::Error(e)) => return Err(e).told("lock", &lock_path),
+        }
+        self.remember(&op.key, Became::Begun)?;
+        let home = Home { name, dir: self.making_dir(&op.key) };
+        durable::remove_tree(&home.dir)?;
+        durable::make_dir(&home.dir)?;
+        Ok(Begun::New(home, lock))
+    }
+
+    /// Whether this key may still make something.
+    ///
+    /// # Errors
+    /// `Refused` when it was withdrawn.
+    pub(crate) fn still_making(&self, key: &OpKey) -> Result<()> {
+        match durable::read::<MadeBy>(&self.made_path(key))?.map(|r| r.became) {
+            Some(Became::Begun) => Ok(()),
+            _ => Err(refused(format!("{key} was withdrawn while it was under way"))),
+        }
+    }
+
+    /// Puts a machine that was built in place: its description, its mark, its block, and last its name.
+    pub(crate) fn finish_making(
+        &self,
+        op: &Op,
+        draft: &Home,
+        description: &Description,
+        mark: &Mark,
+        why: &str,
+    ) -> Result<Home> {
+        durable::write(&draft.dir.join(FILE), description)?;
+        self.block(op, draft, false, why)?;
+        draft.set_mark(mark)?;
+        let home = Home { name: draft.name.clone(), dir: self.root.join(&draft.name) };
+        if home.dir.exists() {
+            return Err(self.taken(&home.name));
+        }
+        durable::rename(&draft.dir, &home.dir)?;
+        self.remember(&op.key, Became::Made { instance: self.instance(&home, mark) })?;
+        Ok(home)
+    }
+
+    /// Makes this key unable to make anything, and says what it has made.
+    pub(crate) fn withdraw_key(&self, key: &OpKey) -> Result<()> {
+        self.remember(key, Became::Withdrawn)?;
+        durable::remove_tree(&self.making_dir(key))
+    }
+
+    /// The directory that this key made, wherever it stands now.
+    pub(crate) fn made(&self, key: &OpKey) -> Result<Option<(Home, Mark)>> {
+        for home in self.homes()? {
+            // A mark that cannot be read is told by whoever asks for that machine.
+            if let Ok(Some(mark)) = home.mark()
+                && mark.made.as_ref().is_some_and(|m| &m.by == key)
+            {
+                return Ok(Some((home, mark)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes a machine that our keys made in one of these ways, and reads back that it is gone.
+    pub(crate) fn remove_made(&self, op: &Op, instance: &Instance, ways: &[How]) -> Result<()> {
+        let doomed = self.own("removing").join(plain(op.key.as_str()));
+        durable::remove_tree(&doomed)?;
+        let Some(home) = self.home_if_there(instance)? else { return Ok(()) };
+        let made = home.mark()?.and_then(|m| m.made);
+        if !made.is_some_and(|m| ways.contains(&m.how)) {
+            let message = format!("{} was not made by our keys in this way: remove it by hand", home.name);
+            return Err(refused(message));
+        }
+        if self.running(&home)? != Some(false) {
+            self.halt(op, &home, std::time::Duration::ZERO, "to be removed")?;
+        }
+        let _ended = crate::handles::end_all(&home)?;
+        durable::make_dir(&self.own("removing"))?;
+        durable::rename(&home.dir, &doomed)?;
+        durable::remove_tree(&doomed)?;
+        if home.dir.exists() {
+            let message = format!("{} is there again after it was removed", home.name);
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        Ok(())
+    }
+
+    /// Arms tracking from the disks as they stand, and returns how.
+    pub(crate) fn arm_tracking(
+        &self,
+        key: &OpKey,
+        known: &Known,
+        machine: &MachineId,
+        generation: Generation,
+        point: PointId,
+    ) -> Result<ArmedBy> {
+        let home = &known.home;
+        let table = tracking::new_id(home, key);
+        let cursor = tracking::record(home, &table, machine, generation, &known.disks)?;
+        tables::note(home, &table, tables::Became::Armed, &crate::capture::living(home)?)?;
+        Ok(ArmedBy { key: key.clone(), cursor, point })
+    }
+
+    /// The name, or the next one where an earlier instance of the same machine, made by us, still has it.
+    fn free_name(&self, name: &str, machine: &MachineId) -> Result<String> {
+        let mut names = std::iter::once(name.to_owned()).chain((2_u64..).map(|n| format!("{name}-{n}")));
+        let in_the_way = |name: &String| self.root.join(name).exists() && self.is_made_of(name, machine);
+        let free = names.find(|n| !in_the_way(n)).expect("there is always another number");
+        if self.root.join(&free).exists() { Err(self.taken(&free)) } else { Ok(free) }
+    }
+
+    /// Whether a directory of this name is one that our keys made for this machine.
+    pub(crate) fn is_made_of(&self, name: &str, machine: &MachineId) -> bool {
+        let mark = self.home(name).and_then(|h| h.mark());
+        mark.is_ok_and(|m| m.is_some_and(|m| &m.machine == machine && m.made.is_some()))
+    }
+
+    fn taken(&self, name: &str) -> Error {
+        conflict(format!("the name {name} is taken: choose another in settings.name, or remove that machine"))
+            .with("field", "settings.name")
+    }
+
+    fn remember(&self, key: &OpKey, became: Became) -> Result<()> {
+        durable::write(&self.made_path(key), &MadeBy { key: key.clone(), became })
+    }
+
+    fn made_path(&self, key: &OpKey) -> PathBuf {
+        self.own("made").join(format!("{}.json", plain(key.as_str())))
+    }
+
+    fn making_dir(&self, key: &OpKey) -> PathBuf {
+        self.own("making").join(plain(key.as_str()))
+    }
+}
