@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod crash;
+pub mod engine;
 pub mod faults;
 pub mod journal;
 pub mod world;
