@@ -1,0 +1,2 @@
+//! What the cross-crate tests share.
+#![forbid(unsafe_code)]
