@@ -6,4 +6,5 @@ pub mod crash;
 pub mod engine;
 pub mod faults;
 pub mod journal;
+pub mod suite;
 pub mod world;

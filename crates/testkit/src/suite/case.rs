@@ -1,0 +1,66 @@
+//! What every case is made of: operations, permits, and assertions that cite the rule.
+
+use site_recovery::{
+    BootPermit, Epoch, Error, ErrorKind, Fenced, Item, Machine, Op, Policy, Result, RoleName, Sources,
+};
+use std::fmt::Debug;
+use std::time::Duration;
+
+/// An operation of the suite's engine, at epoch 1: for what a fixture does through a role, as enrolling a machine.
+pub fn op(key: &str) -> Op {
+    op_at(key, 1)
+}
+
+/// An operation of the suite's engine, at this epoch.
+pub(super) fn op_at(key: &str, number: u64) -> Op {
+    Op { key: key.into(), epoch: Epoch { number, owner: "suite".into() } }
+}
+
+/// An operation of another engine that holds the same number.
+pub(super) fn op_of_another(key: &str, number: u64) -> Op {
+    Op { key: key.into(), epoch: Epoch { number, owner: "another-engine".into() } }
+}
+
+/// Says that a rule was not tried.
+pub(super) fn skip(rule: &str, name: &RoleName, why: &str) {
+    eprintln!("SKIPPED {rule} on {name}: {why}");
+}
+
+/// What a call that has to succeed returned.
+#[track_caller]
+pub(super) fn must<T>(rule: &str, what: &str, result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{rule}: {what} failed: {error}"),
+    }
+}
+
+/// The error of a call that has to fail, with any kind.
+#[track_caller]
+pub(super) fn must_fail<T: Debug>(rule: &str, what: &str, result: Result<T>) -> Error {
+    match result {
+        Ok(value) => panic!("{rule}: {what} returned {value:?}"),
+        Err(error) => error,
+    }
+}
+
+/// The error of a call that has to fail with this kind.
+#[track_caller]
+pub(super) fn must_be<T: Debug>(rule: &str, what: &str, kind: ErrorKind, result: Result<T>) -> Error {
+    let error = must_fail(rule, what, result);
+    assert_eq!(error.kind(), kind, "{rule}: {what} failed as {:?}: {error}", error.kind());
+    error
+}
+
+/// A permit for this machine, under this operation.
+pub(super) async fn permit(op: &Op, machine: &Machine) -> BootPermit {
+    let item = Item::new(machine.clone(), op.epoch.clone(), Policy::default(), "out", "back");
+    let proof = Fenced::prove(op, &item, Some(&machine.instance), &Sources::new(), Duration::ZERO).await;
+    BootPermit::Fenced(proof.expect("no other instance exists"))
+}
+
+/// Asks once and stops waiting: the caller's future is dropped wherever it then stands.
+pub(super) async fn dropped<T>(call: impl Future<Output = T>) {
+    let mut call = std::pin::pin!(call);
+    let _ = futures_util::poll!(call.as_mut());
+}

@@ -1,0 +1,222 @@
+use super::super::case::{must, must_be, must_fail};
+use super::super::timeline::{below, cut_of, manifest, op_of, set_of};
+use super::{ReplicaFixture, hashed, with_points};
+use bytes::Bytes;
+use site_recovery::{ChangeSet, Complete, ErrorKind, Head, Payload, Record, Run, Tally};
+
+/// REP-3: the same op resumes, also after a crash: what is below `resume` is durable, and what was acknowledged is below
+/// it.
+pub async fn rep_3_the_same_op_resumes<F: ReplicaFixture>() {
+    let rule = "REP-3";
+    let (mut world, mut line) = with_points::<F>(rule, 0).await;
+    let set = line.change(1);
+    let (op, cut) = (op_of(1), cut_of(1));
+    let ingest = must(rule, "begin", world.replica().begin(&op, &line.machine, &cut, &set).await);
+    let first = line.records(&set)[..3].to_vec();
+    let disk = first[0].disk.clone();
+    let landed = must(rule, "write", world.replica().write(&ingest, 0, first.clone()).await);
+    assert!(below(&landed, &disk) >= first[2].run.end(), "{rule}: {landed:?} after three records");
+    world.reopen().await;
+    let again = must(rule, "begin again", world.replica().begin(&op, &line.machine, &cut, &set).await);
+    assert!(below(&again.resume, &disk) >= first[2].run.end(), "{rule}: {:?} after a crash", again.resume);
+    let tally = must(rule, "the rest", line.write(&world.replica(), &again, &set).await);
+    let complete = tally.finish().expect("everything has landed");
+    let sealed = world.replica().seal(&again, &manifest(&line.machine, &cut, 1), complete).await;
+    line.sealed.push((must(rule, "seal", sealed), line.image.clone()));
+    line.opens(rule, &world.replica(), 0).await;
+}
+
+/// REP-3: another op closes the open ingest and takes over what it landed, durable before its own first byte.
+pub async fn rep_3_another_op_takes_over_what_landed<F: ReplicaFixture>() {
+    let rule = "REP-3";
+    let (mut world, mut line) = with_points::<F>(rule, 1).await;
+    let broken = line.change(2);
+    let begun = world.replica().begin(&op_of(2), &line.machine, &cut_of(2), &broken).await;
+    must(rule, "write", line.write(&world.replica(), &must(rule, "begin", begun), &broken).await);
+    let disk = line.machine.disks[0].id.clone();
+    let next = set_of(&disk, Run::new(0, 4096));
+    must(rule, "begin", world.replica().begin(&op_of(3), &line.machine, &cut_of(3), &next).await);
+    world.reopen().await;
+    let cursor = line.unsettled(rule, &world.replica(), &broken).await;
+    assert!(cursor.is_some(), "{rule}: the cursor of the sealed point is lost with a broken ingest");
+    line.opens(rule, &world.replica(), 0).await;
+    let all = line.change(4).union(&broken);
+    line.ship(rule, &world.replica(), 4, &all).await;
+    line.opens(rule, &world.replica(), 1).await;
+}
+
+/// REP-4: when `begin` returns, no write and no seal of an earlier session lands.
+pub async fn rep_4_an_earlier_session_writes_nothing<F: ReplicaFixture>() {
+    let rule = "REP-4";
+    let (world, mut line) = with_points::<F>(rule, 1).await;
+    let replica = world.replica();
+    let standing = line.image.clone();
+    let set = line.change(2);
+    let records = line.records(&set);
+    for (what, next) in [("the same op", op_of(2)), ("another op", op_of(3))] {
+        let earlier = replica.begin(&op_of(2), &line.machine, &cut_of(2), &set).await;
+        let earlier = must(rule, "begin", earlier);
+        must(rule, "begin", replica.begin(&next, &line.machine, &cut_of(2), &set).await);
+        let written = replica.write(&earlier, 0, records.clone()).await;
+        must_fail(rule, &format!("write of a session before a begin of {what}"), written);
+        for (disk, bytes) in standing.iter().enumerate() {
+            hashed(rule, &replica, &line, disk, bytes).await;
+        }
+    }
+}
+
+/// REP-5: a disk that the timeline has with another size is refused, unless it grew.
+pub async fn rep_5_a_disk_may_grow_and_never_shrink<F: ReplicaFixture>() {
+    let rule = "REP-5";
+    let (world, mut line) = with_points::<F>(rule, 1).await;
+    let replica = world.replica();
+    let (mut smaller, mut larger) = (line.machine.clone(), line.machine.clone());
+    smaller.disks[1].size -= 8192;
+    larger.disks[1].size += 64 * 1024;
+    let set = set_of(&line.machine.disks[0].id, Run::new(0, 4096));
+    let begun = replica.begin(&op_of(2), &smaller, &cut_of(2), &set).await;
+    must_fail(rule, "begin with a disk that shrank", begun);
+    let head = must(rule, "head", replica.head(line.machine.id()).await);
+    let stands = matches!(head, Head::Sealed { point, .. } if point == line.id(0));
+    assert!(stands, "{rule}: refused, and the head is {head:?}");
+
+    let (old, new) = (line.machine.disks[1].size as usize, larger.disks[1].size as usize);
+    line.machine = larger;
+    line.image[1].resize(new, 0);
+    line.image[1][old..].copy_from_slice(&super::super::pattern(5, new - old));
+    let set = set_of(&line.machine.disks[1].id, Run::new(old as u64 / 4096 * 4096, 68 * 1024));
+    line.ship(rule, &replica, 3, &set).await;
+    line.opens(rule, &replica, 1).await;
+    line.opens(rule, &replica, 0).await;
+}
+
+/// REP-6: what is acknowledged is there after a crash.
+pub async fn rep_6_what_is_acknowledged_is_durable<F: ReplicaFixture>() {
+    let rule = "REP-6";
+    let (mut world, mut line) = with_points::<F>(rule, 0).await;
+    let set = line.change(1);
+    let begun = world.replica().begin(&op_of(1), &line.machine, &cut_of(1), &set).await;
+    must(rule, "write", line.write(&world.replica(), &must(rule, "begin", begun), &set).await);
+    world.reopen().await;
+    for (disk, bytes) in line.image.iter().enumerate() {
+        hashed(rule, &world.replica(), &line, disk, bytes).await;
+    }
+}
+
+/// REP-6: a record whose bytes do not match its checksum is `Corrupt`, and none of its batch is acknowledged.
+pub async fn rep_6_a_record_that_does_not_match_is_corrupt<F: ReplicaFixture>() {
+    let rule = "REP-6";
+    let (world, mut line) = with_points::<F>(rule, 0).await;
+    let replica = world.replica();
+    let set = line.change(1);
+    let (op, cut) = (op_of(1), cut_of(1));
+    let ingest = must(rule, "begin", replica.begin(&op, &line.machine, &cut, &set).await);
+    let good = line.records(&set);
+    for wrong_at in [0, 2] {
+        let mut batch = good[..3].to_vec();
+        flip_a_byte(&mut batch[wrong_at]);
+        let written = replica.write(&ingest, 0, batch).await;
+        must_be(rule, "write of a record that does not match", ErrorKind::Corrupt, written);
+    }
+    let again = must(rule, "begin again", replica.begin(&op, &line.machine, &cut, &set).await);
+    let resume = below(&again.resume, &good[0].disk);
+    assert!(resume <= good[0].run.start, "{rule}: {resume} bytes of a refused batch are acknowledged");
+}
+
+fn flip_a_byte(record: &mut Record) {
+    let (Payload::Plain(bytes) | Payload::Sealed(bytes)) = &mut record.payload else {
+        panic!("the suite's first records are not zero");
+    };
+    let mut spoilt = bytes.to_vec();
+    let middle = spoilt.len() / 2;
+    spoilt[middle] ^= 1;
+    *bytes = Bytes::from(spoilt);
+}
+
+/// REP-6: a batch that comes again, because its reply was lost, counts once.
+pub async fn rep_6_a_batch_that_comes_again_counts_once<F: ReplicaFixture>() {
+    let rule = "REP-6";
+    let (world, mut line) = with_points::<F>(rule, 0).await;
+    let replica = world.replica();
+    let set = line.change(1);
+    let ingest = must(rule, "begin", replica.begin(&op_of(1), &line.machine, &cut_of(1), &set).await);
+    let mut tally = Tally::new(&set);
+    for (batch, records) in line.records(&set).chunks(3).enumerate() {
+        for _ in 0..2 {
+            must(rule, "write", replica.write(&ingest, batch as u64, records.to_vec()).await);
+        }
+        records.iter().for_each(|r| tally.landed(r));
+    }
+    let complete = tally.finish().expect("everything has landed");
+    let sealed = replica.seal(&ingest, &manifest(&line.machine, &cut_of(1), 1), complete).await;
+    line.sealed.push((must(rule, "seal after batches that came twice", sealed), line.image.clone()));
+    line.opens(rule, &replica, 0).await;
+}
+
+/// REP-7: a point is listed when it is sealed, not before, also through a crash.
+pub async fn rep_7_a_point_is_listed_when_sealed_not_before<F: ReplicaFixture>() {
+    let rule = "REP-7";
+    let (mut world, mut line) = with_points::<F>(rule, 1).await;
+    let set = line.change(2);
+    let (op, cut) = (op_of(2), cut_of(2));
+    let ingest = must(rule, "begin", world.replica().begin(&op, &line.machine, &cut, &set).await);
+    let tally = must(rule, "write", line.write(&world.replica(), &ingest, &set).await);
+    assert_eq!(line.listed(rule, &world.replica()).await, [line.id(0)], "{rule}: listed before the seal");
+    let complete = tally.finish().expect("everything has landed");
+    let sealed = world.replica().seal(&ingest, &manifest(&line.machine, &cut, 2), complete).await;
+    let point = must(rule, "seal", sealed);
+    world.reopen().await;
+    let replica = world.replica();
+    assert_eq!(line.listed(rule, &replica).await, [line.id(0), point.id], "{rule}: listed after the seal");
+    let found = must(rule, "manifest", replica.manifest(line.machine.id(), point.id).await);
+    assert_eq!(found, manifest(&line.machine, &cut, 2), "{rule}: the manifest as it was sealed");
+    let head = must(rule, "head", replica.head(line.machine.id()).await);
+    let expected = Head::Sealed { point: point.id, cursor: found.cursor };
+    assert_eq!(head, expected, "{rule}: the head is the point");
+    line.sealed.push((point, line.image.clone()));
+    line.opens(rule, &replica, 1).await;
+}
+
+/// REP-7: a repeat for the same cut returns the same point, also after a crash, and makes no other.
+pub async fn rep_7_a_repeat_returns_the_same_point<F: ReplicaFixture>() {
+    let rule = "REP-7";
+    let (mut world, mut line) = with_points::<F>(rule, 1).await;
+    let set = line.change(2);
+    let (op, cut, replica) = (op_of(2), cut_of(2), world.replica());
+    let ingest = must(rule, "begin", replica.begin(&op, &line.machine, &cut, &set).await);
+    let tally = must(rule, "write", line.write(&replica, &ingest, &set).await);
+    let (manifest, complete) = (manifest(&line.machine, &cut, 2), tally.finish().expect("all has landed"));
+    let first = must(rule, "seal", replica.seal(&ingest, &manifest, complete).await);
+    drop(replica);
+    for time in ["at once", "after a crash"] {
+        let again = must(rule, time, world.replica().seal(&ingest, &manifest, complete).await);
+        assert_eq!(again, first, "{rule}: the repeat {time} is another point");
+        let listed = line.listed(rule, &world.replica()).await;
+        assert_eq!(listed, [line.id(0), first.id], "{rule}: points after the repeat {time}");
+        world.reopen().await;
+    }
+}
+
+/// REP-8: what was written has to match `complete` in count and digest; otherwise `Corrupt`, and no point.
+pub async fn rep_8_what_does_not_match_complete_is_corrupt<F: ReplicaFixture>() {
+    let rule = "REP-8";
+    let wrong: [(&str, fn(Complete) -> Complete); 2] = [
+        ("count", |c| Complete::admit(c.records() + 1, c.digest())),
+        ("digest", |c| Complete::admit(c.records(), c.digest() ^ 1)),
+    ];
+    for (what, spoil) in wrong {
+        let (world, mut line) = with_points::<F>(rule, 0).await;
+        let replica = world.replica();
+        let set: ChangeSet = line.change(1);
+        let ingest = replica.begin(&op_of(1), &line.machine, &cut_of(1), &set).await;
+        let ingest = must(rule, "begin", ingest);
+        let tally = must(rule, "write", line.write(&replica, &ingest, &set).await);
+        let complete = spoil(tally.finish().expect("all has landed"));
+        let sealed = replica.seal(&ingest, &manifest(&line.machine, &cut_of(1), 1), complete).await;
+        must_be(rule, &format!("seal with another {what}"), ErrorKind::Corrupt, sealed);
+        assert!(
+            line.listed(rule, &replica).await.is_empty(),
+            "{rule}: a point with another {what} is listed"
+        );
+    }
+}

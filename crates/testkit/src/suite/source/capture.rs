@@ -1,0 +1,202 @@
+use super::super::case::{dropped, must, must_be, must_fail, op};
+use super::super::content::{image, read, same, same_bytes};
+use super::super::disk::disk_cases;
+use super::{Enrolled, SourceFixture, enrol};
+use site_recovery::{Consistency, Disk, ErrorKind, Fate, Instance, Machine};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// SRC-3: all disks of all members are of one instant, while guests write to them in turn.
+pub async fn src_03_all_disks_are_of_one_instant<F: SourceFixture>() {
+    let rule = "SRC-3";
+    let world = F::new().await;
+    let mut members = vec![enrol(rule, &world, 0).await];
+    if world.source().capability().groups {
+        members.push(enrol(rule, &world, 1).await);
+    } else {
+        super::skip(rule, &world.source().name(), "over several machines: capability groups is false");
+    }
+    let done = AtomicBool::new(false);
+    let captured = async {
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        let of: Vec<Instance> = members.iter().map(|m| m.instance.clone()).collect();
+        let capture = world.source().capture(&op("capture"), &of, Consistency::Crash).await;
+        done.store(true, Ordering::Relaxed);
+        must(rule, "capture", capture)
+    };
+    let (capture, ()) = futures_util::join!(captured, count_up(&world, &members, &done));
+    let mut counts = vec![];
+    for machine in &members {
+        let disks = world.source().disks(&op("read"), &capture, machine.id()).await;
+        let image = image(rule, machine, &must(rule, "disks", disks)).await;
+        counts.extend(must(rule, "read", image).iter().map(|bytes| count_in(bytes)));
+    }
+    let falls = counts.is_sorted_by(|earlier, later| earlier >= later);
+    let close = counts.first().copied() <= counts.last().map(|last| last + 1);
+    assert!(falls && close, "{rule}: disks written one after the other hold {counts:?}, no one instant");
+}
+
+/// Writes 1, then 2, then 3 … to every disk in turn, until the capture is done.
+async fn count_up<F: SourceFixture>(world: &F, members: &[Machine], done: &AtomicBool) {
+    let mut count = 0_u64;
+    while !done.load(Ordering::Relaxed) {
+        count += 1;
+        for machine in members {
+            for disk in 0..machine.disks.len() {
+                world.write(&machine.instance.name, disk, 0, &count.to_le_bytes().repeat(512)).await;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+fn count_in(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"))
+}
+
+/// SRC-3: if one member fails, there is no capture of any.
+pub async fn src_03_if_one_member_fails_there_is_no_capture<F: SourceFixture>() {
+    let here = Enrolled::<F>::new("SRC-3").await;
+    if !here.source().capability().groups {
+        return here.skip("capability groups is false");
+    }
+    let missing = Instance { machine: "nobody".into(), name: "nobody".into(), ..here.instance().clone() };
+    let before = here.world.captures(here.name()).await;
+    let of = [here.instance().clone(), missing];
+    let captured = here.source().capture(&op("capture"), &of, Consistency::Crash).await;
+    must_fail("SRC-3", "capture of a member that is not there", captured);
+    let after = here.world.captures(here.name()).await;
+    assert_eq!(after, before, "SRC-3: the failed capture of a group is still there for one member");
+}
+
+/// SRC-4: captured bytes stay as they were, whatever the machine writes, through a restart, until `release`.
+pub async fn src_04_captured_bytes_stay<F: SourceFixture>() {
+    let mut here = Enrolled::<F>::new("SRC-4").await;
+    let then = here.write(1).await;
+    let capture = here.capture("capture").await;
+    here.write(2).await;
+    same("SRC-4", "after writes", &here.machine, &here.read(&capture).await, &then);
+    here.world.reopen().await;
+    here.write(3).await;
+    same("SRC-4", "after a restart", &here.machine, &here.read(&capture).await, &then);
+}
+
+/// SRC-5: what was reached is told, less than asked for with a reason, and the machine goes on.
+pub async fn src_05_what_was_reached_is_told<F: SourceFixture>() {
+    let rule = "SRC-5";
+    let here = Enrolled::<F>::new(rule).await;
+    let can = here.source().capability();
+    let best = match (can.quiesces_applications, can.freezes) {
+        (true, _) => Consistency::Application,
+        (false, true) => Consistency::FileSystem,
+        (false, false) => Consistency::Crash,
+    };
+    for want in [Consistency::Crash, Consistency::FileSystem, Consistency::Application] {
+        let of = [here.instance().clone()];
+        let captured = here.source().capture(&op(&format!("capture-{want:?}")), &of, want).await;
+        let capture = must(rule, &format!("capture, wanted {want:?}"), captured);
+        let reached = capture.consistency;
+        assert!(reached <= want.min(best), "{rule}: {reached:?} is told, at most {best:?} can be");
+        let explained = reached == want || capture.quiesce_failed.is_some();
+        assert!(explained, "{rule}: {reached:?} is less than {want:?}, and no reason is told");
+        assert!(here.world.is_running(here.name()).await, "{rule}: the machine is left frozen or paused");
+        here.release(&capture, Fate::Abandoned).await;
+    }
+}
+
+/// SRC-6: a repeat with the same key returns the same capture, not a later one.
+pub async fn src_06_a_repeat_returns_the_same_capture<F: SourceFixture>() {
+    let here = Enrolled::<F>::new("SRC-6").await;
+    let then = here.write(1).await;
+    let first = here.capture("capture").await;
+    here.write(2).await;
+    let again = here.capture("capture").await;
+    assert_eq!(again, first, "SRC-6: the repeat is another capture");
+    same("SRC-6", "bytes of the repeat", &here.machine, &here.read(&again).await, &then);
+}
+
+/// ROL-1: the same, after a crash of the adapter: there is one capture, and it is the first one.
+pub async fn rol_1_a_repeat_after_a_crash_is_the_same<F: SourceFixture>() {
+    let mut here = Enrolled::<F>::new("ROL-1").await;
+    let then = here.write(1).await;
+    let first = here.capture("capture").await;
+    let count = here.world.captures(here.name()).await;
+    here.world.reopen().await;
+    here.write(2).await;
+    let again = here.capture("capture").await;
+    assert_eq!(again, first, "ROL-1: the repeat after a crash is another capture");
+    same("ROL-1", "bytes of the repeat", &here.machine, &here.read(&again).await, &then);
+    assert_eq!(here.world.captures(here.name()).await, count, "ROL-1: captures at the platform");
+}
+
+/// ROL-4: a capture that nobody waited for is found or made by the same key, once.
+pub async fn rol_4_a_dropped_call_is_settled_by_the_same_key<F: SourceFixture>() {
+    let here = Enrolled::<F>::new("ROL-4").await;
+    let before = here.world.captures(here.name()).await;
+    let of = [here.instance().clone()];
+    let source = here.source();
+    dropped(source.capture(&op("capture"), &of, Consistency::Crash)).await;
+    let first = here.capture("capture").await;
+    let then = here.read(&first).await;
+    here.write(2).await;
+    let again = here.capture("capture").await;
+    assert_eq!(again, first, "ROL-4: the dropped call and its repeats made different captures");
+    same("ROL-4", "bytes", &here.machine, &here.read(&again).await, &then);
+    here.release(&first, Fate::Abandoned).await;
+    let after = here.world.captures(here.name()).await;
+    assert_eq!(after, before, "ROL-4: the dropped call left a capture behind");
+}
+
+/// SRC-9: a sweep removes what is not kept, tells it, and leaves what is kept and what is not ours.
+pub async fn src_09_a_sweep_leaves_what_is_kept_and_not_ours<F: SourceFixture>() {
+    let rule = "SRC-9";
+    let mut here = Enrolled::<F>::new(rule).await;
+    if !here.world.snapshot_outside(here.name()).await {
+        here.skip("of snapshots that are not ours: the fixture cannot make one");
+    }
+    let others = here.world.captures(here.name()).await;
+    let then = here.write(1).await;
+    let kept = here.capture("kept").await;
+    let one = here.world.captures(here.name()).await;
+    here.capture("swept").await;
+    here.world.reopen().await;
+    let (keep, none) = (["kept".into()], []);
+    let swept = here.source().sweep(&op("sweep"), here.instance(), &keep).await;
+    assert_eq!(must(rule, "sweep", swept), ["swept".into()], "{rule}: what was removed");
+    assert_eq!(here.world.captures(here.name()).await, one, "{rule}: captures left at the platform");
+    same(rule, "the capture that is kept", &here.machine, &here.read(&kept).await, &then);
+    must(rule, "sweep", here.source().sweep(&op("sweep-all"), here.instance(), &none).await);
+    assert_eq!(here.world.captures(here.name()).await, others, "{rule}: captures left after all were swept");
+}
+
+async fn a_captured_disk<F: SourceFixture>(rule: &'static str) -> (F, Arc<dyn Disk>, Vec<u8>) {
+    let here = Enrolled::<F>::new(rule).await;
+    let truth = here.write(1).await.swap_remove(0);
+    let capture = here.capture("capture").await;
+    let disks = here.source().disks(&op("read"), &capture, here.machine.id()).await;
+    let disk = must(rule, "disks", disks).remove(&here.machine.disks[0].id);
+    (here.world, disk.unwrap_or_else(|| panic!("{rule}: the first disk is missing")), truth)
+}
+
+disk_cases!(SourceFixture, a_captured_disk);
+
+/// DSK-5: one handle reads the same bytes however often, whatever is written meanwhile.
+pub async fn dsk_5_reads_are_the_same_however_often<F: SourceFixture>() {
+    let rule = "DSK-5";
+    let (world, disk, truth) = a_captured_disk::<F>(rule).await;
+    let [name, _] = world.machines();
+    for time in 1..=3_u64 {
+        let bytes = must(rule, "read", read(&disk).await);
+        same_bytes(rule, &format!("read {time}"), &bytes, &truth);
+        world.write(&name, 0, time * 8192, &super::pattern(time + 90, 8192)).await;
+    }
+    let past = site_recovery::Run::new(disk.size(), 4096);
+    must_be(
+        rule,
+        "read past the end",
+        ErrorKind::Invalid,
+        disk.read(past, &super::super::content::pool()).await,
+    );
+}

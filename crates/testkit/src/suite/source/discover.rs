@@ -1,0 +1,47 @@
+use super::super::case::{must, must_be, must_fail, op, skip};
+use super::{Enrolled, SourceFixture, described, discovered, enrol};
+use site_recovery::{DiskId, ErrorKind};
+
+/// SRC-1: a machine that cannot be described is an error that names it.
+pub async fn src_01_nothing_is_left_out_in_silence<F: SourceFixture>() {
+    let rule = "SRC-1";
+    let world = F::new().await;
+    for name in world.machines() {
+        discovered(rule, &world, &name).await;
+    }
+    let [_, name] = world.machines();
+    if !world.spoil(&name).await {
+        return skip(rule, &world.source().name(), "the fixture cannot spoil a machine");
+    }
+    let error = must_fail(rule, "discover with a machine past description", world.source().discover().await);
+    assert!(error.to_string().contains(&name), "{rule}: the error does not name {name}: {error}");
+}
+
+/// SRC-2: an enrolled machine is told with the ids of its mark, also by an adapter that starts anew.
+pub async fn src_02_an_enrolled_machine_is_told_with_its_ids<F: SourceFixture>() {
+    let rule = "SRC-2";
+    let Enrolled { mut world, machine, .. } = Enrolled::<F>::new(rule).await;
+    for time in ["at once", "after a restart"] {
+        let told = discovered(rule, &world, &machine.instance.name).await;
+        assert_eq!(told.id(), machine.id(), "{rule}: the machine's id, {time}");
+        let ids = |disks: &[site_recovery::DiskSpec]| -> Vec<(DiskId, u64)> {
+            disks.iter().map(|d| (d.id.clone(), d.size)).collect()
+        };
+        assert_eq!(ids(&told.disks), ids(&machine.disks), "{rule}: ids of the disks, {time}");
+        world.reopen().await;
+    }
+}
+
+/// SRC-2: a mark is told as long as it stands: another machine's id cannot be written over it.
+pub async fn src_02_a_mark_is_not_written_over<F: SourceFixture>() {
+    let rule = "SRC-2";
+    let world = F::new().await;
+    let machine = enrol(rule, &world, 0).await;
+    let mut other = described(rule, &world, 0).await;
+    other.instance.machine = "suite-another".into();
+    let enrolled = world.source().enrol(&op("enrol-another"), &other).await;
+    must_be(rule, "enrol over another machine's mark", ErrorKind::Conflict, enrolled);
+    let told = must(rule, "discover", world.source().discover().await);
+    let ids: Vec<_> = told.iter().map(|m| m.id().clone()).collect();
+    assert!(ids.contains(machine.id()), "{rule}: {} is no longer told: {ids:?}", machine.id());
+}
