@@ -1,7 +1,7 @@
 //! `begin`, `write`, `seal`: how bytes become a point.
 
 use crate::Points;
-use crate::ledger::{Kept, Ledger, Open, Timeline};
+use crate::ledger::{Kept, Ledger, Open, Timeline, call};
 use crate::line::Line;
 use crate::reader::{blocking, shown};
 use crate::segment::{SegmentId, encode};
@@ -84,6 +84,8 @@ impl Points {
     ) -> Result<Point> {
         let mut line = self.enter(&ingest.machine).await?;
         let mut next = line.ledger.admit(&ingest.op)?;
+        let call = call("seal", &ingest.op, &manifest.cut);
+        let sealed = next.done(&call).map(<[PointId]>::to_vec);
         let timeline = next.timeline_mut()?;
         let is_open = timeline.open.as_ref().is_some_and(|open| is_session(open, ingest));
         if let Some(kept) = timeline.points.iter().find(|p| p.cut == manifest.cut) {
@@ -94,6 +96,10 @@ impl Points {
                 line.count_closed().await?;
             }
             return Ok(point);
+        }
+        if let Some([dropped]) = sealed.as_deref() {
+            let message = format!("cut {} was sealed as point {dropped}, which was dropped", manifest.cut);
+            return Err(Error::new(ErrorKind::Refused, message).with("point", dropped));
         }
         let Some(open) = timeline.open.take_if(|_| is_open) else { return Err(not_open(ingest)) };
         check_manifest(ingest, &open, &timeline.machine, manifest)?;
@@ -117,6 +123,7 @@ impl Points {
         timeline.carried.clear();
         timeline.machine = manifest.machine.clone();
         timeline.points.push(kept);
+        next.remember_done(call, &[id]);
         line.commit(next).await?;
         Ok(point)
     }

@@ -82,3 +82,41 @@ impl Line {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use site_recovery::{Epoch, Op};
+    use std::sync::Arc;
+
+    fn raised(line: &Line, number: u64) -> Ledger {
+        let op = Op { key: "k".into(), epoch: Epoch { number, owner: "e".into() } };
+        line.ledger.admit(&op).expect("higher")
+    }
+
+    #[tokio::test]
+    async fn o3_a_writer_that_slept_changes_nothing() {
+        for (meanwhile, kind) in
+            [(1, ErrorKind::Busy), (3, ErrorKind::Busy), (KEPT + 5, ErrorKind::Unavailable)]
+        {
+            let store = Arc::new(InMemory::new());
+            let line = || Line::new(Folder::new(Arc::clone(&store) as _, Path::from("web")), "web".into());
+            let (mut sleeper, mut other) = (line(), line());
+            sleeper.commit(raised(&sleeper, 1)).await.expect("first");
+            let late = raised(&sleeper, 1000);
+            other.refresh().await.expect("read");
+            for number in 0..meanwhile {
+                other.commit(raised(&other, number + 2)).await.expect("alone");
+            }
+            assert_eq!(sleeper.commit(late).await.expect_err("late").kind(), kind);
+            let mut fresh = line();
+            fresh.refresh().await.expect("read");
+            assert_eq!((fresh.number, &fresh.ledger), (other.number, &other.ledger));
+            other.commit(raised(&other, meanwhile + 2)).await.expect("goes on");
+            sleeper.refresh().await.expect("read");
+            assert_eq!(sleeper.ledger, other.ledger);
+        }
+    }
+}

@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex};
 /// Records that are kept as plain bytes, each at most 1 MiB: neighbours of a short read are often read next.
 const RECENT: usize = 4;
 
-type Found = BTreeMap<(SegmentId, u64), Bytes>;
+/// A segment, and the offset of a frame in it.
+type At = (SegmentId, u64);
+type Found = BTreeMap<At, Bytes>;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     folder: Folder,
-    recent: Arc<Mutex<VecDeque<((SegmentId, u64), Bytes)>>>,
+    recent: Arc<Mutex<VecDeque<(At, Bytes)>>>,
 }
 
 impl Reader {
@@ -103,13 +105,12 @@ impl Reader {
 
     fn known(&self, pieces: &[Piece]) -> Found {
         let recent = self.recent.lock().expect("no panic under this lock");
-        let wanted = |at: &(SegmentId, u64)| {
-            pieces.iter().any(|(_, place)| place.is_some_and(|p| (p.segment, p.offset) == *at))
-        };
+        let wanted =
+            |at: &At| pieces.iter().any(|(_, place)| place.is_some_and(|p| (p.segment, p.offset) == *at));
         recent.iter().filter(|(at, _)| wanted(at)).cloned().collect()
     }
 
-    fn keep(&self, at: (SegmentId, u64), bytes: &Bytes) {
+    fn keep(&self, at: At, bytes: &Bytes) {
         let mut recent = self.recent.lock().expect("no panic under this lock");
         recent.truncate(RECENT - 1);
         recent.push_front((at, bytes.clone()));

@@ -32,22 +32,26 @@ impl WorkingCopy {
     /// Reads the indexes of what landed that is not known yet, and forgets what does not count any more.
     pub(crate) async fn sync(&mut self, folder: &Folder, timeline: &Timeline) -> Result<()> {
         let wanted = wanted(folder, timeline).await?;
+        let mut missing = vec![];
+        for id in wanted.iter().filter(|id| !self.segments.contains_key(id)) {
+            missing.push((*id, folder.get_index(*id).await?));
+        }
+        // From here on nothing waits: a dropped future leaves segments and delta as one.
         let before = self.segments.len();
         self.segments.retain(|id, _| wanted.contains(id));
-        let mut stale = self.segments.len() != before;
-        for id in wanted {
-            if !self.segments.contains_key(&id) {
-                self.segments.insert(id, folder.get_index(id).await?);
-                stale = true;
-            }
-        }
+        let stale = self.segments.len() != before || !missing.is_empty();
+        self.segments.extend(missing);
         if stale {
-            self.delta = ExtentMap::default();
-            for (id, entries) in &self.segments {
-                entries.iter().for_each(|entry| entry.insert_into(&mut self.delta, *id));
-            }
+            self.lay_anew();
         }
         Ok(())
+    }
+
+    fn lay_anew(&mut self) {
+        self.delta = ExtentMap::default();
+        for (id, entries) in &self.segments {
+            entries.iter().for_each(|entry| entry.insert_into(&mut self.delta, *id));
+        }
     }
 
     /// Takes note of a batch that is durable.
@@ -62,10 +66,7 @@ impl WorkingCopy {
         if on_top {
             self.segments[&id].iter().for_each(|entry| entry.insert_into(&mut self.delta, id));
         } else {
-            self.delta = ExtentMap::default();
-            for (id, entries) in &self.segments {
-                entries.iter().for_each(|entry| entry.insert_into(&mut self.delta, *id));
-            }
+            self.lay_anew();
         }
     }
 

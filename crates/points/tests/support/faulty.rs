@@ -1,4 +1,4 @@
-//! An object store in memory that dies at a chosen operation: before it, or after it took effect.
+//! An object store in memory that fails at a chosen operation, before it or after it took effect: for ever, or once.
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -10,17 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Death {
+pub(crate) enum Death {
     Before,
     After,
 }
 
-/// Counts the operations that change the store; from the chosen one on, nothing works any more.
+/// One that dies counts the operations that change the store; from the chosen one on, nothing works any more. One that
+/// stumbles counts every operation, and only the chosen one fails.
 #[derive(Debug)]
-pub struct Faulty {
-    pub inner: Arc<InMemory>,
+pub(crate) struct Faulty {
+    inner: Arc<InMemory>,
     at: u64,
     death: Death,
+    once: bool,
     done: Arc<AtomicU64>,
 }
 
@@ -31,33 +33,48 @@ impl std::fmt::Display for Faulty {
 }
 
 impl Faulty {
-    pub fn new(inner: Arc<InMemory>, at: u64, death: Death) -> Self {
-        Self { inner, at, death, done: Arc::default() }
+    pub(crate) fn new(inner: Arc<InMemory>, at: u64, death: Death) -> Self {
+        Self { inner, at, death, once: false, done: Arc::default() }
     }
 
-    pub fn died(&self) -> bool {
+    pub(crate) fn stumbling(inner: Arc<InMemory>, at: u64, death: Death) -> Self {
+        Self { once: true, ..Self::new(inner, at, death) }
+    }
+
+    pub(crate) fn died(&self) -> bool {
         self.done.load(SeqCst) > self.at
     }
 
-    fn dead(&self) -> Result<()> {
-        if self.died() { Err(killed()) } else { Ok(()) }
+    fn read(&self) -> Result<()> {
+        let answers = if self.once { self.step().answers } else { !self.died() };
+        if answers { Ok(()) } else { Err(killed()) }
     }
+
+    /// Whether the next operation takes effect, and whether its caller hears of it.
+    fn step(&self) -> Step {
+        let number = self.done.fetch_add(1, SeqCst);
+        let answers = number < self.at || self.once && number > self.at;
+        Step { answers, acts: answers || number == self.at && self.death == Death::After }
+    }
+
+    fn share(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), done: Arc::clone(&self.done), ..*self }
+    }
+}
+
+struct Step {
+    acts: bool,
+    answers: bool,
 }
 
 fn killed() -> Error {
     Error::Generic { store: "Faulty", source: "killed".into() }
 }
 
-/// Whether this operation takes effect, and whether its caller hears of it.
-fn step(done: &AtomicU64, at: u64, death: Death) -> (bool, bool) {
-    let number = done.fetch_add(1, SeqCst);
-    (number < at || number == at && death == Death::After, number < at)
-}
-
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let (acts, answers) = step(&self.done, self.at, self.death);
+        let Step { acts, answers } = self.step();
         let result = if acts { self.inner.put_opts(location, payload, opts).await } else { Err(killed()) };
         if answers { result } else { Err(killed()) }
     }
@@ -67,19 +84,19 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.dead()?;
+        self.read()?;
         self.inner.get_opts(location, options).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let (inner, done, at, death) = (Arc::clone(&self.inner), Arc::clone(&self.done), self.at, self.death);
+        let store = Arc::new(self.share());
         locations
             .then(move |location| {
-                let (inner, done) = (Arc::clone(&inner), Arc::clone(&done));
+                let store = Arc::clone(&store);
                 async move {
                     let location = location?;
-                    let (acts, answers) = step(&done, at, death);
-                    let result = if acts { inner.delete(&location).await } else { Err(killed()) };
+                    let Step { acts, answers } = store.step();
+                    let result = if acts { store.inner.delete(&location).await } else { Err(killed()) };
                     if answers { result.map(|()| location) } else { Err(killed()) }
                 }
             })
@@ -87,14 +104,14 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.dead() {
+        match self.read() {
             Ok(()) => self.inner.list(prefix),
             Err(error) => stream::once(async { Err(error) }).boxed(),
         }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.dead()?;
+        self.read()?;
         self.inner.list_with_delimiter(prefix).await
     }
 

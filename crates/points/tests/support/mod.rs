@@ -1,7 +1,7 @@
 //! A machine, a caller that ships it, and what its disks must hold.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-pub mod faulty;
+pub(crate) mod faulty;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub const BLOCK: u64 = 4096;
+pub(crate) const BLOCK: u64 = 4096;
 /// The second disk ends in the middle of a block.
-pub const SIZES: [(&str, u64); 2] = [("boot", 64 * BLOCK), ("data", 40 * BLOCK + 512)];
+pub(crate) const SIZES: [(&str, u64); 2] = [("boot", 64 * BLOCK), ("data", 40 * BLOCK + 512)];
 
-pub type Image = BTreeMap<DiskId, Vec<u8>>;
+pub(crate) type Image = BTreeMap<DiskId, Vec<u8>>;
 
 #[derive(Debug, Default)]
-pub struct HandClock(pub AtomicU64);
+pub(crate) struct HandClock(pub(crate) AtomicU64);
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
@@ -32,10 +32,10 @@ impl Clock for HandClock {
 }
 
 /// A xorshift generator: the same seed, the same run.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -43,11 +43,11 @@ impl Dice {
     }
 }
 
-pub fn id() -> MachineId {
+pub(crate) fn id() -> MachineId {
     "web".into()
 }
 
-pub fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     let disk = |(name, size): (&str, u64)| DiskSpec {
         id: name.into(),
         size,
@@ -72,32 +72,32 @@ pub fn machine() -> Machine {
     }
 }
 
-pub fn blank() -> Image {
+pub(crate) fn blank() -> Image {
     machine().disks.iter().map(|d| (d.id.clone(), vec![0; d.size as usize])).collect()
 }
 
-pub fn op(key: &str, epoch: u64) -> Op {
+pub(crate) fn op(key: &str, epoch: u64) -> Op {
     Op { key: key.into(), epoch: Epoch { number: epoch, owner: "engine".into() } }
 }
 
-pub fn control() -> Control {
+pub(crate) fn control() -> Control {
     let epoch = Epoch { number: 1, owner: "engine".into() };
     let item = Item::new(machine(), epoch, Policy::default(), "out", "back");
     Control { unit: "web".into(), members: vec![id()], item }
 }
 
-pub fn phase(epoch: u64, revision: u64) -> PhaseRecord {
+pub(crate) fn phase(epoch: u64, revision: u64) -> PhaseRecord {
     let mut control = control();
     control.item.epoch.number = epoch;
     control.item.revision = revision;
     PhaseRecord { written: Timestamp(1), run: None, control }
 }
 
-pub fn cursor(token: u8) -> Cursor {
+pub(crate) fn cursor(token: u8) -> Cursor {
     Cursor { generation: Generation(0), token: vec![token] }
 }
 
-pub fn manifest(cut: &str) -> Manifest {
+pub(crate) fn manifest(cut: &str) -> Manifest {
     Manifest {
         machine: machine(),
         members: vec![id()],
@@ -110,12 +110,12 @@ pub fn manifest(cut: &str) -> Manifest {
     }
 }
 
-pub fn set(runs: &[(&str, u64, u64)]) -> ChangeSet {
+pub(crate) fn set(runs: &[(&str, u64, u64)]) -> ChangeSet {
     runs.iter().map(|(disk, start, len)| (DiskId::from(*disk), Run::new(*start, *len))).collect()
 }
 
 /// Records of `run`, at most `most` bytes each, with what `image` holds.
-pub fn records(image: &Image, disk: &DiskId, run: Run, most: u64) -> Vec<Record> {
+pub(crate) fn records(image: &Image, disk: &DiskId, run: Run, most: u64) -> Vec<Record> {
     let record = |part: Run| {
         let plain = &image[disk][part.start as usize..part.end() as usize];
         pack(disk, part, Bytes::copy_from_slice(plain), Form::Sealed, Codec::Zstd)
@@ -123,7 +123,7 @@ pub fn records(image: &Image, disk: &DiskId, run: Run, most: u64) -> Vec<Record>
     run.pieces(most).map(record).collect()
 }
 
-pub fn all_records(image: &Image, plan: &ChangeSet, most: u64) -> Vec<Record> {
+pub(crate) fn all_records(image: &Image, plan: &ChangeSet, most: u64) -> Vec<Record> {
     let of_disk = |(disk, runs): (&DiskId, &[Run])| {
         runs.iter().flat_map(|run| records(image, disk, *run, most)).collect::<Vec<_>>()
     };
@@ -131,7 +131,7 @@ pub fn all_records(image: &Image, plan: &ChangeSet, most: u64) -> Vec<Record> {
 }
 
 /// Ships `plan` of `image` as a caller does: widened by what the head says was touched, resumed where it may be.
-pub async fn ship(
+pub(crate) async fn ship(
     points: &dyn Replica,
     op: &Op,
     cut: &str,
@@ -155,7 +155,7 @@ pub async fn ship(
     points.seal(&ingest, &manifest(cut), tally.finish()?).await
 }
 
-pub async fn read(disks: &Disks) -> Result<Image> {
+pub(crate) async fn read(disks: &Disks) -> Result<Image> {
     let (pool, mut image) = (Pool::new(1 << 20), Image::new());
     for (id, disk) in disks {
         let mut bytes = vec![];
@@ -167,12 +167,12 @@ pub async fn read(disks: &Disks) -> Result<Image> {
     Ok(image)
 }
 
-pub async fn image_at(points: &dyn Replica, point: PointId) -> Result<Image> {
+pub(crate) async fn image_at(points: &dyn Replica, point: PointId) -> Result<Image> {
     read(&points.open(&id(), point).await?).await
 }
 
 /// Changes some blocks, zeros some, and says where.
-pub fn churn(image: &mut Image, dice: &mut Dice) -> ChangeSet {
+pub(crate) fn churn(image: &mut Image, dice: &mut Dice) -> ChangeSet {
     let mut set = ChangeSet::new();
     for _ in 0..1 + dice.below(5) {
         let (name, size) = SIZES[dice.below(2) as usize];
@@ -189,23 +189,23 @@ pub fn churn(image: &mut Image, dice: &mut Dice) -> ChangeSet {
     set
 }
 
-pub fn whole() -> ChangeSet {
+pub(crate) fn whole() -> ChangeSet {
     ChangeSet::whole(&machine().disks)
 }
 
-pub async fn prepared(points: &dyn Replica) -> Result<()> {
+pub(crate) async fn prepared(points: &dyn Replica) -> Result<()> {
     points.prepare(&op("prepare", 1), &machine(), &Seed::Fresh, &Settings::default()).await
 }
 
 /// A directory with one prepared machine.
-pub async fn fresh() -> (tempfile::TempDir, Arc<Points>, Arc<HandClock>) {
+pub(crate) async fn fresh() -> (tempfile::TempDir, Arc<Points>, Arc<HandClock>) {
     let (dir, clock) = (tempfile::tempdir().expect("a directory"), Arc::new(HandClock::default()));
     let points = reopened(&dir, &clock);
     prepared(&*points).await.expect("prepared");
     (dir, points, clock)
 }
 
-pub fn reopened(dir: &tempfile::TempDir, clock: &Arc<HandClock>) -> Arc<Points> {
+pub(crate) fn reopened(dir: &tempfile::TempDir, clock: &Arc<HandClock>) -> Arc<Points> {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     Arc::new(Points::directory("store".into(), dir.path(), clock).expect("a directory"))
 }
