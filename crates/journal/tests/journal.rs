@@ -207,7 +207,9 @@ async fn jrn_3_damage_names_subject_and_entry() {
         ("DELETE FROM subject WHERE name = 'web'", "0"),
         ("UPDATE subject SET count = 4 WHERE name = 'web'", "4"),
         ("UPDATE subject SET first = 1 WHERE name = 'web'", "1"),
-        ("UPDATE entry SET number = 5 - number WHERE subject = 'web' AND number IN (5)", "0"),
+        ("UPDATE entry SET number = 9 WHERE subject = 'web' AND number = 4", "4"),
+        ("UPDATE entry SET number = number + 1 WHERE subject = 'web' AND number = 5", "5"),
+        ("UPDATE entry SET subject = 'web', number = 6 WHERE subject = 'db' AND number = 3", "6"),
         (
             "UPDATE entry SET bytes = (SELECT e.bytes FROM entry e WHERE e.subject = 'web' AND e.number = 1),
                 checksum = (SELECT e.checksum FROM entry e WHERE e.subject = 'web' AND e.number = 1)
@@ -218,14 +220,14 @@ async fn jrn_3_damage_names_subject_and_entry() {
     for (hurt, entry) in hurts {
         let dir = TempDir::new().expect("a directory");
         filled(&file(&dir)).await;
-        let changed = Connection::open(file(&dir)).and_then(|c| c.execute(hurt, []));
-        let Ok(changed) = changed else { continue };
+        let changed = Connection::open(file(&dir)).and_then(|c| c.execute(hurt, [])).expect(hurt);
         assert!(changed > 0, "{hurt}");
         let journal = open(&file(&dir)).await;
         let error = journal.load("web").await.expect_err(hurt);
         let (kind, facts) = (error.kind(), (error.fact("subject"), error.fact("entry")));
         assert_eq!((kind, facts), (ErrorKind::Corrupt, (Some("web"), Some(entry))), "{hurt}");
-        journal.load("db").await.expect("the other subject is whole");
+        let db = journal.load("db").await.map(|(count, _)| count);
+        assert!(matches!(db, Ok(4)) != hurt.contains("subject = 'db'"), "{hurt}");
     }
 }
 

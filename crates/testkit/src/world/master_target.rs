@@ -309,8 +309,8 @@ impl RecoverySite for MemoryMasterTarget {
     async fn check(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
         let mut findings = self.on.survey(machine, settings).await?.findings;
         if let Err(error) = settings.validate().and_then(|()| placeable(settings)) {
-            let field = error.fact("field").unwrap_or("settings").to_owned();
-            findings.push(Finding::setting(&field, "not valid", error.message(), "change it"));
+            let field = super::site::field(&error);
+            findings.push(Finding::setting(field, "not valid", error.message(), "change it"));
         }
         Ok(findings)
     }

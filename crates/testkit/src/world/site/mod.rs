@@ -5,6 +5,7 @@ mod recovery_site;
 mod source;
 
 pub(super) use landing_site::offers;
+pub(super) use recovery_site::field;
 
 use super::register::Register;
 use super::vm::{FenceMark, Network, Tracking, Vm, VmDisk};

@@ -15,8 +15,7 @@ impl RecoverySite for Site {
             let mut findings = vec![];
             let valid = machine.validate().and_then(|()| settings.validate());
             if let Err(error) = valid {
-                let field = error.fact("field").unwrap_or("settings").to_owned();
-                findings.push(Finding::setting(&field, "not valid", error.message(), "change it"));
+                findings.push(Finding::setting(field(&error), "not valid", error.message(), "change it"));
             }
             if let Some(name) = settings.name.as_deref().filter(|n| state.foreign(n, machine.id())) {
                 findings.push(Finding::setting("name", name, "the name is taken here", "choose another"));
@@ -121,7 +120,7 @@ impl Target for Site {
     async fn propose(&self, machine: &Machine) -> Result<Settings> {
         self.ask("propose", |state| {
             Ok(Settings {
-                name: Some(state.free_name(&machine.instance.name)),
+                name: Some(state.free_name(&proper(&machine.instance.name))),
                 network: Some(PRODUCTION.into()),
                 test_network: Some(ISOLATED.into()),
                 ..Settings::default()
@@ -212,5 +211,21 @@ impl Vm {
             ));
         }
         Ok(())
+    }
+}
+
+/// The setting that an error speaks of.
+pub(in crate::world) fn field(error: &Error) -> &str {
+    let field = error.fact("field").unwrap_or("settings");
+    field.strip_prefix("settings.").unwrap_or(field)
+}
+
+/// The nearest name that every site takes, with room for a number.
+fn proper(name: &str) -> String {
+    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
+    let short: String = plain.skip_while(|c| *c == '-').take(56).collect();
+    match short.trim_end_matches('-') {
+        "" => "machine".to_owned(),
+        name => name.to_owned(),
     }
 }
