@@ -6,7 +6,7 @@ use crate::lane::{Found, Lane, Parcel};
 use crate::means::Room;
 use futures_util::StreamExt;
 use futures_util::stream;
-use site_recovery::{ChangeSet, DiskId, Ingest, Manifest, Op, Payload, Point, Record, Replica, Run, Tally};
+use site_recovery::{ALIGNMENT, ChangeSet, DiskId, Ingest, Manifest, Op, Payload, Point, Record, Replica, Run, Tally};
 use std::sync::Arc;
 use tokio::sync::mpsc::{Receiver, Sender};
 
@@ -117,12 +117,13 @@ impl Delivery {
         self.ingest.resume.get(disk).copied().unwrap_or(0)
     }
 
-    /// Counts what has landed before, and says what is left of `runs`, from a multiple of `grain` on.
-    pub(crate) fn left(&mut self, disk: &DiskId, runs: &[Run], grain: u64) -> Vec<Run> {
+    /// Counts what has landed before, and says what is left of `runs`, aligned.
+    pub(crate) fn left(&mut self, disk: &DiskId, runs: &[Run]) -> Vec<Run> {
         let landed = self.resume(disk);
         let mut left = vec![];
         for run in runs {
-            let from = if landed >= run.end() { run.end() } else { (landed / grain * grain).max(run.start) };
+            let from =
+                if landed >= run.end() { run.end() } else { (landed / ALIGNMENT * ALIGNMENT).max(run.start) };
             self.equal(disk, Run::new(run.start, from - run.start));
             if from < run.end() {
                 left.push(Run::new(from, run.end() - from));

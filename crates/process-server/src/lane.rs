@@ -48,7 +48,8 @@ pub(crate) enum Found {
 struct Piece {
     run: Run,
     fill: Fill,
-    /// What the replica holds, one per block; empty where it was not asked.
+    /// What the replica holds, one per block; empty where it was not asked. A block that begins half-way, where an
+    /// ingest goes on, matches none.
     theirs: Vec<Hash>,
     room: Option<Room>,
 }
@@ -61,7 +62,7 @@ enum Verdict {
 }
 
 impl Lane {
-    /// The parcels of `todo`, which is sorted and starts at multiples of [`grain`].
+    /// The parcels of `todo`, which is sorted and aligned.
     pub(crate) fn parcels(self, todo: Vec<Run>) -> BoxStream<'static, Transfer<Parcel>> {
         let surveyor = Arc::new(self);
         let (roomer, reader) = (Arc::clone(&surveyor), Arc::clone(&surveyor));
@@ -89,7 +90,8 @@ impl Lane {
         let extents = self.disk.extents(window).await?;
         let theirs = match self.find {
             Find::ByHash => {
-                let asked = self.replica.hashes(&self.machine, &self.id, window).await;
+                let blocks = window.aligned(HASH_BLOCK, self.disk.size());
+                let asked = self.replica.hashes(&self.machine, &self.id, blocks).await;
                 asked.map_err(Halt::Replica)?
             }
             Find::ZerosAreThere | Find::Everything => vec![],
@@ -102,8 +104,8 @@ impl Lane {
                 (Fill::Zero, _) => MOST_BYTES,
             };
             for run in run.pieces(most) {
-                let first = ((run.start - window.start) / HASH_BLOCK) as usize;
-                let blocks = run.len.div_ceil(HASH_BLOCK) as usize;
+                let first = (run.start / HASH_BLOCK - window.start / HASH_BLOCK) as usize;
+                let blocks = (run.end().div_ceil(HASH_BLOCK) - run.start / HASH_BLOCK) as usize;
                 let theirs = theirs.iter().skip(first).take(blocks).copied().collect();
                 pieces.push(Piece { run, fill, theirs, room: None });
             }
@@ -149,8 +151,8 @@ impl Lane {
     }
 }
 
-/// Where a lane may begin: hashes are of whole blocks.
-pub(crate) fn grain(find: Find) -> u64 {
+/// What is told apart at least: hashes are of whole blocks.
+fn grain(find: Find) -> u64 {
     match find {
         Find::ByHash => HASH_BLOCK,
         Find::ZerosAreThere | Find::Everything => ALIGNMENT,

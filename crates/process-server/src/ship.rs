@@ -6,7 +6,7 @@ use crate::delivery::{Batch, Delivery, feed};
 use crate::desk::{Cost, Desk, Turn};
 use crate::drain::point_of;
 use crate::halt::Transfer;
-use crate::lane::{Lane, grain};
+use crate::lane::Lane;
 use crate::plan::{Find, Plan, Planned, plan};
 use crate::server::ProcessServer;
 use crate::spool::{Header, Reader, Shelf, Spool};
@@ -68,7 +68,7 @@ impl Shipping<'_> {
         let op = self.op.part(plan.key());
         let mut delivery = Delivery::begin(self.replica, self.desk, &op, manifest, &plan.set).await?;
         let form = self.replica.capability().takes;
-        let lanes = self.lanes(plan, disks, form, |id, runs| delivery.left(id, runs, grain(plan.find)));
+        let lanes = self.lanes(plan, disks, form, |id, runs| delivery.left(id, runs));
         let (to, mut from) = mpsc::channel(BETWEEN);
         let send = async {
             while let Some(batch) = Batch::next(&mut from).await {

@@ -112,6 +112,7 @@ pub(crate) struct Reader {
     left: u64,
     records: u64,
     digest: u64,
+    ended: bool,
 }
 
 impl Reader {
@@ -123,7 +124,7 @@ impl Reader {
         let file = File::open(path).map_err(at_path(path))?;
         let left = file.metadata().map_err(at_path(path))?.len();
         let file = BufReader::with_capacity(1 << 20, file);
-        let mut reader = Self { file, path: path.to_owned(), left, records: 0, digest: 0 };
+        let mut reader = Self { file, path: path.to_owned(), left, records: 0, digest: 0, ended: false };
         let magic: [u8; 8] = reader.array()?;
         if &magic != MAGIC {
             let newer = magic.starts_with(&MAGIC[..7]);
@@ -141,12 +142,18 @@ impl Reader {
 
     /// The next record; `None` after the last one, when all of them have been there.
     pub(crate) fn next(&mut self) -> Result<Option<Record>> {
+        if self.ended {
+            return Ok(None);
+        }
         let body = self.frame(MOST_RECORD)?;
         if body.first() == Some(&0) {
             let mut rest = body.slice(1..);
             let end = number(&mut rest).zip(number(&mut rest));
             return match end {
-                Some(end) if end == (self.records, self.digest) && self.left == 0 => Ok(None),
+                Some(end) if end == (self.records, self.digest) && self.left == 0 => {
+                    self.ended = true;
+                    Ok(None)
+                }
                 _ => Err(self.damaged("the records are not those that were written")),
             };
         }

@@ -28,6 +28,7 @@ struct State {
     disks: BTreeMap<DiskId, Vec<u8>>,
     log: Vec<(u64, DiskId, Run)>,
     captures: BTreeMap<CutId, Contents>,
+    taken: BTreeMap<CutId, Capture>,
     clock: u64,
     tracks: bool,
     lost: bool,
@@ -59,6 +60,7 @@ impl Site {
             disks,
             log: vec![],
             captures: BTreeMap::new(),
+            taken: BTreeMap::new(),
             clock: 0,
             tracks: true,
             lost: false,
@@ -109,13 +111,20 @@ impl Site {
         let token = state.clock.to_le_bytes().to_vec();
         let cursor = state.tracks.then_some(Cursor { generation: Generation(0), token });
         let sidecars = vec![Sidecar { name: "uefi-vars".into(), bytes: vec![1, 2, 3] }];
-        Capture {
+        let capture = Capture {
             cut: cut.into(),
             taken: Timestamp(state.clock),
             consistency: Consistency::Crash,
             quiesce_failed: None,
             members: vec![Member { machine: state.machine.clone(), cursor, sidecars }],
-        }
+        };
+        state.taken.insert(cut.into(), capture.clone());
+        capture
+    }
+
+    /// An earlier capture once more, of a machine that has not been resized since.
+    pub fn retake(&self, cut: &str) -> Capture {
+        self.state.lock().unwrap().taken[&CutId::from(cut)].clone()
     }
 
     pub fn captured(&self, cut: &CutId) -> Contents {
@@ -194,6 +203,7 @@ struct Memory {
 }
 
 const SECTOR: u64 = 512;
+const ZEROS: [u8; SECTOR as usize] = [0; SECTOR as usize];
 
 #[async_trait]
 impl Disk for Memory {
@@ -204,7 +214,7 @@ impl Disk for Memory {
     async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
         let mut extents: Vec<Extent> = vec![];
         for run in range.pieces(SECTOR) {
-            let zero = self.bytes[run.start as usize..run.end() as usize].iter().all(|b| *b == 0);
+            let zero = self.bytes[run.start as usize..run.end() as usize] == ZEROS[..run.len as usize];
             let fill = if zero { Fill::Zero } else { Fill::Data };
             match extents.last_mut() {
                 Some(last) if last.fill == fill => last.run.len += run.len,
