@@ -29,11 +29,11 @@ impl Points {
         let mut line = self.enter(machine.id()).await?;
         let mut next = line.ledger.admit(op)?;
         machine.validate()?;
-        check_plan(machine, plan)?;
         let timeline = next.timeline_mut()?;
         timeline.describe(machine)?;
+        let plan = cut_plan(machine, timeline, plan)?;
         timeline.close();
-        let plan = line.attach_json("plan", plan).await?;
+        let plan = line.attach_json("plan", &plan).await?;
         let session = next.next_session;
         next.timeline_mut()?.open = Some(Open { session, op: op.clone(), cut: cut.clone(), plan });
         next.next_session += 1;
@@ -200,19 +200,24 @@ fn not_open(ingest: &Ingest) -> Error {
     Error::new(ErrorKind::Refused, message)
 }
 
-fn check_plan(machine: &Machine, plan: &ChangeSet) -> Result<()> {
+/// A plan may be too big: what is past the end of a disk, or of a disk that the machine has no more, is cut off.
+fn cut_plan(machine: &Machine, timeline: &Timeline, plan: &ChangeSet) -> Result<ChangeSet> {
+    let mut cut = ChangeSet::new();
     for (disk, runs) in plan.disks() {
-        let Some(spec) = machine.included().find(|d| d.id == *disk) else {
-            let rule = "a plan speaks of the machine's replicated disks";
-            return Err(Error::invalid("plan.disk", disk, rule, "leave it out"));
-        };
-        if let Some(run) = runs.iter().find(|r| r.start.checked_add(r.len).is_none_or(|end| end > spec.size))
-        {
-            let rule = format!("disk {disk} has {} bytes", spec.size);
-            return Err(Error::invalid("plan.run", shown(*run), &rule, "cut it to the disk"));
+        let known = timeline.sizes.contains_key(disk);
+        match machine.included().find(|d| d.id == *disk) {
+            Some(spec) => runs
+                .iter()
+                .filter(|run| run.start < spec.size)
+                .for_each(|run| cut.add(disk, Run::new(run.start, run.len.min(spec.size - run.start)))),
+            None if known => {}
+            None => {
+                let rule = "a plan speaks of the machine's disks";
+                return Err(Error::invalid("plan.disk", disk, rule, "leave it out"));
+            }
         }
     }
-    Ok(())
+    Ok(cut)
 }
 
 fn check_record(timeline: &Timeline, plan: &ChangeSet, record: &Record) -> Result<()> {

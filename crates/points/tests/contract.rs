@@ -406,10 +406,8 @@ fn files(dir: &tempfile::TempDir) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 async fn rol_3_bad_input_is_refused_before_anything_changes() {
     let (dir, points, _, _) = two_points().await;
     let before = files(&dir);
-    for bad in [set(&[("other", 0, BLOCK)]), set(&[("boot", 64 * BLOCK, BLOCK)])] {
-        let begin = points.begin(&op("x", 9), &machine(), &"x".into(), &bad).await;
-        assert_eq!(kind(begin), ErrorKind::Invalid);
-    }
+    let begin = points.begin(&op("x", 9), &machine(), &"x".into(), &set(&[("other", 0, BLOCK)])).await;
+    assert_eq!(kind(begin), ErrorKind::Invalid);
     let none = Machine { disks: vec![], ..machine() };
     assert_eq!(
         kind(points.prepare(&op("x", 9), &none, &Seed::Fresh, &Settings::default()).await),
@@ -562,4 +560,14 @@ async fn rep_4_a_write_under_way_when_another_session_begins_is_not_acknowledged
     assert_eq!(image_at(&other, point).await.expect("opens"), blank());
     let boot = other.hashes(&id(), &"boot".into(), plan).await.expect("hashed");
     assert!(boot.iter().all(|h| *h == hash(&[0; HASH_BLOCK as usize])));
+}
+
+#[tokio::test]
+async fn a_plan_may_be_too_big() {
+    let (_dir, points, _, [_, image]) = two_points().await;
+    let plan = set(&[("data", 39 * BLOCK, 99 * BLOCK), ("boot", 64 * BLOCK, 1)]);
+    let ingest = points.begin(&op("x", 1), &machine(), &"x".into(), &plan).await.expect("begun");
+    let inside = set(&[("data", 39 * BLOCK, BLOCK + 512)]);
+    let landed = points.write(&ingest, 0, all_records(&image, &inside, BLOCK)).await.expect("landed");
+    assert_eq!(landed, Landed::from([("data".into(), 40 * BLOCK + 512)]));
 }
