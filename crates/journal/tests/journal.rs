@@ -1,5 +1,7 @@
 //! Each rule of the journal's contract, on files that are killed, damaged, newer or shared.
 
+#![allow(clippy::disallowed_methods, reason = "writers that race need tasks of the runtime")]
+
 use rusqlite::Connection;
 use site_recovery::{Append, Error, ErrorKind, Journal};
 use site_recovery_journal::SqliteJournal;

@@ -521,3 +521,27 @@ async fn jrn_the_memory_journal_is_atomic_and_tells_damage() {
     journal.set_version(2);
     assert_eq!(journal.reopen().expect_err("newer").kind(), ErrorKind::Unsupported);
 }
+
+#[tokio::test]
+async fn rep_2_a_timeline_goes_on_from_an_older_point_by_delta() {
+    let mut c = Circle::new(20).await;
+    let (out, id, none) = (c.pair.forward.clone(), c.id(), Settings::default());
+    let op = c.op("prepare");
+    out.replica.prepare(&op, &c.item.machine, &Seed::Fresh, &none).await.expect("prepares");
+    let (first, _) = c.cycle(&out, Basis::Delta).await;
+    c.pair.here.scribble("web", 6);
+    c.cycle(&out, Basis::Delta).await;
+    let armed = c.fail_over(&out, first.id, 1).await;
+    c.stands_as(&armed.instance);
+    c.pair.cloud.scribble("web", 2);
+
+    // The cloud machine is the older point and two blocks; the store's working copy is the newer point.
+    let again = Leg { source: c.pair.reverse.source.clone(), ..out.clone() };
+    let cursor = armed.cursor.expect("the cloud tracks");
+    let seed = Seed::Known { at: Some(first.id), landing: None, cursor, differs: ChangeSet::new() };
+    let op = c.op("prepare");
+    again.replica.prepare(&op, &c.item.machine, &seed, &none).await.expect("prepares");
+    let (third, changed) = c.cycle(&again, Basis::Delta).await;
+    assert!(changed <= 8 * BLOCK);
+    assert_eq!(image(&c.pair.store, &id, third.id).await, c.pair.cloud.bytes("web"));
+}
