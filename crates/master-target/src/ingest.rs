@@ -24,9 +24,7 @@ impl Desk {
         let timeline = line.known()?;
         timeline.lands()?;
         timeline.fits(machine)?;
-        for (disk, runs) in plan.disks() {
-            inside(machine, disk, runs.last().copied().unwrap_or(Run::new(0, 0)))?;
-        }
+        let plan = &within(machine, plan)?;
         if self.outsider(&mut line).await? && !compares(plan, machine) {
             return Err(seen_outsider(line.known()?));
         }
@@ -230,6 +228,17 @@ fn groups(writes: &[Write]) -> impl Iterator<Item = &[Write]> {
         rest = later;
         (!some.is_empty()).then_some(some)
     })
+}
+
+/// A plan, cut at the ends of the disks.
+fn within(machine: &Machine, plan: &ChangeSet) -> Result<ChangeSet> {
+    let mut cut = ChangeSet::new();
+    for (disk, runs) in plan.disks() {
+        inside(machine, disk, Run::new(0, 0))?;
+        let whole = Run::new(0, machine.disk(disk).map_or(0, |d| d.size));
+        runs.iter().filter_map(|run| run.intersection(whole)).for_each(|run| cut.add(disk, run));
+    }
+    Ok(cut)
 }
 
 fn inside(machine: &Machine, disk: &DiskId, run: Run) -> Result<()> {

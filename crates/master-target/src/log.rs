@@ -10,6 +10,7 @@ use crate::timeline::Part;
 use serde::{Deserialize, Serialize};
 use site_recovery::{DiskId, Error, ErrorKind, HASH_BLOCK, Landed, Result, Run};
 use site_recovery_record::{checksum, is_zero};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -85,7 +86,7 @@ impl Group {
 }
 
 /// A file of the log and what it holds.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Log {
     pub(crate) number: u64,
     pub(crate) end: u64,
@@ -101,6 +102,12 @@ pub(crate) struct Stored {
     pub(crate) within: Run,
     piece: Piece,
     file: Arc<File>,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("number", &self.number).field("end", &self.end).finish_non_exhaustive()
+    }
 }
 
 impl Log {

@@ -30,12 +30,15 @@ impl Desk {
             return Ok(());
         }
         line.publish(|t| {
-            t.points
-                .iter_mut()
-                .filter(|s| s.point.id == point)
-                .for_each(|s| s.point.pins.retain(|p| p != why))
+            for sealed in t.points.iter_mut().filter(|s| s.point.id == point) {
+                sealed.point.pins.retain(|p| p != why);
+                if sealed.point.pins.is_empty() && sealed.undo {
+                    sealed.whole = None;
+                }
+            }
         })
-        .await
+        .await?;
+        line.blocking(|line| line.sweep(line.known()?)).await
     }
 
     pub(crate) async fn prune(&self, op: &Op, machine: &MachineId, drop: &[PointId]) -> Result<Vec<PointId>> {

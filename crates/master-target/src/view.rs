@@ -10,6 +10,7 @@ use site_recovery::{
     Disk, DiskId, Disks, Error, ErrorKind, Extent, Fill, HASH_BLOCK, Hash, MachineId, PointId, Pool, Result,
     Run,
 };
+use std::fmt;
 use std::fs::File;
 use std::sync::{Arc, Mutex};
 
@@ -26,7 +27,6 @@ pub(crate) struct View {
 }
 
 /// A point that is held open.
-#[derive(Debug)]
 struct Held {
     desk: Arc<Desk>,
     machine: MachineId,
@@ -37,7 +37,6 @@ struct Held {
 }
 
 /// One disk of a point.
-#[derive(Debug)]
 struct PointDisk {
     held: Arc<Held>,
     disk: DiskId,
@@ -189,6 +188,13 @@ impl View {
             }
         }
         (stored, gaps)
+    }
+}
+
+impl fmt::Debug for PointDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Held { machine, point, .. } = &*self.held;
+        write!(f, "disk {} of point {point} of {machine}", self.disk)
     }
 }
 
