@@ -35,7 +35,15 @@ impl Folder {
 
     /// A folder below this one, which need not exist.
     pub(crate) fn below(&self, name: &str) -> Folder {
-        Folder { path: self.path.join(name), ..self.clone() }
+        self.at(self.path.join(name))
+    }
+
+    fn at(&self, path: PathBuf) -> Folder {
+        Folder {
+            path,
+            #[cfg(test)]
+            fuse: std::sync::Arc::clone(&self.fuse),
+        }
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -48,8 +56,7 @@ impl Folder {
             return Ok(());
         }
         self.step().and_then(|()| fs::create_dir_all(&self.path)).map_err(|e| self.failed("", e))?;
-        let above =
-            self.path.parent().map_or_else(|| self.clone(), |p| Folder { path: p.into(), ..self.clone() });
+        let above = self.path.parent().map_or_else(|| self.clone(), |p| self.at(p.into()));
         above.sync()
     }
 

@@ -67,7 +67,7 @@ impl Desk {
         let looking = self.look_at(machine).await?;
         looking.known()?.lands()?;
         let landing = self.disk(&looking, disk).await?;
-        if run.start % HASH_BLOCK != 0
+        if !run.start.is_multiple_of(HASH_BLOCK)
             || run.start.checked_add(run.len).is_none_or(|end| end > landing.size())
         {
             let rule = format!("it starts at a multiple of {HASH_BLOCK} and ends within the disk");
