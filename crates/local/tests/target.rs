@@ -90,7 +90,8 @@ async fn tgt1_sit1_what_is_proposed_passes_and_what_fails_is_named() {
     assert_eq!(proposed.name.as_deref(), Some("Web-1-2"), "the name itself is taken");
     let found = world.site.check(&machine, &proposed).await.unwrap();
     assert!(!found.iter().any(Finding::blocks), "{found:?}");
-    let wrong: Vec<(&str, Box<dyn Fn(&mut Settings)>)> = vec![
+    type Spoil = Box<dyn Fn(&mut Settings)>;
+    let wrong: Vec<(&str, Spoil)> = vec![
         ("setting.settings.name", Box::new(|s| s.name = Some("a/b".into()))),
         ("setting.name", Box::new(|s| s.name = Some("x".repeat(63)))),
         ("setting.name", Box::new(|s| s.name = Some("Web-1".into()))),
