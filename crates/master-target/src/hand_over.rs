@@ -109,6 +109,11 @@ impl Desk {
             matches!(&line.known()?.stage, Stage::Released(instance) if instance.is(&armed.instance));
         if !settled && line.stands(&armed.instance)?.step < Step::Booting {
             let over = line.over()?.clone();
+            let stamp = self.landing.stamp(&line.landing()?).await?;
+            if line.known()?.outsider(&stamp) {
+                let message = format!("{} was started from outside: withdraw it", armed.instance.name);
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
             self.write_pinned(&mut line, over.own.then_some(over.point)).await?;
             line.step(Step::Booting).await?;
         }

@@ -267,6 +267,27 @@ async fn d9_a_delta_that_was_planned_before_the_start_is_refused() {
 }
 
 #[tokio::test]
+async fn d9_what_was_started_from_outside_is_not_booted() {
+    let (mut dice, landing) = (Dice::new(6), Landing::new());
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let to = opened(&landing, folder.path()).await;
+    let oracle = landed(&mut dice, &to, &landing, known).await;
+    let armed = materialised(&oracle, &to, &landing, PointId(0), "fail", "outside").await;
+    landing.outsider("old", &oracle.machine.disks[0].id, 0, &[3; 100]);
+    let what = oracle.recovery(&to, PointId(0), armed.generation.0).await;
+    let armed = to.materialise(&oracle.op("fail"), &what, &(Arc::clone(&to) as _)).await.expect("again");
+    for key in ["boot", "boot-again"] {
+        let op = oracle.op(key);
+        let permit = oracle.permit(&op, &armed.instance).await;
+        let booted = to.boot(&op, &what, &armed, permit).await;
+        assert_eq!(booted.expect_err("the disks are not the point").kind(), ErrorKind::Refused);
+    }
+    assert!(!landing.is_running("old"));
+    to.withdraw(&oracle.op("withdraw"), &"fail".into(), &what).await.expect("withdraw");
+    same("withdrawn", "the landing", &landing.bytes("old"), &oracle.points[&PointId(0)]);
+}
+
+#[tokio::test]
 async fn d6_pinned_points_outlive_settle_and_changes_are_still_told() {
     for seed in seeds(6) {
         eprintln!("SEED={seed}");
