@@ -4,7 +4,6 @@ use crate::halt::{Halt, Transfer};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     ChangeSet, Cursor, CutId, DiskSpec, Head, Machine, MachineId, Manifest, Point, PointId, Replica,
-    Timestamp,
 };
 use std::sync::Arc;
 
@@ -23,7 +22,6 @@ pub(crate) struct Base {
 pub(crate) struct SealedPoint {
     pub(crate) id: PointId,
     pub(crate) cut: CutId,
-    pub(crate) taken: Timestamp,
     /// The replicated disks.
     pub(crate) disks: Vec<DiskSpec>,
 }
@@ -99,7 +97,7 @@ impl Base {
 impl SealedPoint {
     fn new(id: PointId, manifest: &Manifest) -> Self {
         let disks = manifest.machine.included().cloned().collect();
-        Self { id, cut: manifest.cut.clone(), taken: manifest.taken, disks }
+        Self { id, cut: manifest.cut.clone(), disks }
     }
 }
 

@@ -6,7 +6,9 @@ use crate::lane::{Found, Lane, Parcel};
 use crate::means::Room;
 use futures_util::StreamExt;
 use futures_util::stream;
-use site_recovery::{ALIGNMENT, ChangeSet, DiskId, Ingest, Manifest, Op, Payload, Point, Record, Replica, Run, Tally};
+use site_recovery::{
+    ALIGNMENT, ChangeSet, DiskId, Ingest, Manifest, Op, Payload, Point, Record, Replica, Run, Tally,
+};
 use std::sync::Arc;
 use tokio::sync::mpsc::{Receiver, Sender};
 

@@ -142,7 +142,8 @@ impl Shipping<'_> {
                 let spool = Arc::clone(spool);
                 let appended = self.blocking(move || {
                     batch.records.iter().try_for_each(|record| writer.append(record))?;
-                    spool.check_room(0)?;
+                    writer.flush()?;
+                    spool.check_room()?;
                     Ok(writer)
                 });
                 writer = appended.await?;

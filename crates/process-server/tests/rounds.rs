@@ -1,5 +1,6 @@
 //! Random rounds: writes, captures, faults, restarts. Whatever is sealed is what was captured, in the order of the
 //! captures. `PS_SEED=<n>` replays one seed.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod world;
 

@@ -1,4 +1,5 @@
 //! The replica is away: captures wait on disk, outlive the process, and become points in their order.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod world;
 
@@ -151,6 +152,28 @@ async fn prs6_captures_spooled_after_a_seal_whose_reply_was_lost_still_fit() {
     spool(&world, "two").await;
     world.replica.fault(Fault::None);
     assert_eq!(cuts(&world.drain("d").await.unwrap()), ["one", "two"]);
+    assert_eq!(world.replica.sealed().len(), 3);
+    world.assert_points_are_captures();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prs6_a_cut_that_was_sealed_unseen_and_never_spooled_is_followed() {
+    let dir = TempDir::new().unwrap();
+    let mut world = protected(dir.path()).await;
+    drop(world.server);
+    let small = ProcessServer::builder("ps").spool(dir.path()).spool_limit(MIB).build().await.unwrap();
+    world.server = small;
+    world.site.write("a", 2 * MIB, &Dice(6).bytes(2 * MIB));
+    world.replica.fault(Fault::AwayAtSeal { done: true });
+    let one = world.site.take("one");
+    let no_room = world.ship("one", &one, Basis::Delta).await.unwrap_err();
+    assert!(no_room.fact("not_spooled").is_some(), "{no_room}");
+    // Small enough again, and equal to the point that was seen last: only what was touched tells what to send.
+    world.replica.fault(Fault::Away);
+    world.site.write("a", 2 * MIB, &vec![0; 2 * MIB as usize]);
+    spool(&world, "two").await;
+    world.replica.fault(Fault::None);
+    assert_eq!(cuts(&world.drain("d").await.unwrap()), ["two"]);
     assert_eq!(world.replica.sealed().len(), 3);
     world.assert_points_are_captures();
 }

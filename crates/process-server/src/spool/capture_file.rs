@@ -69,11 +69,16 @@ impl Writer {
         self.frame(&encode(record))
     }
 
+    /// Hands all of it to the file system, where it can be counted.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.file.flush().map_err(at_path(&self.unfinished))
+    }
+
     /// Makes it durable under its name.
     pub(crate) fn publish(mut self) -> Result<u64> {
         let end = [[0].as_slice(), &self.records.to_le_bytes(), &self.digest.to_le_bytes()].concat();
         self.frame(&end)?;
-        self.file.flush().map_err(at_path(&self.unfinished))?;
+        self.flush()?;
         durable::publish(self.file.get_ref(), &self.unfinished, &self.path)?;
         self.published = true;
         Ok(self.bytes)

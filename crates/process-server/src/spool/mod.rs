@@ -84,8 +84,8 @@ impl Spool {
         Ok(found.into_iter().filter(|p| p.is_dir()).map(|folder| Shelf { folder }).collect())
     }
 
-    /// Refuses when `more` bytes would not fit any more.
-    pub(crate) fn check_room(&self, more: u64) -> Result<()> {
+    /// Refuses when it holds more than it may, unfinished files included.
+    pub(crate) fn check_room(&self) -> Result<()> {
         if self.most_bytes == u64::MAX {
             return Ok(());
         }
@@ -97,7 +97,7 @@ impl Spool {
                 }
             }
         }
-        if used.saturating_add(more) > self.most_bytes {
+        if used > self.most_bytes {
             let said = format!("the spool holds {used} of at most {} bytes", self.most_bytes);
             return Err(Error::new(ErrorKind::OutOfSpace, said).with("folder", self.root.display()));
         }
