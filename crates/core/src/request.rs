@@ -181,7 +181,7 @@ pub struct DrillRequest {
 }
 
 impl Default for DrillRequest {
-    /// The latest point, the settings' test network, one day.
+    /// The newest processed point, the settings' test network, one day.
     fn default() -> Self {
         Self {
             point: PointChoice::LatestProcessed,

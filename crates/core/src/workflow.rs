@@ -39,7 +39,7 @@ pub enum Step {
     Intend,
     /// Start the recovered machine.
     Boot,
-    /// JobRun the user's validation.
+    /// Run the user's validation.
     Validate,
     /// Fence the recovered machine.
     FenceRecovered,
@@ -49,8 +49,6 @@ pub enum Step {
     IntendSource,
     /// Start the source.
     StartSource,
-    /// Read back who runs.
-    ReadBack,
     /// Make the booted disks final.
     Settle,
     /// Remove instances that were set aside.
@@ -123,7 +121,7 @@ pub fn steps(operation: Operation) -> &'static [Step] {
         ChangePit => &[Claim, FenceRecovered, Choose, SetAside, Materialise, Intend, Boot, Validate],
         RetryFailover | AbandonUndo => &[Claim, Intend, Boot, Validate],
         UndoFailover => &[Claim, FenceRecovered, IntendSource, StartSource, SetAside],
-        Commit | CompleteMigration => &[ReadBack, Settle, RemoveKept, DrillRemove, RemoveOther, PrunePoints],
+        Commit | CompleteMigration => &[Settle, RemoveKept, DrillRemove, RemoveOther, PrunePoints],
         ReverseReplicate => &[Claim, FenceOther, Seed, FirstReverse, PayOwed],
         RepairReplication => &[Claim, Resync],
         TestFailover => &[Claim, DrillChoose, DrillPrepare, DrillBoot],

@@ -8,8 +8,8 @@ use crate::state::{Divergence, Kind, Operation, Phase, Resync, State, Trigger, n
 use crate::workflow::{Course, steps};
 use crate::{
     CommitRequest, DataLoss, DisableRequest, DrillRequest, Error, ErrorKind, Event, FailoverRequest, Finding,
-    Force, Item, JobRun, MachineId, Point, PointChoice, Policy, Readiness, ReprotectRequest, Request, Result,
-    Settings, UndoRequest, Unit, UnitId, Verdict,
+    Force, Item, JobRun, MachineId, Op, POINT_ZERO, Point, PointChoice, PointId, Policy, Readiness,
+    RecoveryPointStore, ReprotectRequest, Request, Result, Settings, Timestamp, UndoRequest, Unit, UnitId,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -176,16 +176,17 @@ macro_rules! operations {
             /// # Errors
             /// `Refused` where the machine does not run, or where a good validation is required and there is none.
             pub async fn commit(&self, request: CommitRequest) -> Result<Job> {
-                self.check_commit(&request)?;
+                if let Some(force) = &request.force {
+                    force.validate()?;
+                }
+                self.check_commit(&request).await?;
                 self.begin(Operation::Commit, Request::Commit(request)).await
             }
 
-            fn check_commit(&self, request: &CommitRequest) -> Result<()> {
+            async fn check_commit(&self, request: &CommitRequest) -> Result<()> {
                 for item in &self.slot.unit().members {
-                    let promotion = item.promotion.as_ref();
-                    if request.require_good && promotion.is_some_and(|p| p.verdict != Some(Verdict::Good)) {
-                        let message = format!("the validation of {} did not find it good", item.id());
-                        return Err(Error::new(ErrorKind::Refused, message));
+                    for note in super::steps::commit::check(&self.shared, item, request).await? {
+                        tracing::warn!(machine = %item.id(), note, "commit");
                     }
                 }
                 Ok(())
@@ -196,7 +197,9 @@ macro_rules! operations {
             /// # Errors
             /// `Refused` on the way back.
             pub async fn complete_migration(&self) -> Result<Job> {
-                self.begin(Operation::CompleteMigration, Request::Commit(CommitRequest::default())).await
+                let request = CommitRequest::default();
+                self.check_commit(&request).await?;
+                self.begin(Operation::CompleteMigration, Request::Commit(request)).await
             }
 
             /// Replicates the other way. Nothing does so by itself after a failover.
@@ -349,6 +352,12 @@ impl ItemHandle {
         Ok(self.item()?.state)
     }
 
+    /// The job under way, as a handle.
+    pub fn job(&self) -> Option<Job> {
+        let control = self.slot.control.lock().expect("no panic under this lock").clone()?;
+        Some(Job::under_way(&self.slot, control))
+    }
+
     /// Waits for the job under way to do what was asked for; at once where there is none.
     ///
     /// # Errors
@@ -379,6 +388,66 @@ impl ItemHandle {
     /// Those of the replica.
     pub async fn points(&self) -> Result<Vec<Point>> {
         self.shared.leg_of(&self.item()?)?.replica.points(&self.machine).await
+    }
+
+    /// Keeps a point from being dropped, for this reason; also by a commit.
+    ///
+    /// # Errors
+    /// `NotFound`, naming the point.
+    pub async fn pin(&self, point: PointId, why: &str) -> Result<()> {
+        if why.is_empty() || [super::steps::PIN, POINT_ZERO].contains(&why) {
+            let rule = "a pin has a reason of its own";
+            return Err(Error::invalid("pin.why", format!("{why:?}"), rule, "say why it is kept"));
+        }
+        let item = self.item()?;
+        self.shared.leg_of(&item)?.replica.pin(&self.op(&item, "pin", point), &self.machine, point, why).await
+    }
+
+    /// Takes a reason away again.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` for the engine's own pins.
+    pub async fn unpin(&self, point: PointId, why: &str) -> Result<()> {
+        if [super::steps::PIN, POINT_ZERO].contains(&why) {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("{why} is the engine's own pin; it goes by itself"),
+            ));
+        }
+        let item = self.item()?;
+        self.shared
+            .leg_of(&item)?
+            .replica
+            .unpin(&self.op(&item, "unpin", point), &self.machine, point, why)
+            .await
+    }
+
+    /// Keeps a point from being dropped by anybody until then; never shortened.
+    ///
+    /// # Errors
+    /// `Unsupported` where the replica cannot enforce it; `Refused` for an earlier end than it has.
+    pub async fn lock(&self, point: PointId, until: Timestamp) -> Result<()> {
+        let item = self.item()?;
+        self.store(&item)?.lock(&self.op(&item, "lock", point), &self.machine, point, until).await
+    }
+
+    /// Reads a point whole and names what is damaged.
+    ///
+    /// # Errors
+    /// `Unsupported` where the replica cannot scrub; `NotFound`.
+    pub async fn scrub(&self, point: PointId) -> Result<Vec<Finding>> {
+        let item = self.item()?;
+        self.store(&item)?.scrub(&self.machine, point).await
+    }
+
+    fn store(&self, item: &Item) -> Result<Arc<dyn RecoveryPointStore>> {
+        let leg = self.shared.leg_of(item)?;
+        let message = format!("{} keeps points for the way back only", leg.replica.name());
+        leg.store.ok_or_else(|| Error::new(ErrorKind::Unsupported, message))
+    }
+
+    fn op(&self, item: &Item, verb: &str, point: PointId) -> Op {
+        item.op(format!("{}/{verb}-{point}-{:08x}", self.machine, self.shared.random.bits() as u32))
     }
 
     /// What a person wants to see of it.

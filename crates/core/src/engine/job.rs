@@ -37,6 +37,10 @@ pub struct Job {
 }
 
 impl Job {
+    pub(crate) fn under_way(slot: &Arc<Slot>, control: Arc<Control>) -> Self {
+        Self { id: control.job.clone(), slot: Arc::clone(slot), done: control.done.subscribe(), control }
+    }
+
     /// Its name.
     pub fn id(&self) -> &JobId {
         &self.id
@@ -119,6 +123,9 @@ pub struct Plan {
     pub starts: Vec<String>,
 }
 
+/// Who begins what the engine does by itself; no operator is asked for.
+pub(crate) const ENGINE: &str = "engine";
+
 /// What is to begin.
 pub(crate) struct Beginning {
     pub(crate) operation: Operation,
@@ -133,7 +140,9 @@ pub(crate) struct Beginning {
 /// `Denied`, `Refused` with what is allowed instead, `Busy` while another job of the unit is under way. Nothing changed.
 pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beginning) -> Result<Job> {
     for item in &slot.unit().members {
-        shared.authorizer.authorize(&beginning.who, beginning.operation, item.id())?;
+        if beginning.who != ENGINE {
+            shared.authorizer.authorize(&beginning.who, beginning.operation, item.id())?;
+        }
         next(&item.state, Trigger::Begin(beginning.operation))?;
     }
     if let Some(control) = slot.control.lock().expect("no panic under this lock").as_ref() {
@@ -250,16 +259,12 @@ pub(crate) fn start(turn: Turn) -> Result<Job> {
     let run = run.ok_or_else(|| Error::new(ErrorKind::NotFound, "no run is under way"))?;
     let control = Control::new(run.id.clone());
     *slot.control.lock().expect("no panic under this lock") = Some(Arc::clone(&control));
-    let job = Job {
-        id: run.id,
-        slot: Arc::clone(&slot),
-        done: control.done.subscribe(),
-        control: Arc::clone(&control),
-    };
+    let job = Job::under_way(&slot, Arc::clone(&control));
     shared.spawner.spawn(Box::pin(async move {
         let mut ended = drive(&turn, &control).await;
         if let Ok(report) = &ended
-            && let Some(undo) = undoes_itself(&turn.unit(), report)
+            && matches!(report.outcome, Outcome::NeedsOperator { .. })
+            && let Some(undo) = undoes_itself(&turn.unit())
         {
             let why = undo.1;
             ended = match open(&turn, undo.0).await {
@@ -288,11 +293,10 @@ pub(crate) fn start(turn: Turn) -> Result<Job> {
 }
 
 /// A planned failover, or one that was to unwind, whose boot was refused for good fences what it booted and goes back by
-/// itself.
-fn undoes_itself(unit: &Unit, report: &Report) -> Option<(Beginning, crate::Failure)> {
-    let Outcome::NeedsOperator { why } = &report.outcome else { return None };
+/// itself: also when the engine that had it refused is gone.
+pub(crate) fn undoes_itself(unit: &Unit) -> Option<(Beginning, crate::Failure)> {
     let failed = unit.members.iter().all(|i| matches!(i.state.phase, Phase::FailoverCompletionFailed(_)));
-    let run = unit.finished.iter().chain(&unit.run).find(|r| r.id == report.job)?;
+    let run = unit.run.as_ref().or(unit.finished.last()).filter(|_| failed)?;
     let Request::Failover(FailoverRequest { cutover, .. }) = &run.request else { return None };
     let by_itself = matches!(
         cutover,
@@ -301,7 +305,7 @@ fn undoes_itself(unit: &Unit, report: &Report) -> Option<(Beginning, crate::Fail
     let undo = Beginning {
         operation: Operation::UndoFailover,
         request: Request::Undo(crate::UndoRequest::default()),
-        who: "engine".into(),
+        who: ENGINE.into(),
     };
-    (failed && by_itself).then(|| (undo, why.clone()))
+    by_itself.then(|| (undo, run.why.clone())).and_then(|(undo, why)| Some((undo, why?)))
 }

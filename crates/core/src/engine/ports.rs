@@ -24,7 +24,7 @@ impl Authorizer for AllowAll {
     }
 }
 
-/// Looks at a recovered machine and says whether it is as it should be. JobRun after each boot of a failover; a commit can
+/// Looks at a recovered machine and says whether it is as it should be. Run after each boot of a failover; a commit can
 /// be made to require it.
 #[async_trait]
 pub trait Validation: Debug + Send + Sync {

@@ -1,9 +1,10 @@
 //! Whether the whole circle would work, checked when protection is enabled and then on a schedule. Evidence expires.
 
+use super::events::NoticeKind;
 use super::shared::{Shared, Slot};
 use crate::{
-    DiskRole, Finding, Firmware, Item, Leg, Machine, OsFamily, Platform, Readiness, Result, Settings,
-    Severity,
+    DiskRole, Finding, Firmware, Item, Leg, Machine, MachineId, OsFamily, Platform, Readiness, Result, Settings,
+    Severity, Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,24 @@ pub(crate) async fn check(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Res
     let (leg, far) = (shared.leg(&item.out)?, shared.leg(&item.back)?);
     let settings = item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
     let findings = circle(shared, &leg, &far, &item.machine, &settings).await?;
+    Ok(keep(shared, slot, item.id(), findings))
+}
+
+/// Remembers what was found, and tells what an operator should see to.
+pub(crate) fn keep(shared: &Shared, slot: &Slot, machine: &MachineId, findings: Vec<Finding>) -> Readiness {
     let checked = shared.clock.now();
+    for finding in findings.iter().filter(|f| f.severity > Severity::Info) {
+        shared.bus.publish(checked, &slot.id, Some(machine), NoticeKind::Alert(finding.clone()));
+    }
     let readiness = Readiness { findings, checked, expires: checked.after(COUNTS_FOR) };
-    slot.with_pulse(item.id(), |pulse| pulse.readiness = Some(readiness.clone()));
-    Ok(readiness)
+    slot.with_pulse(machine, |pulse| pulse.readiness = Some(readiness.clone()));
+    readiness
+}
+
+/// Whether the evidence is so old that it should be made again.
+pub(crate) fn is_stale(slot: &Slot, machine: &MachineId, now: Timestamp) -> bool {
+    let checked = slot.with_pulse(machine, |pulse| pulse.readiness.as_ref().map(|r| r.checked));
+    checked.is_none_or(|checked| now.since(checked) > COUNTS_FOR / 2)
 }
 
 /// Checks both ways: requirements of the target, fencing, the process servers' reach, the way back, the guest.

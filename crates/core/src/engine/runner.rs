@@ -68,11 +68,6 @@ async fn forward(
     }
     mark(turn, step, Mark::Started).await?;
     let bench = bench(turn, step)?;
-    if let Err(error) = remember(turn, Some(step)).await
-        && must_remember(run.operation, step)
-    {
-        return fail(turn, unit, &run, step, &error).await;
-    }
     tell(turn, &run, &format!("{step:?} begins"));
     match attempt(&turn.shared, &bench, turn, control, compensable).await {
         Ok(effects) if effects.values().any(|e| e.again) => again(turn, unit, &run, effects).await,
@@ -105,8 +100,14 @@ async fn attempt(
 ) -> Result<Effects> {
     let mut tries = 1;
     loop {
+        let remembered_then_taken = async {
+            match remember(turn, Some(bench.step)).await {
+                Err(error) if must_remember(bench.run.operation, bench.step) => Err(error),
+                _ => steps::take(bench, &turn.slot).await,
+            }
+        };
         let taken = tokio::select! {
-            taken = steps::take(bench, &turn.slot) => taken,
+            taken = remembered_then_taken => taken,
             () = control.cancelled(), if compensable => {
                 Err(Error::new(ErrorKind::Cancelled, "cancelled by the operator"))
             }
@@ -348,7 +349,7 @@ fn tell(turn: &Turn, run: &JobRun, what: &str) {
 fn must_remember(operation: Operation, step: Step) -> bool {
     use Operation::*;
     matches!(operation, PlannedFailover | UnplannedFailover | PromoteTestFailover | ChangePit | RetryFailover)
-        && step != Step::Claim
+        && !matches!(step, Step::Claim | Step::Validate | Step::DrillRemove)
 }
 
 /// Writes the phase record beside the replica, before the effect of the step.

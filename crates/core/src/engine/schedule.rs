@@ -119,7 +119,7 @@ async fn repair_if_due(shared: &Arc<Shared>, slot: &Arc<Slot>) {
         let repair = Beginning {
             operation: Operation::RepairReplication,
             request: Request::Plain,
-            who: "engine".into(),
+            who: job::ENGINE.into(),
         };
         if let Err(error) = job::begin(shared, slot, repair).await {
             tracing::debug!(unit = %slot.id, %error, "a resync waits");
@@ -163,6 +163,7 @@ pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
     }
     let first =
         unit.members.first().ok_or_else(|| Error::new(ErrorKind::NotFound, "the unit has no member"))?;
+    watch::sweep_once(turn).await;
     let leg = shared.leg_of(first)?;
     let now = shared.clock.now();
     let key = OpKey(format!("{}/cycle-{}-{:08x}", unit.id, now.0, shared.random.bits() as u32));

@@ -65,6 +65,7 @@ pub(crate) struct Pulse {
     pub(crate) changed: u64,
     pub(crate) readiness: Option<Readiness>,
     pub(crate) outsiders: Vec<String>,
+    pub(crate) swept: bool,
 }
 
 impl Control {

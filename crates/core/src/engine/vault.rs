@@ -125,7 +125,7 @@ impl Vault {
         }
         let seen = shared.within(shared.deadlines.source, "discover", leg.source.discover()).await?;
         let epoch = Epoch { number: 1, owner: shared.id.clone() };
-        let mut members = vec![];
+        let (mut members, mut ready) = (vec![], vec![]);
         for name in &request.machines {
             let found = seen.iter().find(|m| &m.instance.name == name).ok_or_else(|| {
                 let names: Vec<&str> = seen.iter().map(|m| m.instance.name.as_str()).collect();
@@ -139,8 +139,9 @@ impl Vault {
                 _ => Settings::default(),
             };
             settings.validate()?;
-            let mut findings = super::readiness::circle(shared, &leg, &far, &machine, &settings).await?;
-            findings.retain(Finding::blocks);
+            let found = super::readiness::circle(shared, &leg, &far, &machine, &settings).await?;
+            ready.push((machine.id().clone(), found.clone()));
+            let findings: Vec<Finding> = found.into_iter().filter(Finding::blocks).collect();
             if let Some(first) = findings.first() {
                 let all: Vec<String> =
                     findings.iter().map(|f| format!("{}: {}; {}", f.code, f.cause, f.remedy)).collect();
@@ -169,6 +170,9 @@ impl Vault {
             ));
         }
         let slot = Slot::new(Unit::new(id, request.group.is_some(), members), (0, 0));
+        for (machine, findings) in ready {
+            super::readiness::keep(shared, &slot, &machine, findings);
+        }
         shared.insert(&slot);
         let beginning = Beginning {
             operation: Operation::EnableProtection,
@@ -225,11 +229,16 @@ impl Vault {
         let mut jobs = vec![];
         for slot in self.shared.all_slots() {
             let open = slot.unit().run.as_ref().is_some_and(|r| r.course != Course::Parked);
-            if !open || slot.control.lock().expect("no panic under this lock").is_some() {
+            let undo = job::undoes_itself(&slot.unit());
+            let busy = slot.control.lock().expect("no panic under this lock").is_some();
+            if busy || !(open || undo.is_some()) {
                 continue;
             }
             let turn = Turn::take(&self.shared, &slot).await;
-            self.reclaim(&turn).await?;
+            match undo {
+                Some((undo, _)) => job::open(&turn, undo).await?,
+                None => self.reclaim(&turn).await?,
+            }
             jobs.push(job::start(turn)?);
         }
         Ok(jobs)

@@ -2,6 +2,7 @@
 
 use super::events::NoticeKind;
 use super::job::{Beginning, open};
+use super::readiness;
 use super::shared::{Cause, Turn};
 use crate::state::{Divergence, DrillState, Operation, Phase, Trigger};
 use crate::{Event, Finding, Instance, Item, Owed, Power, Request, Result, Severity};
@@ -16,12 +17,46 @@ pub(crate) async fn look(turn: &Turn) -> Result<()> {
     if unit.run.as_ref().is_some_and(|r| r.course != crate::workflow::Course::Parked) {
         return Ok(());
     }
+    sweep_once(turn).await;
     for item in &unit.members {
+        if item.state.phase == Phase::Protected
+            && readiness::is_stale(&turn.slot, item.id(), turn.shared.clock.now())
+        {
+            let checked = readiness::check(&turn.shared, &turn.slot, item).await;
+            if let Err(error) = checked {
+                tracing::warn!(machine = %item.id(), %error, "readiness could not be checked");
+            }
+        }
         outsiders(turn, item).await?;
         owed(turn, item).await?;
         tend(turn, item).await;
     }
     expire(turn).await
+}
+
+/// Captures that a crashed engine left: removed once in this engine's life, under the unit's turn, when none is in use.
+pub(crate) async fn sweep_once(turn: &Turn) {
+    let (shared, unit) = (&turn.shared, turn.unit());
+    for item in unit.members.iter() {
+        if turn.slot.with_pulse(item.id(), |pulse| pulse.swept) {
+            continue;
+        }
+        let mut clean = true;
+        for instance in &item.instances {
+            let Some(source) = shared.sources.get(&instance.site) else { continue };
+            let op = item.op(format!("{}/sweep-{}", item.id(), shared.id));
+            let swept = source.sweep(&op, instance, &[]);
+            match shared.within(shared.deadlines.source, "sweep", swept).await {
+                Ok(removed) if removed.is_empty() => {}
+                Ok(removed) => {
+                    tracing::info!(machine = %item.id(), ?removed, "captures that nobody held are removed")
+                }
+                Err(e) if e.kind() == crate::ErrorKind::NotFound => {}
+                Err(_) => clean = false,
+            }
+        }
+        turn.slot.with_pulse(item.id(), |pulse| pulse.swept = clean);
+    }
 }
 
 /// A start that is not ours: divergence, an alert, and a fence.

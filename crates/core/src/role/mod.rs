@@ -73,6 +73,8 @@ pub struct Leg {
     pub replica: Arc<dyn Replica>,
     /// Who runs the recovered machine.
     pub recovery_site: Arc<dyn RecoverySite>,
+    /// The replica again, where it can lock and scrub its points.
+    pub store: Option<Arc<dyn RecoveryPointStore>>,
 }
 
 impl Leg {
@@ -83,7 +85,13 @@ impl Leg {
         store: Arc<dyn RecoveryPointStore>,
         target: Arc<dyn Target>,
     ) -> Self {
-        Self { source, process_server, replica: store, recovery_site: target }
+        Self {
+            source,
+            process_server,
+            replica: Arc::clone(&store) as _,
+            recovery_site: target,
+            store: Some(store),
+        }
     }
 
     /// The way back: one master target keeps the points and hands the machine over.
@@ -97,6 +105,7 @@ impl Leg {
             process_server,
             replica: Arc::clone(&master_target) as _,
             recovery_site: master_target,
+            store: None,
         }
     }
 }

@@ -160,8 +160,14 @@ pub(super) async fn find_survivor(bench: &Bench) -> Result<Effects> {
             let unfinished = m.item.state.phase == Phase::ReprotectFailed;
             let mut standing = None;
             for other in m.item.must_not_run().filter(|i| !m.item.kept.iter().any(|k| k.is(i))) {
-                if shared.runs(other).await.is_ok() && !unfinished {
-                    standing = Some(other.clone());
+                if unfinished {
+                    continue;
+                }
+                match shared.runs(other).await {
+                    Ok(_) => standing = Some(other.clone()),
+                    // Gone for certain; silence is asked again, and never taken for that.
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    Err(e) => return Err(e),
                 }
             }
             m.progress.unproven = vec![active];

@@ -1,7 +1,8 @@
 use super::prepare::PIN;
 use crate::engine::bench::{Bench, Effect, Effects};
+use crate::engine::shared::Shared;
 use crate::state::{Direction, Divergence};
-use crate::{CommitRequest, Error, ErrorKind, Event, Operation, Owed, Request, Result, Verdict};
+use crate::{CommitRequest, Error, ErrorKind, Event, Item, Operation, Owed, Request, Result, Verdict};
 
 fn request(bench: &Bench) -> CommitRequest {
     match &bench.run.request {
@@ -10,63 +11,42 @@ fn request(bench: &Bench) -> CommitRequest {
     }
 }
 
-/// Reads back that the recovered machine runs and, for a failback, that the other side is off.
+/// Reads back that the recovered machine runs and, for a failback, that the other side is off. Returns what to note.
 ///
-/// A machine of the other side that is gone counts as off; one that does not answer needs a force. Only the first try
-/// checks: once the commit has begun to act it goes forward, whatever happens to the machine.
-pub(super) async fn read_back(bench: &Bench) -> Result<Effects> {
-    let request = request(bench);
-    bench
-        .each(async |mut m| {
-            let shared = &bench.shared;
-            let Some(promotion) = m.item.promotion.as_ref() else { return Ok(m.progress.into()) };
-            if promotion.committed {
-                return Ok(m.progress.into());
-            }
-            if !shared.runs(&promotion.armed.instance).await? {
-                let message = format!(
-                    "{} does not run; start it, or change the point, or undo",
-                    promotion.armed.instance.name
-                );
-                return Err(Error::new(ErrorKind::Refused, message));
-            }
-            if request.require_good && promotion.verdict != Some(Verdict::Good) {
-                let message = format!(
-                    "the validation of {} did not find it good: {:?}",
-                    m.item.id(),
-                    promotion.verdict
-                );
-                return Err(Error::new(ErrorKind::Refused, message));
-            }
-            if m.item.state.direction == Direction::RecoveryToPrimary {
-                match shared.runs(&promotion.previous).await {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        let message = format!(
-                            "{} still runs; a failback is committed when it is off",
-                            promotion.previous.name
-                        );
-                        return Err(Error::new(ErrorKind::Refused, message));
-                    }
-                    Err(e) if e.kind() == ErrorKind::NotFound => {
-                        m.progress
-                            .notes
-                            .push(format!("{} is gone, which counts as off", promotion.previous.name));
-                    }
-                    Err(e) => match &request.force {
-                        Some(force) => {
-                            m.progress.notes.push(format!(
-                                "{} does not answer ({e}); {} answers for it",
-                                promotion.previous.name, force.operator
-                            ));
-                        }
-                        None => return Err(e),
-                    },
-                }
-            }
-            Ok(m.progress.into())
-        })
-        .await
+/// A machine of the other side that is gone counts as off; one that does not answer needs a force. This precedes the
+/// beginning of the commit: once that is recorded it goes forward, whatever happens to the machine.
+pub(crate) async fn check(shared: &Shared, item: &Item, request: &CommitRequest) -> Result<Vec<String>> {
+    let Some(promotion) = item.promotion.as_ref().filter(|p| !p.committed) else { return Ok(vec![]) };
+    if request.require_good && promotion.verdict != Some(Verdict::Good) {
+        let message =
+            format!("the validation of {} did not find it good: {:?}", item.id(), promotion.verdict);
+        return Err(Error::new(ErrorKind::Refused, message));
+    }
+    let (machine, previous) = (&promotion.armed.instance.name, &promotion.previous);
+    if !shared.runs(&promotion.armed.instance).await? {
+        let message = format!("{machine} does not run; start it, or change the point, or undo");
+        return Err(Error::new(ErrorKind::Refused, message));
+    }
+    if item.state.direction == Direction::PrimaryToRecovery {
+        return Ok(vec![]);
+    }
+    match shared.runs(previous).await {
+        Ok(false) => Ok(vec![]),
+        Ok(true) => {
+            let message = format!("{} still runs; a failback is committed when it is off", previous.name);
+            Err(Error::new(ErrorKind::Refused, message))
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            Ok(vec![format!("{} is gone, which counts as off", previous.name)])
+        }
+        Err(e) => match &request.force {
+            Some(force) => Ok(vec![format!(
+                "{} does not answer ({e}); {} answers for it",
+                previous.name, force.operator
+            )]),
+            None => Err(e),
+        },
+    }
 }
 
 /// Makes the booted disks final.

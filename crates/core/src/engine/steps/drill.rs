@@ -1,4 +1,4 @@
-use crate::engine::bench::{Bench, Effect, Effects};
+use crate::engine::bench::{Bench, Effect, Effects, Member};
 use crate::engine::choose::choose;
 use crate::state::{DrillState, Trigger};
 use crate::{
@@ -102,21 +102,38 @@ fn existing(item: &crate::Item) -> Result<&Drill> {
 pub(super) async fn remove(bench: &Bench) -> Result<Effects> {
     // Drills run at the recovery side of the way out, whichever way the item replicates now.
     bench
-        .each(async |m| {
-            let Some(drill) = &m.item.drill else { return Ok(m.progress.into()) };
-            let leg = bench.shared.leg(&m.item.out)?;
-            match &drill.armed {
-                Some(armed) => leg.recovery_site.destroy(&m.op, &armed.instance).await?,
-                None => leg.recovery_site.withdraw(&m.op, &drill.made_by, &drill.recovery).await?,
-            }
-            match leg.replica.unpin(&m.op, m.item.id(), drill.recovery.point, PIN).await {
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                other => other?,
-            }
+        .each(async |mut m| {
+            let Some(drill) = m.item.drill.clone() else { return Ok(m.progress.into()) };
+            let removed = gone(bench, &m, &drill).await;
             let moving = matches!(m.item.state.drill, DrillState::CleanupInitiated | DrillState::Promoting);
             let begin = Event::Moved(Trigger::Begin(Operation::TestFailoverCleanup));
-            let events = if moving { vec![Event::DrillGone] } else { vec![begin, Event::DrillGone] };
+            let mut events = if moving { vec![] } else { vec![begin] };
+            let own = matches!(
+                bench.run.operation,
+                Operation::PromoteTestFailover | Operation::Commit | Operation::CompleteMigration
+            );
+            match removed {
+                Ok(()) => events.push(Event::DrillGone),
+                // A drill that is left over never holds up a failover or its commit.
+                Err(error) if own && !error.is_temporary() => {
+                    m.progress.notes.push(format!("the drill is still there: {error}"));
+                    events.push(Event::Moved(Trigger::DrillCleanupFailed));
+                }
+                Err(error) => return Err(error),
+            }
             Ok(Effect::and(m.progress, events))
         })
         .await
+}
+
+async fn gone(bench: &Bench, m: &Member, drill: &Drill) -> Result<()> {
+    let leg = bench.shared.leg(&m.item.out)?;
+    match &drill.armed {
+        Some(armed) => leg.recovery_site.destroy(&m.op, &armed.instance).await?,
+        None => leg.recovery_site.withdraw(&m.op, &drill.made_by, &drill.recovery).await?,
+    }
+    match leg.replica.unpin(&m.op, m.item.id(), drill.recovery.point, PIN).await {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }

@@ -70,9 +70,6 @@ pub(super) async fn fence_recovered(bench: &Bench) -> Result<Effects> {
                 ));
             };
             let (armed, shared) = (promotion.armed.clone(), &bench.shared);
-            if m.progress.ran.is_none() {
-                m.progress.ran = shared.runs(&armed.instance).await.ok();
-            }
             m.progress.armed = Some(armed);
             m.progress.recovery.clone_from(&promotion.recovery);
             let spared =

@@ -2,7 +2,7 @@
 //! happened; it writes no journal. Each can be taken again with the same keys.
 
 mod boot;
-mod commit;
+pub(crate) mod commit;
 mod drill;
 mod enable;
 mod fence;
@@ -10,6 +10,8 @@ mod leave;
 mod prepare;
 mod reprotect;
 mod undo;
+
+pub(crate) use prepare::PIN;
 
 use super::bench::{Bench, Effects};
 use super::shared::Slot;
@@ -33,7 +35,6 @@ pub(crate) async fn take(bench: &Bench, slot: &Slot) -> Result<Effects> {
         Step::SetAside => undo::set_aside(bench).await,
         Step::IntendSource => undo::intend_source(bench).await,
         Step::StartSource => undo::start_source(bench).await,
-        Step::ReadBack => commit::read_back(bench).await,
         Step::Settle => commit::settle(bench).await,
         Step::RemoveKept => commit::remove_kept(bench).await,
         Step::PrunePoints => commit::prune_points(bench).await,

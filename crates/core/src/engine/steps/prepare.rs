@@ -21,6 +21,10 @@ pub(super) async fn claim(bench: &Bench) -> Result<Effects> {
     let shared = &bench.shared;
     bench
         .each(async |mut m| {
+            // Durable before the fence, so that going back knows it also after a crash.
+            if let Some(instance) = will_be_fenced(bench, &m.item) {
+                m.progress.ran = shared.runs(instance).await.ok();
+            }
             let (leg, id) = (&bench.leg, m.item.id());
             let claims = async |leg: &crate::Leg| {
                 leg.replica.claim(&m.op, id).await?;
@@ -44,6 +48,16 @@ pub(super) async fn claim(bench: &Bench) -> Result<Effects> {
             Ok(m.progress.into())
         })
         .await
+}
+
+/// The machine that this operation will stop; not of an unplanned failover, which asks the failed site for nothing but its
+/// bounded shutdown.
+fn will_be_fenced<'a>(bench: &Bench, item: &'a crate::Item) -> Option<&'a crate::Instance> {
+    match bench.run.operation {
+        Operation::PlannedFailover => Some(item.active()),
+        Operation::UndoFailover | Operation::ChangePit => item.promotion.as_ref().map(|p| &p.armed.instance),
+        _ => None,
+    }
 }
 
 fn may_be_silent(bench: &Bench) -> bool {
@@ -118,16 +132,21 @@ pub(super) async fn ship_last(bench: &Bench, slot: &Slot) -> Result<Effects> {
             if fenced {
                 let op = unit_op(&members, "last")?;
                 let limit = shared.deadlines.drain;
-                let last = replicate(
-                    shared,
-                    slot,
-                    &bench.unit,
-                    leg,
-                    &op,
-                    Consistency::Crash,
-                    Effort::DeltaOrCompare,
-                );
-                match shared.within(limit, "last changes", last).await.and_then(all_sealed) {
+                let last = async {
+                    let mut tries = 1;
+                    loop {
+                        let effort = Effort::DeltaOrCompare;
+                        let results =
+                            replicate(shared, slot, &bench.unit, leg, &op, Consistency::Crash, effort).await;
+                        match results.and_then(all_sealed) {
+                            Err(error) if error.is_temporary() && tries < shared.deadlines.tries => {
+                                tries += 1
+                            }
+                            other => break other,
+                        }
+                    }
+                };
+                match shared.within(limit, "last changes", last).await {
                     Ok(sealed) => {
                         add(&mut members, sealed);
                         members.iter_mut().for_each(|m| m.progress.shipped_last = true);
