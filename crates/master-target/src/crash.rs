@@ -6,7 +6,9 @@ mod bench;
 use crate::MasterTarget;
 use crate::folder::Folder;
 use bench::{Dice, Fate, Landing, Oracle, same};
-use site_recovery::{Armed, ErrorKind, Instance, POINT_ZERO, PointId, Result, Seed, SystemClock};
+use site_recovery::{
+    Armed, ErrorKind, Generation, Instance, POINT_ZERO, PointId, Purpose, Recovery, Result, Seed, SystemClock,
+};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -89,32 +91,21 @@ impl World {
         Ok(())
     }
 
+    async fn what(&self, to: &Role, point: u64) -> Result<Recovery> {
+        let manifest = to.manifest(self.oracle.machine.id(), PointId(point)).await?;
+        let (id, generation) = (PointId(point), Generation(point + 10));
+        Ok(Recovery::of(manifest, id, generation, Purpose::Failover, Default::default()))
+    }
+
     async fn materialise(&mut self, to: &Role, key: &str, point: u64) -> Result<()> {
-        let id = PointId(point);
-        let manifest = to.manifest(self.oracle.machine.id(), id).await?;
-        let what = site_recovery::Recovery::of(
-            manifest,
-            id,
-            site_recovery::Generation(point + 10),
-            site_recovery::Purpose::Failover,
-            Default::default(),
-        );
+        let what = self.what(to, point).await?;
         self.armed = Some(to.materialise(&self.oracle.op(key), &what, &(Arc::clone(to) as _)).await?);
-        same(key, "the disks", &self.landing.bytes("old"), &self.oracle.points[&id]);
+        same(key, "the disks", &self.landing.bytes("old"), &self.oracle.points[&PointId(point)]);
         Ok(())
     }
 
-    async fn withdraw(&mut self, to: &Role, key: &str) -> Result<()> {
-        let armed = self.armed.clone().expect("materialised");
-        let manifest = to.manifest(self.oracle.machine.id(), armed.point).await?;
-        let purpose = site_recovery::Purpose::Failover;
-        let what = site_recovery::Recovery::of(
-            manifest,
-            armed.point,
-            armed.instance.generation,
-            purpose,
-            Default::default(),
-        );
+    async fn withdraw(&mut self, to: &Role, key: &str, point: u64) -> Result<()> {
+        let what = self.what(to, point).await?;
         to.withdraw(&self.oracle.op(format!("withdraw-{key}")), &key.into(), &what).await?;
         assert_eq!(self.landing.all(), ["old"], "something of the key is left");
         Ok(())
@@ -160,7 +151,7 @@ impl World {
             5 => to.pin(&self.oracle.op("pin"), &id, PointId(2), "mine").await,
             6 => self.prune(to, "prune-1", 1).await,
             7 => self.materialise(to, "first", 0).await,
-            8 => self.withdraw(to, "first").await,
+            8 => self.withdraw(to, "first", 0).await,
             9 => self.materialise(to, "second", 2).await,
             10 => self.boot(to, "boot").await,
             11 => self.set_aside(to, "aside").await,
@@ -186,6 +177,8 @@ impl World {
 }
 
 const STEPS: usize = 23;
+/// Steps that hand over: their keys and points.
+const MATERIALISES: [(usize, &str, u64); 3] = [(7, "first", 0), (9, "second", 2), (15, "third", 4)];
 /// While a machine boots, runs, or is taken back, points may be refused.
 const MAY_REFUSE: [usize; 6] = [8, 10, 11, 12, 16, 17];
 
@@ -218,6 +211,7 @@ async fn sweep(branches: bool) {
     let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(11);
     eprintln!("SEED={seed}");
     let (life, copy) = (tempfile::tempdir().expect("temporary"), tempfile::tempdir().expect("temporary"));
+    let given_up = tempfile::tempdir().expect("temporary");
     let mut dice = Dice::new(seed);
     let mut oracle = Oracle::new(&[16 * 4096, 5 * 4096 + 700]);
     oracle.image = oracle.random(&mut dice);
@@ -234,6 +228,7 @@ async fn sweep(branches: bool) {
         for effects in 0.. {
             copy_files(life.path(), copy.path());
             let mut world = world.copy();
+            let stood = world.landing.bytes("old");
             let tears = Dice::new(seed * 1000 + effects as u64).below(2) == 0;
             let (to, fuse) = opened(&world.landing, copy.path(), Fuse::after(effects, tears));
             let done = world.step(&to, step).await;
@@ -246,6 +241,18 @@ async fn sweep(branches: bool) {
             drop(to);
             world.landing.power_cut(&mut Dice::new(seed + effects as u64));
             check(&world, copy.path(), step, &why).await;
+            if let Some((key, point)) = MATERIALISES.iter().find(|(s, ..)| *s == step).map(|(_, k, p)| (k, p))
+            {
+                copy_files(copy.path(), given_up.path());
+                let mut world = world.copy();
+                let (to, _) = opened(&world.landing, given_up.path(), Fuse::default());
+                let withdrawn = world.withdraw(&to, key, *point).await;
+                withdrawn.unwrap_or_else(|e| panic!("{why}, then withdrawn: {e}"));
+                same(&why, "withdrawn", &world.landing.bytes("old"), &stood);
+                let late = world.materialise(&to, key, *point).await;
+                assert_eq!(late.expect_err("it was withdrawn").kind(), ErrorKind::Refused, "{why}");
+                check(&world, given_up.path(), step, &format!("{why}, and was withdrawn")).await;
+            }
             let (to, _) = opened(&world.landing, copy.path(), Fuse::default());
             world.step(&to, step).await.unwrap_or_else(|e| panic!("{why}, then again: {e}"));
             drop(to);
