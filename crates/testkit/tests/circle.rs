@@ -2,7 +2,8 @@
 
 use site_recovery::state::{Direction, Divergence, Phase};
 use site_recovery::{
-    CommitRequest, DrillRequest, FailoverRequest, Force, ItemHandle, PointChoice, ReprotectRequest, Result, UndoRequest,
+    CommitRequest, DrillRequest, FailoverRequest, Force, ItemHandle, PointChoice, PointId, Pool, Replica,
+    ReprotectRequest, Result, Run, UndoRequest,
 };
 use site_recovery_testkit::engine::MemoryEngine;
 use site_recovery_testkit::world::BLOCK;
@@ -16,6 +17,14 @@ fn fire() -> Force {
 
 fn name(item: &ItemHandle) -> String {
     item.item().expect("protected").active().name.clone()
+}
+
+async fn content(engine: &MemoryEngine, item: &ItemHandle, point: PointId) -> Result<Vec<Vec<u8>>> {
+    let (pool, mut all) = (Pool::new(1 << 22), vec![]);
+    for disk in engine.pair.master_target.open(item.id(), point).await?.values() {
+        all.push(disk.read(Run::new(0, disk.size()), &pool).await?.to_vec());
+    }
+    Ok(all)
 }
 
 #[tokio::test]
@@ -146,7 +155,7 @@ async fn a_failback_in_place_is_undone_and_nothing_newer_is_lost() -> Result<()>
 }
 
 #[tokio::test]
-async fn o8_s2_a_dead_site_is_left_behind_by_name_and_then_compared() -> Result<()> {
+async fn o8_s2_s4_a_dead_site_is_left_behind_by_name_and_then_compared() -> Result<()> {
     let (engine, web) = MemoryEngine::protecting("web").await?;
     let (here, cloud, vault) = (&engine.pair.here, &engine.pair.cloud, &engine.vault);
     here.scribble("web", 3);
@@ -169,10 +178,13 @@ async fn o8_s2_a_dead_site_is_left_behind_by_name_and_then_compared() -> Result<
     web.reprotect(named).await?.done().await?;
     let there = name(&web);
     assert_eq!(web.state()?.divergence, Divergence::None);
+    // S4: what the loser held is a pinned point, byte for byte.
+    let zero = web.points().await?.into_iter().find(|p| p.pins.iter().any(|pin| pin == "losing side"));
+    let zero = zero.expect("the losing side is kept");
+    assert_eq!(content(&engine, &web, zero.id).await?, loser.into_values().collect::<Vec<_>>());
     let truth = cloud.bytes(&there);
     web.failover(FailoverRequest::planned(BACK)).await?.done().await?;
     assert_eq!(here.bytes("web"), truth);
-    let _ = loser;
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use super::events::NoticeKind;
 use super::shared::{Shared, Slot};
 use crate::{
-    DiskRole, Finding, Firmware, Item, Leg, Machine, MachineId, OsFamily, Platform, Readiness, Result, Settings,
-    Severity, Timestamp,
+    DiskRole, Finding, Firmware, Item, Leg, Machine, MachineId, OsFamily, Platform, Readiness, Result,
+    Settings, Severity, Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;

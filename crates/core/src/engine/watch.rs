@@ -70,7 +70,12 @@ async fn outsiders(turn: &Turn, item: &Item) -> Result<()> {
             continue;
         }
         seen.push(instance.name.clone());
-        let mut events = vec![(item.id().clone(), Event::Moved(Trigger::FoundPossible))];
+        let unit = turn.unit();
+        // Raised, so that nothing which was asked for before can still act on that side.
+        let epoch = item.epoch.raised(&shared.id);
+        let claimed = |i: &Item| (i.id().clone(), Event::Claimed(epoch.clone()));
+        let mut events: Vec<_> = unit.members.iter().map(claimed).collect();
+        events.push((item.id().clone(), Event::Moved(Trigger::FoundPossible)));
         if item.state.phase == Phase::Protected {
             events.push((item.id().clone(), Event::Moved(Trigger::Doubted)));
         }
@@ -83,7 +88,8 @@ async fn outsiders(turn: &Turn, item: &Item) -> Result<()> {
             let remedy = "it is fenced again; find out who started it, and which side's writes count";
             alert(turn, item, Finding::new("both-sides-running", Severity::Critical, cause, remedy));
         }
-        fence(turn, item, instance).await?;
+        let now = turn.unit();
+        fence(turn, now.item(item.id()).unwrap_or(item), instance).await?;
     }
     turn.slot.with_pulse(item.id(), |pulse| pulse.outsiders = seen);
     Ok(())
