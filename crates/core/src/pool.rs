@@ -1,6 +1,7 @@
 //! Memory on the way: a fixed number of bytes, lent out and waited for.
 
 use bytes::Bytes;
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,10 +12,9 @@ const PAGE: usize = 4096;
 ///
 /// Whoever reads a disk takes a [`Block`] and waits while the pool is empty; the block comes back when the last
 /// [`Bytes`] made of it is dropped. Blocks start at a multiple of 4 KiB in memory, as O_DIRECT wants.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     pages: usize,
     free: Arc<Semaphore>,
@@ -66,7 +66,6 @@ impl Pool {
 }
 
 /// Memory of a [`Pool`].
-#[derive(Debug)]
 pub struct Block {
     memory: Vec<u8>,
     skip: usize,
@@ -79,6 +78,19 @@ impl Block {
     /// The block as shared bytes; the memory goes back when the last of them is dropped.
     pub fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
+    }
+}
+
+// By hand: the memory holds guests' bytes, which belong in no log.
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({} bytes, {} free)", self.size(), self.0.free.available_permits() * PAGE)
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({} bytes)", self.len)
     }
 }
 
