@@ -540,3 +540,40 @@ async fn deadlines_bound_an_unplanned_failover() -> Result<()> {
     let _ = World::new(0);
     Ok(())
 }
+
+/// A reprotect that breaks is started again, or rolled back: the landing is never left as a mixture that somebody boots.
+#[tokio::test]
+async fn d6_a_broken_reprotect_starts_again_or_goes_back() -> Result<()> {
+    for restore in [false, true] {
+        let (engine, web) = MemoryEngine::protecting("web").await?;
+        let (here, cloud) = (&engine.pair.here, &engine.pair.cloud);
+        let there = failed_over(&engine, &web).await?;
+        web.commit(CommitRequest::default()).await?.done().await?;
+        cloud.scribble(&there, 6);
+        let stood = here.bytes("web");
+        for record in 1..4 {
+            engine.pair.process_server.break_after(record);
+            let once = Deadlines { tries: 1, ..Deadlines::default() };
+            let vault = MemoryEngine::builder(&engine.pair, Arc::new(engine.journal.reopen()?))
+                .deadlines(once)
+                .build()
+                .await?;
+            let broken = vault.item(web.id())?.reprotect(ReprotectRequest::default()).await?.wait().await?;
+            assert!(broken.done().is_err());
+            cloud.scribble(&there, 1);
+        }
+        engine.pair.process_server.break_after(u64::MAX);
+        let fresh = MemoryEngine::over(engine.pair.clone(), engine.journal.reopen()?).await?;
+        let web = fresh.vault.item(web.id())?;
+        assert_eq!(web.state()?.phase, Phase::ReprotectFailed);
+        if restore {
+            web.restore_landing().await?.done().await?;
+            assert_eq!(here.bytes("web"), stood, "as it was before the first byte");
+        }
+        web.reprotect(ReprotectRequest::default()).await?.done().await?;
+        let truth = cloud.bytes(&there);
+        web.failover(FailoverRequest::planned(BACK)).await?.done().await?;
+        assert_eq!(here.bytes("web"), truth);
+    }
+    Ok(())
+}

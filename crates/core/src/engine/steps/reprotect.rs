@@ -76,7 +76,10 @@ async fn distance(bench: &Bench, m: &Member, settings: &Settings) -> Result<(See
     let cursor = promotion.and_then(|p| p.armed.cursor.clone());
     let booted = promotion.and_then(|p| p.recovery.as_ref()).map(|r| r.point);
     let existing = far.replica.points(id).await?;
-    if !existing.is_empty() {
+    if far.store.is_some() {
+        if existing.is_empty() {
+            return Ok((Seed::Fresh, None));
+        }
         // A timeline with points: the base of the last failover in that direction is pinned there.
         let base = existing.iter().find(|p| p.pins.iter().any(|pin| pin == PIN)).map(|p| p.id);
         let differs = match booted {
@@ -97,6 +100,9 @@ async fn distance(bench: &Bench, m: &Member, settings: &Settings) -> Result<(See
         return Ok((Seed::Fresh, None));
     };
     let unknown = |why: &str| (Seed::Unknown { landing: Some(landing.clone()) }, Some(why.to_owned()));
+    if existing.iter().any(|p| p.pins.iter().any(|pin| pin == POINT_ZERO)) {
+        return Ok(unknown("an earlier reprotect was broken off: the landing is compared"));
+    }
     let newest = near.replica.points(id).await?.last().map(|p| p.id);
     let (Some(cursor), Some(booted), Some(newest)) = (cursor, booted, newest) else {
         return Ok(unknown("the way back compares: not everything that changed is known"));
