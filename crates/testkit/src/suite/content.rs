@@ -22,13 +22,15 @@ pub fn checksum(bytes: &[u8]) -> u64 {
 /// `len` bytes that no other seed gives, none of them zero.
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut byte = || {
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 32) as u8 | 1
-    };
-    (0..len).map(|_| byte()).collect()
+        bytes.extend_from_slice(&(state | 0x0101_0101_0101_0101).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
 }
 
 /// xxh3-128, the hash of [`Hash`].
@@ -81,6 +83,9 @@ pub(super) fn same(rule: &str, what: &str, machine: &Machine, found: &Image, exp
 #[track_caller]
 pub(super) fn same_bytes(rule: &str, what: &str, found: &[u8], expected: &[u8]) {
     assert_eq!(found.len(), expected.len(), "{rule}: {what}: length");
+    if found == expected {
+        return;
+    }
     if let Some(at) = found.iter().zip(expected).position(|(f, e)| f != e) {
         panic!("{rule}: {what}: byte {at} is {:#04x}, not {:#04x}", found[at], expected[at]);
     }

@@ -48,15 +48,15 @@ pub trait MasterTargetFixture: Sized + Send + Sync {
 /// `replica_suite!` and `recovery_site_suite!`.
 #[macro_export]
 macro_rules! master_target_suite {
-    ($fixture:ty) => {
-        $crate::master_target_suite!($crate::each_case, $fixture);
-    };
-    ($each:path, $fixture:ty) => {
-        $each! { $fixture, master_target,
+    ([$($each:tt)+] $fixture:ty) => {
+        $($each)+! { $fixture, master_target,
             mtg_1_what_is_offered_is_accepted,
             mtg_2_what_stood_there_is_point_zero,
             rep_14_delete_without_points_rolls_back,
         }
+    };
+    ($fixture:ty) => {
+        $crate::master_target_suite!([$crate::each_case] $fixture);
     };
 }
 

@@ -30,11 +30,8 @@ pub trait ProcessServerFixture: Sized + Send + Sync {
 /// Makes one test per rule of a `ProcessServer`.
 #[macro_export]
 macro_rules! process_server_suite {
-    ($fixture:ty) => {
-        $crate::process_server_suite!($crate::each_case, $fixture);
-    };
-    ($each:path, $fixture:ty) => {
-        $each! { $fixture, process_server,
+    ([$($each:tt)+] $fixture:ty) => {
+        $($each)+! { $fixture, process_server,
             prs_1_the_point_holds_the_bytes_of_the_capture,
             prs_2_the_set_is_widened_by_what_was_touched,
             prs_2_compare_sends_what_differs_and_no_more,
@@ -48,6 +45,9 @@ macro_rules! process_server_suite {
             rol_2_a_stale_epoch_changes_nothing,
             rol_5_an_effect_whose_reply_was_lost_counts_once,
         }
+    };
+    ($fixture:ty) => {
+        $crate::process_server_suite!([$crate::each_case] $fixture);
     };
 }
 
@@ -228,7 +228,7 @@ pub async fn prs_3_nothing_is_called_sealed_that_is_not<F: ProcessServerFixture>
 pub async fn prs_4_the_same_op_goes_on_where_it_broke<F: ProcessServerFixture>() {
     let rule = "PRS-4";
     let mut large = machine("web");
-    large.disks[0].size = 6 << 20;
+    large.disks[0].size = 3 << 20;
     let mut here = Between::<F>::with(rule, large).await;
     let (capture, image) = here.cut(1);
     here.replica.fail(Some(Failure::AwayAfter(1 << 20)));
@@ -257,7 +257,7 @@ pub async fn prs_4_the_same_op_goes_on_where_it_broke<F: ProcessServerFixture>()
 pub async fn prs_5_memory_in_flight_is_bounded<F: ProcessServerFixture>() {
     let rule = "PRS-5";
     let mut large = machine("web");
-    large.disks[0].size = 8 << 20;
+    large.disks[0].size = 3 << 20;
     let here = Between::<F>::with(rule, large).await;
     let bound = here.world.memory();
     assert!(bound <= 1 << 20, "{rule}: the fixture gives {bound} bytes of memory, at most 1 MiB");

@@ -20,17 +20,17 @@ pub trait StoreFixture: ReplicaFixture {
 /// Makes one test per rule of a `RecoveryPointStore` that a `Replica` has not; use it besides `replica_suite!`.
 #[macro_export]
 macro_rules! store_suite {
-    ($fixture:ty) => {
-        $crate::store_suite!($crate::each_case, $fixture);
-    };
-    ($each:path, $fixture:ty) => {
-        $each! { $fixture, store,
+    ([$($each:tt)+] $fixture:ty) => {
+        $($each)+! { $fixture, store,
             rps_1_a_lock_is_never_shortened,
             rps_1_a_locked_point_stays,
             rps_1_without_locks_it_is_unsupported,
             rps_2_a_whole_point_gives_no_finding,
             rps_2_a_damaged_run_is_named,
         }
+    };
+    ($fixture:ty) => {
+        $crate::store_suite!([$crate::each_case] $fixture);
     };
 }
 

@@ -17,14 +17,14 @@ pub trait TargetFixture: RecoverySiteFixture {
 /// Makes one test per rule of a `Target` that a `RecoverySite` has not; use it besides `recovery_site_suite!`.
 #[macro_export]
 macro_rules! target_suite {
-    ($fixture:ty) => {
-        $crate::target_suite!($crate::each_case, $fixture);
-    };
-    ($each:path, $fixture:ty) => {
-        $each! { $fixture, target,
+    ([$($each:tt)+] $fixture:ty) => {
+        $($each)+! { $fixture, target,
             tgt_1_what_is_proposed_passes_check,
             tgt_1_what_is_proposed_can_be_made,
         }
+    };
+    ($fixture:ty) => {
+        $crate::target_suite!([$crate::each_case] $fixture);
     };
 }
 

@@ -75,12 +75,10 @@ impl Role for Guests {
 #[async_trait]
 impl Source for Guests {
     async fn discover(&self) -> Result<Vec<Machine>> {
-        match &self.state.lock().unwrap().spoilt {
-            Some(name) => {
-                let message = format!("the description of {name} cannot be read");
-                return Err(Error::new(ErrorKind::Corrupt, message));
-            }
-            None => {}
+        let spoilt = self.state.lock().unwrap().spoilt.clone();
+        if let Some(name) = spoilt {
+            let message = format!("the description of {name} cannot be read");
+            return Err(Error::new(ErrorKind::Corrupt, message));
         }
         self.site.discover().await
     }

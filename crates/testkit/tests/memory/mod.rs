@@ -1,4 +1,5 @@
 //! The in-memory world behind the suites' fixtures. `W` may put something between a role and the suite.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(dead_code, reason = "not every test uses every fixture")]
 
 mod guests;
@@ -46,8 +47,9 @@ pub(crate) trait Wrap: Send + Sync + 'static {
     fn process_server(honest: Arc<dyn ProcessServer>) -> Arc<dyn ProcessServer> {
         honest
     }
-    fn journal(honest: Arc<dyn Journal>) -> Arc<dyn Journal> {
-        honest
+    /// Opening may fail, or be made to succeed.
+    fn journal(memory: &MemoryJournal) -> Result<Arc<dyn Journal>> {
+        Ok(Arc::new(memory.reopen()?))
     }
 }
 
@@ -81,7 +83,7 @@ impl<W: Wrap> AtSite<W> {
 impl<W: Wrap> SourceFixture for AtSite<W> {
     async fn new() -> Self {
         let site = World::new(SEED).site("here");
-        site.add_machine("web", &[("system", 256 * KIB), ("data", 128 * KIB + 512)]);
+        site.add_machine("web", &[("system", 128 * KIB), ("data", 128 * KIB + 512)]);
         site.add_machine("db", &[("system", 128 * KIB)]);
         let guests = Guests::new(site.clone());
         let source = Self::wrapped(&site, &guests);
@@ -438,7 +440,7 @@ impl<W: Wrap> JournalFixture for AtJournal<W> {
         Self { memory: MemoryJournal::new(), wrap: PhantomData }
     }
     async fn open(&self) -> Result<Arc<dyn Journal>> {
-        Ok(W::journal(Arc::new(self.memory.reopen()?)))
+        W::journal(&self.memory)
     }
     async fn damage(&self, subject: &str, entry: usize) -> bool {
         self.memory.damage(subject, entry, |bytes| bytes[0] ^= 1);

@@ -54,11 +54,8 @@ pub trait ReplicaFixture: Sized + Send + Sync {
 /// Makes one test per rule of a `Replica`.
 #[macro_export]
 macro_rules! replica_suite {
-    ($fixture:ty) => {
-        $crate::replica_suite!($crate::each_case, $fixture);
-    };
-    ($each:path, $fixture:ty) => {
-        $each! { $fixture, replica,
+    ([$($each:tt)+] $fixture:ty) => {
+        $($each)+! { $fixture, replica,
             rep_1_fresh_is_empty_and_conflicts_with_points,
             rep_2_known_tells_the_distance,
             rep_2_unknown_leaves_no_cursor,
@@ -97,6 +94,9 @@ macro_rules! replica_suite {
             dsk_4_reads_are_exact_and_pooled,
             dsk_5_reads_are_the_same_however_often,
         }
+    };
+    ($fixture:ty) => {
+        $crate::replica_suite!([$crate::each_case] $fixture);
     };
 }
 

@@ -186,7 +186,7 @@ disk_cases!(ReplicaFixture, an_opened_disk);
 /// DSK-5: one handle reads the same bytes however often.
 pub async fn dsk_5_reads_are_the_same_however_often<F: ReplicaFixture>() {
     let (_world, disk, truth) = an_opened_disk::<F>("DSK-5").await;
-    for time in 1..=3 {
+    for time in 1..=8 {
         let bytes = must("DSK-5", "read", read(&disk).await);
         same_bytes("DSK-5", &format!("read {time}"), &bytes, &truth);
     }

@@ -104,11 +104,8 @@ pub trait SourceFixture: Sized + Send + Sync {
 /// Makes one test per rule of a `Source`.
 #[macro_export]
 macro_rules! source_suite {
-    ($fixture:ty) => {
-        $crate::source_suite!($crate::each_case, $fixture);
-    };
-    ($each:path, $fixture:ty) => {
-        $each! { $fixture, source,
+    ([$($each:tt)+] $fixture:ty) => {
+        $($each)+! { $fixture, source,
             src_01_nothing_is_left_out_in_silence,
             src_02_an_enrolled_machine_is_told_with_its_ids,
             src_02_a_mark_is_not_written_over,
@@ -151,6 +148,9 @@ macro_rules! source_suite {
             dsk_4_reads_are_exact_and_pooled,
             dsk_5_reads_are_the_same_however_often,
         }
+    };
+    ($fixture:ty) => {
+        $crate::source_suite!([$crate::each_case] $fixture);
     };
 }
 
