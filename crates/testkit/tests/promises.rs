@@ -577,3 +577,40 @@ async fn d6_a_broken_reprotect_starts_again_or_goes_back() -> Result<()> {
     }
     Ok(())
 }
+
+/// A member that can never boot leaves by name, and the rest completes.
+#[tokio::test]
+async fn s5_a_member_that_cannot_boot_holds_up_nobody() -> Result<()> {
+    let engine = MemoryEngine::new(5).await?;
+    for machine in ["web", "db"] {
+        engine.pair.here.add_machine(machine, &[("boot", DISK)]);
+    }
+    let group = engine.vault.protect_group(ProtectRequest::group("shop", &["web", "db"])).await?;
+    for item in group.items() {
+        item.until_done().await?;
+    }
+    let plan = FaultPlan::new();
+    plan.nth("cloud.boot", 1, Fault::Before(ErrorKind::Refused));
+    let mut out = engine.pair.forward.clone();
+    out.recovery_site = Arc::new(Faulty::new(out.recovery_site, &plan, engine.pair.world.clock()));
+    let journal = Arc::new(engine.journal.reopen()?);
+    let vault = MemoryEngine::builder(&engine.pair, journal).out(out).build().await?;
+    let group = vault.group("shop")?;
+    engine.pair.here.set_down(true); // a real disaster
+    let ended = group.failover(FailoverRequest::unplanned(OUT, fire())).await?.wait().await?;
+    assert!(ended.done().is_err(), "one boot was refused");
+    let members: Vec<_> = group.items().iter().map(|i| i.id().clone()).collect();
+    let alone = group.leave(&members[1]).await?;
+    group.retry(Some(fire())).await?.done().await?;
+    assert_eq!(group.items().len(), 1);
+    group.commit(CommitRequest::default()).await?.done().await?;
+    assert!(matches!(alone.state()?.phase, Phase::FailoverCompletionFailed(_)));
+    assert_eq!(engine.pair.cloud.running().len(), 1);
+    alone.retry(Some(fire())).await?.done().await?;
+    assert_eq!(engine.pair.cloud.running().len(), 2, "it was mended, and goes on alone");
+    // Nobody is in two units, or in none, after a start anew.
+    let anew = MemoryEngine::over(engine.pair.clone(), engine.journal.reopen()?).await?;
+    assert_eq!(anew.vault.items().len(), 2);
+    assert_eq!(anew.vault.group("shop")?.items().len(), 1);
+    Ok(())
+}

@@ -77,6 +77,7 @@ pub(crate) async fn replicate(
                 }
             }
         });
+        measure(item.id(), now, &result);
         let notice = match &result {
             Ok(Sealed { point: Some(point), changed, shipped, .. }) => {
                 NoticeKind::Sealed { point: point.clone(), changed: *changed, shipped: *shipped }
@@ -157,4 +158,19 @@ pub(crate) fn all_sealed(
 pub(crate) fn unit_op(members: &[Member], part: &str) -> Result<Op> {
     let first = members.first().ok_or_else(|| Error::new(ErrorKind::NotFound, "the unit has no member"))?;
     Ok(first.op.part(part))
+}
+
+/// What a program's metrics see of replication, by the `metrics` facade.
+fn measure(machine: &MachineId, now: crate::Timestamp, result: &Result<Sealed>) {
+    let label = [("machine", machine.to_string())];
+    match result {
+        Ok(Sealed { point: Some(point), changed, shipped }) => {
+            metrics::counter!("site_recovery_points_sealed_total", &label).increment(1);
+            metrics::counter!("site_recovery_changed_bytes_total", &label).increment(*changed);
+            metrics::counter!("site_recovery_shipped_bytes_total", &label).increment(*shipped);
+            metrics::gauge!("site_recovery_rpo_seconds", &label).set(now.since(point.taken).as_secs_f64());
+        }
+        Ok(_) => metrics::counter!("site_recovery_cuts_spooled_total", &label).increment(1),
+        Err(_) => metrics::counter!("site_recovery_cycles_failed_total", &label).increment(1),
+    }
 }
