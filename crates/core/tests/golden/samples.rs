@@ -13,7 +13,7 @@ use std::time::Duration;
 const NOW: Timestamp = Timestamp(1_795_478_400_000);
 
 /// A unit in the middle of a failover, and one that nothing has happened to yet.
-pub fn units() -> Vec<Unit> {
+pub(crate) fn units() -> Vec<Unit> {
     let mut unit = Unit::new("web-00c0ffee".into(), false, vec![item()]);
     unit.run = Some(run());
     unit.finished = vec![JobRun { ended: Some(NOW), why: None, tasks: vec![], ..run() }];
@@ -23,7 +23,7 @@ pub fn units() -> Vec<Unit> {
     vec![unit, Unit::new("shop".into(), true, vec![fresh])]
 }
 
-pub fn trail() -> Vec<AuditRecord> {
+pub(crate) fn trail() -> Vec<AuditRecord> {
     let mut trail: Vec<AuditRecord> = vec![];
     for event in events() {
         let record = AuditRecord {
@@ -43,7 +43,7 @@ pub fn trail() -> Vec<AuditRecord> {
     trail
 }
 
-pub fn manifest() -> Manifest {
+pub(crate) fn manifest() -> Manifest {
     Manifest {
         machine: machine(),
         members: vec![id()],
@@ -56,7 +56,7 @@ pub fn manifest() -> Manifest {
     }
 }
 
-pub fn phase_records() -> Vec<PhaseRecord> {
+pub(crate) fn phase_records() -> Vec<PhaseRecord> {
     let run = Some(("run-2".into(), "Boot".into()));
     vec![
         PhaseRecord { written: NOW, run, control: control() },
@@ -64,7 +64,7 @@ pub fn phase_records() -> Vec<PhaseRecord> {
     ]
 }
 
-pub fn events() -> Vec<Event> {
+pub(crate) fn events() -> Vec<Event> {
     let [withdraw, fence, remove] = owed();
     let planned = Trigger::Begin(Operation::PlannedFailover);
     vec![
@@ -93,7 +93,7 @@ pub fn events() -> Vec<Event> {
     ]
 }
 
-pub fn requests() -> Vec<Request> {
+pub(crate) fn requests() -> Vec<Request> {
     let (out, back) = (Direction::PrimaryToRecovery, Direction::RecoveryToPrimary);
     let skip = Cutover::Unplanned { shutdown: Shutdown::Skip, on_unfenced: OnUnfenced::Unwind };
     let unplanned = FailoverRequest::unplanned(back, force());
@@ -119,7 +119,7 @@ pub fn requests() -> Vec<Request> {
     ]
 }
 
-pub fn settings() -> Vec<Settings> {
+pub(crate) fn settings() -> Vec<Settings> {
     let alternate = Settings {
         placement: Placement::AvailabilitySet("front".into()),
         location: Location::Alternate,
@@ -128,7 +128,7 @@ pub fn settings() -> Vec<Settings> {
     vec![Settings::default(), full_settings(), alternate]
 }
 
-pub fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     Policy {
         interval: Duration::from_secs(300),
         application_consistent: None,
@@ -137,7 +137,7 @@ pub fn policy() -> Policy {
     }
 }
 
-pub fn evidence() -> Vec<Evidence> {
+pub(crate) fn evidence() -> Vec<Evidence> {
     let guards = [
         StartGuard::Blocked { until: None },
         StartGuard::Blocked { until: Some(NOW) },
@@ -163,7 +163,7 @@ pub fn evidence() -> Vec<Evidence> {
 }
 
 /// The names of the variants of every enum inside all of these.
-pub fn enums() -> Vec<(&'static str, Vec<String>)> {
+pub(crate) fn enums() -> Vec<(&'static str, Vec<String>)> {
     macro_rules! names {
         ($($enum:ty,)*) => { vec![$((stringify!($enum), variants::<$enum>()),)*] };
     }
@@ -213,7 +213,7 @@ pub fn enums() -> Vec<(&'static str, Vec<String>)> {
 }
 
 /// All names that serde knows of an enum, in order: it lists them when it meets an unknown one.
-pub fn variants<T: DeserializeOwned + Debug>() -> Vec<String> {
+pub(crate) fn variants<T: DeserializeOwned + Debug>() -> Vec<String> {
     let error = serde_json::from_str::<T>(r#""?""#).expect_err("no variant has this name").to_string();
     let (_, expected) = error.split_once("expected").expect("serde lists what it knows");
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
