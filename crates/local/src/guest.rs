@@ -53,10 +53,12 @@ impl LocalSite {
         .await
     }
 
-    /// Writes to a disk as the guest would, as one write that a capture has whole or not at all.
+    /// Writes to a disk as the guest would, as one write that a capture has whole or not at all. What is written here is
+    /// in every capture that is taken once the machine is off.
     ///
     /// # Errors
-    /// `NotFound` without such a machine or disk; `Invalid` past the end of the disk.
+    /// `NotFound` without such a machine or disk; `Invalid` past the end of the disk; `Refused` while the machine does
+    /// not run: a guest that is off writes nothing.
     pub async fn write_disk(&self, name: &str, disk: &DiskId, offset: u64, data: Bytes) -> Result<()> {
         let (name, disk) = (name.to_owned(), disk.clone());
         self.act("write disk", move |site| {
@@ -69,6 +71,9 @@ impl LocalSite {
                 return Err(Error::invalid("offset", offset, &rule, "stay inside the disk"));
             }
             let _lock = hold_writers(&known.home)?;
+            if site.running(&known.home)? != Some(true) {
+                return Err(refused(format!("{name} does not run: its guest writes nothing")));
+            }
             let file = OpenOptions::new().write(true).open(&held.path).told("open", &held.path)?;
             file.write_all_at(&data, offset).told("write", &held.path)
         })

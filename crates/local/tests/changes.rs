@@ -21,6 +21,7 @@ async fn d4_a_delta_holds_every_change_of_random_writes() {
         let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let world = World::new();
         let web = world.enrolled("web").await;
+        world.site.switch_on("web").await.unwrap();
         // What a replica holds: the last sealed capture, which the next delta alone makes the next one.
         let mut replica = BTreeMap::new();
         let mut cursor: Option<Cursor> = None;

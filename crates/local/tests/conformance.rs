@@ -37,8 +37,14 @@ impl SourceFixture for AtSource {
     fn machines(&self) -> [String; 2] {
         ["web".into(), "db".into()]
     }
-    async fn write(&self, name: &str, disk: usize, at: u64, bytes: &[u8]) {
-        self.0.put(name, ["root", "data"][disk], at, bytes);
+    async fn write(&self, name: &str, disk: usize, at: u64, content: &[u8]) {
+        let label = ["root", "data"][disk];
+        if !self.0.is_on(name) {
+            return self.0.put(name, label, at, content);
+        }
+        // A guest that takes the lock: one that does not may be caught in the middle of a write.
+        let data = bytes::Bytes::copy_from_slice(content);
+        self.0.site.write_disk(name, &label.into(), at, data).await.unwrap();
     }
     async fn content(&self, name: &str, disk: usize) -> Vec<u8> {
         self.0.bytes(format!("{name}/{}.raw", ["root", "data"][disk]))

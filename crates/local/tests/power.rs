@@ -52,6 +52,9 @@ async fn src11_a_fence_stops_blocks_and_leaves_its_mark() {
             assert!(mark.contains(part), "{part} in {mark}");
         }
     }
+    let written = world.site.write_disk("web", &"root".into(), 0, bytes::Bytes::from_static(b"late")).await;
+    assert_eq!(written.unwrap_err().kind(), ErrorKind::Refused);
+    assert!(!world.bytes("web/root.raw").starts_with(b"late"));
     let blocked = world.site.switch_on("web").await.unwrap_err();
     assert_eq!(blocked.kind(), ErrorKind::Refused);
     assert!(!world.is_on("web"));
