@@ -110,7 +110,7 @@ async fn an_unplanned_failover_changes_its_point_and_is_undone() -> Result<()> {
     let second = name(&web);
     assert_ne!(first, second);
     assert_eq!(cloud.bytes(&second), truth[1]);
-    assert_eq!(cloud.running(), [second.clone()]);
+    assert_eq!(cloud.running(), vec![second.clone()]);
 
     // d6: what the earlier instance wrote is kept until commit.
     let kept = web.item()?.kept.clone();

@@ -5,8 +5,7 @@ use site_recovery::state::{Direction, Divergence, Phase, Resync};
 use site_recovery::{
     Booted, CommitRequest, Cutover, Deadlines, DisableRequest, DrillRequest, Epoch, ErrorKind,
     FailoverRequest, Force, ItemHandle, OnUnfenced, Op, PointChoice, Policy, ProtectRequest, Recovery,
-    Replica, ReprotectRequest, Result, Retention, Role, Settings, Shutdown, UndoRequest, Validation, Vault,
-    Verdict,
+    Replica, ReprotectRequest, Result, Retention, Role, Settings, Shutdown, UndoRequest, Validation, Verdict,
 };
 use site_recovery_testkit::engine::{DISK, MemoryEngine};
 use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
@@ -482,21 +481,21 @@ async fn the_vault_runs_until_it_is_told_to_stop() -> Result<()> {
     let (engine, web) = MemoryEngine::protecting("web").await?;
     let clock = engine.pair.world.clock();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let runner = {
-        let vault: Vault = engine.vault.clone();
-        tokio::task::spawn(async move { vault.run(async { drop(stopped.await) }).await })
-    };
     let mut events = engine.vault.events();
-    for _ in 0..3 {
-        engine.pair.here.scribble("web", 1);
-        let sealed = web.points().await?.len();
-        while web.points().await?.len() == sealed {
-            clock.advance(Duration::from_secs(20));
-            tokio::task::yield_now().await;
+    let work = async {
+        for _ in 0..3 {
+            engine.pair.here.scribble("web", 1);
+            let sealed = web.points().await?.len();
+            while web.points().await?.len() == sealed {
+                clock.advance(Duration::from_secs(20));
+                tokio::task::yield_now().await;
+            }
         }
-    }
-    stop.send(()).expect("it runs");
-    runner.await.expect("it stops");
+        drop(stop);
+        Ok::<_, site_recovery::Error>(())
+    };
+    let (_, worked) = tokio::join!(engine.vault.run(async { drop(stopped.await) }), work);
+    worked?;
     let mut sealed = 0;
     while let Some(site_recovery::Delivery::Notice(notice)) = events.try_next() {
         sealed += usize::from(matches!(notice.kind, site_recovery::NoticeKind::Sealed { .. }));

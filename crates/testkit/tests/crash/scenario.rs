@@ -16,7 +16,7 @@ const OUT: Direction = Direction::PrimaryToRecovery;
 const BACK: Direction = Direction::RecoveryToPrimary;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scenario {
+pub(crate) enum Scenario {
     Enable,
     Planned,
     PlannedGroup,
@@ -45,7 +45,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 25] = [
+    pub(crate) const ALL: [Scenario; 25] = [
         Self::Enable,
         Self::Planned,
         Self::PlannedGroup,
@@ -74,7 +74,7 @@ impl Scenario {
     ];
 
     /// The world in which it begins. Always the same.
-    pub async fn stage(self) -> Result<MemoryEngine> {
+    pub(crate) async fn stage(self) -> Result<MemoryEngine> {
         use Scenario::*;
         let engine = MemoryEngine::over(World::new(11).pair(), Default::default()).await?;
         let here = &engine.pair.here;
@@ -165,7 +165,7 @@ impl Scenario {
     }
 
     /// What the roles refuse, whoever asks.
-    pub fn faults(self) -> FaultPlan {
+    pub(crate) fn faults(self) -> FaultPlan {
         let (plan, refused) = (FaultPlan::new(), Fault::Before(ErrorKind::Refused));
         match self {
             Self::RefusedDisks => plan.always("cloud.materialise", refused),
@@ -176,7 +176,7 @@ impl Scenario {
         plan
     }
 
-    pub async fn act(self, vault: &Vault) -> Result<Job> {
+    pub(crate) async fn act(self, vault: &Vault) -> Result<Job> {
         use Scenario::*;
         if self == Enable {
             let item = vault.protect(ProtectRequest::machine("web")).await?;
@@ -212,7 +212,7 @@ impl Scenario {
     }
 
     /// What the whole run must come to, so that the comparison means something.
-    pub fn check(self, before: &Shape, done: &Shape) {
+    pub(crate) fn check(self, before: &Shape, done: &Shape) {
         use Scenario::*;
         let phase = match self {
             Enable | RefusedBoot | RefusedDisks | RefusedDrill | Undo | ReprotectBack | UndoFailback
@@ -237,7 +237,7 @@ impl Scenario {
 }
 
 /// Whether a step asks a role for anything in these scenarios, so that a reply can be lost.
-pub fn calls_a_role(step: Step) -> bool {
+pub(crate) fn calls_a_role(step: Step) -> bool {
     !matches!(step, Step::Validate)
 }
 

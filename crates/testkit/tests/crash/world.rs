@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Legs whose every call goes through the plan.
-pub fn faulty(pair: &Pair, plan: &FaultPlan) -> (Leg, Leg) {
+pub(crate) fn faulty(pair: &Pair, plan: &FaultPlan) -> (Leg, Leg) {
     let clock = pair.world.clock();
     macro_rules! wrap {
         ($role:expr) => {
@@ -36,7 +36,7 @@ struct Standing {
 
 /// The world and the record of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     items: Vec<Standing>,
     running: BTreeMap<&'static str, Vec<Image>>,
     drills: usize,
@@ -72,7 +72,7 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 impl Shape {
-    pub async fn of(pair: &Pair, vault: &Vault) -> Result<Self> {
+    pub(crate) async fn of(pair: &Pair, vault: &Vault) -> Result<Self> {
         let mut items = vec![];
         for handle in vault.items() {
             let item = handle.item()?;
@@ -114,7 +114,7 @@ impl Shape {
     }
 
     /// Whatever happened: never two writers, and never none without a person being asked.
-    pub fn check_safe(&self, before: &Shape, when: &str) {
+    pub(crate) fn check_safe(&self, before: &Shape, when: &str) {
         let writers: usize = self.running.values().map(Vec::len).sum();
         let forced = self.items.iter().any(|i| i.divergence == Divergence::Possible);
         assert!(writers <= self.items.len().max(1) || forced, "{when}: {writers} writers in {self:?}");
@@ -122,7 +122,7 @@ impl Shape {
         assert!(writers > 0 || !ran || self.waits_for_a_person(), "{when}: nothing runs in {self:?}");
     }
 
-    pub fn waits_for_a_person(&self) -> bool {
+    pub(crate) fn waits_for_a_person(&self) -> bool {
         use Phase::*;
         self.items.iter().any(|i| {
             matches!(
@@ -139,11 +139,11 @@ impl Shape {
         })
     }
 
-    pub fn phase(&self) -> Option<Phase> {
+    pub(crate) fn phase(&self) -> Option<Phase> {
         self.items.first().map(|i| i.phase)
     }
 
-    pub fn running_at(&self, site: &str) -> usize {
+    pub(crate) fn running_at(&self, site: &str) -> usize {
         self.running[site].len()
     }
 }
