@@ -13,6 +13,7 @@ mod disk;
 mod engine;
 mod epoch;
 mod error;
+mod event;
 mod finding;
 mod id;
 mod item;
@@ -47,11 +48,12 @@ pub use engine::{
 };
 pub use epoch::{Epoch, Op};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
+pub use event::{Event, apply};
 pub use finding::{Finding, Readiness, Severity};
 pub use id::{
     CutId, DiskId, EngineId, Generation, JobId, MachineId, NicId, OpKey, PointId, RoleName, UnitId,
 };
-pub use item::{Drill, Event, Item, Lineage, Owed, PhaseRecord, Promotion, Verdict, apply};
+pub use item::{Drill, Item, Lineage, Owed, PhaseRecord, Promotion, Verdict};
 pub use loss::{DataLoss, LossBasis};
 pub use machine::{
     DiskRole, DiskSpec, Firmware, GuestFacts, Instance, Machine, Nic, OsFamily, Platform, Sidecar,

@@ -1,14 +1,14 @@
 //! The engine: what an embedder holds is a [`Vault`], with handles to items and groups.
 //!
 //! - [`shared`]: what all parts share, and the *turn* by which one unit is changed
-//! - [`runner`] drives a run through its [`steps`]; [`bench`] is what a step works with
+//! - [`runner`] drives a run through its [`steps`]; [`context`] is what a step works with
 //! - [`replicate`]: one instant, shipped and sealed; [`schedule`] says when; [`watch`] looks after what must not run
 //! - [`vault`], [`handle`], [`job`]: the public face; [`adopt`]: control state from a replica alone
 
 mod adopt;
-mod bench;
 mod builder;
 pub(crate) mod choose;
+mod context;
 mod events;
 mod handle;
 mod job;

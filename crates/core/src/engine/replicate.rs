@@ -1,6 +1,6 @@
 //! One instant of all members, shipped and sealed. First copy, cycle, last delta, reprotect and resync are this.
 
-use super::bench::Member;
+use super::context::Member;
 use super::events::NoticeKind;
 use super::shared::{Shared, Slot};
 use crate::{

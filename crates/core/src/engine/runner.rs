@@ -1,6 +1,6 @@
 //! Drives a run: step by step, back before the pivot, or parked for a person.
 
-use super::bench::{Bench, Effects};
+use super::context::{Context, Effects};
 use super::events::NoticeKind;
 use super::report::{Outcome, Report};
 use super::shared::{Cause, Control, Shared, Turn};
@@ -67,9 +67,9 @@ async fn forward(
         return fail(turn, unit, &run, step, &why).await;
     }
     mark(turn, step, Mark::Started).await?;
-    let bench = bench(turn, step)?;
+    let context = context(turn, step)?;
     tell(turn, &run, &format!("{step:?} begins"));
-    match attempt(&turn.shared, &bench, turn, control, compensable).await {
+    match attempt(&turn.shared, &context, turn, control, compensable).await {
         Ok(effects) if effects.values().any(|e| e.again) => again(turn, unit, &run, effects).await,
         Ok(effects) => {
             apply(turn, step, Mark::Done, effects).await?;
@@ -93,7 +93,7 @@ fn ending(run: &JobRun, item: &crate::Item) -> Option<Trigger> {
 /// Takes a step, and takes it again while the error may pass.
 async fn attempt(
     shared: &Arc<Shared>,
-    bench: &Bench,
+    context: &Context,
     turn: &Turn,
     control: &Arc<Control>,
     compensable: bool,
@@ -101,9 +101,9 @@ async fn attempt(
     let mut tries = 1;
     loop {
         let remembered_then_taken = async {
-            match remember(turn, Some(bench.step)).await {
-                Err(error) if must_remember(bench.run.operation, bench.step) => Err(error),
-                _ => steps::take(bench, &turn.slot).await,
+            match remember(turn, Some(context.step)).await {
+                Err(error) if must_remember(context.run.operation, context.step) => Err(error),
+                _ => steps::take(context, &turn.slot).await,
             }
         };
         let taken = tokio::select! {
@@ -114,9 +114,9 @@ async fn attempt(
         };
         match taken {
             Err(error)
-                if error.is_temporary() && tries < shared.deadlines.tries && bench.step != Step::Fence =>
+                if error.is_temporary() && tries < shared.deadlines.tries && context.step != Step::Fence =>
             {
-                tracing::info!(step = ?bench.step, tries, %error, "tried again later");
+                tracing::info!(step = ?context.step, tries, %error, "tried again later");
                 tries += 1;
                 shared.clock.sleep(shared.deadlines.retry_after).await;
             }
@@ -135,7 +135,7 @@ async fn again(turn: &Turn, unit: &Arc<Unit>, run: &JobRun, effects: Effects) ->
         return fail(turn, unit, run, Step::Intend, &error).await;
     }
     for step in [Step::Materialise, Step::Choose] {
-        let undone = steps::undo(&bench(turn, step)?).await;
+        let undone = steps::undo(&context(turn, step)?).await;
         match undone {
             Ok(undone) => apply(turn, step, Mark::Undone, undone).await?,
             Err(error) => return fail(turn, &turn.unit(), run, Step::Intend, &error).await,
@@ -219,12 +219,12 @@ async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun) -> Result<Option<Repor
         finish(turn, &events, |_| {}).await?;
         return Ok(Some(Report::of(&run, Outcome::Unwound { why })));
     };
-    let bench = bench(turn, step)?;
+    let context = context(turn, step)?;
     remember(turn, Some(step)).await.ok();
     tell(turn, &run, &format!("{step:?} is undone"));
     let mut tries = 1;
     let undone = loop {
-        match steps::undo(&bench).await {
+        match steps::undo(&context).await {
             Err(error) if error.is_temporary() && tries < turn.shared.deadlines.tries => {
                 tries += 1;
                 turn.shared.clock.sleep(turn.shared.deadlines.retry_after).await;
@@ -266,10 +266,10 @@ fn unwound(run: &JobRun, item: &crate::Item) -> Option<Trigger> {
     }
 }
 
-fn bench(turn: &Turn, step: Step) -> Result<Bench> {
+fn context(turn: &Turn, step: Step) -> Result<Context> {
     let unit = turn.unit();
     let run = unit.run.clone().ok_or_else(|| Error::new(ErrorKind::NotFound, "no run is under way"))?;
-    Bench::new(&turn.shared, unit, run, step)
+    Context::new(&turn.shared, unit, run, step)
 }
 
 async fn mark(turn: &Turn, step: Step, mark: Mark) -> Result<()> {
@@ -363,7 +363,9 @@ async fn remember(turn: &Turn, step: Option<Step>) -> Result<()> {
         let run = unit.run.as_ref().zip(step).map(|(run, step)| (run.id.clone(), format!("{step:?}")));
         let control = Travelling { unit: unit.id.clone(), members: unit.machines(), item: item.clone() };
         let record = PhaseRecord { written: turn.shared.clock.now(), run, control };
-        let op = item.op(format!("{}/phase/{}", item.id(), item.revision));
+        let (revision, tasks) = (item.revision, unit.run.as_ref().map_or(0, |r| r.tasks.len()));
+        let named = step.map_or_else(|| "ended".into(), |s| format!("{s:?}"));
+        let op = item.op(format!("{}/phase/{revision}-{tasks}-{named}-{}", item.id(), record.written.0));
         let leg = turn.shared.leg_of(item)?;
         let written = leg.replica.remember(&op, item.id(), &record);
         turn.shared.within(turn.shared.deadlines.replica, "phase record", written).await?;

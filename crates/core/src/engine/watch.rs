@@ -44,7 +44,7 @@ pub(crate) async fn sweep_once(turn: &Turn) {
         let mut clean = true;
         for instance in &item.instances {
             let Some(source) = shared.sources.get(&instance.site) else { continue };
-            let op = item.op(format!("{}/sweep-{}", item.id(), shared.id));
+            let op = item.op(format!("{}/sweep-{}/{}", item.id(), shared.id, instance.name));
             let swept = source.sweep(&op, instance, &[]);
             match shared.within(shared.deadlines.source, "sweep", swept).await {
                 Ok(removed) if removed.is_empty() => {}
@@ -177,11 +177,11 @@ async fn owed(turn: &Turn, item: &Item) -> Result<()> {
 /// Keeps alive what a booted machine needs of the replica until it is settled.
 async fn tend(turn: &Turn, item: &Item) {
     let Ok(leg) = turn.shared.leg_of(item) else { return };
-    let op = item.op(format!("{}/tend-{}", item.id(), item.epoch.number));
     let promotion =
         item.promotion.as_ref().filter(|p| !p.committed && p.recovery.is_some()).map(|p| &p.armed);
     let drill = item.drill.as_ref().and_then(|d| d.armed.as_ref());
     for armed in promotion.into_iter().chain(drill) {
+        let op = item.op(format!("{}/tend-{}/{}", item.id(), item.epoch.number, armed.instance.name));
         if let Err(error) = leg.recovery_site.tend(&op, armed, &leg.replica).await {
             let cause = format!("{} may lose its disks: {error}", armed.instance.name);
             alert(

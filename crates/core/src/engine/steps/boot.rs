@@ -1,5 +1,5 @@
 use super::fence::grace;
-use crate::engine::bench::{Bench, Effect, Effects};
+use crate::engine::context::{Context, Effect, Effects};
 use crate::state::{Location, Phase, Trigger};
 use crate::{
     Armed, DataLoss, Error, ErrorKind, Event, Instance, Operation, PointId, Promotion, Request, Result,
@@ -10,12 +10,12 @@ use crate::{
 ///
 /// Where a planned failover finds that somebody ran since the last changes were shipped, they are shipped and prepared
 /// again.
-pub(super) async fn intend(bench: &Bench) -> Result<Effects> {
-    let planned = bench.run.operation == Operation::PlannedFailover;
-    bench
+pub(super) async fn intend(context: &Context) -> Result<Effects> {
+    let planned = context.run.operation == Operation::PlannedFailover;
+    context
         .each(async |mut m| {
             let promotion = match (&m.item.promotion, &m.progress.armed) {
-                (_, Some(armed)) if bench.run.operation != Operation::RetryFailover => Some(Promotion {
+                (_, Some(armed)) if context.run.operation != Operation::RetryFailover => Some(Promotion {
                     armed: armed.clone(),
                     recovery: m.progress.recovery.clone(),
                     made_by: m.progress.made_by.clone().unwrap_or_else(|| m.op.key.clone()),
@@ -41,25 +41,27 @@ pub(super) async fn intend(bench: &Bench) -> Result<Effects> {
                 Some(_) => m.progress.unproven.clone(),
                 None => m.item.unproven.clone(),
             };
-            let force = bench.force().cloned().or_else(|| inherited(&silent));
-            let grace = grace(&bench.run.request);
-            let leave = bench
+            let force = context.force().cloned().or_else(|| inherited(&silent));
+            let grace = grace(&context.run.request);
+            let clearance = context
                 .shared
-                .leave(&m.op, &m.item, Some(&armed.instance), &silent, force.as_ref(), grace)
+                .clear(&m.op, &m.item, Some(&armed.instance), &silent, force.as_ref(), grace)
                 .await?;
             let seen = |o: &&crate::Observed| !o.instance.is(&armed.instance);
             let before: Vec<_> = m.progress.observed.iter().filter(seen).cloned().collect();
-            if planned && before != leave.observed {
-                m.progress.observed = leave.observed;
+            if planned && before != clearance.observed {
+                m.progress.observed = clearance.observed;
                 return Ok(Effect { progress: m.progress, events: vec![], again: true });
             }
-            let trigger = match bench.run.operation {
-                Operation::PromoteOther => Trigger::Promoted(survivor_side(&m.item, &armed.instance, bench)),
+            let trigger = match context.run.operation {
+                Operation::PromoteOther => {
+                    Trigger::Promoted(survivor_side(&m.item, &armed.instance, context))
+                }
                 _ => Trigger::Intended,
             };
-            m.progress.unproven.clone_from(&leave.unproven);
+            m.progress.unproven.clone_from(&clearance.unproven);
             let events = match promotion {
-                Some(promotion) => vec![Event::Intended { trigger, promotion, unproven: leave.unproven }],
+                Some(promotion) => vec![Event::Intended { trigger, promotion, unproven: clearance.unproven }],
                 None => vec![],
             };
             Ok(Effect::and(m.progress, events))
@@ -71,30 +73,34 @@ fn inherited(silent: &[Instance]) -> Option<crate::Force> {
     (!silent.is_empty()).then(|| crate::Force::by("engine", "answered for at the failover"))
 }
 
-fn survivor_side(item: &crate::Item, survivor: &Instance, bench: &Bench) -> Location {
+fn survivor_side(item: &crate::Item, survivor: &Instance, context: &Context) -> Location {
     let source = item.state.direction.source();
-    if survivor.site == bench.leg.source.name() { source } else { source.other() }
+    if survivor.site == context.leg.source.name() { source } else { source.other() }
 }
 
 /// Starts the machine. The permit is proven once more, right before.
-pub(super) async fn boot(bench: &Bench) -> Result<Effects> {
-    let shared = &bench.shared;
-    bench
+pub(super) async fn boot(context: &Context) -> Result<Effects> {
+    let shared = &context.shared;
+    context
         .each(async |mut m| {
             let promotion = m.item.promotion.clone();
             let promotion =
                 promotion.ok_or_else(|| Error::new(ErrorKind::Refused, "nothing is prepared to boot"))?;
             let instance = &promotion.armed.instance;
-            let force = bench.force().cloned().or_else(|| inherited(&m.item.unproven));
+            let force = context.force().cloned().or_else(|| inherited(&m.item.unproven));
             let op = m.op.part("permit");
-            let grace = grace(&bench.run.request);
-            let leave =
-                shared.leave(&op, &m.item, Some(instance), &m.item.unproven, force.as_ref(), grace).await?;
+            let grace = grace(&context.run.request);
+            let clearance =
+                shared.clear(&op, &m.item, Some(instance), &m.item.unproven, force.as_ref(), grace).await?;
             // The direction may have turned since the run began: the leg that ends where the machine stands.
             let leg = shared.leg_of(&m.item)?;
             let booted = match &promotion.recovery {
                 Some(recovery) => {
-                    let boot = leg.recovery_site.boot(&m.op, recovery, &promotion.armed, leave.permit);
+                    // Edited since the disks were made: a size that can be had, a network that exists.
+                    let site = leg.recovery_site.name();
+                    let settings = m.item.settings.get(&site).unwrap_or(&recovery.settings).clone();
+                    let recovery = &crate::Recovery { settings, ..recovery.clone() };
+                    let boot = leg.recovery_site.boot(&m.op, recovery, &promotion.armed, clearance.permit);
                     shared.within(shared.deadlines.recovery_site, "boot", boot).await?
                 }
                 None => {
@@ -104,7 +110,7 @@ pub(super) async fn boot(bench: &Bench) -> Result<Effects> {
                             format!("no source named {} is known here", instance.site),
                         )
                     })?;
-                    let start = source.unfence(&m.op, instance, leave.permit, Start::Run);
+                    let start = source.unfence(&m.op, instance, clearance.permit, Start::Run);
                     let lifted = shared.within(shared.deadlines.source, "unfence", start).await?;
                     crate::Booted { reach: vec![], running: lifted.running }
                 }
@@ -122,12 +128,12 @@ pub(super) async fn boot(bench: &Bench) -> Result<Effects> {
 }
 
 /// Runs the user's validation. Its verdict is recorded, never acted on here.
-pub(super) async fn validate(bench: &Bench) -> Result<Effects> {
-    bench
+pub(super) async fn validate(context: &Context) -> Result<Effects> {
+    context
         .each(async |mut m| {
             let promotion = m.item.promotion.as_ref();
             let (Some(validation), Some(recovery), Some(booted)) =
-                (&bench.shared.validation, promotion.and_then(|p| p.recovery.as_ref()), &m.progress.booted)
+                (&context.shared.validation, promotion.and_then(|p| p.recovery.as_ref()), &m.progress.booted)
             else {
                 return Ok(m.progress.into());
             };
@@ -140,12 +146,12 @@ pub(super) async fn validate(bench: &Bench) -> Result<Effects> {
 }
 
 /// Finds the newest complete copy of the side that is left: its own machine as it stands, else the newest point there.
-pub(super) async fn find_survivor(bench: &Bench) -> Result<Effects> {
-    let Request::Promote(_) = &bench.run.request else {
+pub(super) async fn find_survivor(context: &Context) -> Result<Effects> {
+    let Request::Promote(_) = &context.run.request else {
         return Err(Error::new(ErrorKind::Refused, "nobody answers for this"));
     };
-    let shared = &bench.shared;
-    bench
+    let shared = &context.shared;
+    context
         .each(async |mut m| {
             let active = m.item.active().clone();
             let gone = match shared.runs(&active).await {
@@ -177,9 +183,10 @@ pub(super) async fn find_survivor(bench: &Bench) -> Result<Effects> {
                 m.progress.armed = Some(Armed { instance, cursor: None, point: PointId(0) });
                 return Ok(Effect::and(m.progress, vec![Event::Minted(generation)]));
             }
-            let leg =
-                [&bench.leg, &bench.far].into_iter().find(|leg| leg.source.name() != m.item.active().site);
-            let leg = leg.unwrap_or(&bench.leg);
+            let leg = [&context.leg, &context.far]
+                .into_iter()
+                .find(|leg| leg.source.name() != m.item.active().site);
+            let leg = leg.unwrap_or(&context.leg);
             let points = leg.replica.points(m.item.id()).await?;
             let newest = points.last().ok_or_else(|| {
                 Error::new(

@@ -1,11 +1,11 @@
 use super::prepare::PIN;
-use crate::engine::bench::{Bench, Effect, Effects};
+use crate::engine::context::{Context, Effect, Effects};
 use crate::engine::shared::Shared;
 use crate::state::{Direction, Divergence};
 use crate::{CommitRequest, Error, ErrorKind, Event, Item, Operation, Owed, Request, Result, Verdict};
 
-fn request(bench: &Bench) -> CommitRequest {
-    match &bench.run.request {
+fn request(context: &Context) -> CommitRequest {
+    match &context.run.request {
         Request::Commit(request) => request.clone(),
         _ => CommitRequest::default(),
     }
@@ -50,13 +50,13 @@ pub(crate) async fn check(shared: &Shared, item: &Item, request: &CommitRequest)
 }
 
 /// Makes the booted disks final.
-pub(super) async fn settle(bench: &Bench) -> Result<Effects> {
-    bench
+pub(super) async fn settle(context: &Context) -> Result<Effects> {
+    context
         .each(async |m| {
             if let Some(promotion) = &m.item.promotion
                 && promotion.recovery.is_some()
             {
-                bench.leg.recovery_site.settle(&m.op, &promotion.armed).await?;
+                context.leg.recovery_site.settle(&m.op, &promotion.armed).await?;
             }
             Ok(m.progress.into())
         })
@@ -64,13 +64,13 @@ pub(super) async fn settle(bench: &Bench) -> Result<Effects> {
 }
 
 /// Removes instances that were set aside: earlier points, undone failovers.
-pub(super) async fn remove_kept(bench: &Bench) -> Result<Effects> {
-    bench
+pub(super) async fn remove_kept(context: &Context) -> Result<Effects> {
+    context
         .each(async |m| {
             let mut events = vec![];
             for kept in &m.item.kept {
-                let here = kept.site == bench.leg.source.name();
-                let leg = if here { &bench.far } else { &bench.leg };
+                let here = kept.site == context.leg.source.name();
+                let leg = if here { &context.far } else { &context.leg };
                 leg.recovery_site.destroy(&m.op.part(&kept.name), kept).await?;
                 events.push(Event::Removed(kept.clone()));
             }
@@ -81,18 +81,19 @@ pub(super) async fn remove_kept(bench: &Bench) -> Result<Effects> {
 
 /// The other side's machine after a failback: owed until the next point out is sealed, so that a second copy always
 /// exists; at once where that is asked for.
-pub(super) async fn remove_other(bench: &Bench) -> Result<Effects> {
-    let request = request(bench);
-    bench
+pub(super) async fn remove_other(context: &Context) -> Result<Effects> {
+    let request = request(context);
+    context
         .each(async |mut m| {
             let Some(promotion) = m.item.promotion.as_ref() else { return Ok(m.progress.into()) };
             if m.item.state.direction == Direction::PrimaryToRecovery {
                 return Ok(m.progress.into());
             }
-            let (site, instance) = (bench.far.recovery_site.name(), promotion.previous.clone());
+            let (site, instance) = (context.far.recovery_site.name(), promotion.previous.clone());
             if request.purge_now {
-                let destroyed = bench.far.recovery_site.destroy(&m.op, &instance);
-                match bench.shared.within(bench.shared.deadlines.recovery_site, "remove", destroyed).await {
+                let destroyed = context.far.recovery_site.destroy(&m.op, &instance);
+                match context.shared.within(context.shared.deadlines.recovery_site, "remove", destroyed).await
+                {
                     Ok(()) => return Ok(Effect::and(m.progress, vec![Event::Removed(instance)])),
                     Err(e) if e.kind() == ErrorKind::Unavailable => {}
                     Err(e) => return Err(e),
@@ -106,10 +107,10 @@ pub(super) async fn remove_other(bench: &Bench) -> Result<Effects> {
 
 /// Drops the points that the commit ends: all but pinned and locked ones, the booted one (the base of the way back) and
 /// the newest. A failback's own points stay listed without bytes where the replica works in place.
-pub(super) async fn prune_points(bench: &Bench) -> Result<Effects> {
-    bench
+pub(super) async fn prune_points(context: &Context) -> Result<Effects> {
+    context
         .each(async |mut m| {
-            let replica = &bench.leg.replica;
+            let replica = &context.leg.replica;
             let points = replica.points(m.item.id()).await?;
             let Some(promotion) = m.item.promotion.as_ref() else { return Ok(m.progress.into()) };
             let base = promotion.recovery.as_ref().map(|r| r.point);
@@ -134,7 +135,7 @@ pub(super) async fn prune_points(bench: &Bench) -> Result<Effects> {
                     };
                 m.progress.notes.push(format!("point {} is kept: {why}", point.id));
             }
-            if bench.run.operation == Operation::CompleteMigration {
+            if context.run.operation == Operation::CompleteMigration {
                 m.progress.notes.push("the old side stays fenced".into());
             }
             Ok(m.progress.into())

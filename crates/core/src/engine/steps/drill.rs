@@ -1,5 +1,5 @@
-use crate::engine::bench::{Bench, Effect, Effects, Member};
 use crate::engine::choose::choose;
+use crate::engine::context::{Context, Effect, Effects, Member};
 use crate::state::{DrillState, Trigger};
 use crate::{
     BootPermit, Drill, DrillRequest, Error, ErrorKind, Event, Operation, PointChoice, Purpose, Recovery,
@@ -11,18 +11,18 @@ const PIN: &str = "drill";
 
 /// Chooses the drill's point and pins it. A point older than three times the interval is refused unless asked for by
 /// name: a drill of stale data proves little.
-pub(super) async fn choose_point(bench: &Bench) -> Result<Effects> {
-    let (shared, leg) = (&bench.shared, &bench.leg);
-    let request = match &bench.run.request {
+pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
+    let (shared, leg) = (&context.shared, &context.leg);
+    let request = match &context.run.request {
         Request::Drill(request) => request.clone(),
         _ => DrillRequest::default(),
     };
     let mut points = BTreeMap::new();
-    for item in &bench.unit.members {
+    for item in &context.unit.members {
         points.insert(item.id().clone(), leg.replica.points(item.id()).await?);
     }
     let chosen = choose(&points, request.point)?;
-    bench
+    context
         .each(async |mut m| {
             let id = m.item.id();
             let point = *chosen.get(id).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no point for {id}")))?;
@@ -46,7 +46,7 @@ pub(super) async fn choose_point(bench: &Bench) -> Result<Effects> {
             let recovery = Recovery::of(manifest, point, generation, Purpose::Drill, settings);
             let drill = Drill {
                 recovery,
-                made_by: bench.key_of(&m.item, Step::DrillPrepare),
+                made_by: context.key_of(&m.item, Step::DrillPrepare),
                 armed: None,
                 booted: None,
                 network,
@@ -59,13 +59,13 @@ pub(super) async fn choose_point(bench: &Bench) -> Result<Effects> {
 }
 
 /// Prepares the disks, and the guest on them.
-pub(super) async fn prepare(bench: &Bench) -> Result<Effects> {
-    bench
+pub(super) async fn prepare(context: &Context) -> Result<Effects> {
+    context
         .each(async |m| {
             let drill = existing(&m.item)?;
             let armed =
-                bench.leg.recovery_site.materialise(&m.op, &drill.recovery, &bench.leg.replica).await?;
-            if let Some(preparation) = &bench.shared.preparation {
+                context.leg.recovery_site.materialise(&m.op, &drill.recovery, &context.leg.replica).await?;
+            if let Some(preparation) = &context.shared.preparation {
                 preparation.prepare(&drill.recovery, &armed).await?;
             }
             Ok(Effect::and(m.progress, vec![Event::DrillMoved { armed, booted: None }]))
@@ -74,8 +74,8 @@ pub(super) async fn prepare(bench: &Bench) -> Result<Effects> {
 }
 
 /// Starts it in its network.
-pub(super) async fn boot(bench: &Bench) -> Result<Effects> {
-    bench
+pub(super) async fn boot(context: &Context) -> Result<Effects> {
+    context
         .each(async |mut m| {
             let drill = existing(&m.item)?;
             let armed = drill
@@ -83,10 +83,10 @@ pub(super) async fn boot(bench: &Bench) -> Result<Effects> {
                 .clone()
                 .ok_or_else(|| Error::new(ErrorKind::Refused, "the drill has no disks"))?;
             let permit = BootPermit::Isolated { network: drill.network.clone() };
-            let boot = bench.leg.recovery_site.boot(&m.op, &drill.recovery, &armed, permit);
-            let booted = bench.shared.within(bench.shared.deadlines.recovery_site, "boot", boot).await?;
+            let boot = context.leg.recovery_site.boot(&m.op, &drill.recovery, &armed, permit);
+            let booted = context.shared.within(context.shared.deadlines.recovery_site, "boot", boot).await?;
             m.progress.booted = Some(booted.clone());
-            if let Some(validation) = &bench.shared.validation {
+            if let Some(validation) = &context.shared.validation {
                 m.progress.verdict = validation.validate(&drill.recovery, &booted).await.ok();
             }
             Ok(Effect::and(m.progress, vec![Event::DrillMoved { armed, booted: Some(booted) }]))
@@ -99,17 +99,17 @@ fn existing(item: &crate::Item) -> Result<&Drill> {
 }
 
 /// Removes it: machine, disks, pin. Also what was only half made.
-pub(super) async fn remove(bench: &Bench) -> Result<Effects> {
+pub(super) async fn remove(context: &Context) -> Result<Effects> {
     // Drills run at the recovery side of the way out, whichever way the item replicates now.
-    bench
+    context
         .each(async |mut m| {
             let Some(drill) = m.item.drill.clone() else { return Ok(m.progress.into()) };
-            let removed = gone(bench, &m, &drill).await;
+            let removed = gone(context, &m, &drill).await;
             let moving = matches!(m.item.state.drill, DrillState::CleanupInitiated | DrillState::Promoting);
             let begin = Event::Moved(Trigger::Begin(Operation::TestFailoverCleanup));
             let mut events = if moving { vec![] } else { vec![begin] };
             let own = matches!(
-                bench.run.operation,
+                context.run.operation,
                 Operation::PromoteTestFailover | Operation::Commit | Operation::CompleteMigration
             );
             match removed {
@@ -126,8 +126,8 @@ pub(super) async fn remove(bench: &Bench) -> Result<Effects> {
         .await
 }
 
-async fn gone(bench: &Bench, m: &Member, drill: &Drill) -> Result<()> {
-    let leg = bench.shared.leg(&m.item.out)?;
+async fn gone(context: &Context, m: &Member, drill: &Drill) -> Result<()> {
+    let leg = context.shared.leg(&m.item.out)?;
     match &drill.armed {
         Some(armed) => leg.recovery_site.destroy(&m.op, &armed.instance).await?,
         None => leg.recovery_site.withdraw(&m.op, &drill.made_by, &drill.recovery).await?,

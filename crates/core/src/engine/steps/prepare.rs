@@ -1,6 +1,6 @@
 use super::fence::{grace, promotes_drill};
-use crate::engine::bench::{Bench, Effect, Effects};
 use crate::engine::choose::choose;
+use crate::engine::context::{Context, Effect, Effects};
 use crate::engine::replicate::{Effort, all_sealed, replicate, unit_op};
 use crate::engine::shared::Slot;
 use crate::state::Trigger;
@@ -17,15 +17,15 @@ pub(crate) const PIN: &str = "failover";
 const ROUNDS: u32 = 4;
 
 /// Raises the epoch where the operation will act.
-pub(super) async fn claim(bench: &Bench) -> Result<Effects> {
-    let shared = &bench.shared;
-    bench
+pub(super) async fn claim(context: &Context) -> Result<Effects> {
+    let shared = &context.shared;
+    context
         .each(async |mut m| {
             // Durable before the fence, so that going back knows it also after a crash.
-            if let Some(instance) = will_be_fenced(bench, &m.item) {
+            if let Some(instance) = will_be_fenced(context, &m.item) {
                 m.progress.ran = shared.runs(instance).await.ok();
             }
-            let (leg, id) = (&bench.leg, m.item.id());
+            let (leg, id) = (&context.leg, m.item.id());
             let claims = async |leg: &crate::Leg| {
                 leg.replica.claim(&m.op, id).await?;
                 leg.recovery_site.claim(&m.op, id).await
@@ -35,15 +35,15 @@ pub(super) async fn claim(bench: &Bench) -> Result<Effects> {
                 // With somebody who answers for silence, an undo goes on without the recovered side.
                 Err(e)
                     if e.kind() == ErrorKind::Unavailable
-                        && bench.force().is_some()
-                        && may_be_silent(bench) =>
+                        && context.force().is_some()
+                        && may_be_silent(context) =>
                 {
                     m.progress.notes.push(format!("not claimed: {e}"));
                 }
                 other => other?,
             }
-            if bench.run.operation == Operation::ReverseReplicate {
-                shared.within(shared.deadlines.replica, "claim", claims(&bench.far)).await?;
+            if context.run.operation == Operation::ReverseReplicate {
+                shared.within(shared.deadlines.replica, "claim", claims(&context.far)).await?;
             }
             Ok(m.progress.into())
         })
@@ -52,26 +52,26 @@ pub(super) async fn claim(bench: &Bench) -> Result<Effects> {
 
 /// The machine that this operation will stop; not of an unplanned failover, which asks the failed site for nothing but its
 /// bounded shutdown.
-fn will_be_fenced<'a>(bench: &Bench, item: &'a crate::Item) -> Option<&'a crate::Instance> {
-    match bench.run.operation {
+fn will_be_fenced<'a>(context: &Context, item: &'a crate::Item) -> Option<&'a crate::Instance> {
+    match context.run.operation {
         Operation::PlannedFailover => Some(item.active()),
         Operation::UndoFailover | Operation::ChangePit => item.promotion.as_ref().map(|p| &p.armed.instance),
         _ => None,
     }
 }
 
-fn may_be_silent(bench: &Bench) -> bool {
-    matches!(bench.run.operation, Operation::UndoFailover)
+fn may_be_silent(context: &Context) -> bool {
+    matches!(context.run.operation, Operation::UndoFailover)
 }
 
 /// Ships what was written last. Planned: until nothing ran between the fence and the seal. Unplanned, to the latest
 /// point, with a fence: the same once, if it can be had. Without a fence: only what was received already is drained.
-pub(super) async fn ship_last(bench: &Bench, slot: &Slot) -> Result<Effects> {
-    let (shared, leg) = (&bench.shared, &bench.leg);
-    let Request::Failover(request) = &bench.run.request else {
-        return bench.each(async |m| Ok(m.progress.into())).await;
+pub(super) async fn ship_last(context: &Context, slot: &Slot) -> Result<Effects> {
+    let (shared, leg) = (&context.shared, &context.leg);
+    let Request::Failover(request) = &context.run.request else {
+        return context.each(async |m| Ok(m.progress.into())).await;
     };
-    let mut members = bench.members();
+    let mut members = context.members();
     let fenced = members.iter().all(|m| m.progress.unproven.is_empty());
     match request.cutover {
         Cutover::Planned { verify } => {
@@ -80,7 +80,7 @@ pub(super) async fn ship_last(bench: &Bench, slot: &Slot) -> Result<Effects> {
                 let results = replicate(
                     shared,
                     slot,
-                    &bench.unit,
+                    &context.unit,
                     leg,
                     &op,
                     Consistency::Crash,
@@ -91,7 +91,7 @@ pub(super) async fn ship_last(bench: &Bench, slot: &Slot) -> Result<Effects> {
                 if verify {
                     let op = unit_op(&members, &format!("verify-{round}"))?;
                     let results =
-                        replicate(shared, slot, &bench.unit, leg, &op, Consistency::Crash, Effort::Compare)
+                        replicate(shared, slot, &context.unit, leg, &op, Consistency::Crash, Effort::Compare)
                             .await?;
                     let compared = all_sealed(results)?;
                     for m in &mut members {
@@ -108,7 +108,8 @@ pub(super) async fn ship_last(bench: &Bench, slot: &Slot) -> Result<Effects> {
                 for m in &mut members {
                     let op = m.op.part(&format!("again-{round}"));
                     let proof =
-                        Fenced::prove(&op, &m.item, None, &shared.sources, grace(&bench.run.request)).await?;
+                        Fenced::prove(&op, &m.item, None, &shared.sources, grace(&context.run.request))
+                            .await?;
                     quiet &= proof.observed() == m.progress.observed.as_slice();
                     m.progress.observed = proof.observed().to_vec();
                     m.progress.shipped_last = true;
@@ -137,7 +138,8 @@ pub(super) async fn ship_last(bench: &Bench, slot: &Slot) -> Result<Effects> {
                     loop {
                         let effort = Effort::DeltaOrCompare;
                         let results =
-                            replicate(shared, slot, &bench.unit, leg, &op, Consistency::Crash, effort).await;
+                            replicate(shared, slot, &context.unit, leg, &op, Consistency::Crash, effort)
+                                .await;
                         match results.and_then(all_sealed) {
                             Err(error) if error.is_temporary() && tries < shared.deadlines.tries => {
                                 tries += 1
@@ -170,7 +172,7 @@ pub(super) async fn ship_last(bench: &Bench, slot: &Slot) -> Result<Effects> {
 }
 
 fn add(
-    members: &mut [crate::engine::bench::Member],
+    members: &mut [crate::engine::context::Member],
     sealed: BTreeMap<crate::MachineId, crate::engine::replicate::Sealed>,
 ) {
     for m in members {
@@ -182,27 +184,27 @@ fn add(
 }
 
 /// Chooses the point of each member, one cut for a group, pins it, and chooses an unused generation.
-pub(super) async fn choose_point(bench: &Bench) -> Result<Effects> {
-    let (shared, leg) = (&bench.shared, &bench.leg);
+pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
+    let (shared, leg) = (&context.shared, &context.leg);
     let mut points = BTreeMap::new();
-    for item in &bench.unit.members {
+    for item in &context.unit.members {
         let listed = leg.replica.points(item.id());
         points.insert(item.id().clone(), shared.within(shared.deadlines.replica, "points", listed).await?);
     }
-    let choice = match &bench.run.request {
+    let choice = match &context.run.request {
         Request::Failover(r) => r.point,
         Request::Change(point) => *point,
         Request::Drill(r) => r.point,
         _ => PointChoice::LatestProcessed,
     };
-    let chosen = if bench.unit.members.iter().all(promotes_drill) {
+    let chosen = if context.unit.members.iter().all(promotes_drill) {
         let drill = |i: &crate::Item| Some((i.id().clone(), i.drill.as_ref()?.recovery.point));
-        bench.unit.members.iter().filter_map(drill).collect()
+        context.unit.members.iter().filter_map(drill).collect()
     } else {
         choose(&points, choice)?
     };
-    let accept = matches!(&bench.run.request, Request::Failover(r) if r.accept_unverified);
-    bench
+    let accept = matches!(&context.run.request, Request::Failover(r) if r.accept_unverified);
+    context
         .each(async |mut m| {
             let id = m.item.id().clone();
             let point = chosen.get(&id).copied().ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no point for {id}")))?;
@@ -237,12 +239,12 @@ pub(super) async fn choose_point(bench: &Bench) -> Result<Effects> {
 }
 
 /// Takes the pin back, unless an earlier run holds the same point.
-pub(super) async fn unpin_point(bench: &Bench) -> Result<Effects> {
-    bench
+pub(super) async fn unpin_point(context: &Context) -> Result<Effects> {
+    context
         .each(async |mut m| {
             let held = m.item.promotion.as_ref().map(|p| p.armed.point);
             if let Some(point) = m.progress.point.take().filter(|p| Some(*p) != held) {
-                match bench.leg.replica.unpin(&m.op, m.item.id(), point, PIN).await {
+                match context.leg.replica.unpin(&m.op, m.item.id(), point, PIN).await {
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
                     other => other?,
                 }
@@ -253,9 +255,9 @@ pub(super) async fn unpin_point(bench: &Bench) -> Result<Effects> {
 }
 
 /// Prepares the disks, and the guest on them.
-pub(super) async fn materialise(bench: &Bench) -> Result<Effects> {
-    let (shared, leg) = (&bench.shared, &bench.leg);
-    bench
+pub(super) async fn materialise(context: &Context) -> Result<Effects> {
+    let (shared, leg) = (&context.shared, &context.leg);
+    context
         .each(async |mut m| {
             let recovery = m
                 .progress
@@ -274,12 +276,12 @@ pub(super) async fn materialise(bench: &Bench) -> Result<Effects> {
 }
 
 /// Takes back what was prepared. A side that does not answer owes it: nothing there was ever asked to boot.
-pub(super) async fn withdraw(bench: &Bench) -> Result<Effects> {
-    let (shared, leg) = (&bench.shared, &bench.leg);
-    bench
+pub(super) async fn withdraw(context: &Context) -> Result<Effects> {
+    let (shared, leg) = (&context.shared, &context.leg);
+    context
         .each(async |mut m| {
             let Some(recovery) = m.progress.recovery.clone() else { return Ok(m.progress.into()) };
-            let made_by = bench.key_of(&m.item, Step::Materialise);
+            let made_by = context.key_of(&m.item, Step::Materialise);
             let op = m.op.part("withdraw");
             let withdrawn = leg.recovery_site.withdraw(&op, &made_by, &recovery);
             m.progress.armed = None;

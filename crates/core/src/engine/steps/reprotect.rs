@@ -1,5 +1,5 @@
 use super::prepare::PIN;
-use crate::engine::bench::{Bench, Effect, Effects, Member};
+use crate::engine::context::{Context, Effect, Effects, Member};
 use crate::engine::replicate::{Effort, all_sealed, replicate, unit_op};
 use crate::engine::shared::Slot;
 use crate::state::{Direction, Divergence};
@@ -11,17 +11,17 @@ use std::time::Duration;
 
 const LOSING_SIDE: &str = "losing side";
 
-fn request(bench: &Bench) -> ReprotectRequest {
-    match &bench.run.request {
+fn request(context: &Context) -> ReprotectRequest {
+    match &context.run.request {
         Request::Reprotect(request) => request.clone(),
         _ => ReprotectRequest::default(),
     }
 }
 
 /// Proves the side off that will be replicated to: it stays off from here until hand-over.
-pub(super) async fn fence_other(bench: &Bench) -> Result<Effects> {
-    let request = request(bench);
-    bench
+pub(super) async fn fence_other(context: &Context) -> Result<Effects> {
+    let request = request(context);
+    context
         .each(async |m| {
             if m.item.state.divergence != Divergence::None && !request.other_side_loses {
                 let message = format!(
@@ -30,36 +30,36 @@ pub(super) async fn fence_other(bench: &Bench) -> Result<Effects> {
                 );
                 return Err(Error::new(ErrorKind::Refused, message));
             }
-            if !bench.shared.runs(m.item.active()).await? {
+            if !context.shared.runs(m.item.active()).await? {
                 let message = format!("{} does not run; start it first", m.item.active().name);
                 return Err(Error::new(ErrorKind::Refused, message));
             }
-            bench.shared.leave(&m.op, &m.item, Some(m.item.active()), &[], None, Duration::ZERO).await?;
+            context.shared.clear(&m.op, &m.item, Some(m.item.active()), &[], None, Duration::ZERO).await?;
             Ok(m.progress.into())
         })
         .await
 }
 
 /// Opens the timeline of the other direction, as near to the source as what is known allows.
-pub(super) async fn seed(bench: &Bench) -> Result<Effects> {
-    let request = request(bench);
-    bench
+pub(super) async fn seed(context: &Context) -> Result<Effects> {
+    let request = request(context);
+    context
         .each(async |mut m| {
-            let site = bench.far.recovery_site.name();
+            let site = context.far.recovery_site.name();
             let settings =
                 request.settings.clone().or_else(|| m.item.settings.get(&site).cloned()).unwrap_or_default();
-            let findings = bench.far.recovery_site.check(&m.item.machine, &settings).await?;
+            let findings = context.far.recovery_site.check(&m.item.machine, &settings).await?;
             if let Some(blocking) = findings.iter().find(|f| f.blocks()) {
                 return Err(Error::new(
                     ErrorKind::Refused,
                     format!("{}; {}", blocking.cause, blocking.remedy),
                 ));
             }
-            let (seed, held) = distance(bench, &m, &settings).await?;
+            let (seed, held) = distance(context, &m, &settings).await?;
             if let Some(why) = held {
                 m.progress.notes.push(why);
             }
-            bench.far.replica.prepare(&m.op, &m.item.machine, &seed, &settings).await?;
+            context.far.replica.prepare(&m.op, &m.item.machine, &seed, &settings).await?;
             let events =
                 request.settings.iter().map(|s| Event::Set { site: site.clone(), settings: s.clone() });
             Ok(Effect::and(m.progress.clone(), events.collect()))
@@ -70,8 +70,8 @@ pub(super) async fn seed(bench: &Bench) -> Result<Effects> {
 /// How far the other side's bytes are from the source: what changed on the recovered side since it was armed is the
 /// cursor's part; where the other replica's content differs from the booted point is told here. The note says that the
 /// other side holds what the booted point lacks.
-async fn distance(bench: &Bench, m: &Member, settings: &Settings) -> Result<(Seed, Option<String>)> {
-    let (id, far, near) = (m.item.id(), &bench.far, &bench.leg);
+async fn distance(context: &Context, m: &Member, settings: &Settings) -> Result<(Seed, Option<String>)> {
+    let (id, far, near) = (m.item.id(), &context.far, &context.leg);
     let promotion = m.item.promotion.as_ref();
     let cursor = promotion.and_then(|p| p.armed.cursor.clone());
     let booted = promotion.and_then(|p| p.recovery.as_ref()).map(|r| r.point);
@@ -96,7 +96,7 @@ async fn distance(bench: &Bench, m: &Member, settings: &Settings) -> Result<(See
     let other = promotion.map(|p| p.previous.clone()).filter(|p| m.item.instances.iter().any(|i| i.is(p)));
     let other =
         other.filter(|o| settings.location == Location::Original && o.site != near.recovery_site.name());
-    let Some(landing) = other.filter(|_| stands(bench, promotion.map(|p| &p.previous))) else {
+    let Some(landing) = other.filter(|_| stands(context, promotion.map(|p| &p.previous))) else {
         return Ok((Seed::Fresh, None));
     };
     let unknown = |why: &str| (Seed::Unknown { landing: Some(landing.clone()) }, Some(why.to_owned()));
@@ -128,18 +128,19 @@ async fn distance(bench: &Bench, m: &Member, settings: &Settings) -> Result<(See
 }
 
 /// Whether the other side's machine stands where the far leg can land on it.
-fn stands(bench: &Bench, other: Option<&Instance>) -> bool {
-    other.is_some_and(|o| o.site == bench.leg.source.name())
+fn stands(context: &Context, other: Option<&Instance>) -> bool {
+    other.is_some_and(|o| o.site == context.leg.source.name())
 }
 
 /// Seals the first point of the new leg.
-pub(super) async fn first_reverse(bench: &Bench, slot: &Slot) -> Result<Effects> {
-    let request = request(bench);
-    let mut members = bench.members();
+pub(super) async fn first_reverse(context: &Context, slot: &Slot) -> Result<Effects> {
+    let request = request(context);
+    let mut members = context.members();
     let op = unit_op(&members, "copy")?;
     let effort = if request.compare { Effort::Compare } else { Effort::DeltaOrCompare };
     let results =
-        replicate(&bench.shared, slot, &bench.unit, &bench.far, &op, Consistency::Crash, effort).await?;
+        replicate(&context.shared, slot, &context.unit, &context.far, &op, Consistency::Crash, effort)
+            .await?;
     let sealed = all_sealed(results)?;
     let mut effects = Effects::new();
     for m in &mut members {
@@ -158,10 +159,10 @@ pub(super) async fn first_reverse(bench: &Bench, slot: &Slot) -> Result<Effects>
 
 /// Now that the new leg has a point of its own: lets go of what was kept until then. What cannot be done now stays owed;
 /// it never fails the reprotect.
-pub(super) async fn pay_owed(bench: &Bench) -> Result<Effects> {
-    bench
+pub(super) async fn pay_owed(context: &Context) -> Result<Effects> {
+    context
         .each(async |mut m| {
-            let (id, far) = (m.item.id().clone(), &bench.far);
+            let (id, far) = (m.item.id().clone(), &context.far);
             let points = far.replica.points(&id).await?;
             let diverged = m.item.state.divergence != Divergence::None;
             if let Some(zero) = points.iter().find(|p| p.id == PointId(0)) {
@@ -189,11 +190,12 @@ pub(super) async fn pay_owed(bench: &Bench) -> Result<Effects> {
                         events.push(Event::Paid(owed.clone()));
                         continue;
                     }
-                    let leg = [&bench.leg, far].into_iter().find(|l| &l.recovery_site.name() == site);
+                    let leg = [&context.leg, far].into_iter().find(|l| &l.recovery_site.name() == site);
                     let Some(leg) = leg else { continue };
                     let op = m.op.part(&instance.name);
                     let gone = leg.recovery_site.destroy(&op, instance);
-                    match bench.shared.within(bench.shared.deadlines.recovery_site, "remove", gone).await {
+                    match context.shared.within(context.shared.deadlines.recovery_site, "remove", gone).await
+                    {
                         Ok(()) => {
                             events.extend([Event::Removed(instance.clone()), Event::Paid(owed.clone())])
                         }
@@ -202,8 +204,10 @@ pub(super) async fn pay_owed(bench: &Bench) -> Result<Effects> {
                         }
                     }
                 }
-                let delete = bench.leg.replica.delete(&m.op, &id);
-                if let Err(e) = bench.shared.within(bench.shared.deadlines.replica, "delete", delete).await {
+                let delete = context.leg.replica.delete(&m.op, &id);
+                if let Err(e) =
+                    context.shared.within(context.shared.deadlines.replica, "delete", delete).await
+                {
                     m.progress.notes.push(format!("the way back's points are still there: {e}"));
                 }
             }
@@ -213,17 +217,18 @@ pub(super) async fn pay_owed(bench: &Bench) -> Result<Effects> {
 }
 
 /// Rolls an unfinished landing back to what stood there first.
-pub(super) async fn restore_landing(bench: &Bench) -> Result<Effects> {
-    bench
+pub(super) async fn restore_landing(context: &Context) -> Result<Effects> {
+    context
         .each(async |mut m| {
             let unfinished = m.item.state.phase == crate::state::Phase::ReprotectFailed
                 || (m.item.state.phase == crate::state::Phase::DisablingProtection
                     && m.item.promotion.is_some());
-            let landing = bench.far.replica.name() == bench.far.recovery_site.name();
+            let landing = context.far.replica.name() == context.far.recovery_site.name();
             if unfinished && landing {
-                let sealed = bench.far.replica.points(m.item.id()).await?.iter().any(|p| p.id != PointId(0));
+                let sealed =
+                    context.far.replica.points(m.item.id()).await?.iter().any(|p| p.id != PointId(0));
                 if !sealed {
-                    bench.far.replica.delete(&m.op, m.item.id()).await?;
+                    context.far.replica.delete(&m.op, m.item.id()).await?;
                     m.progress.notes.push("the landing stands as it was first".into());
                 }
             }

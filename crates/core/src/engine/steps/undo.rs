@@ -1,16 +1,16 @@
-use crate::engine::bench::{Bench, Effect, Effects};
+use crate::engine::context::{Context, Effect, Effects};
 use crate::{Error, ErrorKind, Event, Force, Instance, Operation, Owed, Result, Start};
 use std::time::Duration;
 
 use super::prepare::PIN;
 
 /// Takes the machine that was recovered out of the way; its disks stay openable.
-pub(super) async fn set_aside(bench: &Bench) -> Result<Effects> {
-    let (shared, leg) = (&bench.shared, &bench.leg);
-    bench
+pub(super) async fn set_aside(context: &Context) -> Result<Effects> {
+    let (shared, leg) = (&context.shared, &context.leg);
+    context
         .each(async |mut m| {
             let Some(armed) =
-                m.progress.armed.clone().filter(|_| !changed_already(bench)).or_else(|| earlier(&m.item))
+                m.progress.armed.clone().filter(|_| !changed_already(context)).or_else(|| earlier(&m.item))
             else {
                 return Ok(m.progress.into());
             };
@@ -18,7 +18,7 @@ pub(super) async fn set_aside(bench: &Bench) -> Result<Effects> {
             let aside = leg.recovery_site.set_aside(&m.op, &armed.instance);
             match shared.within(shared.deadlines.recovery_site, "set aside", aside).await {
                 Ok(kept) => {
-                    if bench.run.operation == Operation::UndoFailover {
+                    if context.run.operation == Operation::UndoFailover {
                         match leg.replica.unpin(&m.op, m.item.id(), armed.point, PIN).await {
                             Err(e) if e.kind() == ErrorKind::NotFound => {}
                             other => other?,
@@ -40,8 +40,8 @@ pub(super) async fn set_aside(bench: &Bench) -> Result<Effects> {
         .await
 }
 
-fn changed_already(bench: &Bench) -> bool {
-    bench.run.operation == Operation::ChangePit && bench.run.done(crate::Step::Materialise)
+fn changed_already(context: &Context) -> bool {
+    context.run.operation == Operation::ChangePit && context.run.done(crate::Step::Materialise)
 }
 
 fn earlier(item: &crate::Item) -> Option<crate::Armed> {
@@ -49,38 +49,38 @@ fn earlier(item: &crate::Item) -> Option<crate::Armed> {
 }
 
 /// The pivot of an undo: proves everything off but the source, and records the intent to start it.
-pub(super) async fn intend_source(bench: &Bench) -> Result<Effects> {
-    bench
+pub(super) async fn intend_source(context: &Context) -> Result<Effects> {
+    context
         .each(async |mut m| {
             let promotion = m.item.promotion.as_ref();
             let previous = promotion.map(|p| p.previous.clone());
             let previous =
                 previous.ok_or_else(|| Error::new(ErrorKind::Refused, "nothing is left to take back"))?;
             let silent: Vec<Instance> = m.progress.unproven.clone();
-            let force = bench.force().cloned();
-            let leave = bench
+            let force = context.force().cloned();
+            let clearance = context
                 .shared
-                .leave(&m.op, &m.item, Some(&previous), &silent, force.as_ref(), Duration::ZERO)
+                .clear(&m.op, &m.item, Some(&previous), &silent, force.as_ref(), Duration::ZERO)
                 .await?;
-            m.progress.unproven.clone_from(&leave.unproven);
-            Ok(Effect::and(m.progress, vec![Event::SourceIntended { unproven: leave.unproven }]))
+            m.progress.unproven.clone_from(&clearance.unproven);
+            Ok(Effect::and(m.progress, vec![Event::SourceIntended { unproven: clearance.unproven }]))
         })
         .await
 }
 
 /// Starts the source, if it does not run.
-pub(super) async fn start_source(bench: &Bench) -> Result<Effects> {
-    let shared = &bench.shared;
-    bench
+pub(super) async fn start_source(context: &Context) -> Result<Effects> {
+    let shared = &context.shared;
+    context
         .each(async |m| {
             let instance = m.item.active();
-            let source = &bench.leg.source;
+            let source = &context.leg.source;
             let answered = Force::by("engine", "answered for at the undo");
-            let force = bench.force().or((!m.item.unproven.is_empty()).then_some(&answered));
+            let force = context.force().or((!m.item.unproven.is_empty()).then_some(&answered));
             let op = m.op.part("permit");
-            let leave =
-                shared.leave(&op, &m.item, Some(instance), &m.item.unproven, force, Duration::ZERO).await?;
-            let start = source.unfence(&m.op, instance, leave.permit, Start::Run);
+            let clearance =
+                shared.clear(&op, &m.item, Some(instance), &m.item.unproven, force, Duration::ZERO).await?;
+            let start = source.unfence(&m.op, instance, clearance.permit, Start::Run);
             let lifted = shared.within(shared.deadlines.source, "unfence", start).await?;
             if !lifted.running {
                 return Err(Error::new(ErrorKind::Refused, format!("{} does not start", instance.name)));

@@ -1,35 +1,16 @@
-//! Handles to items and groups: what an operator can ask for.
+//! What can be asked of a machine and of a group alike: the same words, for one member or for all.
 
-use super::job::{self, Beginning, Job, Plan};
-use super::readiness;
-use super::shared::{Cause, Shared, Slot, Turn};
-use super::summary::{self, Summary};
-use crate::state::{Divergence, Kind, Operation, Phase, Resync, State, Trigger, next};
-use crate::workflow::{Course, steps};
+use super::{GroupHandle, ItemHandle};
+use crate::engine::job::{self, Beginning, Job, Plan};
+use crate::engine::shared::Shared;
+use crate::state::{Divergence, Operation, Resync, Trigger, next};
+use crate::workflow::steps;
 use crate::{
-    CommitRequest, DataLoss, DisableRequest, DrillRequest, Error, ErrorKind, Event, FailoverRequest, Finding,
-    Force, Item, JobRun, MachineId, Op, POINT_ZERO, Point, PointChoice, PointId, Policy, Readiness,
-    RecoveryPointStore, ReprotectRequest, Request, Result, Settings, Timestamp, UndoRequest, Unit, UnitId,
+    CommitRequest, DataLoss, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Force, JobRun,
+    PointChoice, ReprotectRequest, Request, Result, UndoRequest, Unit, UnitId,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// One protected machine. A cheap handle: it holds nothing, and outlives nothing.
-#[derive(Debug, Clone)]
-pub struct ItemHandle {
-    shared: Arc<Shared>,
-    slot: Arc<Slot>,
-    machine: MachineId,
-    operator: String,
-}
-
-/// One replication group: its operations are of all members, or of none.
-#[derive(Debug, Clone)]
-pub struct GroupHandle {
-    shared: Arc<Shared>,
-    slot: Arc<Slot>,
-    operator: String,
-}
 
 macro_rules! operations {
     ($handle:ident) => {
@@ -185,7 +166,7 @@ macro_rules! operations {
 
             async fn check_commit(&self, request: &CommitRequest) -> Result<()> {
                 for item in &self.slot.unit().members {
-                    for note in super::steps::commit::check(&self.shared, item, request).await? {
+                    for note in crate::engine::steps::commit::check(&self.shared, item, request).await? {
                         tracing::warn!(machine = %item.id(), note, "commit");
                     }
                 }
@@ -322,257 +303,13 @@ macro_rules! operations {
 operations!(ItemHandle);
 operations!(GroupHandle);
 
-impl ItemHandle {
-    pub(crate) fn new(shared: &Arc<Shared>, slot: &Arc<Slot>, machine: &MachineId) -> Self {
-        let (shared, slot) = (Arc::clone(shared), Arc::clone(slot));
-        Self { shared, slot, machine: machine.clone(), operator: "embedder".into() }
-    }
-
-    /// The machine's name all round the circle.
-    pub fn id(&self) -> &MachineId {
-        &self.machine
-    }
-
-    /// The item as it was journalled last.
-    ///
-    /// # Errors
-    /// `NotFound` once it has left.
-    pub fn item(&self) -> Result<Item> {
-        let unit = self.slot.unit();
-        unit.item(&self.machine).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("{} is not protected any more", self.machine))
-        })
-    }
-
-    /// Where it stands.
-    ///
-    /// # Errors
-    /// `NotFound` once it has left.
-    pub fn state(&self) -> Result<State> {
-        Ok(self.item()?.state)
-    }
-
-    /// The job under way, as a handle.
-    pub fn job(&self) -> Option<Job> {
-        let control = self.slot.control.lock().expect("no panic under this lock").clone()?;
-        Some(Job::under_way(&self.slot, control))
-    }
-
-    /// Waits for the job under way to do what was asked for; at once where there is none.
-    ///
-    /// # Errors
-    /// Why it did not.
-    pub async fn until_done(&self) -> Result<()> {
-        let control = self.slot.control.lock().expect("no panic under this lock").clone();
-        if let Some(control) = control {
-            let mut done = control.done.subscribe();
-            let ended = done.wait_for(Option::is_some).await;
-            let ended =
-                ended.map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))?;
-            return match ended.as_deref() {
-                Some(Ok(report)) => report.clone().done().map(drop),
-                Some(Err(error)) => Err(Error::new(error.kind(), error.to_string())),
-                None => Ok(()),
-            };
-        }
-        let unit = self.slot.unit();
-        match unit.finished.last().and_then(|run| run.why.clone()) {
-            Some(why) => Err(why.into()),
-            None => Ok(()),
-        }
-    }
-
-    /// Its recovery points, oldest first.
-    ///
-    /// # Errors
-    /// Those of the replica.
-    pub async fn points(&self) -> Result<Vec<Point>> {
-        self.shared.leg_of(&self.item()?)?.replica.points(&self.machine).await
-    }
-
-    /// Keeps a point from being dropped, for this reason; also by a commit.
-    ///
-    /// # Errors
-    /// `NotFound`, naming the point.
-    pub async fn pin(&self, point: PointId, why: &str) -> Result<()> {
-        if why.is_empty() || [super::steps::PIN, POINT_ZERO].contains(&why) {
-            let rule = "a pin has a reason of its own";
-            return Err(Error::invalid("pin.why", format!("{why:?}"), rule, "say why it is kept"));
-        }
-        let item = self.item()?;
-        self.shared.leg_of(&item)?.replica.pin(&self.op(&item, "pin", point), &self.machine, point, why).await
-    }
-
-    /// Takes a reason away again.
-    ///
-    /// # Errors
-    /// `NotFound`; `Refused` for the engine's own pins.
-    pub async fn unpin(&self, point: PointId, why: &str) -> Result<()> {
-        if [super::steps::PIN, POINT_ZERO].contains(&why) {
-            return Err(Error::new(
-                ErrorKind::Refused,
-                format!("{why} is the engine's own pin; it goes by itself"),
-            ));
-        }
-        let item = self.item()?;
-        self.shared
-            .leg_of(&item)?
-            .replica
-            .unpin(&self.op(&item, "unpin", point), &self.machine, point, why)
-            .await
-    }
-
-    /// Keeps a point from being dropped by anybody until then; never shortened.
-    ///
-    /// # Errors
-    /// `Unsupported` where the replica cannot enforce it; `Refused` for an earlier end than it has.
-    pub async fn lock(&self, point: PointId, until: Timestamp) -> Result<()> {
-        let item = self.item()?;
-        self.store(&item)?.lock(&self.op(&item, "lock", point), &self.machine, point, until).await
-    }
-
-    /// Reads a point whole and names what is damaged.
-    ///
-    /// # Errors
-    /// `Unsupported` where the replica cannot scrub; `NotFound`.
-    pub async fn scrub(&self, point: PointId) -> Result<Vec<Finding>> {
-        let item = self.item()?;
-        self.store(&item)?.scrub(&self.machine, point).await
-    }
-
-    fn store(&self, item: &Item) -> Result<Arc<dyn RecoveryPointStore>> {
-        let leg = self.shared.leg_of(item)?;
-        let message = format!("{} keeps points for the way back only", leg.replica.name());
-        leg.store.ok_or_else(|| Error::new(ErrorKind::Unsupported, message))
-    }
-
-    fn op(&self, item: &Item, verb: &str, point: PointId) -> Op {
-        item.op(format!("{}/{verb}-{point}-{:08x}", self.machine, self.shared.random.bits() as u32))
-    }
-
-    /// What a person wants to see of it.
-    ///
-    /// # Errors
-    /// `NotFound` once it has left.
-    pub fn summary(&self) -> Result<Summary> {
-        summary::of(&self.shared, &self.slot, &self.item()?)
-    }
-
-    /// Checks the whole circle now and remembers what was found.
-    ///
-    /// # Errors
-    /// Those of the roles that were asked.
-    pub async fn check_readiness(&self) -> Result<Readiness> {
-        readiness::check(&self.shared, &self.slot, &self.item()?).await
-    }
-
-    /// Edits what the machine shall be at its recovery site.
-    ///
-    /// # Errors
-    /// `Invalid`, naming the field; nothing changed.
-    pub async fn set_settings(&self, settings: Settings) -> Result<Vec<Finding>> {
-        settings.validate()?;
-        let item = self.item()?;
-        let site = self.shared.leg_of(&item)?.recovery_site;
-        let findings = site.check(&item.machine, &settings).await?;
-        if let Some(found) = findings.iter().find(|f| f.blocks()) {
-            let message = format!("{}; {}", found.cause, found.remedy);
-            let field = found.code.trim_start_matches("setting.").to_owned();
-            return Err(Error::new(ErrorKind::Invalid, message).with("field", field));
-        }
-        self.edit(Event::Set { site: site.name(), settings }).await?;
-        Ok(findings)
-    }
-
-    /// Edits the policy of the way out. That of the way back cannot be edited.
-    ///
-    /// # Errors
-    /// `Invalid`, naming the field; nothing changed.
-    pub async fn set_policy(&self, policy: Policy) -> Result<()> {
-        policy.validate()?;
-        self.edit(Event::PolicySet(policy)).await
-    }
-
-    /// Gives up an instance that will never answer again, by name: nobody proves it off any more. The audit trail keeps
-    /// who said so.
-    ///
-    /// # Errors
-    /// `Refused` for the active instance; `NotFound`.
-    pub async fn retire(&self, name: &str, force: Force) -> Result<()> {
-        force.validate()?;
-        let item = self.item()?;
-        let found = item.instances.iter().find(|i| i.name == name && !i.is(item.active())).cloned();
-        let instance = found.ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("no instance of {} but the active one is named {name}", self.machine),
-            )
-        })?;
-        let why = format!("retired: {}", force.reason);
-        let cause = Cause { who: force.operator, why, input: String::new() };
-        let turn = Turn::take(&self.shared, &self.slot).await;
-        turn.record(&cause, &[(self.machine.clone(), Event::Removed(instance))], |_| {}).await
-    }
-
-    /// What each choice of a point would lose now, for the choice before the go.
-    ///
-    /// # Errors
-    /// Those of the replica.
-    pub async fn loss_of(&self, choice: PointChoice) -> Result<DataLoss> {
-        let points = self.points().await?;
-        let members = BTreeMap::from([(self.machine.clone(), points.clone())]);
-        let chosen = super::choose::choose(&members, choice)?;
-        let point = points.iter().find(|p| Some(&p.id) == chosen.get(&self.machine));
-        let taken = point.map(|p| p.taken).ok_or_else(|| Error::new(ErrorKind::NotFound, "no such point"))?;
-        Ok(DataLoss::since(taken, self.shared.clock.now()))
-    }
-
-    async fn edit(&self, event: Event) -> Result<()> {
-        let cause = Cause { who: self.operator.clone(), why: "edited".into(), input: String::new() };
-        let turn = Turn::take(&self.shared, &self.slot).await;
-        turn.record(&cause, &[(self.machine.clone(), event)], |_| {}).await
-    }
-}
-
-impl GroupHandle {
-    pub(crate) fn new(shared: &Arc<Shared>, slot: &Arc<Slot>) -> Self {
-        Self { shared: Arc::clone(shared), slot: Arc::clone(slot), operator: "embedder".into() }
-    }
-
-    /// Its members.
-    pub fn items(&self) -> Vec<ItemHandle> {
-        self.slot.unit().machines().iter().map(|m| ItemHandle::new(&self.shared, &self.slot, m)).collect()
-    }
-
-    /// Lets a member whose boot was refused leave, by name, so that the rest can complete. It goes on alone, in the same
-    /// state; the group's point is no longer common.
-    ///
-    /// # Errors
-    /// `Refused` in any other state, or for the last member.
-    pub async fn leave(&self, machine: &MachineId) -> Result<ItemHandle> {
-        let (shared, slot) = (&self.shared, &self.slot);
-        let turn = Turn::take(shared, slot).await;
-        let unit = turn.unit();
-        let item = unit.item(machine).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("{machine} is not a member of {}", slot.id))
-        })?;
-        next(&item.state, Trigger::Begin(Operation::LeaveGroup))?;
-        if unit.members.len() < 2 {
-            return Err(Error::new(ErrorKind::Refused, "the last member does not leave; disable it"));
-        }
-        let alone = Unit::new(UnitId(machine.0.clone()), false, vec![item]);
-        let left = super::shared::depart(&turn, alone, &self.operator).await?;
-        Ok(ItemHandle::new(shared, &left, machine))
-    }
-}
-
 async fn plan(shared: &Arc<Shared>, unit: &Unit, request: &FailoverRequest) -> Result<Plan> {
     let mut points = BTreeMap::new();
     for item in &unit.members {
         next(&item.state, Trigger::Begin(request.operation()))?;
         points.insert(item.id().clone(), shared.leg_of(item)?.replica.points(item.id()).await?);
     }
-    let chosen = super::choose::choose(&points, request.point)?;
+    let chosen = crate::engine::choose::choose(&points, request.point)?;
     let now = shared.clock.now();
     let planned = request.operation() == Operation::PlannedFailover;
     let mut plan = Plan {
@@ -593,15 +330,4 @@ async fn plan(shared: &Arc<Shared>, unit: &Unit, request: &FailoverRequest) -> R
         plan.starts.push(format!("{} at {}", item.id(), shared.leg_of(item)?.recovery_site.name()));
     }
     Ok(plan)
-}
-
-/// Whether a unit waits for a person.
-pub(crate) fn parked(unit: &Unit) -> bool {
-    unit.run.as_ref().is_some_and(|r| r.course == Course::Parked)
-        || unit.members.iter().any(|i| {
-            matches!(
-                i.state.phase,
-                Phase::FailoverCompletionFailed(Kind::Planned | Kind::Unplanned) | Phase::ReprotectFailed
-            )
-        })
 }

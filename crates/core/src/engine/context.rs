@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A step of a run, about to be taken.
-pub(crate) struct Bench {
+pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) unit: Arc<Unit>,
     pub(crate) run: JobRun,
@@ -55,7 +55,7 @@ impl Effect {
     }
 }
 
-impl Bench {
+impl Context {
     pub(crate) fn new(shared: &Arc<Shared>, unit: Arc<Unit>, run: JobRun, step: Step) -> Result<Self> {
         let first = unit
             .members
@@ -106,8 +106,8 @@ impl Bench {
     }
 }
 
-/// Leave to start one instance, with what was read on the way.
-pub(crate) struct Leave {
+/// Clearance to start one instance, with what was read on the way.
+pub(crate) struct Clearance {
     pub(crate) permit: BootPermit,
     pub(crate) unproven: Vec<Instance>,
     pub(crate) observed: Vec<Observed>,
@@ -116,7 +116,7 @@ pub(crate) struct Leave {
 impl Shared {
     /// Proves every instance of the item off but `may_run`. Those in `silent` are not asked: they were not proven before,
     /// and `force` answers for them. Where the proof fails and `force` is given, it answers for those that fail now, too.
-    pub(crate) async fn leave(
+    pub(crate) async fn clear(
         &self,
         op: &Op,
         item: &Item,
@@ -124,7 +124,7 @@ impl Shared {
         silent: &[Instance],
         force: Option<&Force>,
         grace: Duration,
-    ) -> Result<Leave> {
+    ) -> Result<Clearance> {
         let limit = grace + self.deadlines.source;
         if silent.is_empty() || force.is_none() {
             let proof =
@@ -132,7 +132,7 @@ impl Shared {
             match (proof, force) {
                 (Ok(proof), _) => {
                     let observed = proof.observed().to_vec();
-                    return Ok(Leave { permit: BootPermit::Fenced(proof), unproven: vec![], observed });
+                    return Ok(Clearance { permit: BootPermit::Fenced(proof), unproven: vec![], observed });
                 }
                 (Err(error), None) => return Err(error),
                 (Err(_), Some(_)) => {}
@@ -154,12 +154,13 @@ impl Shared {
         let proof =
             Forced::prove(op, item, may_run, &self.sources, grace, &unproven, &force.operator, &force.reason);
         let proof = self.within(limit, "fence", proof).await?;
-        Ok(Leave { permit: BootPermit::Forced(proof), unproven, observed: vec![] })
+        Ok(Clearance { permit: BootPermit::Forced(proof), unproven, observed: vec![] })
     }
 
     async fn is_off(&self, op: &Op, instance: &Instance, grace: Duration) -> bool {
         let Some(source) = self.sources.get(&instance.site) else { return false };
-        let fence = source.fence(op, instance, grace);
+        let op = op.part(&format!("alone/{}", instance.name));
+        let fence = source.fence(&op, instance, grace);
         if self.within(grace + self.deadlines.source, "fence", fence).await.is_err() {
             return false;
         }

@@ -1,18 +1,18 @@
-use crate::engine::bench::{Bench, Effect, Effects};
+use crate::engine::context::{Context, Effect, Effects};
 use crate::{DisableRequest, Request, Result, Start};
 use std::time::Duration;
 
 /// Leaves the machine as it runs, takes marks away, and says what stays blocked, pinned or owed. A start block is lifted
 /// only where nobody else may run, or by name.
-pub(super) async fn dismiss(bench: &Bench) -> Result<Effects> {
-    let request = match &bench.run.request {
+pub(super) async fn dismiss(context: &Context) -> Result<Effects> {
+    let request = match &context.run.request {
         Request::Disable(request) => request.clone(),
         _ => DisableRequest::default(),
     };
-    let purge = bench.run.operation == crate::Operation::Purge;
-    bench
+    let purge = context.run.operation == crate::Operation::Purge;
+    context
         .each(async |mut m| {
-            let shared = &bench.shared;
+            let shared = &context.shared;
             for instance in &m.item.instances {
                 let Some(source) = shared.sources.get(&instance.site) else {
                     m.progress
@@ -28,9 +28,9 @@ pub(super) async fn dismiss(bench: &Bench) -> Result<Effects> {
                 let op = m.op.part(&instance.name);
                 let lifted = async {
                     if !shared.runs(instance).await? {
-                        let leave =
-                            shared.leave(&op, &m.item, Some(instance), &[], None, Duration::ZERO).await?;
-                        source.unfence(&op, instance, leave.permit, Start::Stay).await?;
+                        let clearance =
+                            shared.clear(&op, &m.item, Some(instance), &[], None, Duration::ZERO).await?;
+                        source.unfence(&op, instance, clearance.permit, Start::Stay).await?;
                     }
                     source.dismiss(&op, instance).await
                 };
@@ -44,7 +44,7 @@ pub(super) async fn dismiss(bench: &Bench) -> Result<Effects> {
             for owed in &m.item.owed {
                 m.progress.notes.push(format!("owed: {owed:?}"));
             }
-            for leg in [&bench.leg, &bench.far] {
+            for leg in [&context.leg, &context.far] {
                 if request.delete_points {
                     match leg.replica.delete(&m.op.part(leg.replica.name().as_str()), m.item.id()).await {
                         Err(e) if purge || e.kind() == crate::ErrorKind::NotFound => {}

@@ -1,0 +1,141 @@
+//! One machine: how it stands, and what can be edited of it.
+
+use super::ItemHandle;
+use crate::engine::job::Job;
+use crate::engine::readiness;
+use crate::engine::shared::{Cause, Shared, Slot, Turn};
+use crate::engine::summary::{self, Summary};
+use crate::state::State;
+use crate::{Error, ErrorKind, Event, Finding, Force, Item, MachineId, Policy, Readiness, Result, Settings};
+use std::sync::Arc;
+
+impl ItemHandle {
+    pub(crate) fn new(shared: &Arc<Shared>, slot: &Arc<Slot>, machine: &MachineId) -> Self {
+        let (shared, slot) = (Arc::clone(shared), Arc::clone(slot));
+        Self { shared, slot, machine: machine.clone(), operator: "embedder".into() }
+    }
+
+    /// The machine's name all round the circle.
+    pub fn id(&self) -> &MachineId {
+        &self.machine
+    }
+
+    /// The item as it was journalled last.
+    ///
+    /// # Errors
+    /// `NotFound` once it has left.
+    pub fn item(&self) -> Result<Item> {
+        let unit = self.slot.unit();
+        unit.item(&self.machine).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("{} is not protected any more", self.machine))
+        })
+    }
+
+    /// Where it stands.
+    ///
+    /// # Errors
+    /// `NotFound` once it has left.
+    pub fn state(&self) -> Result<State> {
+        Ok(self.item()?.state)
+    }
+
+    /// The job under way, as a handle.
+    pub fn job(&self) -> Option<Job> {
+        let control = self.slot.control.lock().expect("no panic under this lock").clone()?;
+        Some(Job::under_way(&self.slot, control))
+    }
+
+    /// Waits for the job under way to do what was asked for; at once where there is none.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub async fn until_done(&self) -> Result<()> {
+        let control = self.slot.control.lock().expect("no panic under this lock").clone();
+        if let Some(control) = control {
+            let mut done = control.done.subscribe();
+            let ended = done.wait_for(Option::is_some).await;
+            let ended =
+                ended.map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))?;
+            return match ended.as_deref() {
+                Some(Ok(report)) => report.clone().done().map(drop),
+                Some(Err(error)) => Err(Error::new(error.kind(), error.to_string())),
+                None => Ok(()),
+            };
+        }
+        let unit = self.slot.unit();
+        match unit.finished.last().and_then(|run| run.why.clone()) {
+            Some(why) => Err(why.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// What a person wants to see of it.
+    ///
+    /// # Errors
+    /// `NotFound` once it has left.
+    pub fn summary(&self) -> Result<Summary> {
+        summary::of(&self.shared, &self.slot, &self.item()?)
+    }
+
+    /// Checks the whole circle now and remembers what was found.
+    ///
+    /// # Errors
+    /// Those of the roles that were asked.
+    pub async fn check_readiness(&self) -> Result<Readiness> {
+        readiness::check(&self.shared, &self.slot, &self.item()?).await
+    }
+
+    /// Edits what the machine shall be at its recovery site.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field; nothing changed.
+    pub async fn set_settings(&self, settings: Settings) -> Result<Vec<Finding>> {
+        settings.validate()?;
+        let item = self.item()?;
+        let site = self.shared.leg_of(&item)?.recovery_site;
+        let findings = site.check(&item.machine, &settings).await?;
+        if let Some(found) = findings.iter().find(|f| f.blocks()) {
+            let message = format!("{}; {}", found.cause, found.remedy);
+            let field = found.code.trim_start_matches("setting.").to_owned();
+            return Err(Error::new(ErrorKind::Invalid, message).with("field", field));
+        }
+        self.edit(Event::Set { site: site.name(), settings }).await?;
+        Ok(findings)
+    }
+
+    /// Edits the policy of the way out. That of the way back cannot be edited.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field; nothing changed.
+    pub async fn set_policy(&self, policy: Policy) -> Result<()> {
+        policy.validate()?;
+        self.edit(Event::PolicySet(policy)).await
+    }
+
+    /// Gives up an instance that will never answer again, by name: nobody proves it off any more. The audit trail keeps
+    /// who said so.
+    ///
+    /// # Errors
+    /// `Refused` for the active instance; `NotFound`.
+    pub async fn retire(&self, name: &str, force: Force) -> Result<()> {
+        force.validate()?;
+        let item = self.item()?;
+        let found = item.instances.iter().find(|i| i.name == name && !i.is(item.active())).cloned();
+        let instance = found.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("no instance of {} but the active one is named {name}", self.machine),
+            )
+        })?;
+        let why = format!("retired: {}", force.reason);
+        let cause = Cause { who: force.operator, why, input: String::new() };
+        let turn = Turn::take(&self.shared, &self.slot).await;
+        turn.record(&cause, &[(self.machine.clone(), Event::Removed(instance))], |_| {}).await
+    }
+
+    async fn edit(&self, event: Event) -> Result<()> {
+        let cause = Cause { who: self.operator.clone(), why: "edited".into(), input: String::new() };
+        let turn = Turn::take(&self.shared, &self.slot).await;
+        turn.record(&cause, &[(self.machine.clone(), event)], |_| {}).await
+    }
+}
