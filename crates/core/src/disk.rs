@@ -38,9 +38,9 @@ pub trait Disk: Debug + Send + Sync {
 /// - DSM-3 When `flush` returns, every earlier `write` and `zero` survives a power cut.
 #[async_trait]
 pub trait DiskMut: Disk {
-    /// Writes at `start`.
+    /// Writes at `start`; past the end is [`Invalid`](crate::ErrorKind::Invalid), and writes nothing.
     async fn write(&self, start: u64, data: Bytes) -> Result<()>;
-    /// Makes a run read as zeros.
+    /// Makes a run read as zeros; past the end is [`Invalid`](crate::ErrorKind::Invalid).
     async fn zero(&self, run: Run) -> Result<()>;
     /// Makes everything written so far durable.
     async fn flush(&self) -> Result<()>;

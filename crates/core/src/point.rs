@@ -36,8 +36,8 @@ pub enum Head {
 pub enum Seed {
     /// From nothing.
     Fresh,
-    /// The source at `cursor` differs in at most `differs` from point `at`, or, where that is none, from the disks
-    /// of `landing` as they stand.
+    /// The source at `cursor` differs in at most `differs` from point `at`; where that is none, from the disks of
+    /// `landing` as they stand; with neither, from the working copy as it stands.
     Known {
         /// A point of this replica.
         at: Option<PointId>,

@@ -21,7 +21,8 @@ pub struct Append {
 ///   engine writes here.
 /// - JRN-3 `load` returns the count and what has not been folded, in order; an unknown subject has count 0. A damaged or
 ///   truncated entry is `Corrupt`, naming subject and entry; never skipped.
-/// - JRN-4 `fold` replaces all entries so far by one; the count goes on.
+/// - JRN-4 `fold` replaces all entries so far by one; `expect` is the count, otherwise `StaleEpoch`. The count does not
+///   change: the snapshot stands in the place of the newest entry. A subject without entries is `Refused`.
 /// - JRN-5 A journal written by an unknown newer version is refused as `Unsupported` when it is opened.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync {
@@ -31,6 +32,6 @@ pub trait Journal: Debug + Send + Sync {
     async fn load(&self, subject: &str) -> Result<(u64, Vec<Vec<u8>>)>;
     /// Appends, all or none.
     async fn append(&self, all: &[Append]) -> Result<()>;
-    /// Replaces everything before `expect` by one entry.
+    /// Replaces all `expect` entries by one.
     async fn fold(&self, subject: &str, expect: u64, snapshot: Vec<u8>) -> Result<()>;
 }

@@ -24,7 +24,8 @@ pub struct Survey {
 /// name and register.
 ///
 /// # Contract of all
-/// - LND-1 `branch`, `part`, `merge` and `detach` end every handle given out before: it writes nothing any more.
+/// - LND-1 `branch`, `part`, `merge` and `detach` end every handle given out before: it writes nothing any more. `arm`
+///   ends none: it precedes `detach`.
 /// - LND-2 Every method names an instance that `attach` or `part` returned; any other is `NotFound`.
 #[async_trait]
 pub trait LandingSite: Role {
@@ -37,6 +38,12 @@ pub trait LandingSite: Role {
     /// # Contract
     /// - LND-3 An existing machine must be off, else `Refused`. Its bytes are left as they are. A disk that is missing or
     ///   smaller is made or grown.
+    ///
+    /// Attached again, also with a branch under the disks or after `detach`, the disks are ours again; handles that ended
+    /// stay ended.
+    ///
+    /// # Errors
+    /// `NotFound` where `existing` is not there; `Conflict` where it carries another machine's mark.
     async fn attach(
         &self,
         op: &Op,
@@ -48,11 +55,13 @@ pub trait LandingSite: Role {
     /// One landing disk.
     async fn disk(&self, instance: &Instance, disk: &DiskId) -> Result<Arc<dyn DiskMut>>;
 
-    /// A value that a start of the machine from outside changes for ever; `None` where the platform has none. `None` is
-    /// equal to nothing.
+    /// A value that a start of the machine from outside changes for ever. `None`: nobody can tell; the master target
+    /// goes on as if nothing had happened, and hand-over is allowed while `Source::power` reads `Blocked`. So a site
+    /// without a stamp keeps the start blocked for as long as the disks are ours.
     ///
     /// # Contract
-    /// - LND-4 Our own acts leave it; a start past us changes it.
+    /// - LND-4 Our own acts leave it; a start past us changes it. Where the platform counts every start, the adapter
+    ///   counts its own out.
     async fn stamp(&self, instance: &Instance) -> Result<Option<Stamp>>;
 
     /// Puts a branch under the disks. A second branch over the first is not made.
@@ -74,7 +83,8 @@ pub trait LandingSite: Role {
     /// - LND-6 The site's `Source` tells everything written from here on as changes since the cursor.
     async fn arm(&self, op: &Op, instance: &Instance, generation: Generation) -> Result<Armed>;
 
-    /// Gives the disks back to the machine: nobody but it writes them any more. Starting stays blocked.
+    /// Gives the disks back to the machine: nobody but it writes them any more. Starting stays blocked, or changes the
+    /// stamp.
     async fn detach(&self, op: &Op, instance: &Instance) -> Result<()>;
 
     /// Starts the machine with a permit.

@@ -10,7 +10,8 @@ pub const POINT_ZERO: &str = "point zero";
 ///
 /// # Contract
 /// - MTG-2 What stood on existing landing disks before the first byte is point 0 of the timeline, pinned as
-///   [`POINT_ZERO`] until the engine takes that pin away.
+///   [`POINT_ZERO`] until the engine takes that pin away. It can be rolled to; `manifest` of it describes the landing as
+///   it was found, without a cursor, or is `NotFound`: no ingest sealed it.
 #[async_trait]
 pub trait MasterTarget: Replica + RecoverySite {
     /// Datastores and retention volumes of its host, ineligible ones with their reason.

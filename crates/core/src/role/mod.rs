@@ -13,7 +13,8 @@
 //!
 //! # Rules of every method
 //! - ROL-1 Every changing method takes an [`Op`]. Same key, same effect, at most once; a repeat gives the same answer,
-//!   also after a crash of the caller or of the adapter.
+//!   also after a crash of the caller or of the adapter. `claim`, `fence`, `sweep`, `tend`, `settle` bring about a
+//!   state: a repeat looks again and acts where the state does not hold.
 //! - ROL-2 Every changing method first passes the machine's [epoch](crate::Epoch) register and raises it; a lower
 //!   epoch, or the same number of another owner, is [`StaleEpoch`](crate::ErrorKind::StaleEpoch) and changes nothing.
 //!   The register survives restarts, and is never where the platform's own undo can rewind it. Where check and effect
@@ -57,7 +58,8 @@ pub trait Role: Debug + Send + Sync {
     /// Raises the epoch register of one machine and does nothing else.
     ///
     /// # Contract
-    /// - ROL-8 When it returns, no call of an older epoch can begin an effect any more, and each one begun is over.
+    /// - ROL-8 When it returns, no call of an older epoch can begin an effect any more, and each one begun is over: it
+    ///   waits for, or carries to its end, what an older call began.
     async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()>;
 }
 

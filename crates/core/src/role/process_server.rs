@@ -38,7 +38,8 @@ pub enum Shipped {
         /// Bytes that crossed, records as they came.
         shipped: u64,
     },
-    /// The replica is away; everything of the capture is durable in the spool.
+    /// The replica is away; everything of the capture's delta is durable in the spool. Only deltas need spooling: with
+    /// [`Basis::Compare`], or no cursor, a replica that is away is `Unavailable`.
     Spooled {
         /// Bytes in it.
         bytes: u64,

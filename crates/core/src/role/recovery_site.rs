@@ -23,8 +23,14 @@ pub trait RecoverySite: Role {
     ///
     /// # Contract
     /// - SIT-2 Afterwards the disks hold exactly the point, and nothing runs.
-    /// - SIT-3 Everything that the guest will write from its first boot on is in the changes since `Armed::cursor`.
+    /// - SIT-3 Everything written after `materialise` returned, by the preparation or the guest, is in the changes since
+    ///   `Armed::cursor`; where writes to a machine that is off escape tracking, arm with no cursor.
     /// - SIT-4 The replica's other points, newer ones too, open as before.
+    ///
+    /// # Errors
+    /// `Conflict` when the name is taken; `Refused` when the key was withdrawn, or what it made is gone; `Busy` while
+    /// another call of the key works; `OutOfSpace`; `Unsupported` for a drill where
+    /// [`Capability::drills`](crate::Capability::drills) is false.
     async fn materialise(&self, op: &Op, what: &Recovery, from: &Arc<dyn Replica>) -> Result<Armed>;
 
     /// Takes back what `materialise` made, or half made, under the key `made_by`: before any boot was asked for.
@@ -37,9 +43,10 @@ pub trait RecoverySite: Role {
     /// Starts the machine.
     ///
     /// # Contract
-    /// - SIT-6 A permit that does not speak of this instance is `Refused`; with `Isolated`, the machine is in that
-    ///   network and in no other.
-    /// - SIT-7 A repeat reports what is, and starts nothing that already ran under that key.
+    /// - SIT-6 A permit that does not speak of this instance is `Refused`; with `Isolated`, which only
+    ///   [`Purpose::Drill`](crate::Purpose::Drill) may use, the machine is in that network and in no other.
+    /// - SIT-7 A repeat reports what is, and starts nothing that already ran under that key. Lifts our own fence of this
+    ///   instance. One that ran under another key and is off is started; one that runs is reported.
     async fn boot(&self, op: &Op, what: &Recovery, armed: &Armed, permit: BootPermit) -> Result<Booted>;
 
     /// Keeps alive what a booted machine needs from the replica until `settle` or `destroy` (an export that its disks
@@ -63,7 +70,8 @@ pub trait RecoverySite: Role {
     /// - SIT-9 What the machine wrote is kept, byte for byte; a running machine is `Refused`.
     async fn set_aside(&self, op: &Op, instance: &Instance) -> Result<Instance>;
 
-    /// Removes what our keys made (machine, NICs, disks), and reads back that it is gone.
+    /// Removes what our keys made (machine, NICs, disks), and reads back that it is gone. A running machine is stopped
+    /// first, hard.
     ///
     /// # Contract
     /// - SIT-10 Never the landing itself, never what the user brought: that is `Refused`. Gone already is no error.

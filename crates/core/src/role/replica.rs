@@ -23,26 +23,28 @@ pub trait Replica: Role {
     /// # Contract
     /// - REP-1 `Fresh` on a new machine makes the head `Empty`; on a timeline that has points it is `Conflict`.
     /// - REP-2 `Known` makes the head `Unsettled` with the seed's cursor, and `touched` at least what is given and the
-    ///   distance from `at` to where the working copy stands. `Unknown` leaves no cursor.
+    ///   distance from `at` to where the working copy stands; an `at` that was never a point here is `NotFound`. `Unknown`
+    ///   leaves no cursor.
     async fn prepare(&self, op: &Op, machine: &Machine, seed: &Seed, settings: &Settings) -> Result<()>;
 
     /// Where the timeline stands. `Empty` for a machine that is not known.
     async fn head(&self, machine: &MachineId) -> Result<Head>;
 
-    /// Opens an ingest over at most `plan`.
+    /// Opens an ingest over at most `plan`. A plan may pass a disk's end and is cut there; a disk the timeline never had is
+    /// `Invalid`.
     ///
     /// # Contract
     /// - REP-3 The same op resumes: what is below `resume` is durable. Another op closes the open ingest and takes what
     ///   it landed over as `touched`, durable before its own first byte.
-    /// - REP-4 When it returns, no write of an earlier session can land.
-    /// - REP-5 A disk that the timeline has with another size is refused, unless it grew.
+    /// - REP-4 When it returns, no write of an earlier session can land: a write or seal of a closed session is `Refused`.
+    /// - REP-5 A disk that the timeline has with another size is `Invalid`, unless it grew.
     async fn begin(&self, op: &Op, machine: &Machine, cut: &CutId, plan: &ChangeSet) -> Result<Ingest>;
 
     /// Lands records; `batch` counts up from 0 within a session, and a batch that comes again counts once.
     ///
     /// # Contract
     /// - REP-6 What is acknowledged is durable. A record whose bytes do not match its checksum is `Corrupt`, and none
-    ///   of its batch is acknowledged.
+    ///   of its batch is acknowledged. A record outside plan or disk is `Invalid`; none of its batch lands.
     async fn write(&self, ingest: &Ingest, batch: u64, records: Vec<Record>) -> Result<Landed>;
 
     /// Makes the ingest a point.
@@ -107,15 +109,16 @@ pub trait Replica: Role {
     /// Forgets the timeline: its points and its working copy, never disks that were there before it.
     ///
     /// # Contract
-    /// - REP-14 Refused while a point is locked. The epoch register stays. In place, where no point was sealed yet, the
+    /// - REP-14 `Refused` while a point is locked or a machine is handed over, `Busy` while a point is open. The epoch
+    ///   register stays. In place, where no point was sealed yet, the
     ///   landing disks are rolled back to what stood there before the first byte.
     async fn delete(&self, op: &Op, machine: &MachineId) -> Result<()>;
 
     /// Writes the phase record beside the timeline: what an engine that lost its journal must know.
     ///
     /// # Contract
-    /// - REP-15 Durable on return. A record of lower (epoch, revision) never replaces a higher one; it is refused.
-    ///   Works for machines without a timeline.
+    /// - REP-15 Durable on return. By [`PhaseRecord::order`], lower is `Refused`; equal order replaces; a repeat is no
+    ///   error. Works for machines without a timeline.
     async fn remember(&self, op: &Op, machine: &MachineId, record: &PhaseRecord) -> Result<()>;
 
     /// The phase record, if there is one. Survives `delete`.
