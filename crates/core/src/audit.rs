@@ -63,3 +63,33 @@ pub fn verify(trail: &[AuditRecord]) -> crate::Result<()> {
     }
     Ok(())
 }
+
+/// Reads a trail as it is stored, and checks it over the stored bytes: also what this version would not read, or would
+/// write in another way, is under a record's hash.
+///
+/// # Errors
+/// [`Corrupt`](crate::ErrorKind::Corrupt), naming the first record that does not fit.
+pub fn read(stored: &[Vec<u8>]) -> crate::Result<Vec<AuditRecord>> {
+    let (mut trail, mut previous) = (vec![], String::new());
+    for (number, bytes) in stored.iter().enumerate() {
+        let corrupt =
+            |what| crate::Error::new(crate::ErrorKind::Corrupt, format!("audit record {number} {what}"));
+        let record: AuditRecord =
+            serde_json::from_slice(bytes).map_err(|e| corrupt("cannot be read").caused_by(e))?;
+        if record.number != number as u64
+            || record.previous != previous
+            || !bears_its_hash(bytes, &record.hash)
+        {
+            return Err(corrupt("was changed, added or removed"));
+        }
+        previous.clone_from(&record.hash);
+        trail.push(record);
+    }
+    Ok(trail)
+}
+
+/// A record was hashed with an empty hash in it, which stands last.
+fn bears_its_hash(stored: &[u8], hash: &str) -> bool {
+    let end = format!("\"{hash}\"}}");
+    stored.strip_suffix(end.as_bytes()).is_some_and(|rest| sha256_hex(&[rest, b"\"\"}"].concat()) == hash)
+}

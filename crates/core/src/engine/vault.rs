@@ -313,15 +313,6 @@ impl Vault {
     /// `Corrupt`, naming the record that was changed, added or removed.
     pub async fn audit(&self, unit: &UnitId) -> Result<Vec<AuditRecord>> {
         let (_, entries) = self.shared.journal.load(&audit_subject(unit)).await?;
-        let mut trail = vec![];
-        for (number, entry) in entries.iter().enumerate() {
-            let record = serde_json::from_slice(entry).map_err(|e| {
-                Error::new(ErrorKind::Corrupt, format!("audit record {number} of {unit} cannot be read"))
-                    .caused_by(e)
-            })?;
-            trail.push(record);
-        }
-        crate::audit::verify(&trail)?;
-        Ok(trail)
+        crate::audit::read(&entries).map_err(|e| e.with("unit", unit))
     }
 }
