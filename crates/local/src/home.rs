@@ -45,6 +45,8 @@ pub(crate) struct Mark {
 pub(crate) struct MarkedDisk {
     pub(crate) id: DiskId,
     pub(crate) size: u64,
+    /// Whether it is replicated.
+    pub(crate) included: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,7 +179,8 @@ impl Known {
                 id: marked.map_or_else(|| DiskId(disk.id.clone()), |m| m.id.clone()),
                 size: file_size(&path)?,
                 role: disk.role,
-                included: disk.included,
+                // A disk that came after the mark waits until somebody enrols it.
+                included: if mark.is_some() { marked.is_some_and(|m| m.included) } else { disk.included },
             };
             disks.push(Held { spec, local: disk.id.clone(), path });
         }
@@ -237,7 +240,8 @@ impl Known {
                 return Err(Error::invalid("machine.disks", "incomplete", rule, "discover it anew")
                     .with("disk", &held.local));
             };
-            disks.insert(held.local.clone(), MarkedDisk { id: spec.id.clone(), size: held.spec.size });
+            let (id, size, included) = (spec.id.clone(), held.spec.size, spec.included);
+            disks.insert(held.local.clone(), MarkedDisk { id, size, included });
         }
         if let Some(gone) = machine.disks.iter().find(|d| !disks.values().any(|m| m.id == d.id)) {
             let rule = "the machine has this disk";

@@ -118,13 +118,14 @@ impl LandingSite for LocalSite {
         permit: BootPermit,
     ) -> Result<Booted> {
         let (op, instance, machine) = (op.clone(), instance.clone(), what.machine.id().clone());
+        let purpose = what.purpose;
         self.act("start", move |site| {
             let home = site.home_of(&instance)?;
             must_be_whole(&home, &landed::of(&home)?)?;
             if machine != instance.machine {
                 return Err(refused(format!("{} is no machine of {machine}", instance.name)));
             }
-            site.launch(&op, &instance, permit)
+            site.launch(&op, &instance, purpose, permit)
         })
         .await
     }
@@ -162,7 +163,7 @@ impl Site {
         self.make_room(&known, machine)?;
         let known = Known::read_as_is(home.clone())?;
         let mark = match &known.mark {
-            Some(mark) => known.with_sizes(mark.clone()),
+            Some(mark) => landing_on(machine, known.with_sizes(mark.clone())),
             None => known.mark_as(&machine.standing_as(instance.clone()), None)?,
         };
         home.set_mark(&mark)?;
@@ -222,7 +223,7 @@ impl Site {
         if let Some(mut mark) = known.mark.clone() {
             for held in Known::read_as_is(known.home.clone())?.disks {
                 let (id, size) = (held.spec.id, held.spec.size);
-                mark.disks.entry(held.local).or_insert(MarkedDisk { id, size });
+                mark.disks.entry(held.local).or_insert(MarkedDisk { id, size, included: true });
             }
             known.home.set_mark(&mark)?;
         }
@@ -241,6 +242,14 @@ impl Site {
         }
         Ok(self.armed(&home, &home.marked()?).expect("it was armed just now"))
     }
+}
+
+/// The mark, with every disk that lands here included.
+fn landing_on(machine: &Machine, mut mark: Mark) -> Mark {
+    for marked in mark.disks.values_mut() {
+        marked.included |= machine.included().any(|d| d.id == marked.id);
+    }
+    mark
 }
 
 /// Makes a disk file, or makes it larger; never smaller.

@@ -2,6 +2,7 @@
 
 use crate::capture::{living, member};
 use crate::disk::FileDisk;
+use crate::error::refused;
 use crate::home::{Home, Known, Mark};
 use crate::{LocalSite, Site, durable, tables, tracking};
 use async_trait::async_trait;
@@ -146,13 +147,12 @@ impl Source for LocalSite {
             permit.admits(&op, &instance)?;
             let home = site.home_of(&instance)?;
             let _turn = site.turn(&op, &instance.machine)?;
-            let network = match permit {
-                BootPermit::Isolated { network } => Some(network),
-                _ => None,
-            };
+            if let BootPermit::Isolated { network } = permit {
+                return Err(refused(format!("leave to run in {network} is no leave to run in production")));
+            }
             let ran_before = home.fence_mark()?.is_some_and(|f| f.ran_before);
             let running = if start == Start::Run || start == Start::AsBefore && ran_before {
-                site.ignite(&op, &home, network)?
+                site.ignite(&op, &home, None)?
             } else {
                 site.lift(&op, &home)?
             };

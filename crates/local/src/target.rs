@@ -67,11 +67,12 @@ impl RecoverySite for LocalSite {
 
     async fn boot(&self, op: &Op, what: &Recovery, armed: &Armed, permit: BootPermit) -> Result<Booted> {
         let (op, machine, instance) = (op.clone(), what.machine.id().clone(), armed.instance.clone());
+        let purpose = what.purpose;
         self.act("boot", move |site| {
             if machine != instance.machine {
                 return Err(refused(format!("{} is no machine of {machine}", instance.name)));
             }
-            site.launch(&op, &instance, permit)
+            site.launch(&op, &instance, purpose, permit)
         })
         .await
     }
@@ -139,11 +140,20 @@ impl Target for LocalSite {
 
 impl Site {
     /// Starts a machine with a permit, in the permit's network.
-    pub(crate) fn launch(&self, op: &Op, instance: &Instance, permit: BootPermit) -> Result<Booted> {
+    pub(crate) fn launch(
+        &self,
+        op: &Op,
+        instance: &Instance,
+        purpose: Purpose,
+        permit: BootPermit,
+    ) -> Result<Booted> {
         permit.admits(op, instance)?;
         let home = self.home_of(instance)?;
         let _turn = self.turn(op, &instance.machine)?;
         let network = match permit {
+            BootPermit::Isolated { network } if purpose != Purpose::Drill => {
+                return Err(refused(format!("leave to run in {network} starts a drill, nothing else")));
+            }
             BootPermit::Isolated { network } => Some(network),
             _ => None,
         };

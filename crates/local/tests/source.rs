@@ -355,3 +355,26 @@ async fn sidecars_travel_with_the_instant() {
         [Sidecar { name: "uefi-vars".into(), bytes: b"boot order".to_vec() }]
     );
 }
+
+#[tokio::test]
+async fn src2_a_disk_added_later_waits_for_enrol() {
+    let world = World::new();
+    world.machine("web");
+    let one = r#"{"disks": [{"id": "root", "file": "root.raw"}]}"#;
+    fs::write(world.path("web/machine.json"), one).unwrap();
+    let web = world.enrol("web").await;
+    let two = r#"{"disks": [{"id": "root", "file": "root.raw"}, {"id": "data", "file": "data.raw"}]}"#;
+    fs::write(world.path("web/machine.json"), two).unwrap();
+    let told = world.found("web").await;
+    let included = |m: &site_recovery::Machine| m.disks.iter().map(|d| d.included).collect::<Vec<_>>();
+    assert_eq!(included(&told), [true, false]);
+    let before = capture(&world, "before", from_ref(&web)).await;
+    let disks = world.site.disks(&op("d1"), &before, &web.machine).await.unwrap();
+    assert_eq!(disks.len(), 1, "nobody asked for the new disk");
+    let mut all = told;
+    all.disks[1].included = true;
+    world.site.enrol(&op("again"), &all).await.unwrap();
+    let after = capture(&world, "after", from_ref(&web)).await;
+    assert_eq!(included(&after.members[0].machine), [true, true]);
+    assert_eq!(world.site.disks(&op("d2"), &after, &web.machine).await.unwrap().len(), 2);
+}

@@ -303,6 +303,12 @@ async fn sit6_sit7_boot_needs_its_own_permit_and_starts_once() {
     assert!(!boot("b").await.running, "it ran under that key");
     assert!(!world.is_on("Web-1"));
     assert!(boot("b2").await.running && world.is_on("Web-1"));
+    world.site.switch_off("Web-1").await.unwrap();
+    let drill = || BootPermit::Isolated { network: "bubble".into() };
+    let booted = world.site.boot(&op("b3"), &what, &armed, drill()).await.unwrap_err();
+    let lifted = world.site.unfence(&op("b4"), &armed.instance, drill(), Start::Run).await.unwrap_err();
+    assert_eq!((booted.kind(), lifted.kind()), (ErrorKind::Refused, ErrorKind::Refused));
+    assert!(!world.is_on("Web-1"), "a permit for drills starts nothing else");
 }
 
 #[tokio::test]

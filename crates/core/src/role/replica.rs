@@ -109,8 +109,8 @@ pub trait Replica: Role {
     /// Forgets the timeline: its points and its working copy, never disks that were there before it.
     ///
     /// # Contract
-    /// - REP-14 `Refused` while a point is locked or a machine is handed over, `Busy` while a point is open. The epoch
-    ///   register stays. In place, where no point was sealed yet, the
+    /// - REP-14 `Refused` while a point is locked or a machine is handed over, `Busy` while a point is open whose
+    ///   handles it would end. The epoch register stays. In place, where no point was sealed yet, the
     ///   landing disks are rolled back to what stood there before the first byte.
     async fn delete(&self, op: &Op, machine: &MachineId) -> Result<()>;
 

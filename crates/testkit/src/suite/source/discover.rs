@@ -1,6 +1,6 @@
 use super::super::case::{must, must_be, must_fail, op, skip};
 use super::{Enrolled, SourceFixture, described, discovered, enrol};
-use site_recovery::{DiskId, ErrorKind};
+use site_recovery::{Consistency, DiskId, ErrorKind, Machine};
 
 /// SRC-1: a machine that cannot be described is an error that names it.
 pub async fn src_01_nothing_is_left_out_in_silence<F: SourceFixture>() {
@@ -44,4 +44,28 @@ pub async fn src_02_a_mark_is_not_written_over<F: SourceFixture>() {
     let told = must(rule, "discover", world.source().discover().await);
     let ids: Vec<_> = told.iter().map(|m| m.id().clone()).collect();
     assert!(ids.contains(machine.id()), "{rule}: {} is no longer told: {ids:?}", machine.id());
+}
+
+/// SRC-2: a disk that `enrol` was told to leave out is told so, also by an adapter that starts anew, and not captured.
+pub async fn src_02_captures_hold_the_included_disks_alone<F: SourceFixture>() {
+    let rule = "SRC-2";
+    let mut world = F::new().await;
+    let mut machine = described(rule, &world, 0).await;
+    let last = machine.disks.len() - 1;
+    machine.disks[last].included = false;
+    must(rule, "enrol without one disk", world.source().enrol(&op("enrol"), &machine).await);
+    world.reopen().await;
+    let told = discovered(rule, &world, &machine.instance.name).await;
+    let included = |machine: &Machine| -> Vec<DiskId> { machine.included().map(|d| d.id.clone()).collect() };
+    assert_eq!(included(&told), included(&machine), "{rule}: the disks that are told as included");
+    let of = [machine.instance.clone()];
+    let capture = world.source().capture(&op("capture"), &of, Consistency::Crash).await;
+    let capture = must(rule, "capture", capture);
+    let member = capture.member(machine.id()).expect("the member is in the capture");
+    assert_eq!(included(&member.machine), included(&machine), "{rule}: the included disks of the capture");
+    let disks = must(rule, "disks", world.source().disks(&op("read"), &capture, machine.id()).await);
+    let captured: Vec<DiskId> = disks.into_keys().collect();
+    let mut expected = included(&machine);
+    expected.sort();
+    assert_eq!(captured, expected, "{rule}: the disks of the capture");
 }

@@ -109,6 +109,7 @@ macro_rules! source_suite {
             src_01_nothing_is_left_out_in_silence,
             src_02_an_enrolled_machine_is_told_with_its_ids,
             src_02_a_mark_is_not_written_over,
+            src_02_captures_hold_the_included_disks_alone,
             src_03_all_disks_are_of_one_instant,
             src_03_if_one_member_fails_there_is_no_capture,
             src_04_captured_bytes_stay,
