@@ -613,3 +613,35 @@ async fn s5_a_member_that_cannot_boot_holds_up_nobody() -> Result<()> {
     assert_eq!(anew.vault.group("shop")?.items().len(), 1);
     Ok(())
 }
+
+/// A first copy can be cancelled; what has landed stays landed, and it goes on from there.
+#[tokio::test]
+async fn o2_a_cancelled_first_copy_goes_on_where_it_was() -> Result<()> {
+    let engine = MemoryEngine::new(9).await?;
+    engine.pair.here.add_machine("web", &[("boot", DISK)]);
+    let (plan, clock) = (FaultPlan::new(), engine.pair.world.clock());
+    plan.nth("store.write", 20, Fault::Late(Duration::from_secs(60)));
+    let mut out = engine.pair.forward.clone();
+    out.replica = Arc::new(Faulty::new(out.replica, &plan, clock));
+    let vault =
+        MemoryEngine::builder(&engine.pair, Arc::new(engine.journal.clone())).out(out).build().await?;
+    let web = vault.protect(ProtectRequest::machine("web")).await?;
+    let job = web.job().expect("under way");
+    while plan.faulted() == 0 {
+        tokio::task::yield_now().await;
+    }
+    web.cancel().await?;
+    assert!(job.wait().await?.done().is_err());
+    assert_eq!(job.state(), site_recovery::JobState::Cancelled);
+    assert_eq!(web.state()?.phase, Phase::InitialReplicationFailed);
+    let before = plan.calls().iter().filter(|c| *c == "store.write").count();
+    assert!(before > 20);
+    let report = web.repair().await?.done().await?;
+    assert_eq!(web.state()?.phase, Phase::Protected);
+    assert!(
+        report.only()?.shipped < DISK / 2,
+        "what had landed was not sent again: {}",
+        report.only()?.shipped
+    );
+    Ok(())
+}

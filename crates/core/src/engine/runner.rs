@@ -61,7 +61,7 @@ async fn forward(
         finish(turn, &events, |_| {}).await?;
         return Ok(Some(Report::of(&run, Outcome::Done)));
     };
-    let compensable = !run.past_pivot() && step.class() != Class::Forward;
+    let compensable = can_be_cancelled(&run) && (step.class() != Class::Forward || copies(run.operation));
     if control.is_cancelled() && compensable {
         let why = Error::new(ErrorKind::Cancelled, "cancelled by the operator");
         return fail(turn, unit, &run, step, &why).await;
@@ -81,6 +81,28 @@ async fn forward(
             fail(turn, unit, &run, step, &error).await
         }
     }
+}
+
+/// Whether an operator's wish can still turn the run back, or end a copy that goes on for long.
+pub(crate) fn can_be_cancelled(run: &JobRun) -> bool {
+    (turns_back(run.operation) || copies(run.operation)) && !run.past_pivot()
+}
+
+/// Operations that are undone step by step.
+fn turns_back(operation: Operation) -> bool {
+    use Operation::*;
+    matches!(
+        operation,
+        PlannedFailover | UnplannedFailover | PromoteTestFailover | ChangePit | UndoFailover | TestFailover
+    )
+}
+
+/// Operations that are a copy: what has landed stays landed, and they are started again.
+fn copies(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::EnableProtection | Operation::ReverseReplicate | Operation::RepairReplication
+    )
 }
 
 fn ending(run: &JobRun, item: &crate::Item) -> Option<Trigger> {
@@ -166,11 +188,7 @@ async fn fail(
 ) -> Result<Option<Report>> {
     use Operation::*;
     let why = Failure::from(error);
-    let turns_back = matches!(
-        run.operation,
-        PlannedFailover | UnplannedFailover | PromoteTestFailover | ChangePit | UndoFailover | TestFailover
-    ) && !run.past_pivot();
-    if turns_back {
+    if turns_back(run.operation) && !run.past_pivot() {
         let mut events = vec![];
         for item in &unit.members {
             let epoch = item.epoch.raised(&turn.shared.id);

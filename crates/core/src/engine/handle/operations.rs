@@ -2,6 +2,7 @@
 
 use super::{GroupHandle, ItemHandle};
 use crate::engine::job::{self, Beginning, Job, Plan};
+use crate::engine::runner::can_be_cancelled;
 use crate::engine::shared::Shared;
 use crate::state::{Divergence, Operation, Resync, Trigger, next};
 use crate::workflow::steps;
@@ -104,8 +105,11 @@ macro_rules! operations {
                 let unit = self.slot.unit();
                 let control = self.slot.control.lock().expect("no panic under this lock").clone();
                 if let (Some(run), Some(control)) = (unit.run.as_ref(), control) {
-                    if run.past_pivot() {
-                        let message = format!("{:?} has recorded its intent; undo it once it is completed", run.operation);
+                    if !can_be_cancelled(run) {
+                        let message = format!(
+                            "{:?} goes on to its end now; undo it once it is completed, if it can be undone",
+                            run.operation
+                        );
                         return Err(Error::new(ErrorKind::Refused, message));
                     }
                     control.cancel();
