@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// For trusted data: it finds differences, not forgeries.
 pub type Hash = u128;
 
-/// Bytes under one [`Hash`].
+/// Bytes under one [`type@Hash`].
 pub const HASH_BLOCK: u64 = 64 * 1024;
 
 /// What a record carries.
