@@ -245,11 +245,10 @@ impl Timeline {
         for disk in &machine.disks {
             let size = self.sizes.entry(disk.id.clone()).or_insert(disk.size);
             if disk.size < *size {
-                let message = format!(
-                    "disk {} has {} bytes, the timeline has it with {size}: a disk only grows; give it a new id",
-                    disk.id, disk.size
+                let rule = format!("the timeline has it with {size} bytes, and disks only grow");
+                return Err(
+                    Error::invalid("disk.size", disk.size, &rule, "give it a new id").with("disk", &disk.id)
                 );
-                return Err(Error::new(ErrorKind::Refused, message).with("disk", &disk.id));
             }
             *size = disk.size;
         }

@@ -116,7 +116,7 @@ async fn rep_5_a_disk_grows_and_never_shrinks() {
     let mut smaller = machine();
     smaller.disks[1].size -= 512;
     let begin = points.begin(&op("x", 1), &smaller, &"x".into(), &ChangeSet::new()).await;
-    assert_eq!(kind(begin), ErrorKind::Refused);
+    assert_eq!(kind(begin), ErrorKind::Invalid);
     let mut larger = machine();
     larger.disks[1].size = 50 * BLOCK;
     let ingest = points.begin(&op("y", 1), &larger, &"y".into(), &ChangeSet::new()).await.expect("begun");

@@ -116,8 +116,9 @@ impl Vm {
         Machine { disks: self.disks.iter().map(spec).collect(), ..self.machine.clone() }
     }
 
+    /// What a capture holds.
     pub(super) fn content(&self) -> Content {
-        self.disks.iter().map(|d| (d.id.clone(), Arc::clone(&d.bytes))).collect()
+        self.disks.iter().filter(|d| d.included).map(|d| (d.id.clone(), Arc::clone(&d.bytes))).collect()
     }
 
     pub(super) fn disk(&self, id: &DiskId) -> Result<&VmDisk> {

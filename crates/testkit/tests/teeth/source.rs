@@ -16,6 +16,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("SRC-1", "discover leaves out what it cannot describe"),
     ("SRC-2", "the mark is kept in memory"),
     ("SRC-2", "enrol writes over another's mark"),
+    ("SRC-2", "enrol includes every disk"),
     ("SRC-3", "members are captured one after the other"),
     ("SRC-3", "a group capture keeps what did not fail"),
     ("SRC-4", "a capture is read as the disk is now"),
@@ -173,6 +174,11 @@ impl Source for BrokenSource {
             let disks = real.disks.clone();
             self.honest.enrol(&op, &Machine { disks, ..machine.clone() }).await?;
         }
+        let mut machine = machine.clone();
+        if is("enrol includes every disk") {
+            machine.disks.iter_mut().for_each(|d| d.included = true);
+        }
+        let machine = &machine;
         let mut enrolled = self.honest.enrol(&op, machine).await;
         if is("enrol writes over another's mark")
             && enrolled.as_ref().is_err_and(|e| e.kind() == ErrorKind::Conflict)

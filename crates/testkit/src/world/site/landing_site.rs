@@ -52,6 +52,10 @@ impl LandingSite for Site {
                 },
             };
             let vm = state.vms.get_mut(&name).expect("found or made above");
+            if vm.marked && vm.instance().machine != *machine.id() {
+                let message = format!("{name} carries the mark of {}", vm.instance().machine);
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
             vm.must_be_off()?;
             for spec in machine.included() {
                 self.fit(vm, spec);

@@ -90,7 +90,13 @@ impl RecoverySite for Site {
     }
 
     async fn boot(&self, op: &Op, what: &Recovery, armed: &Armed, permit: BootPermit) -> Result<Booted> {
-        self.act("boot", op, what.machine.id(), |state| state.boot(&self.name, op, &armed.instance, &permit))
+        self.act("boot", op, what.machine.id(), |state| {
+            if let (BootPermit::Isolated { network }, Purpose::Failover) = (&permit, what.purpose) {
+                let message = format!("leave to run in {network} starts a drill, nothing else");
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            state.boot(&self.name, op, &armed.instance, &permit)
+        })
     }
 
     async fn tend(&self, op: &Op, armed: &Armed, _from: &Arc<dyn Replica>) -> Result<()> {
