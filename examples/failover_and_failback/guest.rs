@@ -117,7 +117,11 @@ pub(crate) fn is_on(dir: &Path) -> Result<bool> {
 }
 
 fn entry(number: u64, at: u64) -> Vec<u8> {
-    let noise = (2..BLOCK as u64 / 8).map(|i| (number + i).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    // Noise that does not compress, so that the bytes that cross are worth telling.
+    let noise = (2..BLOCK as u64 / 8).map(|i| {
+        let mixed = (number << 9 | i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    });
     [number, at].into_iter().chain(noise).flat_map(u64::to_le_bytes).collect()
 }
 
