@@ -279,8 +279,8 @@ pub struct JobRun {
     pub round: u32,
     /// Its steps so far.
     pub tasks: Vec<Task>,
-    /// What it knows of each member.
-    pub members: BTreeMap<MachineId, Progress>,
+    /// What it knows of each member. Boxed: a leaf of the map has room for eleven, and most units have one.
+    pub members: BTreeMap<MachineId, Box<Progress>>,
 }
 
 impl JobRun {

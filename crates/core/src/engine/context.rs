@@ -75,7 +75,7 @@ impl Context {
     pub(crate) fn members(&self) -> Vec<Member> {
         let member = |item: &Item| Member {
             item: item.clone(),
-            progress: self.run.members.get(item.id()).cloned().unwrap_or_default(),
+            progress: self.run.members.get(item.id()).map(|p| (**p).clone()).unwrap_or_default(),
             op: item.op(self.run.key(item.id(), self.step, self.run.round)),
         };
         self.unit.members.iter().map(member).collect()

@@ -204,7 +204,7 @@ pub(crate) async fn open(turn: &Turn, beginning: Beginning) -> Result<()> {
         why: None,
         round: 0,
         tasks: vec![],
-        members: unit.members.iter().map(|i| (i.id().clone(), Progress::default())).collect(),
+        members: unit.members.iter().map(|i| (i.id().clone(), Box::<Progress>::default())).collect(),
     };
     turn.record(&cause, &events, |unit| {
         if let Some(mut parked) = unit.run.take() {

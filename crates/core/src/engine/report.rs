@@ -57,7 +57,7 @@ pub struct MemberReport {
 
 impl Report {
     pub(crate) fn of(run: &JobRun, outcome: Outcome) -> Self {
-        let member = |(machine, p): (&MachineId, &crate::Progress)| {
+        let member = |(machine, p): (&MachineId, &Box<crate::Progress>)| {
             let report = MemberReport {
                 point: p.point,
                 loss: p.loss.clone(),

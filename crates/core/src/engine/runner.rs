@@ -308,7 +308,7 @@ async fn apply(turn: &Turn, step: Step, mark: Mark, effects: Effects) -> Result<
         if let Some(run) = &mut unit.run {
             run.mark(step, mark, now);
             for (machine, effect) in effects {
-                run.members.insert(machine, effect.progress);
+                run.members.insert(machine, Box::new(effect.progress));
             }
         }
     })

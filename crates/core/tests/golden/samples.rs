@@ -263,7 +263,7 @@ fn run() -> JobRun {
             task(Step::Choose, Mark::Undone),
             task(Step::Materialise, Mark::Started),
         ],
-        members: BTreeMap::from([(id(), progress)]),
+        members: BTreeMap::from([(id(), Box::new(progress))]),
     }
 }
 
