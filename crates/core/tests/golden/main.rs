@@ -10,9 +10,7 @@ mod samples;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use site_recovery::audit;
-use site_recovery::{
-    ErrorKind, Event, Evidence, Manifest, PhaseRecord, Policy, Request, SCHEMA, Settings, Unit,
-};
+use site_recovery::{ErrorKind, Event, Evidence, Policy, Request, SCHEMA, Settings, Unit};
 use std::fmt::Debug;
 use std::path::PathBuf;
 
