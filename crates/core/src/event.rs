@@ -44,7 +44,16 @@ pub enum Event {
         was: Instance,
         /// What it is now.
         kept: Instance,
+        /// Whether the machine stands on, as before the promotion: in place.
+        stands: bool,
     },
+    /// The first point of a new leg is sealed; `traced` as in [`Item::traced`].
+    Opened {
+        /// Whether everything was shipped by delta from a known distance.
+        traced: bool,
+    },
+    /// An instance was seen running that must not: it is not proven off.
+    Seen(Instance),
     /// An instance is gone, read back.
     Removed(Instance),
     /// The intent to start the source again: the pivot of an undo.
@@ -98,6 +107,8 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
         Event::Moved(trigger) => {
             next.state = state::next(&item.state, *trigger)?;
             match trigger {
+                // A comparison skips what is equal, so the replica lists less than what was written.
+                Trigger::Resynced => next.traced = false,
                 Trigger::Turned => {
                     next.promotion = None;
                     next.unproven.clear();
@@ -131,6 +142,8 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
             next.lineage.dead.retain(|g| *g != generation);
             next.lineage.live.push(generation);
             next.stand(&promotion.armed.instance);
+            // What is about to run is owed to nobody's removal any more.
+            next.owed.retain(|owed| !owed.is_of(&promotion.armed.instance));
             next.unproven = unproven.clone();
             next.promotion = Some(promotion.clone());
         }
@@ -144,16 +157,22 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
                 promotion.verdict = Some(verdict.clone());
             }
         }
-        Event::SetAside { was, kept } => {
+        Event::SetAside { was, kept, stands } => {
+            if !stands {
+                next.instances.retain(|i| !i.is(was));
+            }
             if !next.instances.iter().any(|i| i.is(kept)) {
                 next.instances.push(kept.clone());
             }
-            if !kept.is(was) {
-                // In place: the machine stands again as before the promotion, off and fenced.
-                next.machine.instance.generation = item.machine.instance.generation;
-            }
+            next.unproven.retain(|i| !i.is(was));
             next.kept.retain(|k| !k.is(kept));
             next.kept.push(kept.clone());
+        }
+        Event::Opened { traced } => next.traced = *traced,
+        Event::Seen(instance) => {
+            if !next.unproven.iter().any(|u| u.is(instance)) {
+                next.unproven.push(instance.clone());
+            }
         }
         Event::Removed(gone) => {
             next.instances.retain(|i| !i.is(gone));

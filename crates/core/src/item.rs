@@ -2,8 +2,8 @@
 
 use crate::state::State;
 use crate::{
-    Armed, Booted, DataLoss, Epoch, Generation, Instance, JobId, Machine, MachineId, Op, OpKey, Policy,
-    Recovery, RoleName, Settings, Timestamp, UnitId,
+    Armed, Booted, DataLoss, Epoch, Generation, Instance, JobId, Machine, MachineId, Op, OpKey, PointId,
+    Policy, Recovery, RoleName, Settings, Timestamp, UnitId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -103,6 +103,17 @@ pub enum Owed {
     },
     /// Fence an instance that could not be proven off, then settle what it held.
     Fence(Instance),
+    /// Lift the fence of an instance that did not answer when a failover was taken back, and start it if it ran.
+    Lift(Instance),
+    /// Take back the pin of a point that was chosen and not used.
+    Unpin {
+        /// At which replica.
+        replica: RoleName,
+        /// Which point.
+        point: PointId,
+        /// Which pin.
+        why: String,
+    },
     /// Remove a machine of the other side once the next point of the new leg is sealed.
     Remove {
         /// At which recovery site.
@@ -110,6 +121,16 @@ pub enum Owed {
         /// What.
         instance: Instance,
     },
+}
+
+impl Owed {
+    /// Whether it would stop or remove this instance.
+    pub(crate) fn is_of(&self, instance: &Instance) -> bool {
+        match self {
+            Owed::Fence(owed) | Owed::Lift(owed) | Owed::Remove { instance: owed, .. } => owed.is(instance),
+            Owed::Withdraw { .. } | Owed::Unpin { .. } => false,
+        }
+    }
 }
 
 /// One protected machine. Where its timeline stands is asked of the replica, never kept here.
@@ -135,6 +156,9 @@ pub struct Item {
     pub kept: Vec<Instance>,
     /// The drill, if there is one.
     pub drill: Option<Drill>,
+    /// Whether everything that the leg back wrote since it was opened is listed by its replica: then the next leg out can
+    /// start by delta.
+    pub traced: bool,
     /// What is still to be done.
     pub owed: Vec<Owed>,
     /// What the machine shall be, per recovery site.
@@ -161,6 +185,7 @@ impl Item {
             promotion: None,
             kept: vec![],
             drill: None,
+            traced: false,
             owed: vec![],
             settings: BTreeMap::new(),
             policy,

@@ -44,7 +44,7 @@ pub use engine::{
     Adopted, AllowAll, Authorizer, Deadlines, Delivery, DiskSummary, Events, GroupHandle, GuestPreparation,
     Health, HealthLevel, ItemHandle, Job, JobState, KEPT_NOTICES, MemberReport, NewestPoint, Notice,
     NoticeKind, Outcome, Plan, ProtectRequest, Report, Summary, TargetProperty, Validation, Vault,
-    VaultBuilder,
+    VaultBuilder, Verb,
 };
 pub use epoch::{Epoch, Op};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};

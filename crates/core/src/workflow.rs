@@ -29,6 +29,8 @@ pub enum Step {
     FirstCopy,
     /// Prove the running side off.
     Fence,
+    /// Lift that fence again: of a failover whose run is not known any more.
+    Lift,
     /// Ship what was written last, drain what was received.
     ShipLast,
     /// Choose the point and pin it; choose the generation.
@@ -118,7 +120,7 @@ pub fn steps(operation: Operation) -> &'static [Step] {
             &[Claim, Fence, ShipLast, Choose, Materialise, Intend, Boot, Validate]
         }
         PromoteTestFailover => &[Claim, Fence, Choose, Materialise, Intend, Boot, Validate, DrillRemove],
-        ChangePit => &[Claim, FenceRecovered, Choose, SetAside, Materialise, Intend, Boot, Validate],
+        ChangePit => &[Claim, Choose, FenceRecovered, SetAside, Materialise, Intend, Boot, Validate],
         RetryFailover | AbandonUndo => &[Claim, Intend, Boot, Validate],
         UndoFailover => &[Claim, FenceRecovered, IntendSource, StartSource, SetAside],
         Commit | CompleteMigration => &[Settle, RemoveKept, DrillRemove, RemoveOther, PrunePoints],
@@ -129,7 +131,8 @@ pub fn steps(operation: Operation) -> &'static [Step] {
         PromoteOther => &[FindSurvivor, Intend, Boot, Validate],
         Operation::RestoreLanding => &[Step::RestoreLanding],
         DisableProtection | Purge => &[DrillRemove, Step::RestoreLanding, Dismiss],
-        CancelFailover | LeaveGroup => &[],
+        CancelFailover => &[Claim, Lift],
+        LeaveGroup => &[],
     }
 }
 
@@ -152,7 +155,8 @@ pub fn endings(operation: Operation, state: &State) -> (Option<Trigger>, Option<
         TestFailover => (Some(Trigger::DrillStarted), Some(Trigger::DrillCleanupFailed)),
         TestFailoverCleanup => (None, Some(Trigger::DrillCleanupFailed)),
         DisableProtection => (Some(Trigger::Disabled), Some(Trigger::DisableFailed)),
-        RestoreLanding | CancelFailover | LeaveGroup | Purge => (None, None),
+        CancelFailover => (Some(Trigger::Cancelled), Some(Trigger::CancelFailed)),
+        RestoreLanding | LeaveGroup | Purge => (None, None),
     }
 }
 
@@ -248,6 +252,8 @@ pub struct Progress {
     pub verdict: Option<Verdict>,
     /// What is lost.
     pub loss: Option<DataLoss>,
+    /// Whether the other direction starts from a known distance.
+    pub known: bool,
     /// Bytes that crossed.
     pub shipped: u64,
     /// Bytes that had changed.
@@ -313,6 +319,13 @@ impl JobRun {
 
     pub(crate) fn mark(&mut self, step: Step, mark: Mark, now: Timestamp) {
         let ended = (mark != Mark::Started).then_some(now);
+        if mark == Mark::Undone {
+            // In whatever round it was taken.
+            for task in self.tasks.iter_mut().filter(|t| t.step == step) {
+                (task.mark, task.ended) = (Mark::Undone, ended);
+            }
+            return;
+        }
         match self.tasks.iter_mut().rev().find(|t| t.step == step && t.round == self.round) {
             Some(task) => (task.mark, task.ended) = (mark, ended),
             None => self.tasks.push(Task { step, round: self.round, started: now, ended, mark }),

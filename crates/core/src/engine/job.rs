@@ -1,5 +1,6 @@
 //! Every operation is a job: begun, seen from outside, waited for, cancelled, resumed.
 
+use super::ports::Verb;
 use super::report::{Outcome, Report};
 use super::runner::drive;
 use super::shared::{Cause, Control, Shared, Slot, Turn};
@@ -123,7 +124,7 @@ pub struct Plan {
     pub starts: Vec<String>,
 }
 
-/// Who begins what the engine does by itself; no operator is asked for.
+/// The name under which the engine acts.
 pub(crate) const ENGINE: &str = "engine";
 
 /// What is to begin.
@@ -131,6 +132,8 @@ pub(crate) struct Beginning {
     pub(crate) operation: Operation,
     pub(crate) request: Request,
     pub(crate) who: String,
+    /// The engine begins it by itself; no operator is asked for.
+    pub(crate) by_engine: bool,
 }
 
 /// Begins an operation of a whole unit: asks the authorizer and the state machine, journals the beginning, and starts a
@@ -140,23 +143,50 @@ pub(crate) struct Beginning {
 /// `Denied`, `Refused` with what is allowed instead, `Busy` while another job of the unit is under way. Nothing changed.
 pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beginning) -> Result<Job> {
     for item in &slot.unit().members {
-        if beginning.who != ENGINE {
-            shared.authorizer.authorize(&beginning.who, beginning.operation, item.id())?;
+        if !beginning.by_engine {
+            shared.authorizer.authorize(&beginning.who, Verb::Operation(beginning.operation), item.id())?;
         }
         next(&item.state, Trigger::Begin(beginning.operation))?;
     }
-    if let Some(control) = slot.control.lock().expect("no panic under this lock").as_ref() {
-        return Err(Error::new(ErrorKind::Busy, format!("job {} is under way", control.job)));
+    let control = slot.control.lock().expect("no panic under this lock").clone();
+    if let Some(control) = control {
+        let run = slot.unit().run.clone();
+        let gives_way = run.is_some_and(|r| gives_way(&r) && urgent(beginning.operation));
+        if !gives_way {
+            return Err(Error::new(ErrorKind::Busy, format!("job {} is under way", control.job)));
+        }
+        control.cancel();
+        let mut done = control.done.subscribe();
+        let ended = done.wait_for(Option::is_some);
+        let ended = shared.within(shared.deadlines.recovery_site, "the job that gives way", async {
+            ended
+                .await
+                .map(drop)
+                .map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))
+        });
+        ended.await?;
     }
-    let turn = Turn::take(shared, slot).await;
+    let turn = Turn::demand(shared, slot).await;
+    for item in &turn.unit().members {
+        next(&item.state, Trigger::Begin(beginning.operation))?;
+    }
     open(&turn, beginning).await?;
     start(turn)
+}
+
+/// A resync and a drill never hold up a failover.
+fn gives_way(run: &JobRun) -> bool {
+    matches!(run.operation, Operation::RepairReplication | Operation::TestFailover)
+}
+
+fn urgent(operation: Operation) -> bool {
+    matches!(operation, Operation::PlannedFailover | Operation::UnplannedFailover)
 }
 
 /// Journals the beginning of a run, or lets a parked run of the same operation go on.
 pub(crate) async fn open(turn: &Turn, beginning: Beginning) -> Result<()> {
     let (shared, unit) = (&turn.shared, turn.unit());
-    let Beginning { operation, request, who } = beginning;
+    let Beginning { operation, request, who, .. } = beginning;
     let now = shared.clock.now();
     let highest = unit.members.iter().map(|i| i.epoch.clone()).max_by_key(|e| e.number);
     let highest = highest.ok_or_else(|| Error::new(ErrorKind::NotFound, "the unit has no member"))?;
@@ -166,7 +196,8 @@ pub(crate) async fn open(turn: &Turn, beginning: Beginning) -> Result<()> {
     };
     let mut events: Vec<(MachineId, Event)> = unit.members.iter().map(|i| began(i.id())).collect();
     let cause = Cause { who: who.clone(), why: format!("{operation:?}"), input: input(&request) };
-    let parked = unit.run.as_ref().filter(|r| r.course == Course::Parked);
+    // A run that nobody drives: parked, or left by an engine that stopped.
+    let parked = unit.run.as_ref();
     if let Some(run) = parked
         && goes_on(run, operation)
     {
@@ -306,6 +337,7 @@ pub(crate) fn undoes_itself(unit: &Unit) -> Option<(Beginning, crate::Failure)> 
         operation: Operation::UndoFailover,
         request: Request::Undo(crate::UndoRequest::default()),
         who: ENGINE.into(),
+        by_engine: true,
     };
     by_itself.then(|| (undo, run.why.clone())).and_then(|(undo, why)| Some((undo, why?)))
 }

@@ -30,7 +30,7 @@ pub use builder::VaultBuilder;
 pub use events::{Delivery, Events, KEPT_NOTICES, Notice, NoticeKind};
 pub use handle::{GroupHandle, ItemHandle};
 pub use job::{Job, JobState, Plan};
-pub use ports::{AllowAll, Authorizer, Deadlines, GuestPreparation, Validation};
+pub use ports::{AllowAll, Authorizer, Deadlines, GuestPreparation, Validation, Verb};
 pub use report::{MemberReport, Outcome, Report};
 pub use summary::{DiskSummary, Health, HealthLevel, NewestPoint, Summary, TargetProperty};
 pub use vault::{ProtectRequest, Vault};

@@ -5,13 +5,26 @@ use async_trait::async_trait;
 use std::fmt::Debug;
 use std::time::Duration;
 
+/// What an operator wants to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Begin an operation, or take part in one: cancel, leave a group.
+    Operation(Operation),
+    /// Edit settings or policy.
+    Edit,
+    /// Pin, unpin or lock a point.
+    Keep,
+    /// Give an instance up by name.
+    Retire,
+}
+
 /// Says who may do what. Asked before anything is changed.
 pub trait Authorizer: Debug + Send + Sync {
     /// `Ok` if `operator` may do `verb` to `machine`.
     ///
     /// # Errors
     /// [`Denied`](crate::ErrorKind::Denied), for the operator to read.
-    fn authorize(&self, operator: &str, verb: Operation, machine: &MachineId) -> Result<()>;
+    fn authorize(&self, operator: &str, verb: Verb, machine: &MachineId) -> Result<()>;
 }
 
 /// Everybody may do everything; the embedding program decides who gets a handle.
@@ -19,7 +32,7 @@ pub trait Authorizer: Debug + Send + Sync {
 pub struct AllowAll;
 
 impl Authorizer for AllowAll {
-    fn authorize(&self, _operator: &str, _verb: Operation, _machine: &MachineId) -> Result<()> {
+    fn authorize(&self, _operator: &str, _verb: Verb, _machine: &MachineId) -> Result<()> {
         Ok(())
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Sealed {
     pub(crate) point: Option<Point>,
     pub(crate) changed: u64,
     pub(crate) shipped: u64,
+    /// Whether both sides were compared: then what was equal was not written.
+    pub(crate) compared: bool,
 }
 
 /// How to go about it.
@@ -110,8 +112,12 @@ async fn one(
         leg.process_server.ship(op, &what, &leg.source, &leg.replica).await
     };
     let first = if effort == Effort::Compare { Basis::Compare } else { Basis::Delta };
+    let mut compared = effort == Effort::Compare;
     let shipped = match ship(first).await {
-        Ok(Shipped::NeedsCompare { .. }) if effort == Effort::DeltaOrCompare => ship(Basis::Compare).await,
+        Ok(Shipped::NeedsCompare { .. }) if effort == Effort::DeltaOrCompare => {
+            compared = true;
+            ship(Basis::Compare).await
+        }
         other => other,
     };
     let fate = match &shipped {
@@ -125,8 +131,10 @@ async fn one(
         tracing::warn!(%machine, %error, "a capture could not be released; it is swept later");
     }
     match shipped? {
-        Shipped::Sealed { point, changed, shipped } => Ok(Sealed { point: Some(point), changed, shipped }),
-        Shipped::Spooled { .. } => Ok(Sealed { point: None, changed: 0, shipped: 0 }),
+        Shipped::Sealed { point, changed, shipped } => {
+            Ok(Sealed { point: Some(point), changed, shipped, compared })
+        }
+        Shipped::Spooled { .. } => Ok(Sealed { point: None, changed: 0, shipped: 0, compared }),
         Shipped::NeedsCompare { reason } => {
             Err(Error::new(ErrorKind::Corrupt, reason).with("compare", "needed"))
         }
@@ -164,7 +172,7 @@ pub(crate) fn unit_op(members: &[Member], part: &str) -> Result<Op> {
 fn measure(machine: &MachineId, now: crate::Timestamp, result: &Result<Sealed>) {
     let label = [("machine", machine.to_string())];
     match result {
-        Ok(Sealed { point: Some(point), changed, shipped }) => {
+        Ok(Sealed { point: Some(point), changed, shipped, .. }) => {
             metrics::counter!("site_recovery_points_sealed_total", &label).increment(1);
             metrics::counter!("site_recovery_changed_bytes_total", &label).increment(*changed);
             metrics::counter!("site_recovery_shipped_bytes_total", &label).increment(*shipped);

@@ -57,7 +57,7 @@ pub struct MemberReport {
 
 impl Report {
     pub(crate) fn of(run: &JobRun, outcome: Outcome) -> Self {
-        let member = |(machine, p): (&MachineId, &Box<crate::Progress>)| {
+        let member = |(machine, p): (&MachineId, &crate::Progress)| {
             let report = MemberReport {
                 point: p.point,
                 loss: p.loss.clone(),
@@ -73,7 +73,7 @@ impl Report {
             job: run.id.clone(),
             operation: run.operation,
             outcome,
-            members: run.members.iter().map(member).collect(),
+            members: run.members.iter().map(|(m, p)| (m, &**p)).map(member).collect(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which points a policy drops. Pure; the replica only refuses.
 
-use crate::{Consistency, Point, PointId, Retention};
+use crate::{Consistency, Point, PointId, Retention, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,10 +11,12 @@ const HOUR: u64 = 3_600_000;
 ///
 /// Never among them: the newest point, the newest verified one, pinned and locked ones. Points of one cut are dropped by
 /// the same rule in every member, since they carry the same instant.
-pub(crate) fn to_drop(points: &[Point], retention: &Retention) -> Vec<PointId> {
+pub(crate) fn to_drop(points: &[Point], retention: &Retention, now: Timestamp) -> Vec<PointId> {
     let Some(newest) = points.last() else { return vec![] };
     let verified = points.iter().rev().find(|p| p.verified).map(|p| p.id);
-    let age = |p: &Point| newest.taken.since(p.taken);
+    // A capture that is stamped in the future makes nothing older than it is.
+    let reference = newest.taken.min(now);
+    let age = |p: &Point| reference.since(p.taken);
     let mut slots: BTreeMap<(u64, u64), &Point> = BTreeMap::new();
     for point in points {
         let Some(slot) = slot(retention, age(point), point) else { continue };
@@ -28,7 +30,10 @@ pub(crate) fn to_drop(points: &[Point], retention: &Retention) -> Vec<PointId> {
     }
     let kept: Vec<PointId> = slots.values().map(|p| p.id).collect();
     let floor = |p: &Point| {
-        p.id == newest.id || Some(p.id) == verified || !p.pins.is_empty() || p.locked_until.is_some()
+        p.id == newest.id
+            || Some(p.id) == verified
+            || !p.pins.is_empty()
+            || p.locked_until.is_some_and(|until| until > now)
     };
     points.iter().filter(|p| !floor(p) && !kept.contains(&p.id)).map(|p| p.id).collect()
 }
@@ -60,8 +65,8 @@ fn slot(retention: &Retention, age: Duration, point: &Point) -> Option<(u64, u64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::choose::tests;
     use crate::engine::choose::tests::point;
-    use crate::{Timestamp, engine::choose::tests};
 
     const MINUTE: u64 = 60_000;
 
@@ -75,7 +80,7 @@ mod tests {
     fn the_grid_is_azures() {
         let mut points = history(24 * 60);
         points[10].consistency = Consistency::Application; // 50 minutes in: alone in its hour
-        let dropped = to_drop(&points, &Retention::Grid { days: 1 });
+        let dropped = to_drop(&points, &Retention::Grid { days: 1 }, Timestamp(24 * HOUR));
         let kept: Vec<&Point> = points.iter().filter(|p| !dropped.contains(&p.id)).collect();
         let recent = kept.iter().filter(|p| p.taken.0 >= (22 * 60) * MINUTE).count();
         assert_eq!(recent, 25, "all of the last two hours");
@@ -90,9 +95,9 @@ mod tests {
     fn d8_floors_hold_whatever_the_clock_did() {
         let mut points = history(60);
         points[2].pins.push("base".into());
-        points[3].locked_until = Some(Timestamp(1));
+        points[3].locked_until = Some(Timestamp(2 * HOUR));
         points.iter_mut().skip(6).for_each(|p| p.verified = false);
-        let dropped = to_drop(&points, &Retention::Grid { days: 0 });
+        let dropped = to_drop(&points, &Retention::Grid { days: 0 }, Timestamp(HOUR));
         let kept: Vec<u64> = points.iter().filter(|p| !dropped.contains(&p.id)).map(|p| p.id.0).collect();
         assert_eq!(kept, [3, 4, 6, 13], "pinned, locked, newest verified, newest");
         // The clock jumped a year back, then forward: ages are never negative, nothing is dropped for that.
@@ -100,6 +105,6 @@ mod tests {
             tests::point(1, "a", &["m"], 400 * 24 * HOUR, Consistency::Crash),
             tests::point(2, "b", &["m"], 1, Consistency::Crash),
         ];
-        assert!(to_drop(&jumped, &Retention::Grid { days: 1 }).is_empty());
+        assert!(to_drop(&jumped, &Retention::Grid { days: 1 }, Timestamp(2)).is_empty());
     }
 }

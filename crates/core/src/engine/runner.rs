@@ -93,7 +93,13 @@ fn turns_back(operation: Operation) -> bool {
     use Operation::*;
     matches!(
         operation,
-        PlannedFailover | UnplannedFailover | PromoteTestFailover | ChangePit | UndoFailover | TestFailover
+        PlannedFailover
+            | UnplannedFailover
+            | PromoteTestFailover
+            | ChangePit
+            | UndoFailover
+            | TestFailover
+            | PromoteOther
     )
 }
 
@@ -139,7 +145,9 @@ async fn attempt(
                 if error.is_temporary() && tries < shared.deadlines.tries && context.step != Step::Fence =>
             {
                 tracing::info!(step = ?context.step, tries, %error, "tried again later");
-                tries += 1;
+                // Hydration takes its time: what is busy settling is asked again as often as it takes.
+                let hydrates = context.step == Step::Settle && error.kind() == ErrorKind::Busy;
+                tries += u32::from(!hydrates);
                 shared.clock.sleep(shared.deadlines.retry_after).await;
             }
             other => return other,
@@ -258,13 +266,14 @@ async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun) -> Result<Option<Repor
         Err(error) => {
             let why = Failure::from(&error);
             let trigger = match run.operation {
-                Operation::ChangePit => Trigger::ChangeFailed,
-                Operation::UndoFailover => Trigger::UndoFailed,
-                Operation::TestFailover => Trigger::DrillCleanupFailed,
-                _ => Trigger::CancelFailed,
+                Operation::ChangePit => Some(Trigger::ChangeFailed),
+                Operation::UndoFailover => Some(Trigger::UndoFailed),
+                Operation::TestFailover => Some(Trigger::DrillCleanupFailed),
+                Operation::PromoteOther => None,
+                _ => Some(Trigger::CancelFailed),
             };
             let events: Vec<(MachineId, Event)> =
-                unit.members.iter().map(|i| (i.id().clone(), Event::Moved(trigger))).collect();
+                unit.members.iter().filter_map(|i| Some((i.id().clone(), Event::Moved(trigger?)))).collect();
             park(turn, &events, step, &why, keeps_run(run.operation)).await?;
             Ok(Some(Report::of(&run, Outcome::NeedsOperator { why })))
         }
@@ -279,7 +288,7 @@ fn unwound(run: &JobRun, item: &crate::Item) -> Option<Trigger> {
         Operation::ChangePit => Some(Trigger::ChangeReverted),
         Operation::UndoFailover if ran == Some(true) => Some(Trigger::UndoReverted),
         Operation::UndoFailover => Some(Trigger::UndoStopped),
-        Operation::TestFailover => None,
+        Operation::TestFailover | Operation::PromoteOther => None,
         _ => Some(Trigger::Cancelled),
     }
 }

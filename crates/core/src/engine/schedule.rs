@@ -73,7 +73,7 @@ impl Vault {
             if !is_due(&slot, now) {
                 continue;
             }
-            let Ok(permit) = Arc::clone(&self.shared.cycles).try_acquire_owned() else { break };
+            let Ok(permit) = Arc::clone(&self.shared.cycles).try_acquire_owned() else { continue };
             let Some(turn) = Turn::try_take(&self.shared, &slot) else { continue };
             started += 1;
             self.shared.spawner.spawn(Box::pin(async move {
@@ -114,12 +114,15 @@ impl Vault {
 /// A resync that is due begins by itself.
 async fn repair_if_due(shared: &Arc<Shared>, slot: &Arc<Slot>) {
     let unit = slot.unit();
-    let due = |i: &Item| i.state.phase == Phase::Protected && i.state.resync == Resync::Required;
+    let due = |i: &Item| {
+        i.state.phase == Phase::Protected && matches!(i.state.resync, Resync::Required | Resync::Failed)
+    };
     if unit.run.is_none() && unit.members.iter().any(due) {
         let repair = Beginning {
             operation: Operation::RepairReplication,
             request: Request::Plain,
             who: job::ENGINE.into(),
+            by_engine: true,
         };
         if let Err(error) = job::begin(shared, slot, repair).await {
             tracing::debug!(unit = %slot.id, %error, "a resync waits");
@@ -169,7 +172,15 @@ pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
     let key = OpKey(format!("{}/cycle-{}-{:08x}", unit.id, now.0, shared.random.bits() as u32));
     let op = Op { key, epoch: first.epoch.clone() };
     slot.with_pulse(first.id(), |pulse| pulse.last_attempt = Some(now));
-    let results = replicate(shared, slot, &unit, &leg, &op, wanted(slot, first, now), Effort::Delta).await;
+    let cycle = replicate(shared, slot, &unit, &leg, &op, wanted(slot, first, now), Effort::Delta);
+    let results = tokio::select! {
+        results = cycle => results,
+        () = slot.is_wanted() => {
+            // Its capture is swept before the next one.
+            slot.with_pulse(first.id(), |pulse| pulse.swept = false);
+            return Err(Error::new(ErrorKind::Cancelled, "the cycle gave way to an operation"));
+        }
+    };
     let results = match results {
         Ok(results) => results,
         Err(error) => {
@@ -188,11 +199,10 @@ pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
             unit.members.iter().map(|i| (i.id().clone(), Event::Moved(Trigger::Doubted))).collect();
         turn.record(&Cause::engine("the changes since the last point are unknown"), &events, |_| {}).await?;
     }
-    for (machine, result) in results {
-        let sealed = result?;
-        if let (Some(item), true) = (unit.item(&machine), sealed.point.is_some()) {
-            prune(shared, &unit, item).await?;
-        }
+    // A group is pruned by cut: only when all of it sealed this one, so that a common cut is always left.
+    super::replicate::all_sealed(results)?;
+    for item in &unit.members {
+        prune(shared, &unit, item).await?;
     }
     Ok(())
 }
@@ -208,7 +218,7 @@ fn wanted(slot: &Slot, item: &Item, now: Timestamp) -> Consistency {
 async fn prune(shared: &Arc<Shared>, unit: &Unit, item: &Item) -> Result<()> {
     let leg = shared.leg_of(item)?;
     let points = leg.replica.points(item.id()).await?;
-    let drop = to_drop(&points, &policy(item).retention);
+    let drop = to_drop(&points, &policy(item).retention, shared.clock.now());
     if drop.is_empty() {
         return Ok(());
     }

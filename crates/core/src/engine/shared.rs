@@ -9,7 +9,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedMutexGuard, Semaphore, watch};
@@ -40,6 +40,8 @@ pub(crate) struct Slot {
     now: RwLock<Arc<Unit>>,
     written: Mutex<(u64, u64)>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    wanted: AtomicUsize,
+    asked: Notify,
     pub(crate) control: Mutex<Option<Arc<Control>>>,
     pub(crate) pulse: Mutex<BTreeMap<MachineId, Pulse>>,
 }
@@ -105,6 +107,8 @@ impl Slot {
             now: RwLock::new(Arc::new(unit)),
             written: Mutex::new(written),
             turn: Arc::default(),
+            wanted: AtomicUsize::new(0),
+            asked: Notify::new(),
             control: Mutex::default(),
             pulse: Mutex::default(),
         })
@@ -113,6 +117,17 @@ impl Slot {
     /// The unit as it was journalled last.
     pub(crate) fn unit(&self) -> Arc<Unit> {
         Arc::clone(&self.now.read().expect("no panic under this lock"))
+    }
+
+    /// Ends when an operator waits for the turn: a cycle gives way, an operation does not.
+    pub(crate) async fn is_wanted(&self) {
+        loop {
+            let asked = self.asked.notified();
+            if self.wanted.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            asked.await;
+        }
     }
 
     pub(crate) fn with_pulse<T>(&self, machine: &MachineId, see: impl FnOnce(&mut Pulse) -> T) -> T {
@@ -171,6 +186,15 @@ impl Turn {
     pub(crate) async fn take(shared: &Arc<Shared>, slot: &Arc<Slot>) -> Turn {
         let guard = Arc::clone(&slot.turn).lock_owned().await;
         Turn { shared: Arc::clone(shared), slot: Arc::clone(slot), _guard: guard }
+    }
+
+    /// The turn for an operator: a cycle that is under way gives way. What it landed stays landed.
+    pub(crate) async fn demand(shared: &Arc<Shared>, slot: &Arc<Slot>) -> Turn {
+        slot.wanted.fetch_add(1, Ordering::SeqCst);
+        slot.asked.notify_waiters();
+        let turn = Turn::take(shared, slot).await;
+        slot.wanted.fetch_sub(1, Ordering::SeqCst);
+        turn
     }
 
     /// The turn, unless somebody has it.

@@ -178,6 +178,7 @@ impl Vault {
             operation: Operation::EnableProtection,
             request: Request::Plain,
             who: if request.operator.is_empty() { "embedder".into() } else { request.operator },
+            by_engine: false,
         };
         match job::begin(shared, &slot, beginning).await {
             Ok(_) => Ok(slot),

@@ -5,7 +5,9 @@ use super::job::{Beginning, open};
 use super::readiness;
 use super::shared::{Cause, Turn};
 use crate::state::{Divergence, DrillState, Operation, Phase, Trigger};
-use crate::{Event, Finding, Instance, Item, Owed, Power, Request, Result, Severity};
+use crate::{
+    Event, Finding, Force, Instance, Item, Op, Owed, Power, Request, Result, Severity, Start, StartGuard,
+};
 use std::time::Duration;
 
 /// One look at a unit: instances that must not run, machines that need tending, what is owed, a drill that has expired.
@@ -75,7 +77,10 @@ async fn outsiders(turn: &Turn, item: &Item) -> Result<()> {
         let epoch = item.epoch.raised(&shared.id);
         let claimed = |i: &Item| (i.id().clone(), Event::Claimed(epoch.clone()));
         let mut events: Vec<_> = unit.members.iter().map(claimed).collect();
-        events.push((item.id().clone(), Event::Moved(Trigger::FoundPossible)));
+        if item.state.phase != Phase::MigrationCompleted {
+            events.push((item.id().clone(), Event::Moved(Trigger::FoundPossible)));
+        }
+        events.push((item.id().clone(), Event::Seen(instance.clone())));
         if item.state.phase == Phase::Protected {
             events.push((item.id().clone(), Event::Moved(Trigger::Doubted)));
         }
@@ -105,11 +110,25 @@ async fn fence(turn: &Turn, item: &Item, instance: &Instance) -> Result<()> {
         return Ok(());
     }
     let power = shared.within(shared.deadlines.source, "power", source.power(instance)).await;
-    if matches!(power, Ok(Power::Off { .. })) && item.unproven.iter().any(|u| u.is(instance)) {
+    let guarded = matches!(&power, Ok(Power::Off { start }) if *start != StartGuard::Free);
+    if guarded && item.unproven.iter().any(|u| u.is(instance)) {
         let events = [(item.id().clone(), Event::Proven(instance.clone()))];
         turn.record(&Cause::engine("an instance answers, and is fenced"), &events, |_| {}).await?;
     }
     Ok(())
+}
+
+/// Lifts a fence that was asked for and not answered when a failover was taken back, and starts what ran before.
+async fn lift(turn: &Turn, op: &Op, item: &Item, instance: &Instance) -> Result<()> {
+    let shared = &turn.shared;
+    if !instance.is(item.active()) || item.state.phase != Phase::Protected {
+        return Ok(());
+    }
+    let Some(source) = shared.sources.get(&instance.site) else { return Ok(()) };
+    let nobody = Force::by("engine", "the journal holds no intent to boot the other side");
+    let op = op.part("lift");
+    let clearance = shared.clear(&op, item, Some(instance), &[], Some(&nobody), Duration::ZERO).await?;
+    source.unfence(&op, instance, clearance.permit, Start::AsBefore).await.map(drop)
 }
 
 /// Does what could not be done before.
@@ -118,7 +137,7 @@ async fn owed(turn: &Turn, item: &Item) -> Result<()> {
     for unproven in &item.unproven {
         fence(turn, item, unproven).await?;
     }
-    for owed in &item.owed {
+    for owed in item.owed.iter().filter(|o| !o.is_of(item.active()) || matches!(o, Owed::Lift(_))) {
         let op = item.op(format!("{}/owed-{}", item.id(), item.epoch.number));
         let leg_at = |site| shared.legs.values().find(|l| &l.recovery_site.name() == site);
         let mut events = vec![(item.id().clone(), Event::Paid(owed.clone()))];
@@ -127,6 +146,13 @@ async fn owed(turn: &Turn, item: &Item) -> Result<()> {
                 Some(leg) => leg.recovery_site.withdraw(&op.part("withdraw"), made_by, recovery).await,
                 None => continue,
             },
+            Owed::Lift(instance) => lift(turn, &op, item, instance).await,
+            Owed::Unpin { replica, point, why } => {
+                match shared.legs.values().find(|l| &l.replica.name() == replica) {
+                    Some(leg) => leg.replica.unpin(&op.part("unpin"), item.id(), *point, why).await,
+                    None => continue,
+                }
+            }
             Owed::Fence(instance) => {
                 let now = turn.unit();
                 let unproven = now.item(item.id()).is_some_and(|i| i.unproven.iter().any(|u| u.is(instance)));
@@ -136,7 +162,10 @@ async fn owed(turn: &Turn, item: &Item) -> Result<()> {
                 let leg = shared.leg_of(item)?;
                 match leg.recovery_site.set_aside(&op.part("aside"), instance).await {
                     Ok(kept) => {
-                        events.push((item.id().clone(), Event::SetAside { was: instance.clone(), kept }));
+                        events.push((
+                            item.id().clone(),
+                            Event::SetAside { was: instance.clone(), kept, stands: leg.store.is_none() },
+                        ));
                         Ok(())
                     }
                     Err(error) => Err(error),
@@ -209,6 +238,7 @@ async fn expire(turn: &Turn) -> Result<()> {
         operation: Operation::TestFailoverCleanup,
         request: Request::Plain,
         who: "engine: expired".into(),
+        by_engine: true,
     };
     open(turn, cleanup).await?;
     let control = super::shared::Control::new(crate::JobId::from("expiry"));

@@ -3,7 +3,7 @@
 use super::{GroupHandle, ItemHandle};
 use crate::engine::shared::{Shared, Slot, Turn, depart};
 use crate::state::{Operation, Trigger, next};
-use crate::{Error, ErrorKind, MachineId, Result, Unit, UnitId};
+use crate::{Error, ErrorKind, MachineId, Result, Unit, UnitId, Verb};
 use std::sync::Arc;
 
 impl GroupHandle {
@@ -22,6 +22,7 @@ impl GroupHandle {
     /// # Errors
     /// `Refused` in any other state, or for the last member.
     pub async fn leave(&self, machine: &MachineId) -> Result<ItemHandle> {
+        self.authorize(Verb::Operation(Operation::LeaveGroup))?;
         let (shared, slot) = (&self.shared, &self.slot);
         let turn = Turn::take(shared, slot).await;
         let unit = turn.unit();

@@ -6,7 +6,9 @@ use crate::engine::readiness;
 use crate::engine::shared::{Cause, Shared, Slot, Turn};
 use crate::engine::summary::{self, Summary};
 use crate::state::State;
-use crate::{Error, ErrorKind, Event, Finding, Force, Item, MachineId, Policy, Readiness, Result, Settings};
+use crate::{
+    Error, ErrorKind, Event, Finding, Force, Item, MachineId, Policy, Readiness, Result, Settings, Verb,
+};
 use std::sync::Arc;
 
 impl ItemHandle {
@@ -91,6 +93,7 @@ impl ItemHandle {
     /// `Invalid`, naming the field; nothing changed.
     pub async fn set_settings(&self, settings: Settings) -> Result<Vec<Finding>> {
         settings.validate()?;
+        self.authorize(Verb::Edit)?;
         let item = self.item()?;
         let site = self.shared.leg_of(&item)?.recovery_site;
         let findings = site.check(&item.machine, &settings).await?;
@@ -109,6 +112,7 @@ impl ItemHandle {
     /// `Invalid`, naming the field; nothing changed.
     pub async fn set_policy(&self, policy: Policy) -> Result<()> {
         policy.validate()?;
+        self.authorize(Verb::Edit)?;
         self.edit(Event::PolicySet(policy)).await
     }
 
@@ -119,6 +123,7 @@ impl ItemHandle {
     /// `Refused` for the active instance; `NotFound`.
     pub async fn retire(&self, name: &str, force: Force) -> Result<()> {
         force.validate()?;
+        self.authorize(Verb::Retire)?;
         let item = self.item()?;
         let found = item.instances.iter().find(|i| i.name == name && !i.is(item.active())).cloned();
         let instance = found.ok_or_else(|| {

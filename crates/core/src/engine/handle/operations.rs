@@ -4,11 +4,11 @@ use super::{GroupHandle, ItemHandle};
 use crate::engine::job::{self, Beginning, Job, Plan};
 use crate::engine::runner::can_be_cancelled;
 use crate::engine::shared::Shared;
-use crate::state::{Divergence, Operation, Resync, Trigger, next};
+use crate::state::{Divergence, Operation, Phase, Resync, Trigger, next};
 use crate::workflow::steps;
 use crate::{
     CommitRequest, DataLoss, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Force, JobRun,
-    PointChoice, ReprotectRequest, Request, Result, UndoRequest, Unit, UnitId,
+    PointChoice, ReprotectRequest, Request, Result, UndoRequest, Unit, UnitId, Verb,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ macro_rules! operations {
             /// # Errors
             /// `Refused` in any other state.
             pub async fn change_point(&self, point: PointChoice) -> Result<Job> {
+                self.check_branches()?;
                 self.begin(Operation::ChangePit, Request::Change(point)).await
             }
 
@@ -103,6 +104,7 @@ macro_rules! operations {
             /// `Refused` past the pivot: undo is what fences.
             pub async fn cancel(&self) -> Result<Option<Job>> {
                 let unit = self.slot.unit();
+                self.authorize(Verb::Operation(Operation::CancelFailover))?;
                 let control = self.slot.control.lock().expect("no panic under this lock").clone();
                 if let (Some(run), Some(control)) = (unit.run.as_ref(), control) {
                     if !can_be_cancelled(run) {
@@ -132,11 +134,8 @@ macro_rules! operations {
                         );
                         return Err(Error::new(ErrorKind::Refused, message));
                     }
-                    if !self.shared.leg_of(item)?.recovery_site.capability().branches {
-                        let message = "this site cannot branch disks, so there is nothing to go back to";
-                        return Err(Error::new(ErrorKind::Unsupported, message));
-                    }
                 }
+                self.check_branches()?;
                 if let Some(force) = &request.force {
                     force.validate()?;
                 }
@@ -170,6 +169,9 @@ macro_rules! operations {
 
             async fn check_commit(&self, request: &CommitRequest) -> Result<()> {
                 for item in &self.slot.unit().members {
+                    if !matches!(item.state.phase, Phase::FailoverCompleted(_) | Phase::CommitFailoverCompleted) {
+                        continue;
+                    }
                     for note in crate::engine::steps::commit::check(&self.shared, item, request).await? {
                         tracing::warn!(machine = %item.id(), note, "commit");
                     }
@@ -278,9 +280,24 @@ macro_rules! operations {
                 self.begin(Operation::Purge, Request::Disable(request)).await
             }
 
+            pub(super) fn authorize(&self, verb: Verb) -> Result<()> {
+                let machines = self.slot.unit().machines();
+                machines.iter().try_for_each(|m| self.shared.authorizer.authorize(&self.operator, verb, m))
+            }
+
+            fn check_branches(&self) -> Result<()> {
+                for item in &self.slot.unit().members {
+                    if !self.shared.leg_of(item)?.recovery_site.capability().branches {
+                        let message = "this site cannot branch disks, so there is nothing to go back to";
+                        return Err(Error::new(ErrorKind::Unsupported, message));
+                    }
+                }
+                Ok(())
+            }
+
             async fn begin(&self, operation: Operation, request: Request) -> Result<Job> {
                 let who = self.operator.clone();
-                job::begin(&self.shared, &self.slot, Beginning { operation, request, who }).await
+                job::begin(&self.shared, &self.slot, Beginning { operation, request, who, by_engine: false }).await
             }
 
             fn members(&self) -> usize {

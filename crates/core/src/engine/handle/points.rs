@@ -5,7 +5,7 @@ use crate::engine::choose::choose;
 use crate::engine::steps::PIN;
 use crate::{
     DataLoss, Error, ErrorKind, Finding, Item, Op, POINT_ZERO, Point, PointChoice, PointId,
-    RecoveryPointStore, Result, Timestamp,
+    RecoveryPointStore, Result, Timestamp, Verb,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +41,7 @@ impl ItemHandle {
             let rule = "a pin has a reason of its own";
             return Err(Error::invalid("pin.why", format!("{why:?}"), rule, "say why it is kept"));
         }
+        self.authorize(Verb::Keep)?;
         let item = self.item()?;
         self.shared.leg_of(&item)?.replica.pin(&self.op(&item, "pin", point), &self.machine, point, why).await
     }
@@ -56,6 +57,7 @@ impl ItemHandle {
                 format!("{why} is the engine's own pin; it goes by itself"),
             ));
         }
+        self.authorize(Verb::Keep)?;
         let item = self.item()?;
         self.shared
             .leg_of(&item)?
@@ -69,6 +71,7 @@ impl ItemHandle {
     /// # Errors
     /// `Unsupported` where the replica cannot enforce it; `Refused` for an earlier end than it has.
     pub async fn lock(&self, point: PointId, until: Timestamp) -> Result<()> {
+        self.authorize(Verb::Keep)?;
         let item = self.item()?;
         self.store(&item)?.lock(&self.op(&item, "lock", point), &self.machine, point, until).await
     }

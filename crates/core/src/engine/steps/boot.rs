@@ -137,7 +137,9 @@ pub(super) async fn validate(context: &Context) -> Result<Effects> {
             else {
                 return Ok(m.progress.into());
             };
-            let verdict = validation.validate(recovery, booted).await;
+            let limit = context.shared.deadlines.recovery_site;
+            let looked = validation.validate(recovery, booted);
+            let verdict = context.shared.within(limit, "validation", looked).await;
             let verdict = verdict.unwrap_or_else(|e| Verdict::Bad { reason: e.to_string() });
             m.progress.verdict = Some(verdict.clone());
             Ok(Effect::and(m.progress, vec![Event::Judged(verdict)]))
@@ -164,11 +166,10 @@ pub(super) async fn find_survivor(context: &Context) -> Result<Effects> {
             }
             let generation = m.item.lineage.unused();
             let unfinished = m.item.state.phase == Phase::ReprotectFailed;
+            // The machine that ran before, as it stands: complete, unless a landing on it is unfinished.
+            let previous = m.item.promotion.as_ref().map(|p| p.previous.clone()).filter(|_| !unfinished);
             let mut standing = None;
-            for other in m.item.must_not_run().filter(|i| !m.item.kept.iter().any(|k| k.is(i))) {
-                if unfinished {
-                    continue;
-                }
+            for other in m.item.must_not_run().filter(|i| previous.as_ref().is_some_and(|p| p.is(i))) {
                 match shared.runs(other).await {
                     Ok(_) => standing = Some(other.clone()),
                     // Gone for certain; silence is asked again, and never taken for that.
@@ -176,19 +177,28 @@ pub(super) async fn find_survivor(context: &Context) -> Result<Effects> {
                     Err(e) => return Err(e),
                 }
             }
-            m.progress.unproven = vec![active];
-            m.progress.loss = Some(DataLoss::since(crate::Timestamp(0), shared.clock.now()));
+            m.progress.unproven = vec![active.clone()];
             if let Some(instance) = standing {
+                // It stands where it stood when it was fenced for the failover.
+                let since = m
+                    .item
+                    .promotion
+                    .as_ref()
+                    .and_then(|p| p.recovery.as_ref())
+                    .map_or(crate::Timestamp(0), |r| r.taken);
+                m.progress.loss = Some(DataLoss::since(since, shared.clock.now()));
                 let instance = Instance { generation, ..instance };
                 m.progress.armed = Some(Armed { instance, cursor: None, point: PointId(0) });
                 return Ok(Effect::and(m.progress, vec![Event::Minted(generation)]));
             }
-            let leg = [&context.leg, &context.far]
-                .into_iter()
-                .find(|leg| leg.source.name() != m.item.active().site);
-            let leg = leg.unwrap_or(&context.leg);
+            // Else the newest point that the other side holds: of the leg that ends there.
+            let leg = [&context.leg, &context.far].into_iter().find(|leg| leg.source.name() == active.site);
+            let leg =
+                leg.ok_or_else(|| Error::new(ErrorKind::NotFound, "no leg ends at the side that is left"))?;
             let points = leg.replica.points(m.item.id()).await?;
-            let newest = points.last().ok_or_else(|| {
+            let members = std::collections::BTreeMap::from([(m.item.id().clone(), points.clone())]);
+            let chosen = crate::engine::choose::choose(&members, crate::PointChoice::Latest)?;
+            let newest = points.iter().find(|p| Some(&p.id) == chosen.get(m.item.id())).ok_or_else(|| {
                 Error::new(
                     ErrorKind::NotFound,
                     "the side that is left holds no complete copy: no machine, no point",
@@ -198,11 +208,28 @@ pub(super) async fn find_survivor(context: &Context) -> Result<Effects> {
             let settings = m.item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
             let recovery =
                 crate::Recovery::of(manifest, newest.id, generation, crate::Purpose::Failover, settings);
+            m.progress.point = Some(newest.id);
             m.progress.loss = Some(DataLoss::since(newest.taken, shared.clock.now()));
             m.progress.made_by = Some(m.op.key.clone());
             m.progress.armed = Some(leg.recovery_site.materialise(&m.op, &recovery, &leg.replica).await?);
             m.progress.recovery = Some(recovery);
             Ok(Effect::and(m.progress, vec![Event::Minted(generation)]))
+        })
+        .await
+}
+
+/// Takes back what was prepared of the side that is left.
+pub(super) async fn forget_survivor(context: &Context) -> Result<Effects> {
+    context
+        .each(async |mut m| {
+            let Some(recovery) = m.progress.recovery.take() else { return Ok(m.progress.into()) };
+            let made_by = context.key_of(&m.item, crate::Step::FindSurvivor);
+            let leg =
+                [&context.leg, &context.far].into_iter().find(|l| l.source.name() == m.item.active().site);
+            if let Some(leg) = leg {
+                leg.recovery_site.withdraw(&m.op.part("withdraw"), &made_by, &recovery).await?;
+            }
+            Ok(m.progress.into())
         })
         .await
 }

@@ -22,6 +22,11 @@ pub(crate) async fn check(shared: &Shared, item: &Item, request: &CommitRequest)
             format!("the validation of {} did not find it good: {:?}", item.id(), promotion.verdict);
         return Err(Error::new(ErrorKind::Refused, message));
     }
+    if request.purge_now && item.state.divergence != Divergence::None {
+        let message =
+            "the other side may hold what the winner lacks; it is not purged, it goes or stays by itself";
+        return Err(Error::new(ErrorKind::Refused, message));
+    }
     let (machine, previous) = (&promotion.armed.instance.name, &promotion.previous);
     if !shared.runs(&promotion.armed.instance).await? {
         let message = format!("{machine} does not run; start it, or change the point, or undo");

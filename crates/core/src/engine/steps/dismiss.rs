@@ -1,5 +1,5 @@
 use crate::engine::context::{Context, Effect, Effects};
-use crate::{DisableRequest, Request, Result, Start};
+use crate::{DisableRequest, Force, Request, Result, Start};
 use std::time::Duration;
 
 /// Leaves the machine as it runs, takes marks away, and says what stays blocked, pinned or owed. A start block is lifted
@@ -28,8 +28,13 @@ pub(super) async fn dismiss(context: &Context) -> Result<Effects> {
                 let op = m.op.part(&instance.name);
                 let lifted = async {
                     if !shared.runs(instance).await? {
+                        // By name: the active one runs on and is asked for nothing.
+                        let named = Force::by(context.run.who.as_str(), "unblocked by name");
+                        let runs = [m.item.active().clone()];
+                        let (silent, force) =
+                            if active { (&[][..], None) } else { (&runs[..], Some(&named)) };
                         let clearance =
-                            shared.clear(&op, &m.item, Some(instance), &[], None, Duration::ZERO).await?;
+                            shared.clear(&op, &m.item, Some(instance), silent, force, Duration::ZERO).await?;
                         source.unfence(&op, instance, clearance.permit, Start::Stay).await?;
                     }
                     source.dismiss(&op, instance).await

@@ -27,7 +27,8 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
             let id = m.item.id();
             let point = *chosen.get(id).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no point for {id}")))?;
             let (op, manifest) = (m.op.part("pin"), leg.replica.manifest(id, point).await?);
-            let age = shared.clock.now().since(manifest.taken);
+            let newest = points[id].last().map_or(manifest.taken, |p| p.taken);
+            let age = shared.clock.now().since(newest);
             let stale = age > 3 * m.item.policy.interval;
             if stale && !matches!(request.point, PointChoice::Custom(_)) {
                 let message = format!("the newest point of {id} is {age:?} old, more than three intervals; name it to drill it all the same");
@@ -103,7 +104,11 @@ pub(super) async fn remove(context: &Context) -> Result<Effects> {
     // Drills run at the recovery side of the way out, whichever way the item replicates now.
     context
         .each(async |mut m| {
-            let Some(drill) = m.item.drill.clone() else { return Ok(m.progress.into()) };
+            let Some(drill) = m.item.drill.clone() else {
+                // It never got as far as a point.
+                let left = !matches!(m.item.state.drill, DrillState::None | DrillState::Promoting);
+                return Ok(Effect::and(m.progress, if left { gone_from(&m.item) } else { vec![] }));
+            };
             let removed = gone(context, &m, &drill).await;
             let moving = matches!(m.item.state.drill, DrillState::CleanupInitiated | DrillState::Promoting);
             let begin = Event::Moved(Trigger::Begin(Operation::TestFailoverCleanup));
@@ -115,7 +120,7 @@ pub(super) async fn remove(context: &Context) -> Result<Effects> {
             match removed {
                 Ok(()) => events.push(Event::DrillGone),
                 // A drill that is left over never holds up a failover or its commit.
-                Err(error) if own && !error.is_temporary() => {
+                Err(error) if own && error.kind() != ErrorKind::StaleEpoch => {
                     m.progress.notes.push(format!("the drill is still there: {error}"));
                     events.push(Event::Moved(Trigger::DrillCleanupFailed));
                 }
@@ -124,6 +129,14 @@ pub(super) async fn remove(context: &Context) -> Result<Effects> {
             Ok(Effect::and(m.progress, events))
         })
         .await
+}
+
+/// The events by which a drill ends, from whatever state it is in.
+fn gone_from(item: &crate::Item) -> Vec<Event> {
+    match item.state.drill {
+        DrillState::CleanupInitiated | DrillState::Promoting => vec![Event::DrillGone],
+        _ => vec![Event::Moved(Trigger::Begin(Operation::TestFailoverCleanup)), Event::DrillGone],
+    }
 }
 
 async fn gone(context: &Context, m: &Member, drill: &Drill) -> Result<()> {

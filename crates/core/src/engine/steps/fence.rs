@@ -1,6 +1,8 @@
 use crate::engine::context::{Clearance, Context, Effect, Effects};
 use crate::state::DrillState;
-use crate::{Cutover, Error, ErrorKind, Force, Instance, Request, Result, Shutdown, Start, Step};
+use crate::{
+    Cutover, Error, ErrorKind, Event, Force, Instance, Owed, Request, Result, Shutdown, Start, Step,
+};
 use std::time::Duration;
 
 /// Guests have this long when a request says nothing.
@@ -53,7 +55,8 @@ pub(super) async fn unfence(context: &Context) -> Result<Effects> {
         .each(async |m| {
             if m.progress.unproven.iter().any(|i| i.is(m.item.active())) && m.progress.ran.is_none() {
                 // It was never touched, or never answered: settled by the watch when it does.
-                return Ok(m.progress.into());
+                let owed = Event::Owes(Owed::Lift(m.item.active().clone()));
+                return Ok(Effect::and(m.progress, vec![owed]));
             }
             lift(context, m.item.active().clone(), m, Start::AsBefore, Some(&nobody)).await
         })
@@ -71,8 +74,11 @@ pub(super) async fn fence_recovered(context: &Context) -> Result<Effects> {
                 ));
             };
             let (armed, shared) = (promotion.armed.clone(), &context.shared);
+            if context.run.operation == crate::Operation::UndoFailover {
+                // Nothing is stopped for a source that does not answer.
+                shared.runs(&promotion.previous).await?;
+            }
             m.progress.armed = Some(armed);
-            m.progress.recovery.clone_from(&promotion.recovery);
             let spared =
                 (context.run.operation == crate::Operation::UndoFailover).then(|| promotion.previous.clone());
             let known = &m.item.unproven;
@@ -94,7 +100,8 @@ pub(super) async fn unfence_recovered(context: &Context) -> Result<Effects> {
         .each(async |m| match (&m.item.promotion, m.progress.ran) {
             (Some(promotion), Some(true)) if !set_aside => {
                 let instance = promotion.armed.instance.clone();
-                let force = context.force().cloned();
+                let inherited = Force::by("engine", "answered for at the failover");
+                let force = context.force().cloned().or((!m.item.unproven.is_empty()).then_some(inherited));
                 lift(context, instance, m, Start::AsBefore, force.as_ref()).await
             }
             _ => Ok(m.progress.into()),
@@ -115,9 +122,14 @@ async fn lift(
         Error::new(ErrorKind::NotFound, format!("no source named {} is known here", instance.site))
     })?;
     let clearance = shared.clear(&op, &m.item, Some(&instance), &[], force, Duration::ZERO).await?;
-    shared
-        .within(shared.deadlines.source, "unfence", source.unfence(&op, &instance, clearance.permit, start))
-        .await?;
+    let unfence = source.unfence(&op, &instance, clearance.permit, start);
+    let lifted = shared.within(shared.deadlines.source, "unfence", unfence).await?;
+    if m.progress.ran == Some(true) && !lifted.running {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("{} ran before, and does not start again", instance.name),
+        ));
+    }
     Ok(m.progress.into())
 }
 

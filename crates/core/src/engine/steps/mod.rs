@@ -25,6 +25,7 @@ pub(crate) async fn take(context: &Context, slot: &Slot) -> Result<Effects> {
         Step::Open => enable::open(context).await,
         Step::FirstCopy => enable::first_copy(context, slot).await,
         Step::Fence => fence::fence(context).await,
+        Step::Lift => fence::unfence(context).await,
         Step::ShipLast => prepare::ship_last(context, slot).await,
         Step::Choose => prepare::choose_point(context).await,
         Step::Materialise => prepare::materialise(context).await,
@@ -62,6 +63,7 @@ pub(crate) async fn undo(context: &Context) -> Result<Effects> {
         Step::Materialise => prepare::withdraw(context).await,
         Step::FenceRecovered => fence::unfence_recovered(context).await,
         Step::DrillChoose => drill::remove(context).await,
+        Step::FindSurvivor => boot::forget_survivor(context).await,
         _ => context.each(async |m| Ok(m.progress.into())).await,
     }
 }

@@ -197,7 +197,8 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
         Request::Drill(r) => r.point,
         _ => PointChoice::LatestProcessed,
     };
-    let chosen = if context.unit.members.iter().all(promotes_drill) {
+    let promotes = context.run.operation == Operation::PromoteTestFailover;
+    let chosen = if promotes && context.unit.members.iter().all(promotes_drill) {
         let drill = |i: &crate::Item| Some((i.id().clone(), i.drill.as_ref()?.recovery.point));
         context.unit.members.iter().filter_map(drill).collect()
     } else {
@@ -238,18 +239,26 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
         .await
 }
 
-/// Takes the pin back, unless an earlier run holds the same point.
+/// Takes the pin back, unless an earlier run holds the same point. A replica that does not do it owes it: going back is
+/// never held up by a pin.
 pub(super) async fn unpin_point(context: &Context) -> Result<Effects> {
+    let (shared, replica) = (&context.shared, &context.leg.replica);
     context
         .each(async |mut m| {
             let held = m.item.promotion.as_ref().map(|p| p.armed.point);
-            if let Some(point) = m.progress.point.take().filter(|p| Some(*p) != held) {
-                match context.leg.replica.unpin(&m.op, m.item.id(), point, PIN).await {
-                    Err(e) if e.kind() == ErrorKind::NotFound => {}
-                    other => other?,
+            let Some(point) = m.progress.point.take().filter(|p| Some(*p) != held) else {
+                return Ok(m.progress.into());
+            };
+            let unpin = replica.unpin(&m.op, m.item.id(), point, PIN);
+            match shared.within(shared.deadlines.replica, "unpin", unpin).await {
+                Err(e) if e.kind() == ErrorKind::StaleEpoch => Err(e),
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    m.progress.notes.push(format!("owed: the pin of point {point}: {e}"));
+                    let owed = Owed::Unpin { replica: replica.name(), point, why: PIN.into() };
+                    Ok(Effect::and(m.progress, vec![Event::Owes(owed)]))
                 }
+                _ => Ok(m.progress.into()),
             }
-            Ok(m.progress.into())
         })
         .await
 }
@@ -286,7 +295,7 @@ pub(super) async fn withdraw(context: &Context) -> Result<Effects> {
             let withdrawn = leg.recovery_site.withdraw(&op, &made_by, &recovery);
             m.progress.armed = None;
             match shared.within(shared.deadlines.recovery_site, "withdraw", withdrawn).await {
-                Err(e) if e.kind() == ErrorKind::Unavailable => {
+                Err(e) if e.kind() != ErrorKind::StaleEpoch => {
                     m.progress.notes.push(format!("owed: what was prepared could not be removed: {e}"));
                     let owed = Owed::Withdraw { site: leg.recovery_site.name(), made_by, recovery };
                     Ok(Effect::and(m.progress, vec![Event::Owes(owed)]))

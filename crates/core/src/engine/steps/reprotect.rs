@@ -59,6 +59,7 @@ pub(super) async fn seed(context: &Context) -> Result<Effects> {
             if let Some(why) = held {
                 m.progress.notes.push(why);
             }
+            m.progress.known = matches!(seed, Seed::Known { landing: Some(_), .. });
             context.far.replica.prepare(&m.op, &m.item.machine, &seed, &settings).await?;
             let events =
                 request.settings.iter().map(|s| Event::Set { site: site.clone(), settings: s.clone() });
@@ -82,7 +83,9 @@ async fn distance(context: &Context, m: &Member, settings: &Settings) -> Result<
         }
         // A timeline with points: the base of the last failover in that direction is pinned there.
         let base = existing.iter().find(|p| p.pins.iter().any(|pin| pin == PIN)).map(|p| p.id);
-        let differs = match booted {
+        // Only where the way back started from a known distance and shipped by delta does its replica list all that
+        // may differ from the base.
+        let differs = match booted.filter(|_| m.item.traced) {
             Some(booted) => near.replica.changed(id, None, booted).await?,
             None => None,
         };
@@ -149,6 +152,8 @@ pub(super) async fn first_reverse(context: &Context, slot: &Slot) -> Result<Effe
             m.progress.point = s.point.as_ref().map(|p| p.id);
             (m.progress.shipped, m.progress.changed) = (s.shipped, s.changed);
         }
+        let delta = sealed.get(&id).is_some_and(|s| !s.compared);
+        events.push(Event::Opened { traced: m.progress.known && delta });
         if let Some((out, back)) = &request.legs {
             events.push(Event::Routed { out: out.clone(), back: back.clone() });
         }
@@ -203,6 +208,12 @@ pub(super) async fn pay_owed(context: &Context) -> Result<Effects> {
                             m.progress.notes.push(format!("owed: {} is still there: {e}", instance.name))
                         }
                     }
+                }
+                let mine = |pin: &String| pin == PIN || pin == POINT_ZERO;
+                let old = context.leg.replica.points(&id).await.unwrap_or_default();
+                if old.iter().any(|p| p.pins.iter().any(|pin| !mine(pin))) {
+                    m.progress.notes.push("the way back's points are kept: some are pinned".into());
+                    return Ok(Effect::and(m.progress, events));
                 }
                 let delete = context.leg.replica.delete(&m.op, &id);
                 if let Err(e) =

@@ -26,7 +26,10 @@ pub(super) async fn set_aside(context: &Context) -> Result<Effects> {
                         m.progress.notes.push(format!("{} is kept as before undo", kept.name));
                     }
                     m.progress.armed = None;
-                    Ok(Effect::and(m.progress, vec![Event::SetAside { was: armed.instance, kept }]))
+                    Ok(Effect::and(
+                        m.progress,
+                        vec![Event::SetAside { was: armed.instance, kept, stands: leg.store.is_none() }],
+                    ))
                 }
                 Err(e) if silent && e.kind() == ErrorKind::Unavailable => {
                     m.progress
