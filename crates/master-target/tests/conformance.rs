@@ -1,4 +1,5 @@
 //! The suites of `MasterTarget`, `Replica` and `RecoverySite` over an in-memory landing site.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use async_trait::async_trait;
 use site_recovery::{

@@ -1,4 +1,5 @@
 //! Random lives of a timeline, compared with an oracle after every step. A failure prints its seed; `SEED=n` replays it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bench;
 
