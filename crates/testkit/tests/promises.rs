@@ -650,3 +650,78 @@ async fn o2_a_cancelled_first_copy_goes_on_where_it_was() -> Result<()> {
     );
     Ok(())
 }
+
+/// What was owed of a machine is forgotten when that machine is what runs.
+#[tokio::test]
+async fn s4_owed_removal_never_takes_what_runs() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let (here, cloud) = (&engine.pair.here, &engine.pair.cloud);
+    let there = failed_over(&engine, &web).await?;
+    web.commit(CommitRequest::default()).await?.done().await?;
+    web.reprotect(ReprotectRequest::default()).await?.done().await?;
+    web.failover(FailoverRequest::planned(BACK)).await?.done().await?;
+    web.commit(CommitRequest::default()).await?.done().await?;
+    assert!(!web.item()?.owed.is_empty(), "the cloud machine's removal is owed");
+    let bytes = cloud.bytes(&there);
+    here.destroy_outside("web");
+    web.promote_other(fire()).await?.done().await?;
+    assert_eq!(cloud.running(), std::slice::from_ref(&there));
+    assert!(web.item()?.owed.is_empty(), "{:?}", web.item()?.owed);
+    for _ in 0..3 {
+        engine.vault.watch_now().await?;
+    }
+    assert_eq!((cloud.running(), cloud.bytes(&there)), (vec![there], bytes));
+    Ok(())
+}
+
+/// A failure after the last changes were shipped a second time takes everything back, once.
+#[tokio::test]
+async fn d7_going_back_ends_also_after_a_second_round() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let (here, clock) = (&engine.pair.here, engine.pair.world.clock());
+    here.tells(true);
+    let plan = FaultPlan::new();
+    plan.next("cloud.materialise", Fault::Late(Duration::from_secs(5)));
+    plan.nth("cloud.materialise", 1, Fault::Before(ErrorKind::Refused));
+    let mut out = engine.pair.forward.clone();
+    out.recovery_site = Arc::new(Faulty::new(out.recovery_site, &plan, clock.clone()));
+    let vault =
+        MemoryEngine::builder(&engine.pair, Arc::new(engine.journal.clone())).out(out).build().await?;
+    let web = vault.item(web.id())?;
+    let job = web.failover(FailoverRequest::planned(OUT)).await?;
+    until(|| clock.sleepers() > 0 && plan.faulted() > 0).await;
+    here.start_outside("web");
+    here.scribble("web", 2);
+    here.stop_outside("web");
+    let truth = here.bytes("web");
+    clock.advance(Duration::from_secs(6));
+    let report = job.wait().await?;
+    assert_eq!(plan.faulted(), 2, "a second round was begun");
+    assert!(matches!(report.outcome, site_recovery::Outcome::Unwound { .. }), "{:?}", report.outcome);
+    assert_eq!((here.running(), web.state()?.phase), (vec!["web".into()], Phase::Protected));
+    assert!(here.bytes("web") == truth && engine.pair.cloud.all().is_empty());
+    Ok(())
+}
+
+/// A cycle that hangs, or a resync, never holds up a failover.
+#[tokio::test]
+async fn o8_a_hanging_cycle_gives_way_to_a_failover() -> Result<()> {
+    let (engine, _) = MemoryEngine::protecting("web").await?;
+    let (plan, clock) = (FaultPlan::new(), engine.pair.world.clock());
+    plan.next("process-server.ship", Fault::Late(Duration::from_secs(1_000_000)));
+    let mut out = engine.pair.forward.clone();
+    out.process_server = Arc::new(Faulty::new(out.process_server, &plan, clock));
+    let vault =
+        MemoryEngine::builder(&engine.pair, Arc::new(engine.journal.clone())).out(out).build().await?;
+    let web = vault.find("web")?;
+    let failover = async {
+        until(|| plan.faulted() > 0).await;
+        web.failover(FailoverRequest::planned(OUT)).await?.done().await
+    };
+    let (cycle, failed_over) = tokio::join!(vault.replicate_now(web.id()), failover);
+    assert_eq!(cycle.expect_err("it gave way").kind(), ErrorKind::Cancelled);
+    failed_over?;
+    assert_eq!(engine.pair.cloud.running().len(), 1);
+    assert!(engine.pair.here.captures().is_empty() || vault.watch_now().await.is_ok());
+    Ok(())
+}
