@@ -120,8 +120,8 @@ impl From<PhaseRecord> for Control {
 pub fn group_cuts(members: &BTreeMap<MachineId, Vec<Point>>) -> Vec<CutId> {
     let Some(first) = members.values().next() else { return vec![] };
     let whole = |p: &&Point| {
-        p.members.len() == members.len()
-            && p.members.iter().all(|m| members.contains_key(m))
+        // A member that has left its group is in the older cuts still.
+        members.keys().all(|m| p.members.contains(m))
             && members.values().all(|points| points.iter().any(|q| q.cut == p.cut))
     };
     first.iter().filter(whole).map(|p| p.cut.clone()).collect()

@@ -57,7 +57,14 @@ impl Vault {
                 ));
             }
             let members: Vec<Item> = controls.into_iter().map(|c| c.item).collect();
-            self.take_over(Unit::new(id, is_group, members), &mut adopted).await?;
+            let unit = Unit::new(id, is_group, members);
+            let name = unit.id.clone();
+            if let Err(error) = self.take_over(unit, &mut adopted).await {
+                // One unit that another engine holds does not keep the others from being adopted.
+                let cause = format!("{name} was not adopted: {error}");
+                let remedy = "see who holds it, and adopt again";
+                adopted.questions.push(Finding::new("adopt.failed", Severity::Critical, cause, remedy));
+            }
         }
         Ok(adopted)
     }

@@ -133,7 +133,10 @@ async fn repair_if_due(shared: &Arc<Shared>, slot: &Arc<Slot>) {
 pub(crate) fn policy(item: &Item) -> Policy {
     match item.state.direction {
         Direction::PrimaryToRecovery => item.policy.clone(),
-        Direction::RecoveryToPrimary => Policy { interval: item.policy.interval, ..Policy::failback() },
+        Direction::RecoveryToPrimary => {
+            let back = Policy::failback();
+            Policy { interval: item.policy.interval.min(back.interval), ..back }
+        }
     }
 }
 
@@ -152,7 +155,7 @@ fn is_due(slot: &Slot, now: Timestamp) -> bool {
     }
     let last = slot.with_pulse(first.id(), |pulse| pulse.last_attempt);
     // A clock that was set back makes the next cycle due at once, never later.
-    last.is_none_or(|last| now < last || now.since(last) >= first.policy.interval)
+    last.is_none_or(|last| now < last || now.since(last) >= policy(first).interval)
 }
 
 /// Captures, ships, seals; then drops what the policy no longer keeps. Not an operation: its durable record is the point.
@@ -208,9 +211,13 @@ pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
 }
 
 fn wanted(slot: &Slot, item: &Item, now: Timestamp) -> Consistency {
-    let last = slot.with_pulse(item.id(), |pulse| pulse.newest_application);
+    let last = slot.with_pulse(item.id(), |pulse| pulse.newest_application.max(pulse.tried_application));
     match policy(item).application_consistent {
-        Some(every) if last.is_none_or(|last| now.since(last) >= every) => Consistency::Application,
+        Some(every) if last.is_none_or(|last| now.since(last) >= every) => {
+            // A guest that cannot be quiesced is asked again at the next turn, not at every cycle.
+            slot.with_pulse(item.id(), |pulse| pulse.tried_application = Some(now));
+            Consistency::Application
+        }
         _ => Consistency::Crash,
     }
 }

@@ -60,6 +60,7 @@ pub(crate) struct Control {
 pub(crate) struct Pulse {
     pub(crate) newest: Option<Point>,
     pub(crate) newest_application: Option<Timestamp>,
+    pub(crate) tried_application: Option<Timestamp>,
     pub(crate) last_attempt: Option<Timestamp>,
     pub(crate) failing_since: Option<(Timestamp, String)>,
     pub(crate) quiesce_failed: Option<String>,

@@ -95,6 +95,10 @@ pub(super) async fn remove_other(context: &Context) -> Result<Effects> {
                 return Ok(m.progress.into());
             }
             let (site, instance) = (context.far.recovery_site.name(), promotion.previous.clone());
+            if matches!(context.shared.runs(&instance).await, Err(e) if e.kind() == ErrorKind::NotFound) {
+                m.progress.notes.push(format!("{} is gone already", instance.name));
+                return Ok(Effect::and(m.progress, vec![Event::Removed(instance)]));
+            }
             if request.purge_now {
                 let destroyed = context.far.recovery_site.destroy(&m.op, &instance);
                 match context.shared.within(context.shared.deadlines.recovery_site, "remove", destroyed).await
