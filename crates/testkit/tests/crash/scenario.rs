@@ -4,8 +4,8 @@ use crate::world::Shape;
 use site_recovery::state::{Direction, Kind, Phase};
 use site_recovery::workflow::Step;
 use site_recovery::{
-    CommitRequest, Deadlines, DisableRequest, DrillRequest, ErrorKind, FailoverRequest, Force, ItemHandle,
-    Job, PointChoice, ProtectRequest, ReprotectRequest, Result, UndoRequest, Vault,
+    CommitRequest, Deadlines, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Force,
+    ItemHandle, Job, PointChoice, ProtectRequest, ReprotectRequest, Result, UndoRequest, Vault,
 };
 use site_recovery_testkit::engine::MemoryEngine;
 use site_recovery_testkit::faults::{Fault, FaultPlan};
@@ -39,13 +39,14 @@ pub(crate) enum Scenario {
     PromoteDrill,
     Repair,
     PromoteOther,
+    CancelAdopted,
     CompleteMigration,
     RestoreLanding,
     Disable,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 25] = [
+    pub(crate) const ALL: [Scenario; 26] = [
         Self::Enable,
         Self::Planned,
         Self::PlannedGroup,
@@ -68,6 +69,7 @@ impl Scenario {
         Self::PromoteDrill,
         Self::Repair,
         Self::PromoteOther,
+        Self::CancelAdopted,
         Self::CompleteMigration,
         Self::RestoreLanding,
         Self::Disable,
@@ -148,6 +150,9 @@ impl Scenario {
             done(web.commit(CommitRequest::default()).await?).await?;
             here.scribble("web", 1);
         }
+        if self == CancelAdopted {
+            return adopted_half_way(engine).await;
+        }
         if matches!(self, DrillCleanup | PromoteDrill) {
             done(web.test_failover(DrillRequest::default()).await?).await?;
         }
@@ -180,7 +185,7 @@ impl Scenario {
         use Scenario::*;
         if self == Enable {
             let item = vault.protect(ProtectRequest::machine("web")).await?;
-            return item.job().ok_or_else(|| site_recovery::Error::new(ErrorKind::NotFound, "no job"));
+            return item.job().ok_or_else(|| Error::new(ErrorKind::NotFound, "no job"));
         }
         if self == PlannedGroup {
             return vault.group("shop")?.failover(FailoverRequest::planned(OUT)).await;
@@ -205,6 +210,7 @@ impl Scenario {
             PromoteDrill => web.promote_test(FailoverRequest::unplanned(OUT, fire())).await,
             Repair => web.repair().await,
             PromoteOther => web.promote_other(fire()).await,
+            CancelAdopted => web.cancel().await?.ok_or_else(|| Error::new(ErrorKind::NotFound, "no job")),
             CompleteMigration => web.complete_migration().await,
             RestoreLanding => web.restore_landing().await,
             Disable => web.disable(DisableRequest::default()).await,
@@ -215,8 +221,8 @@ impl Scenario {
     pub(crate) fn check(self, before: &Shape, done: &Shape) {
         use Scenario::*;
         let phase = match self {
-            Enable | RefusedBoot | RefusedDisks | RefusedDrill | Undo | ReprotectBack | UndoFailback
-            | ReprotectOut | Drill | DrillCleanup | Repair => Some(Phase::Protected),
+            Enable | CancelAdopted | RefusedBoot | RefusedDisks | RefusedDrill | Undo | ReprotectBack
+            | UndoFailback | ReprotectOut | Drill | DrillCleanup | Repair => Some(Phase::Protected),
             Planned | PlannedGroup | Failback | StartedOutside => {
                 Some(Phase::FailoverCompleted(Kind::Planned))
             }
@@ -245,11 +251,26 @@ fn fire() -> Force {
     Force::by("ana", "the site is on fire")
 }
 
+/// A failover that could not be taken back, and then the journal was lost: nobody knows its run any more.
+async fn adopted_half_way(engine: MemoryEngine) -> Result<MemoryEngine> {
+    let (plan, refused) = (FaultPlan::new(), Fault::Before(ErrorKind::Refused));
+    plan.always("cloud.materialise", refused);
+    plan.always("here.unfence", refused);
+    let (out, back) = crate::world::faulty(&engine.pair, &plan);
+    let builder = MemoryEngine::builder(&engine.pair, Arc::new(engine.journal.clone()));
+    let vault = builder.out(out).back(back).build().await?;
+    let stuck = only(&vault)?.failover(FailoverRequest::planned(OUT)).await?.wait().await?;
+    assert!(stuck.done().is_err(), "it can go neither way");
+    let anew = MemoryEngine::over(engine.pair, Default::default()).await?;
+    anew.vault.adopt("out").await?;
+    Ok(anew)
+}
+
 async fn done(job: Job) -> Result<()> {
     job.done().await.map(drop)
 }
 
 fn only(vault: &Vault) -> Result<ItemHandle> {
     let mut items = vault.items();
-    items.pop().ok_or_else(|| site_recovery::Error::new(ErrorKind::NotFound, "nothing is protected"))
+    items.pop().ok_or_else(|| Error::new(ErrorKind::NotFound, "nothing is protected"))
 }

@@ -109,7 +109,14 @@ pub(super) async fn remove(context: &Context) -> Result<Effects> {
                 let left = !matches!(m.item.state.drill, DrillState::None | DrillState::Promoting);
                 return Ok(Effect::and(m.progress, if left { gone_from(&m.item) } else { vec![] }));
             };
-            let removed = gone(context, &m, &drill).await;
+            let mut removed = gone(context, &m, &drill).await;
+            for _ in 1..context.shared.deadlines.tries {
+                if !removed.as_ref().is_err_and(crate::Error::is_temporary) {
+                    break;
+                }
+                context.shared.clock.sleep(context.shared.deadlines.retry_after).await;
+                removed = gone(context, &m, &drill).await;
+            }
             let moving = matches!(m.item.state.drill, DrillState::CleanupInitiated | DrillState::Promoting);
             let begin = Event::Moved(Trigger::Begin(Operation::TestFailoverCleanup));
             let mut events = if moving { vec![] } else { vec![begin] };
