@@ -4,7 +4,6 @@
 use site_recovery::state::Direction;
 use site_recovery::{FailoverRequest, Force, PointChoice, Policy, ProtectRequest, Result};
 use site_recovery_examples::Stage;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ const MIB: u64 = 1 << 20;
 #[tokio::main]
 async fn main() -> Result<()> {
     let dir = tempfile::tempdir().expect("the system's directory for such can be written");
-    let stage = Arc::new(Stage::open(dir.path()).await?);
+    let stage = Stage::open(dir.path()).await?;
     for name in ["web", "db"] {
         stage.add_machine(name, &[("boot", 4 * MIB), ("data", 2 * MIB)]).await?;
     }
@@ -26,26 +25,26 @@ async fn main() -> Result<()> {
     }
 
     // Each order goes to the database first, and then to the web machine, while points are sealed.
-    let stop = Arc::new(AtomicBool::new(false));
-    let orders = tokio::task::spawn({
-        let (stage, stop) = (Arc::clone(&stage), Arc::clone(&stop));
-        async move {
-            let mut order = 0_u64;
-            while !stop.load(Ordering::SeqCst) {
-                order += 1;
-                for machine in ["db", "web"] {
-                    stage.write(&stage.here, machine, "data", 0, &format!("{order:8}")).await?;
-                }
+    let stop = AtomicBool::new(false);
+    let orders = async {
+        let mut order = 0_u64;
+        while !stop.load(Ordering::SeqCst) {
+            order += 1;
+            for machine in ["db", "web"] {
+                stage.write(&stage.here, machine, "data", 0, &format!("{order:8}")).await?;
             }
-            Ok::<u64, site_recovery::Error>(order)
         }
-    });
+        Ok(order)
+    };
     let first = shop.items().into_iter().next().expect("a group has members");
-    for _ in 0..3 {
-        vault.replicate_now(first.id()).await?;
-    }
-    stop.store(true, Ordering::SeqCst);
-    let taken = orders.await.expect("it did not panic")?;
+    let cycles = async {
+        for _ in 0..3 {
+            vault.replicate_now(first.id()).await?;
+        }
+        stop.store(true, Ordering::SeqCst);
+        Ok::<(), site_recovery::Error>(())
+    };
+    let (taken, ()) = tokio::try_join!(orders, cycles)?;
 
     let members = shop.items();
     let (a, b) = (members[0].points().await?, members[1].points().await?);

@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 /// How often `--crash` kills, and within how many journal writes of a start.
 const KILLS: usize = 4;
-const WITHIN: u64 = 60;
+const WITHIN: u64 = 40;
 
 /// Starts engines in processes of their own until one comes to the end.
 ///

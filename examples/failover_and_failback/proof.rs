@@ -92,7 +92,8 @@ impl Inspection {
         let fsck = match check(system) {
             Ok(()) => true,
             Err(why) => {
-                println!("!!! the file system is not checked: {why}");
+                let why = why.to_string();
+                println!("!!! the file system is not checked: {}", why.lines().next().unwrap_or_default());
                 false
             }
         };

@@ -8,7 +8,7 @@ use crate::image::{self, SYSTEM};
 use crate::proof::{Inspection, digests_of_machine, digests_of_point, export, prove};
 use crate::screen::Screen;
 use indicatif::HumanBytes;
-use site_recovery::state::{Direction, DrillState, Kind, Phase, State};
+use site_recovery::state::{Direction, DrillState, Kind, Phase, Resync, State};
 use site_recovery::{
     Clock, CommitRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Force, Instance, ItemHandle, Job,
     Policy, ProtectRequest, Replica, ReprotectRequest, Result, SystemClock, Vault,
@@ -171,12 +171,18 @@ impl Story {
     async fn replicate(&mut self, cycles: usize) -> Result<()> {
         let web = self.web()?;
         for _ in 0..cycles {
+            SystemClock.sleep(BETWEEN).await;
             let vault = self.vault.clone();
-            let cycle = async {
-                SystemClock.sleep(BETWEEN).await;
-                vault.replicate_now(web.id()).await
-            };
-            self.screen.during(Some(&web), cycle).await?;
+            let cycle = self.screen.during(Some(&web), vault.replicate_now(web.id())).await;
+            match cycle {
+                // A source may forget what changed, for instance in a crash; it never makes it up.
+                Err(reason) if web.state()?.resync == Resync::Required => {
+                    self.screen.line(&format!("both sides are compared: {reason}"));
+                    let job = web.repair().await?;
+                    self.screen.during(Some(&web), job.done()).await?;
+                }
+                cycle => cycle?,
+            }
         }
         self.screen.stand(&web)?;
         self.prove_small_deltas()
