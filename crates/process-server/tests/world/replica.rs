@@ -247,30 +247,30 @@ impl Replica for MemoryReplica {
         Ok(vec![machine_id()])
     }
     async fn prepare(&self, _: &Op, _: &Machine, _: &Seed, _: &Settings) -> Result<()> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn open(&self, _: &MachineId, _: PointId) -> Result<Disks> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn changed(&self, _: &MachineId, _: Option<PointId>, _: PointId) -> Result<Option<ChangeSet>> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn pin(&self, _: &Op, _: &MachineId, _: PointId, _: &str) -> Result<()> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn unpin(&self, _: &Op, _: &MachineId, _: PointId, _: &str) -> Result<()> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn prune(&self, _: &Op, _: &MachineId, _: &[PointId]) -> Result<Vec<PointId>> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn delete(&self, _: &Op, _: &MachineId) -> Result<()> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn remember(&self, _: &Op, _: &MachineId, _: &PhaseRecord) -> Result<()> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn recall(&self, _: &MachineId) -> Result<Option<PhaseRecord>> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
 }

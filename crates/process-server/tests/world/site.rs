@@ -171,31 +171,31 @@ impl Source for Site {
     }
 
     async fn discover(&self) -> Result<Vec<Machine>> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn enrol(&self, _: &Op, _: &Machine) -> Result<()> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn dismiss(&self, _: &Op, _: &Instance) -> Result<()> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn capture(&self, _: &Op, _: &[Instance], _: Consistency) -> Result<Capture> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn release(&self, _: &Op, _: &Capture, _: &MachineId, _: Fate) -> Result<()> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn sweep(&self, _: &Op, _: &Instance, _: &[OpKey]) -> Result<Vec<OpKey>> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn power(&self, _: &Instance) -> Result<Power> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn fence(&self, _: &Op, _: &Instance, _: Duration) -> Result<()> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
     async fn unfence(&self, _: &Op, _: &Instance, _: BootPermit, _: Start) -> Result<Lifted> {
-        unimplemented!()
+        unreachable!("no process server asks for this")
     }
 }
 
