@@ -234,7 +234,7 @@ async fn d9_a_start_from_outside_is_seen_and_compared() {
         same("compared", "landing", &landing.bytes("old"), &oracle.image);
         let verified: Vec<_> =
             to.points(&id).await.expect("points").into_iter().filter(|p| p.verified).collect();
-        assert_eq!(verified, [sealed.clone()], "older points stay unverified");
+        assert_eq!(verified, std::slice::from_ref(&sealed), "older points stay unverified");
         assert_eq!(
             to.changed(&id, Some(PointId(1)), sealed.id).await.expect("changed"),
             None,
