@@ -1,5 +1,6 @@
 //! Reads one disk of a capture, in order: what is known without reading, then bytes, then records.
 
+use crate::blocking::driven;
 use crate::halt::{Halt, Transfer};
 use crate::means::{Means, Room};
 use crate::plan::Find;
@@ -91,7 +92,10 @@ impl Lane {
         let theirs = match self.find {
             Find::ByHash => {
                 let blocks = window.aligned(HASH_BLOCK, self.disk.size());
-                let asked = self.replica.hashes(&self.machine, &self.id, blocks).await;
+                let (replica, machine, id) =
+                    (Arc::clone(&self.replica), self.machine.clone(), self.id.clone());
+                // Lanes stand still while a batch is sent. A replica may hold, within this call, what that one waits for.
+                let asked = driven(async move { replica.hashes(&machine, &id, blocks).await }).await;
                 asked.map_err(Halt::Replica)?
             }
             Find::ZerosAreThere | Find::Everything => vec![],

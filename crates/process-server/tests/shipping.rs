@@ -271,9 +271,24 @@ async fn it_knows_the_roles_of_its_table() {
     assert!(findings[0].blocks() && findings[0].cause.contains("store"));
 }
 
-/// A pool that locks up fails, rather than hangs.
+/// What locks up fails, rather than hangs.
 async fn within_a_minute<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(std::time::Duration::from_secs(60), work).await.expect("the pool locked up")
+    tokio::time::timeout(std::time::Duration::from_secs(60), work).await.expect("it locked up")
+}
+
+/// The replica does one call at a time: a call for hashes that is not driven on would keep all writes waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn prs2_disks_that_are_compared_at_once_do_not_lock_up() {
+    let disks = ["a", "b", "c"];
+    let world = World::new(&disks.map(|disk| (disk, 4 * MIB))).await;
+    world.cycle("one").await;
+    for disk in disks {
+        world.site.write(disk, 0, &Dice(5).bytes(4 * MIB));
+    }
+    world.replica.read_slowly(std::time::Duration::from_secs(1));
+    let capture = world.site.take("two");
+    sealed(within_a_minute(world.ship("two", &capture, Basis::Compare)).await.unwrap());
+    world.assert_points_are_captures();
 }
 
 #[tokio::test(flavor = "multi_thread")]

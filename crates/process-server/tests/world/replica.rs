@@ -4,12 +4,15 @@ use site_recovery::*;
 use site_recovery_record::{hash, unpack};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// One timeline that works in place.
 #[derive(Debug, Default)]
 pub struct MemoryReplica {
     state: Mutex<State>,
+    /// One call at a time, from the first moment of the call to the last.
+    line: tokio::sync::Mutex<()>,
     /// Told when [`Fault::HangAfter`] has struck.
     pub hangs: Notify,
 }
@@ -43,6 +46,7 @@ struct State {
     fault: Fault,
     crossed: Vec<(DiskId, Run, bool)>,
     form: Option<Form>,
+    pause: Duration,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,11 @@ impl MemoryReplica {
 
     pub fn takes(&self, form: Form) {
         self.state.lock().unwrap().form = Some(form);
+    }
+
+    /// Reading for hashes takes this long.
+    pub fn read_slowly(&self, pause: Duration) {
+        self.state.lock().unwrap().pause = pause;
     }
 
     /// Runs that crossed since the last call, and whether they had bytes.
@@ -149,6 +158,7 @@ impl Replica for MemoryReplica {
     }
 
     async fn write(&self, ingest: &Ingest, batch: u64, mut records: Vec<Record>) -> Result<Landed> {
+        let _line = self.line.lock().await;
         let hangs = matches!(self.state.lock().unwrap().fault, Fault::HangAfter(n) if batch >= n);
         if hangs {
             self.hangs.notify_one();
@@ -237,6 +247,9 @@ impl Replica for MemoryReplica {
     }
 
     async fn hashes(&self, _: &MachineId, disk: &DiskId, run: Run) -> Result<Vec<Hash>> {
+        let _line = self.line.lock().await;
+        let pause = self.state.lock().unwrap().pause;
+        tokio::task::spawn_blocking(move || std::thread::sleep(pause)).await.unwrap();
         let state = self.reach()?;
         assert_eq!(run.start % HASH_BLOCK, 0, "hashes are of whole blocks");
         let block = |r: Run| hash(&state.working[disk][r.start as usize..r.end() as usize]);
