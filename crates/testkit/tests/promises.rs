@@ -725,3 +725,21 @@ async fn o8_a_hanging_cycle_gives_way_to_a_failover() -> Result<()> {
     assert!(engine.pair.here.captures().is_empty() || vault.watch_now().await.is_ok());
     Ok(())
 }
+
+#[tokio::test]
+async fn s5_enabling_that_failed_is_started_again() -> Result<()> {
+    let engine = MemoryEngine::new(9).await?;
+    engine.pair.here.add_machine("web", &[("boot", DISK)]);
+    let plan = FaultPlan::new();
+    plan.next("store.prepare", Fault::Before(ErrorKind::Refused));
+    let mut out = engine.pair.forward.clone();
+    out.replica = Arc::new(Faulty::new(out.replica, &plan, engine.pair.world.clock()));
+    let vault =
+        MemoryEngine::builder(&engine.pair, Arc::new(engine.journal.clone())).out(out).build().await?;
+    let web = vault.protect(ProtectRequest::machine("web")).await?;
+    assert!(web.until_done().await.is_err());
+    assert_eq!(web.state()?.phase, Phase::EnablingFailed);
+    web.enable().await?.done().await?;
+    assert_eq!((web.state()?.phase, web.points().await?.len()), (Phase::Protected, 1));
+    Ok(())
+}

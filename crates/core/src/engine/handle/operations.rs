@@ -38,6 +38,14 @@ macro_rules! operations {
                 self.slot.unit().finished.clone()
             }
 
+            /// Starts enabling protection again, where it failed.
+            ///
+            /// # Errors
+            /// `Refused` in any other state.
+            pub async fn enable(&self) -> Result<Job> {
+                self.begin(Operation::EnableProtection, Request::Plain).await
+            }
+
             /// Fails over, either way.
             ///
             /// # Errors
