@@ -121,6 +121,8 @@ async fn one(
         other => other,
     };
     let fate = match &shipped {
+        // A repeat of a cut that was sealed before a crash: the point is of that capture, and so is its cursor.
+        Ok(Shipped::Sealed { point, .. }) if point.taken != capture.taken => Fate::Abandoned,
         Ok(Shipped::Sealed { .. }) => Fate::Sealed,
         Ok(Shipped::Spooled { .. }) => Fate::Spooled,
         Ok(Shipped::NeedsCompare { .. }) | Err(_) => Fate::Abandoned,
