@@ -70,7 +70,7 @@ pub use request::{
     ReprotectRequest, Request, Shutdown, UndoRequest,
 };
 pub use role::{
-    Append, Basis, Journal, Lag, LandingSite, Leg, MasterTarget, POINT_ZERO, ProcessServer,
+    Append, Basis, Journal, LOSING_SIDE, Lag, LandingSite, Leg, MasterTarget, POINT_ZERO, ProcessServer,
     RecoveryPointStore, RecoverySite, Replica, Role, Shipment, Shipped, Source, Sources, Survey, Target,
 };
 pub use run::{ALIGNMENT, ChangeSet, Extent, Fill, Run};

@@ -33,8 +33,10 @@ pub enum Step {
     Lift,
     /// Ship what was written last, drain what was received.
     ShipLast,
-    /// Choose the point and pin it; choose the generation.
+    /// Choose the point and the generation.
     Choose,
+    /// Pin the point.
+    Pin,
     /// Prepare the disks.
     Materialise,
     /// Prove again, and record the intent to boot: the pivot.
@@ -67,6 +69,8 @@ pub enum Step {
     FirstReverse,
     /// Pay what was owed until then.
     PayOwed,
+    /// Pin the newest point, so that what a comparison overwrites stays openable.
+    KeepNewest,
     /// Compare both sides.
     Resync,
     /// Choose the drill's point.
@@ -101,8 +105,8 @@ impl Step {
     pub fn class(self) -> Class {
         use Step::*;
         match self {
-            Claim | Fence | ShipLast | Choose | Materialise | FenceRecovered | FindSurvivor | DrillChoose
-            | DrillPrepare | DrillBoot => Class::Compensable,
+            Claim | Fence | ShipLast | Choose | Pin | Materialise | FenceRecovered | FindSurvivor
+            | DrillChoose | DrillPrepare | DrillBoot => Class::Compensable,
             Intend | IntendSource => Class::Pivot,
             _ => Class::Forward,
         }
@@ -117,15 +121,15 @@ pub fn steps(operation: Operation) -> &'static [Step] {
     match operation {
         EnableProtection => &[Claim, Enrol, Open, FirstCopy],
         PlannedFailover | UnplannedFailover => {
-            &[Claim, Fence, ShipLast, Choose, Materialise, Intend, Boot, Validate]
+            &[Claim, Fence, ShipLast, Choose, Pin, Materialise, Intend, Boot, Validate]
         }
-        PromoteTestFailover => &[Claim, Fence, Choose, Materialise, Intend, Boot, Validate, DrillRemove],
-        ChangePit => &[Claim, Choose, FenceRecovered, SetAside, Materialise, Intend, Boot, Validate],
+        PromoteTestFailover => &[Claim, Fence, Choose, Pin, Materialise, Intend, Boot, Validate, DrillRemove],
+        ChangePit => &[Claim, Choose, Pin, FenceRecovered, SetAside, Materialise, Intend, Boot, Validate],
         RetryFailover | AbandonUndo => &[Claim, Intend, Boot, Validate],
         UndoFailover => &[Claim, FenceRecovered, IntendSource, StartSource, SetAside],
         Commit | CompleteMigration => &[Settle, RemoveKept, DrillRemove, RemoveOther, PrunePoints],
         ReverseReplicate => &[Claim, FenceOther, Seed, FirstReverse, PayOwed],
-        RepairReplication => &[Claim, Resync],
+        RepairReplication => &[Claim, KeepNewest, Resync],
         TestFailover => &[Claim, DrillChoose, DrillPrepare, DrillBoot],
         TestFailoverCleanup => &[DrillRemove],
         PromoteOther => &[FindSurvivor, Intend, Boot, Validate],
@@ -252,8 +256,12 @@ pub struct Progress {
     pub verdict: Option<Verdict>,
     /// What is lost.
     pub loss: Option<DataLoss>,
+    /// Whether an earlier reprotect was broken off: its landing is compared.
+    pub broken_off: bool,
     /// Whether the other direction starts from a known distance.
     pub known: bool,
+    /// Whether the other side holds, or may hold, what the booted point lacks.
+    pub ahead: bool,
     /// Bytes that crossed.
     pub shipped: u64,
     /// Bytes that had changed.

@@ -112,9 +112,19 @@ async fn d9_what_was_not_verified_is_not_booted() -> Result<()> {
     web.reprotect(ReprotectRequest::default()).await?.done().await?;
     here.break_in("web");
     here.scribble("web", 1);
-    engine.vault.watch_now().await?;
+    let plan = FaultPlan::new();
+    plan.always("process-server.ship", Fault::Before(ErrorKind::Refused)); // nothing can be compared yet
+    let mut back = engine.pair.reverse.clone();
+    back.process_server = Arc::new(Faulty::new(back.process_server, &plan, engine.pair.world.clock()));
+    let vault =
+        MemoryEngine::builder(&engine.pair, Arc::new(engine.journal.clone())).back(back).build().await?;
+    let web = vault.item(web.id())?;
+    vault.watch_now().await?;
+    if let Some(job) = web.job() {
+        job.wait().await?;
+    }
     assert!(here.running().is_empty(), "fenced again");
-    let mut told = engine.vault.events_from(0);
+    let mut told = vault.events_from(0);
     let alert = std::iter::from_fn(|| told.try_next()).any(|d| match d {
         site_recovery::Delivery::Notice(n) => {
             matches!(&n.kind, site_recovery::NoticeKind::Alert(f) if f.code == "both-sides-running")
@@ -125,9 +135,10 @@ async fn d9_what_was_not_verified_is_not_booted() -> Result<()> {
     assert_ne!(web.state()?.resync, Resync::None);
     let error = web.failover(FailoverRequest::planned(BACK)).await.expect_err("not compared");
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    plan.stop();
     // It is compared, and then everything is as it should be.
     for _ in 0..3 {
-        engine.vault.watch_now().await?;
+        vault.watch_now().await?;
         if let Some(job) = web.job() {
             job.done().await?;
         }

@@ -135,6 +135,8 @@ impl Shared {
                     return Ok(Clearance { permit: BootPermit::Fenced(proof), unproven: vec![], observed });
                 }
                 (Err(error), None) => return Err(error),
+                // Nobody can answer for an authority that is gone.
+                (Err(error), Some(_)) if error.kind() == crate::ErrorKind::StaleEpoch => return Err(error),
                 (Err(_), Some(_)) => {}
             }
         }
@@ -147,7 +149,7 @@ impl Shared {
         let mut unproven = silent.to_vec();
         for instance in &item.instances {
             let spared = may_run.is_some_and(|r| r.is(instance)) || unproven.iter().any(|u| u.is(instance));
-            if !spared && !self.is_off(op, instance, grace).await {
+            if !spared && !self.is_off(op, instance, grace).await? {
                 unproven.push(instance.clone());
             }
         }
@@ -157,15 +159,18 @@ impl Shared {
         Ok(Clearance { permit: BootPermit::Forced(proof), unproven, observed: vec![] })
     }
 
-    async fn is_off(&self, op: &Op, instance: &Instance, grace: Duration) -> bool {
-        let Some(source) = self.sources.get(&instance.site) else { return false };
+    /// Whether one instance can be fenced and reads back as off and guarded. Only a stale authority is an error.
+    async fn is_off(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<bool> {
+        let Some(source) = self.sources.get(&instance.site) else { return Ok(false) };
         let op = op.part(&format!("alone/{}", instance.name));
         let fence = source.fence(&op, instance, grace);
-        if self.within(grace + self.deadlines.source, "fence", fence).await.is_err() {
-            return false;
+        match self.within(grace + self.deadlines.source, "fence", fence).await {
+            Err(error) if error.kind() == crate::ErrorKind::StaleEpoch => return Err(error),
+            Err(_) => return Ok(false),
+            Ok(()) => {}
         }
         let power = self.within(self.deadlines.source, "power", source.power(instance)).await;
-        !matches!(power, Err(_) | Ok(Power::On | Power::Unknown | Power::Off { start: StartGuard::Free }))
+        Ok(!matches!(power, Err(_) | Ok(Power::On | Power::Unknown | Power::Off { start: StartGuard::Free })))
     }
 
     /// Whether the instance runs, by its own source. Silence is an error.

@@ -4,6 +4,7 @@ use super::ports::Verb;
 use super::report::{Outcome, Report};
 use super::runner::drive;
 use super::shared::{Cause, Control, Shared, Slot, Turn};
+use super::steps::PIN;
 use crate::state::{Operation, Phase, Trigger, next};
 use crate::workflow::{Course, Mark, Step};
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     PointId, Progress, Request, Result, Task, Timestamp, Unit, UnitId,
 };
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Azure's job states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -101,7 +102,7 @@ impl Job {
 
 pub(crate) fn state_of(run: &JobRun) -> JobState {
     match (&run.course, run.ended, &run.why) {
-        (Course::Parked, ..) => JobState::Suspended,
+        (Course::Parked, None, _) => JobState::Suspended,
         (_, None, _) => JobState::InProgress,
         (_, Some(_), None) => JobState::Succeeded,
         (_, Some(_), Some(why)) if why.kind == ErrorKind::Cancelled => JobState::Cancelled,
@@ -139,6 +140,9 @@ pub(crate) struct Beginning {
 /// Begins an operation of a whole unit: asks the authorizer and the state machine, journals the beginning, and starts a
 /// task for it.
 ///
+/// # Cancel safety
+/// Dropping the future before the beginning is journalled begins nothing; from then on the job goes on by itself.
+///
 /// # Errors
 /// `Denied`, `Refused` with what is allowed instead, `Busy` while another job of the unit is under way. Nothing changed.
 pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beginning) -> Result<Job> {
@@ -170,8 +174,16 @@ pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beg
     for item in &turn.unit().members {
         next(&item.state, Trigger::Begin(beginning.operation))?;
     }
-    open(&turn, beginning).await?;
-    start(turn)
+    // What is journalled as begun is driven, also when the caller is gone by then.
+    let (begun, job) = oneshot::channel();
+    shared.spawner.spawn(Box::pin(async move {
+        let started = match open(&turn, beginning).await {
+            Ok(()) => start(turn),
+            Err(error) => Err(error),
+        };
+        let _ = begun.send(started);
+    }));
+    job.await.map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))?
 }
 
 /// A resync and a drill never hold up a failover.
@@ -202,11 +214,6 @@ pub(crate) async fn open(turn: &Turn, beginning: Beginning) -> Result<()> {
         && goes_on(run, operation)
     {
         let course = if operation == Operation::CancelFailover { Course::Unwinding } else { Course::Forward };
-        let course = if operation == Operation::UndoFailover && !run.past_pivot() && unwinding(run) {
-            Course::Forward
-        } else {
-            course
-        };
         return turn
             .record(&cause, &events, |unit| {
                 if let Some(run) = &mut unit.run {
@@ -262,22 +269,24 @@ fn goes_on(run: &JobRun, operation: Operation) -> bool {
     }
 }
 
-fn unwinding(run: &JobRun) -> bool {
-    run.tasks.iter().any(|t| t.mark == Mark::Undone)
-}
-
-/// What a parked run that is given up has prepared and not taken back.
+/// What a run that is given up has pinned or prepared and not taken back.
 fn leftovers(turn: &Turn, unit: &Unit, run: &JobRun) -> Result<Vec<(MachineId, Event)>> {
-    let prepared = run.tasks.iter().any(|t| t.step == Step::Materialise && t.mark != Mark::Undone);
+    let open = |step| run.tasks.iter().any(|t| t.step == step && t.mark != Mark::Undone);
     let mut events = vec![];
-    if prepared && !run.past_pivot() {
-        for item in &unit.members {
-            let Some(recovery) = run.members.get(item.id()).and_then(|p| p.recovery.clone()) else {
-                continue;
-            };
-            let site = turn.shared.leg_of(item)?.recovery_site.name();
+    if run.past_pivot() {
+        return Ok(events);
+    }
+    for item in &unit.members {
+        let Some(progress) = run.members.get(item.id()) else { continue };
+        let leg = turn.shared.leg_of(item)?;
+        if let (true, Some(point)) = (open(Step::Pin), progress.point) {
+            let owed = Owed::Unpin { replica: leg.replica.name(), point, why: PIN.into() };
+            events.push((item.id().clone(), Event::Owes(owed)));
+        }
+        if let (true, Some(recovery)) = (open(Step::Materialise), progress.recovery.clone()) {
             let made_by = run.key(item.id(), Step::Materialise, run.round);
-            events.push((item.id().clone(), Event::Owes(Owed::Withdraw { site, made_by, recovery })));
+            let owed = Owed::Withdraw { site: leg.recovery_site.name(), made_by, recovery };
+            events.push((item.id().clone(), Event::Owes(owed)));
         }
     }
     Ok(events)

@@ -9,7 +9,8 @@ use crate::state::{Operation, Phase, Trigger};
 use crate::unit::REMEMBERED_RUNS;
 use crate::workflow::{Class, Course, Mark, Step, endings};
 use crate::{
-    Control as Travelling, Error, ErrorKind, Event, Failure, JobRun, MachineId, PhaseRecord, Result, Unit,
+    Control as Travelling, Error, ErrorKind, Event, Failure, JobRun, MachineId, PhaseRecord, Result,
+    Timestamp, Unit,
 };
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ async fn forward(
         let members = unit.members.iter();
         let events: Vec<(MachineId, Event)> =
             members.filter_map(|i| Some((i.id().clone(), Event::Moved(ending(&run, i)?)))).collect();
-        finish(turn, &events, |_| {}).await?;
+        finish(turn, &events).await?;
         return Ok(Some(Report::of(&run, Outcome::Done)));
     };
     let compensable = can_be_cancelled(&run) && (step.class() != Class::Forward || copies(run.operation));
@@ -164,7 +165,7 @@ async fn again(turn: &Turn, unit: &Arc<Unit>, run: &JobRun, effects: Effects) ->
         );
         return fail(turn, unit, run, Step::Intend, &error).await;
     }
-    for step in [Step::Materialise, Step::Choose] {
+    for step in [Step::Materialise, Step::Pin] {
         let undone = steps::undo(&context(turn, step)?).await;
         match undone {
             Ok(undone) => apply(turn, step, Mark::Undone, undone).await?,
@@ -242,7 +243,7 @@ async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun) -> Result<Option<Repor
     let Some(step) = run.next_undo() else {
         let ends = |i: &crate::Item| Some((i.id().clone(), Event::Moved(unwound(&run, i)?)));
         let events: Vec<(MachineId, Event)> = unit.members.iter().filter_map(ends).collect();
-        finish(turn, &events, |_| {}).await?;
+        finish(turn, &events).await?;
         return Ok(Some(Report::of(&run, Outcome::Unwound { why })));
     };
     let context = context(turn, step)?;
@@ -324,20 +325,22 @@ async fn apply(turn: &Turn, step: Step, mark: Mark, effects: Effects) -> Result<
     .await
 }
 
-async fn finish(turn: &Turn, events: &[(MachineId, Event)], edit: impl FnOnce(&mut Unit)) -> Result<()> {
+async fn finish(turn: &Turn, events: &[(MachineId, Event)]) -> Result<()> {
     let now = turn.shared.clock.now();
-    turn.record(&Cause::of(&turn.unit()), events, |unit| {
-        if let Some(mut run) = unit.run.take() {
-            run.ended = Some(now);
-            unit.finished.push(run);
-            let most = unit.finished.len().saturating_sub(REMEMBERED_RUNS);
-            unit.finished.drain(..most);
-        }
-        edit(unit);
-    })
-    .await
+    turn.record(&Cause::of(&turn.unit()), events, |unit| end(unit, now)).await
 }
 
+/// The run is over: it is remembered among the finished ones.
+fn end(unit: &mut Unit, now: Timestamp) {
+    if let Some(mut run) = unit.run.take() {
+        run.ended = Some(now);
+        unit.finished.push(run);
+        let most = unit.finished.len().saturating_sub(REMEMBERED_RUNS);
+        unit.finished.drain(..most);
+    }
+}
+
+/// The run failed at a step: it waits for a person, or is over and another one is to begin.
 async fn park(
     turn: &Turn,
     events: &[(MachineId, Event)],
@@ -346,24 +349,17 @@ async fn park(
     keep: bool,
 ) -> Result<()> {
     let now = turn.shared.clock.now();
-    let parked = |unit: &mut Unit| {
+    turn.record(&Cause::of(&turn.unit()), events, |unit| {
         if let Some(run) = &mut unit.run {
             run.mark(step, Mark::Failed { why: why.clone() }, now);
             run.why = Some(why.clone());
+            run.course = Course::Parked;
         }
-    };
-    if keep {
-        return turn
-            .record(&Cause::of(&turn.unit()), events, |unit| {
-                parked(unit);
-                if let Some(run) = &mut unit.run {
-                    run.course = Course::Parked;
-                }
-            })
-            .await;
-    }
-    turn.record(&Cause::of(&turn.unit()), &[], parked).await?;
-    finish(turn, events, |_| {}).await
+        if !keep {
+            end(unit, now);
+        }
+    })
+    .await
 }
 
 fn tell(turn: &Turn, run: &JobRun, what: &str) {

@@ -55,32 +55,36 @@ impl Vault {
         }
     }
 
-    /// Starts what is due at `now`. Returns how many cycles were started.
+    /// Starts what is due at `now`: a watch, a cycle, or one after the other in one turn. Returns how many cycles were
+    /// started.
     pub fn tick(&self, now: Timestamp, watch_due: bool) -> usize {
         let mut started = 0;
         for slot in self.shared.all_slots() {
-            if watch_due {
-                let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(&slot));
-                self.shared.spawner.spawn(Box::pin(async move {
-                    if let Some(turn) = Turn::try_take(&shared, &slot)
-                        && let Err(error) = watch::look(&turn).await
-                    {
-                        tracing::warn!(unit = %slot.id, %error, "the watch could not finish");
-                    }
-                    repair_if_due(&shared, &slot).await;
-                }));
-            }
-            if !is_due(&slot, now) {
+            let cycle_due = is_due(&slot, now);
+            if !watch_due && !cycle_due {
                 continue;
             }
-            let Ok(permit) = Arc::clone(&self.shared.cycles).try_acquire_owned() else { continue };
+            let permit =
+                cycle_due.then(|| Arc::clone(&self.shared.cycles).try_acquire_owned().ok()).flatten();
+            if !watch_due && permit.is_none() {
+                continue;
+            }
             let Some(turn) = Turn::try_take(&self.shared, &slot) else { continue };
-            started += 1;
+            started += usize::from(permit.is_some());
             self.shared.spawner.spawn(Box::pin(async move {
-                if let Err(error) = cycle(&turn).await {
-                    tracing::warn!(unit = %turn.slot.id, %error, "a cycle did not seal");
+                let (shared, slot) = (Arc::clone(&turn.shared), Arc::clone(&turn.slot));
+                if watch_due && let Err(error) = watch::look(&turn).await {
+                    tracing::warn!(unit = %slot.id, %error, "the watch could not finish");
+                }
+                if permit.is_some()
+                    && let Err(error) = cycle(&turn).await
+                {
+                    tracing::warn!(unit = %slot.id, %error, "a cycle did not seal");
                 }
                 drop((turn, permit));
+                if watch_due {
+                    repair_if_due(&shared, &slot).await;
+                }
             }));
         }
         started

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedMutexGuard, Semaphore, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, Semaphore, oneshot, watch};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -153,7 +153,24 @@ pub(crate) fn audit_subject(unit: &UnitId) -> String {
 pub(crate) struct Turn {
     pub(crate) shared: Arc<Shared>,
     pub(crate) slot: Arc<Slot>,
-    _guard: OwnedMutexGuard<()>,
+    guard: Arc<OwnedMutexGuard<()>>,
+}
+
+/// An operator's wish for the turn, for as long as somebody waits for it.
+struct Wish<'a>(&'a Slot);
+
+impl<'a> Wish<'a> {
+    fn of(slot: &'a Slot) -> Self {
+        slot.wanted.fetch_add(1, Ordering::SeqCst);
+        slot.asked.notify_waiters();
+        Self(slot)
+    }
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        self.0.wanted.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Who changes a unit, and why.
@@ -186,22 +203,19 @@ impl Cause {
 impl Turn {
     pub(crate) async fn take(shared: &Arc<Shared>, slot: &Arc<Slot>) -> Turn {
         let guard = Arc::clone(&slot.turn).lock_owned().await;
-        Turn { shared: Arc::clone(shared), slot: Arc::clone(slot), _guard: guard }
+        Turn { shared: Arc::clone(shared), slot: Arc::clone(slot), guard: Arc::new(guard) }
     }
 
     /// The turn for an operator: a cycle that is under way gives way. What it landed stays landed.
     pub(crate) async fn demand(shared: &Arc<Shared>, slot: &Arc<Slot>) -> Turn {
-        slot.wanted.fetch_add(1, Ordering::SeqCst);
-        slot.asked.notify_waiters();
-        let turn = Turn::take(shared, slot).await;
-        slot.wanted.fetch_sub(1, Ordering::SeqCst);
-        turn
+        let _wish = Wish::of(slot);
+        Turn::take(shared, slot).await
     }
 
     /// The turn, unless somebody has it.
     pub(crate) fn try_take(shared: &Arc<Shared>, slot: &Arc<Slot>) -> Option<Turn> {
         let guard = Arc::clone(&slot.turn).try_lock_owned().ok()?;
-        Some(Turn { shared: Arc::clone(shared), slot: Arc::clone(slot), _guard: guard })
+        Some(Turn { shared: Arc::clone(shared), slot: Arc::clone(slot), guard: Arc::new(guard) })
     }
 
     pub(crate) fn unit(&self) -> Arc<Unit> {
@@ -265,11 +279,23 @@ impl Turn {
             let entry = serde_json::to_vec(record).expect("plain data serialises");
             all.push(Append { subject: audit_subject(&unit.id), expect: audits + at as u64, entry });
         }
-        self.shared.journal.append(&all).await?;
-        *self.slot.written.lock().expect("no panic under this lock") =
-            (units + 1, audits + trail.len() as u64);
-        *self.slot.now.write().expect("no panic under this lock") = Arc::new(unit);
-        Ok(())
+        // In a task of its own, with the turn: a caller that is dropped meanwhile must not leave this engine in doubt of
+        // what is written.
+        let (journal, slot, guard) =
+            (Arc::clone(&self.shared.journal), Arc::clone(&self.slot), Arc::clone(&self.guard));
+        let (done, written) = oneshot::channel();
+        self.shared.spawner.spawn(Box::pin(async move {
+            let appended = journal.append(&all).await;
+            if appended.is_ok() {
+                *slot.written.lock().expect("no panic under this lock") =
+                    (units + 1, audits + trail.len() as u64);
+                *slot.now.write().expect("no panic under this lock") = Arc::new(unit);
+            }
+            drop(guard);
+            // Whoever waited may be gone.
+            let _ = done.send(appended);
+        }));
+        written.await.map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))?
     }
 
     /// Folds everything that was journalled of the unit into its present form.

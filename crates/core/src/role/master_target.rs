@@ -5,6 +5,9 @@ use async_trait::async_trait;
 /// The pin of point 0: what stood on the landing disks first.
 pub const POINT_ZERO: &str = "point zero";
 
+/// The pin of what the side that lost had, kept until the operator takes it away.
+pub const LOSING_SIDE: &str = "losing side";
+
 /// Receives the way back onto landing disks, keeps the retention log, and hands the machine over. One per replication
 /// group. `site-recovery-master-target` implements it once, over any [`LandingSite`](super::LandingSite).
 ///

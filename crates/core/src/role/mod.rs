@@ -35,7 +35,7 @@ mod source;
 
 pub use journal::{Append, Journal};
 pub use landing_site::{LandingSite, Survey};
-pub use master_target::{MasterTarget, POINT_ZERO};
+pub use master_target::{LOSING_SIDE, MasterTarget, POINT_ZERO};
 pub use process_server::{Basis, Lag, ProcessServer, Shipment, Shipped};
 pub use recovery_site::{RecoverySite, Target};
 pub use replica::{RecoveryPointStore, Replica};

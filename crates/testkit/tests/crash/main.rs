@@ -75,7 +75,9 @@ async fn take(scenario: Scenario, crash: Crash, lose: Option<u64>) -> Result<Tak
     let vault = acting(&engine, &crashing, &plan).await?;
     let began = match scenario.act(&vault).await {
         Ok(job) => {
-            let _ = job.wait().await;
+            if let Some(job) = job {
+                let _ = job.wait().await;
+            }
             true
         }
         Err(_) => false,

@@ -181,17 +181,17 @@ impl Scenario {
         plan
     }
 
-    pub(crate) async fn act(self, vault: &Vault) -> Result<Job> {
+    /// Begins it; none where it is over already.
+    pub(crate) async fn act(self, vault: &Vault) -> Result<Option<Job>> {
         use Scenario::*;
         if self == Enable {
-            let item = vault.protect(ProtectRequest::machine("web")).await?;
-            return item.job().ok_or_else(|| Error::new(ErrorKind::NotFound, "no job"));
+            return Ok(vault.protect(ProtectRequest::machine("web")).await?.job());
         }
         if self == PlannedGroup {
-            return vault.group("shop")?.failover(FailoverRequest::planned(OUT)).await;
+            return vault.group("shop")?.failover(FailoverRequest::planned(OUT)).await.map(Some);
         }
         let web = only(vault)?;
-        match self {
+        let job = match self {
             Enable | PlannedGroup => unreachable!("above"),
             Planned | RefusedBoot | RefusedDisks | StartedOutside => {
                 web.failover(FailoverRequest::planned(OUT)).await
@@ -210,11 +210,12 @@ impl Scenario {
             PromoteDrill => web.promote_test(FailoverRequest::unplanned(OUT, fire())).await,
             Repair => web.repair().await,
             PromoteOther => web.promote_other(fire()).await,
-            CancelAdopted => web.cancel().await?.ok_or_else(|| Error::new(ErrorKind::NotFound, "no job")),
+            CancelAdopted => return web.cancel().await,
             CompleteMigration => web.complete_migration().await,
             RestoreLanding => web.restore_landing().await,
             Disable => web.disable(DisableRequest::default()).await,
-        }
+        };
+        job.map(Some)
     }
 
     /// What the whole run must come to, so that the comparison means something.

@@ -42,6 +42,7 @@ pub(crate) struct Shape {
     drills: usize,
     machines: BTreeMap<&'static str, usize>,
     captures: usize,
+    pins: Vec<String>,
 }
 
 impl std::fmt::Debug for Shape {
@@ -63,6 +64,7 @@ impl std::fmt::Debug for Shape {
             .field("drills", &self.drills)
             .field("machines", &self.machines)
             .field("captures", &self.captures)
+            .field("pins", &self.pins)
             .finish()
     }
 }
@@ -93,10 +95,12 @@ impl Shape {
             images
         };
         let machines = vault.items();
+        let mut pins = vec![];
         for handle in &machines {
             // Every point that is listed opens.
             for replica in [&pair.store as &dyn Replica, &pair.master_target] {
                 for point in replica.points(handle.id()).await? {
+                    pins.extend(point.pins.clone());
                     match replica.open(handle.id(), point.id).await {
                         Err(e) if e.kind() == site_recovery::ErrorKind::Refused => {}
                         other => drop(other?),
@@ -104,12 +108,14 @@ impl Shape {
                 }
             }
         }
+        pins.sort();
         Ok(Self {
             items,
             running: [("here", images(&pair.here)), ("cloud", images(&pair.cloud))].into(),
             drills: pair.cloud.all().len() - pair.cloud.running().len().min(pair.cloud.all().len()),
             machines: [("here", pair.here.all().len()), ("cloud", pair.cloud.all().len())].into(),
             captures: pair.here.captures().len() + pair.cloud.captures().len(),
+            pins,
         })
     }
 

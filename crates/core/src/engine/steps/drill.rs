@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 const PIN: &str = "drill";
 
-/// Chooses the drill's point and pins it. A point older than three times the interval is refused unless asked for by
+/// Chooses the drill's point. A point older than three times the interval is refused unless asked for by
 /// name: a drill of stale data proves little.
 pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
     let (shared, leg) = (&context.shared, &context.leg);
@@ -26,7 +26,7 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
         .each(async |mut m| {
             let id = m.item.id();
             let point = *chosen.get(id).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no point for {id}")))?;
-            let (op, manifest) = (m.op.part("pin"), leg.replica.manifest(id, point).await?);
+            let manifest = leg.replica.manifest(id, point).await?;
             let newest = points[id].last().map_or(manifest.taken, |p| p.taken);
             let age = shared.clock.now().since(newest);
             let stale = age > 3 * m.item.policy.interval;
@@ -34,7 +34,6 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
                 let message = format!("the newest point of {id} is {age:?} old, more than three intervals; name it to drill it all the same");
                 return Err(Error::new(ErrorKind::Refused, message));
             }
-            leg.replica.pin(&op, id, point, PIN).await?;
             let site = leg.recovery_site.name();
             let settings = m.item.settings.get(&site).cloned().unwrap_or_default();
             let network = request.network.clone().or_else(|| settings.test_network.clone());
@@ -59,11 +58,13 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
         .await
 }
 
-/// Prepares the disks, and the guest on them.
+/// Pins the point, prepares the disks, and the guest on them. The drill is journalled by now, so that whatever this does is
+/// found again.
 pub(super) async fn prepare(context: &Context) -> Result<Effects> {
     context
         .each(async |m| {
             let drill = existing(&m.item)?;
+            context.leg.replica.pin(&m.op.part("pin"), m.item.id(), drill.recovery.point, PIN).await?;
             let armed =
                 context.leg.recovery_site.materialise(&m.op, &drill.recovery, &context.leg.replica).await?;
             if let Some(preparation) = &context.shared.preparation {
@@ -88,7 +89,9 @@ pub(super) async fn boot(context: &Context) -> Result<Effects> {
             let booted = context.shared.within(context.shared.deadlines.recovery_site, "boot", boot).await?;
             m.progress.booted = Some(booted.clone());
             if let Some(validation) = &context.shared.validation {
-                m.progress.verdict = validation.validate(&drill.recovery, &booted).await.ok();
+                let looked = validation.validate(&drill.recovery, &booted);
+                let limit = context.shared.deadlines.recovery_site;
+                m.progress.verdict = context.shared.within(limit, "validation", looked).await.ok();
             }
             Ok(Effect::and(m.progress, vec![Event::DrillMoved { armed, booted: Some(booted) }]))
         })

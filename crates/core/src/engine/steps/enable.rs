@@ -31,15 +31,26 @@ pub(super) async fn first_copy(context: &Context, slot: &Slot) -> Result<Effects
     ship(context, slot, Effort::DeltaOrCompare).await
 }
 
+const PIN: &str = "before resync";
+
+/// Pins the newest point in place of the one that an earlier resync had pinned.
+pub(super) async fn keep_newest(context: &Context) -> Result<Effects> {
+    let replica = &context.leg.replica;
+    context
+        .each(async |m| {
+            let points = replica.points(m.item.id()).await?;
+            let Some(newest) = points.last() else { return Ok(m.progress.into()) };
+            replica.pin(&m.op, m.item.id(), newest.id, PIN).await?;
+            for old in points.iter().filter(|p| p.id != newest.id && p.pins.iter().any(|pin| pin == PIN)) {
+                replica.unpin(&m.op.part(&old.id.to_string()), m.item.id(), old.id, PIN).await?;
+            }
+            Ok(m.progress.into())
+        })
+        .await
+}
+
 /// Compares both sides whole and ships what differs.
 pub(super) async fn resync(context: &Context, slot: &Slot) -> Result<Effects> {
-    for item in &context.unit.members {
-        // What the comparison overwrites stays openable.
-        if let Some(newest) = context.leg.replica.points(item.id()).await?.last() {
-            let op = item.op(context.key_of(item, context.step)).part("pin");
-            context.leg.replica.pin(&op, item.id(), newest.id, "before resync").await?;
-        }
-    }
     ship(context, slot, Effort::Compare).await
 }
 

@@ -28,6 +28,7 @@ pub(crate) async fn take(context: &Context, slot: &Slot) -> Result<Effects> {
         Step::Lift => fence::unfence(context).await,
         Step::ShipLast => prepare::ship_last(context, slot).await,
         Step::Choose => prepare::choose_point(context).await,
+        Step::Pin => prepare::pin_point(context).await,
         Step::Materialise => prepare::materialise(context).await,
         Step::Intend => boot::intend(context).await,
         Step::Boot => boot::boot(context).await,
@@ -44,6 +45,7 @@ pub(crate) async fn take(context: &Context, slot: &Slot) -> Result<Effects> {
         Step::Seed => reprotect::seed(context).await,
         Step::FirstReverse => reprotect::first_reverse(context, slot).await,
         Step::PayOwed => reprotect::pay_owed(context).await,
+        Step::KeepNewest => enable::keep_newest(context).await,
         Step::Resync => enable::resync(context, slot).await,
         Step::DrillChoose => drill::choose_point(context).await,
         Step::DrillPrepare => drill::prepare(context).await,
@@ -59,7 +61,7 @@ pub(crate) async fn take(context: &Context, slot: &Slot) -> Result<Effects> {
 pub(crate) async fn undo(context: &Context) -> Result<Effects> {
     match context.step {
         Step::Fence => fence::unfence(context).await,
-        Step::Choose => prepare::unpin_point(context).await,
+        Step::Pin => prepare::unpin_point(context).await,
         Step::Materialise => prepare::withdraw(context).await,
         Step::FenceRecovered => fence::unfence_recovered(context).await,
         Step::DrillChoose => drill::remove(context).await,

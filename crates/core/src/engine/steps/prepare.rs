@@ -183,7 +183,8 @@ fn add(
     }
 }
 
-/// Chooses the point of each member, one cut for a group, pins it, and chooses an unused generation.
+/// Chooses the point of each member, one cut for a group, and an unused generation. Changes nothing: what is chosen is
+/// known before it is pinned, so that the pin can be taken back whatever happens in between.
 pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
     let (shared, leg) = (&context.shared, &context.leg);
     let mut points = BTreeMap::new();
@@ -214,7 +215,6 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
                 let message = format!("point {point} of {id} rests on disks that somebody else may have changed; resynchronise, or accept it by name");
                 return Err(Error::new(ErrorKind::Refused, message));
             }
-            leg.replica.pin(&m.op, &id, point, PIN).await?;
             let manifest = leg.replica.manifest(&id, point).await?;
             let taken = manifest.taken;
             let settings = m.item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
@@ -239,6 +239,18 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
         .await
 }
 
+/// Keeps the chosen point: from here on nothing drops it.
+pub(super) async fn pin_point(context: &Context) -> Result<Effects> {
+    context
+        .each(async |m| {
+            if let Some(point) = m.progress.point {
+                context.leg.replica.pin(&m.op, m.item.id(), point, PIN).await?;
+            }
+            Ok(m.progress.into())
+        })
+        .await
+}
+
 /// Takes the pin back, unless an earlier run holds the same point. A replica that does not do it owes it: going back is
 /// never held up by a pin.
 pub(super) async fn unpin_point(context: &Context) -> Result<Effects> {
@@ -246,7 +258,7 @@ pub(super) async fn unpin_point(context: &Context) -> Result<Effects> {
     context
         .each(async |mut m| {
             let held = m.item.promotion.as_ref().map(|p| p.armed.point);
-            let Some(point) = m.progress.point.take().filter(|p| Some(*p) != held) else {
+            let Some(point) = m.progress.point.filter(|p| Some(*p) != held) else {
                 return Ok(m.progress.into());
             };
             let unpin = replica.unpin(&m.op, m.item.id(), point, PIN);

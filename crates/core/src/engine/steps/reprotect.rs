@@ -4,12 +4,10 @@ use crate::engine::replicate::{Effort, all_sealed, replicate, unit_op};
 use crate::engine::shared::Slot;
 use crate::state::{Direction, Divergence};
 use crate::{
-    Changes, Consistency, Error, ErrorKind, Event, Fate, Instance, Location, Owed, POINT_ZERO, PointId,
-    ReprotectRequest, Request, Result, Seed, Settings,
+    Changes, Consistency, Error, ErrorKind, Event, Fate, Instance, LOSING_SIDE, Location, Owed, POINT_ZERO,
+    PointId, ReprotectRequest, Request, Result, Seed, Settings,
 };
 use std::time::Duration;
-
-const LOSING_SIDE: &str = "losing side";
 
 fn request(context: &Context) -> ReprotectRequest {
     match &context.run.request {
@@ -22,7 +20,7 @@ fn request(context: &Context) -> ReprotectRequest {
 pub(super) async fn fence_other(context: &Context) -> Result<Effects> {
     let request = request(context);
     context
-        .each(async |m| {
+        .each(async |mut m| {
             if m.item.state.divergence != Divergence::None && !request.other_side_loses {
                 let message = format!(
                     "both sides of {} may hold writes that the other lacks ({:?}); name the other side as the one that loses",
@@ -35,6 +33,9 @@ pub(super) async fn fence_other(context: &Context) -> Result<Effects> {
                 return Err(Error::new(ErrorKind::Refused, message));
             }
             context.shared.clear(&m.op, &m.item, Some(m.item.active()), &[], None, Duration::ZERO).await?;
+            // Looked at before this run opens the timeline itself.
+            let existing = context.far.replica.points(m.item.id()).await?;
+            m.progress.broken_off = existing.iter().any(|p| p.pins.iter().any(|pin| pin == POINT_ZERO));
             Ok(m.progress.into())
         })
         .await
@@ -56,9 +57,8 @@ pub(super) async fn seed(context: &Context) -> Result<Effects> {
                 ));
             }
             let (seed, held) = distance(context, &m, &settings).await?;
-            if let Some(why) = held {
-                m.progress.notes.push(why);
-            }
+            m.progress.ahead = held.is_some();
+            m.progress.notes.extend(held);
             m.progress.known = matches!(seed, Seed::Known { landing: Some(_), .. });
             context.far.replica.prepare(&m.op, &m.item.machine, &seed, &settings).await?;
             let events =
@@ -103,7 +103,7 @@ async fn distance(context: &Context, m: &Member, settings: &Settings) -> Result<
         return Ok((Seed::Fresh, None));
     };
     let unknown = |why: &str| (Seed::Unknown { landing: Some(landing.clone()) }, Some(why.to_owned()));
-    if existing.iter().any(|p| p.pins.iter().any(|pin| pin == POINT_ZERO)) {
+    if m.progress.broken_off {
         return Ok(unknown("an earlier reprotect was broken off: the landing is compared"));
     }
     let newest = near.replica.points(id).await?.last().map(|p| p.id);
@@ -171,7 +171,7 @@ pub(super) async fn pay_owed(context: &Context) -> Result<Effects> {
             let points = far.replica.points(&id).await?;
             let diverged = m.item.state.divergence != Divergence::None;
             if let Some(zero) = points.iter().find(|p| p.id == PointId(0)) {
-                let ahead = diverged || !m.progress.notes.is_empty();
+                let ahead = diverged || m.progress.ahead;
                 if ahead && !zero.pins.iter().any(|p| p == LOSING_SIDE) {
                     far.replica.pin(&m.op, &id, zero.id, LOSING_SIDE).await?;
                     m.progress
