@@ -106,7 +106,7 @@ impl Site {
 
     /// Makes a machine of the files that stood above.
     fn keep_above(&self, op: &Op, home: &Home, name: &str, above: &Path, mark: &Mark) -> Result<()> {
-        let Begun::New(draft, _lock) = self.begin_making(op, &mark.machine, name)? else { return Ok(()) };
+        let Begun::New(draft) = self.begin_making(op, &mark.machine, name)? else { return Ok(()) };
         let mut description = home.description()?;
         // What starts or freezes the machine itself must not reach what was kept of it.
         description.commands = Default::default();

@@ -179,7 +179,7 @@ impl Site {
         let name = names.find(|n| !self.root.join(n).exists()).expect("there is always another number");
         let draft = match self.begin_making(op, machine.id(), &name)? {
             Begun::Already(_, instance) => return Ok(instance),
-            Begun::New(draft, _lock) => draft,
+            Begun::New(draft) => draft,
         };
         let description = rules::describe(machine, settings, &[]);
         for (described, spec) in description.disks.iter().zip(machine.included()) {

@@ -4,13 +4,12 @@
 //! makes nothing any more.
 
 use crate::description::{Description, FILE};
-use crate::error::{Told, conflict, refused};
+use crate::error::{conflict, refused};
 use crate::home::{ArmedBy, Home, How, Known, Mark};
-use crate::register::{lock_file, plain};
+use crate::register::plain;
 use crate::{Site, durable, tables, tracking};
 use serde::{Deserialize, Serialize};
 use site_recovery::{Error, ErrorKind, Generation, Instance, MachineId, Op, OpKey, PointId, Result};
-use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +20,8 @@ pub(crate) struct MadeBy {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Became {
-    /// Being built.
-    Begun,
+    /// Being built, by the latest call of this key: an earlier one that still goes on writes elsewhere, and is told.
+    Begun { attempt: u64 },
     /// Stands, or stood.
     Made { instance: Instance },
     /// Makes nothing any more.
@@ -34,60 +33,55 @@ enum Became {
 pub(crate) enum Begun {
     /// The key has made this.
     Already(Home, Instance),
-    /// An empty directory to build in, and the right to do so alone.
-    New(Home, File),
+    /// An empty directory to build in, of this call alone.
+    New(Home),
 }
 
 impl Site {
     /// Opens the making of a machine, or finds what this key has made.
     ///
     /// # Errors
-    /// `Conflict` when the name is taken; `Refused` when the key was withdrawn, or what it made is gone; `Busy` while
-    /// another call of the same key builds.
+    /// `Conflict` when the name is taken; `Refused` when the key was withdrawn, or what it made is gone.
     pub(crate) fn begin_making(&self, op: &Op, machine: &MachineId, name: &str) -> Result<Begun> {
         let record: Option<MadeBy> = durable::read(&self.made_path(&op.key))?;
         let standing = self.made(&op.key)?;
         match (record.map(|r| r.became), standing) {
             (Some(Became::Withdrawn), _) => {
-                return Err(refused(format!("{} was withdrawn: ask under another key", op.key)));
+                Err(refused(format!("{} was withdrawn: ask under another key", op.key)))
             }
-            (Some(Became::Made { instance }), Some((home, _))) => return Ok(Begun::Already(home, instance)),
+            (Some(Became::Made { instance }), Some((home, _))) => Ok(Begun::Already(home, instance)),
             (Some(Became::Made { instance }), None) => {
                 let message =
                     format!("{} has made {}, which is gone: ask under another key", op.key, instance.name);
-                return Err(refused(message));
+                Err(refused(message))
             }
             (_, Some((home, mark))) => {
                 let instance = self.instance(&home, &mark);
                 self.remember(&op.key, Became::Made { instance: instance.clone() })?;
-                return Ok(Begun::Already(home, instance));
+                Ok(Begun::Already(home, instance))
             }
-            (Some(Became::Begun) | None, None) => {}
-        }
-        let name = self.free_name(name, machine)?;
-        let lock_path = self.made_path(&op.key).with_extension("lock");
-        let lock = lock_file(&lock_path)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(ErrorKind::Busy, format!("{} is being made by another call", op.key)));
+            (record, None) => {
+                let name = self.free_name(name, machine)?;
+                let attempt = if let Some(Became::Begun { attempt }) = record { attempt + 1 } else { 1 };
+                self.remember(&op.key, Became::Begun { attempt })?;
+                durable::remove_tree(&self.making_dir(&op.key))?;
+                let home = Home { name, dir: self.attempt_dir(&op.key, attempt) };
+                durable::make_dir(&home.dir)?;
+                Ok(Begun::New(home))
             }
-            Err(TryLockError::Error(e)) => return Err(e).told("lock", &lock_path),
         }
-        self.remember(&op.key, Became::Begun)?;
-        let home = Home { name, dir: self.making_dir(&op.key) };
-        durable::remove_tree(&home.dir)?;
-        durable::make_dir(&home.dir)?;
-        Ok(Begun::New(home, lock))
     }
 
-    /// Whether this key may still make something.
+    /// Whether this key may still make something in this draft.
     ///
     /// # Errors
-    /// `Refused` when it was withdrawn.
-    pub(crate) fn still_making(&self, key: &OpKey) -> Result<()> {
+    /// `Busy` when another call of the same key builds now; `Refused` when it was withdrawn.
+    pub(crate) fn still_making(&self, key: &OpKey, draft: &Home) -> Result<()> {
         match durable::read::<MadeBy>(&self.made_path(key))?.map(|r| r.became) {
-            Some(Became::Begun) => Ok(()),
+            Some(Became::Begun { attempt }) if draft.dir == self.attempt_dir(key, attempt) => Ok(()),
+            Some(Became::Begun { .. } | Became::Made { .. }) => {
+                Err(Error::new(ErrorKind::Busy, format!("another call of {key} has taken this one over")))
+            }
             _ => Err(refused(format!("{key} was withdrawn while it was under way"))),
         }
     }
@@ -110,6 +104,7 @@ impl Site {
         }
         durable::rename(&draft.dir, &home.dir)?;
         self.remember(&op.key, Became::Made { instance: self.instance(&home, mark) })?;
+        durable::remove_tree(&self.making_dir(&op.key))?;
         Ok(home)
     }
 
@@ -201,5 +196,9 @@ impl Site {
 
     fn making_dir(&self, key: &OpKey) -> PathBuf {
         self.own("making").join(plain(key.as_str()))
+    }
+
+    fn attempt_dir(&self, key: &OpKey, attempt: u64) -> PathBuf {
+        self.making_dir(key).join(attempt.to_string())
     }
 }

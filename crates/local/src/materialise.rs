@@ -37,9 +37,8 @@ impl LocalSite {
                 &name_for(&begin_what.machine, &begin_what.settings, begin_what.purpose),
             )
         });
-        // The lock lives as long as this call: another call of the same key waits or is told to.
-        let (draft, _lock) = match begun.await? {
-            Begun::New(draft, lock) => (draft, lock),
+        let draft = match begun.await? {
+            Begun::New(draft) => draft,
             Begun::Already(home, instance) => return self.armed_before(home, instance).await,
         };
         let disks = from.open(what.machine.id(), what.point).await?;
@@ -53,7 +52,7 @@ impl LocalSite {
         let (op, what) = (op.clone(), what.clone());
         self.act("materialise", move |site| {
             let _turn = site.turn(&op, what.machine.id())?;
-            site.still_making(&op.key)?;
+            site.still_making(&op.key, &draft)?;
             for described in &description.disks {
                 let path = draft.dir.join(&described.file);
                 File::open(&path).and_then(|f| f.sync_all()).told("sync", &path)?;
@@ -111,7 +110,10 @@ impl LocalSite {
         disk: &Arc<dyn Disk>,
     ) -> Result<()> {
         let (path, size) = (draft.dir.join(file), disk.size());
-        let file = self.act("materialise", move |_| {
+        let (make_op, make_draft, machine) = (op.clone(), draft.clone(), what.machine.id().clone());
+        let file = self.act("materialise", move |site| {
+            let _turn = site.turn(&make_op, &machine)?;
+            site.still_making(&make_op.key, &make_draft)?;
             let file = File::create(&path).told("make", &path)?;
             file.set_len(size).told("size", &path)?;
             Ok(Arc::new(file))
@@ -126,20 +128,28 @@ impl LocalSite {
                     batch.push((piece.start, disk.read(piece, &pool).await?));
                     bytes += piece.len;
                     if bytes >= BATCH - PIECE {
-                        self.put(op, what, &file, std::mem::take(&mut batch)).await?;
+                        self.put(op, what, draft, &file, std::mem::take(&mut batch)).await?;
                         bytes = 0;
                     }
                 }
             }
         }
-        self.put(op, what, &file, batch).await
+        self.put(op, what, draft, &file, batch).await
     }
 
-    async fn put(&self, op: &Op, what: &Recovery, file: &Arc<File>, batch: Vec<(u64, Bytes)>) -> Result<()> {
-        let (op, machine, file) = (op.clone(), what.machine.id().clone(), Arc::clone(file));
+    async fn put(
+        &self,
+        op: &Op,
+        what: &Recovery,
+        draft: &Home,
+        file: &Arc<File>,
+        batch: Vec<(u64, Bytes)>,
+    ) -> Result<()> {
+        let (op, machine, draft) = (op.clone(), what.machine.id().clone(), draft.clone());
+        let file = Arc::clone(file);
         self.act("materialise", move |site| {
             let _turn = site.turn(&op, &machine)?;
-            site.still_making(&op.key)?;
+            site.still_making(&op.key, &draft)?;
             for (at, bytes) in batch.iter().filter(|(_, b)| b.iter().any(|b| *b != 0)) {
                 file.write_all_at(bytes, *at).told("write a disk in", &site.root)?;
             }

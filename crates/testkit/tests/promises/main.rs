@@ -1,0 +1,39 @@
+//! Promises of the engine that no other test carries, one test each, by the world's state.
+
+mod data;
+mod operations;
+mod requests;
+mod safety;
+
+use site_recovery::state::Direction;
+use site_recovery::{FailoverRequest, Force, ItemHandle, Result};
+use site_recovery_testkit::engine::MemoryEngine;
+
+pub(crate) const OUT: Direction = Direction::PrimaryToRecovery;
+
+pub(crate) const BACK: Direction = Direction::RecoveryToPrimary;
+
+pub(crate) fn fire() -> Force {
+    Force::by("ana", "the site is on fire")
+}
+
+pub(crate) fn name(item: &ItemHandle) -> String {
+    item.item().expect("protected").active().name.clone()
+}
+
+/// Lets the others go on until it is so; not for ever.
+pub(crate) async fn until(so: impl Fn() -> bool) {
+    for _ in 0..1_000_000 {
+        if so() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it never came to that");
+}
+
+pub(crate) async fn failed_over(engine: &MemoryEngine, web: &ItemHandle) -> Result<String> {
+    let _ = engine;
+    web.failover(FailoverRequest::planned(OUT)).await?.done().await?;
+    Ok(name(web))
+}

@@ -1,0 +1,126 @@
+//! S: authority, fences, generations, and a way on from everywhere.
+
+use super::*;
+use site_recovery::state::Phase;
+use site_recovery::{
+    CommitRequest, DrillRequest, Epoch, ErrorKind, FailoverRequest, Op, ProtectRequest, ReprotectRequest,
+    Result, Role, UndoRequest,
+};
+use site_recovery_testkit::engine::{DISK, MemoryEngine};
+use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
+use std::sync::Arc;
+
+/// Every promotion has a generation of its own, also one that was undone, changed, withdrawn or drilled.
+#[tokio::test]
+async fn s3_no_generation_is_used_twice() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let mut seen = vec![web.item()?.active().generation];
+    web.test_failover(DrillRequest::default()).await?.done().await?;
+    seen.push(web.item()?.drill.expect("a drill").recovery.generation);
+    web.clean_up_test().await?.done().await?;
+    for _ in 0..2 {
+        failed_over(&engine, &web).await?;
+        seen.push(web.item()?.active().generation);
+        web.undo(UndoRequest::default()).await?.done().await?;
+    }
+    failed_over(&engine, &web).await?;
+    seen.push(web.item()?.active().generation);
+    let mut unique = seen.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), seen.len(), "{seen:?}");
+    let lineage = web.item()?.lineage;
+    assert_eq!(lineage.live.len(), 2, "the first, and the one that counts: {lineage:?}");
+    assert!(seen[1..4].iter().all(|g| lineage.dead.contains(g)), "{lineage:?} remembers {seen:?}");
+    Ok(())
+}
+
+/// A member that can never boot leaves by name, and the rest completes.
+#[tokio::test]
+async fn s5_a_member_that_cannot_boot_holds_up_nobody() -> Result<()> {
+    let engine = MemoryEngine::new(5).await?;
+    for machine in ["web", "db"] {
+        engine.pair.here.add_machine(machine, &[("boot", DISK)]);
+    }
+    let group = engine.vault.protect_group(ProtectRequest::group("shop", &["web", "db"])).await?;
+    for item in group.items() {
+        item.until_done().await?;
+    }
+    let plan = FaultPlan::new();
+    plan.nth("cloud.boot", 1, Fault::Before(ErrorKind::Refused));
+    let mut out = engine.pair.forward.clone();
+    out.recovery_site = Arc::new(Faulty::new(out.recovery_site, &plan, engine.pair.world.clock()));
+    let journal = Arc::new(engine.journal.reopen()?);
+    let vault = MemoryEngine::builder(&engine.pair, journal).out(out).build().await?;
+    let group = vault.group("shop")?;
+    engine.pair.here.set_down(true); // a real disaster
+    let ended = group.failover(FailoverRequest::unplanned(OUT, fire())).await?.wait().await?;
+    assert!(ended.done().is_err(), "one boot was refused");
+    let members: Vec<_> = group.items().iter().map(|i| i.id().clone()).collect();
+    let alone = group.leave(&members[1]).await?;
+    group.retry(Some(fire())).await?.done().await?;
+    assert_eq!(group.items().len(), 1);
+    group.commit(CommitRequest::default()).await?.done().await?;
+    assert!(matches!(alone.state()?.phase, Phase::FailoverCompletionFailed(_)));
+    assert_eq!(engine.pair.cloud.running().len(), 1);
+    alone.retry(Some(fire())).await?.done().await?;
+    assert_eq!(engine.pair.cloud.running().len(), 2, "it was mended, and goes on alone");
+    // Nobody is in two units, or in none, after a start anew.
+    let anew = MemoryEngine::over(engine.pair.clone(), engine.journal.reopen()?).await?;
+    assert_eq!(anew.vault.items().len(), 2);
+    assert_eq!(anew.vault.group("shop")?.items().len(), 1);
+    Ok(())
+}
+
+/// What was owed of a machine is forgotten when that machine is what runs.
+#[tokio::test]
+async fn s4_owed_removal_never_takes_what_runs() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let (here, cloud) = (&engine.pair.here, &engine.pair.cloud);
+    let there = failed_over(&engine, &web).await?;
+    web.commit(CommitRequest::default()).await?.done().await?;
+    web.reprotect(ReprotectRequest::default()).await?.done().await?;
+    web.failover(FailoverRequest::planned(BACK)).await?.done().await?;
+    web.commit(CommitRequest::default()).await?.done().await?;
+    assert!(!web.item()?.owed.is_empty(), "the cloud machine's removal is owed");
+    let bytes = cloud.bytes(&there);
+    here.destroy_outside("web");
+    web.promote_other(fire()).await?.done().await?;
+    assert_eq!(cloud.running(), std::slice::from_ref(&there));
+    assert!(web.item()?.owed.is_empty(), "{:?}", web.item()?.owed);
+    for _ in 0..3 {
+        engine.vault.watch_now().await?;
+    }
+    assert_eq!((cloud.running(), cloud.bytes(&there)), (vec![there], bytes));
+    Ok(())
+}
+
+#[tokio::test]
+async fn s5_enabling_that_failed_is_started_again() -> Result<()> {
+    let engine = MemoryEngine::new(9).await?;
+    engine.pair.here.add_machine("web", &[("boot", DISK)]);
+    let plan = FaultPlan::new();
+    plan.next("store.prepare", Fault::Before(ErrorKind::Refused));
+    let mut out = engine.pair.forward.clone();
+    out.replica = Arc::new(Faulty::new(out.replica, &plan, engine.pair.world.clock()));
+    let vault =
+        MemoryEngine::builder(&engine.pair, Arc::new(engine.journal.clone())).out(out).build().await?;
+    let web = vault.protect(ProtectRequest::machine("web")).await?;
+    assert!(web.until_done().await.is_err());
+    assert_eq!(web.state()?.phase, Phase::EnablingFailed);
+    web.enable().await?.done().await?;
+    assert_eq!((web.state()?.phase, web.points().await?.len()), (Phase::Protected, 1));
+    Ok(())
+}
+
+/// Nobody can answer for an authority that is gone: a force does not carry a stale engine past a source that says so.
+#[tokio::test]
+async fn s2_a_force_is_no_way_round_a_stale_epoch() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let next = Epoch { number: 1_000, owner: "another".into() };
+    engine.pair.here.claim(&Op { key: "claim".into(), epoch: next }, web.id()).await?;
+    let report = web.failover(FailoverRequest::unplanned(OUT, fire())).await?.wait().await?;
+    assert_eq!(report.done().expect_err("stale").kind(), ErrorKind::StaleEpoch);
+    assert!(engine.pair.cloud.running().is_empty());
+    Ok(())
+}
