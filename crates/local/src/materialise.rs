@@ -12,6 +12,7 @@ use site_recovery::{
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// Bytes read at a time.
 const PIECE: u64 = 1 << 20;
@@ -27,17 +28,7 @@ impl LocalSite {
         what: &Recovery,
         from: &Arc<dyn Replica>,
     ) -> Result<Armed> {
-        let (begin_op, begin_what) = (op.clone(), what.clone());
-        let begun = self.act("materialise", move |site| {
-            refuse_critical(&site.check_settings(&begin_what.machine, &begin_what.settings))?;
-            let _turn = site.turn(&begin_op, begin_what.machine.id())?;
-            site.begin_making(
-                &begin_op,
-                begin_what.machine.id(),
-                &name_for(&begin_what.machine, &begin_what.settings, begin_what.purpose),
-            )
-        });
-        let draft = match begun.await? {
+        let draft = match self.begin_streamed(op, what).await? {
             Begun::New(draft) => draft,
             Begun::Already(home, instance) => return self.armed_before(home, instance).await,
         };
@@ -76,6 +67,23 @@ impl LocalSite {
             Ok(armed.expect("it was armed just now"))
         })
         .await
+    }
+
+    async fn begin_streamed(&self, op: &Op, what: &Recovery) -> Result<Begun> {
+        let (op, what) = (op.clone(), what.clone());
+        let (tell, told) = oneshot::channel();
+        self.act("materialise", move |site| {
+            refuse_critical(&site.check_settings(&what.machine, &what.settings))?;
+            let name = name_for(&what.machine, &what.settings, what.purpose);
+            let _turn = site.turn(&op, what.machine.id())?;
+            // A call that was dropped before its turn came must not take over from its own repeat.
+            if !tell.is_closed() {
+                drop(tell.send(site.begin_making(&op, what.machine.id(), &name)?));
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(told.await.expect("who waits is told"))
     }
 
     async fn armed_before(&self, home: Home, instance: Instance) -> Result<Armed> {
