@@ -38,6 +38,7 @@ macro_rules! process_server_suite {
             prs_2_without_a_cursor_it_compares,
             prs_2_lost_changes_need_a_compare,
             prs_3_nothing_is_called_sealed_that_is_not,
+            prs_3_the_spool_holds_what_is_not_sealed,
             prs_4_the_same_op_goes_on_where_it_broke,
             prs_5_memory_in_flight_is_bounded,
             prs_6_the_spool_is_drained_oldest_first,
@@ -90,6 +91,11 @@ impl<F: ProcessServerFixture> Between<F> {
             Shipped::Sealed { point, shipped, .. } => (point, shipped),
             shipped => panic!("{}: ship of {} gave {shipped:?}, not Sealed", self.rule, capture.cut),
         }
+    }
+
+    async fn drain(&self, key: &str) -> Result<Vec<Point>> {
+        let replica: Arc<dyn Replica> = self.replica.clone();
+        self.world.process_server().drain(&op(key), self.machine.id(), &replica).await
     }
 
     /// The guest writes; returns an instant and the bytes that it holds.
@@ -197,10 +203,11 @@ pub async fn prs_2_lost_changes_need_a_compare<F: ProcessServerFixture>() {
     }
 }
 
-/// PRS-3: nothing is called sealed that the replica has not acknowledged, wherever it fell silent.
+/// PRS-3: nothing is called sealed that the replica has not acknowledged, wherever it fell silent or refused.
 pub async fn prs_3_nothing_is_called_sealed_that_is_not<F: ProcessServerFixture>() {
     let rule = "PRS-3";
-    for failure in [Failure::Away, Failure::AwayAfter(0), Failure::AwayAfter(1)] {
+    let silences = [Failure::Away, Failure::AwayAfter(0), Failure::AwayAfter(1)];
+    for failure in silences.into_iter().chain([Failure::SealAway, Failure::SealRefused]) {
         let here = Between::<F>::new(rule).await;
         let (capture, image) = here.cut(1);
         here.replica.fail(Some(failure));
@@ -208,18 +215,46 @@ pub async fn prs_3_nothing_is_called_sealed_that_is_not<F: ProcessServerFixture>
         let silent = here.replica.sealed().is_empty();
         if silent {
             let sealed = matches!(shipped, Ok(Shipped::Sealed { .. }));
-            assert!(!sealed, "{rule}: called sealed while the replica was silent ({failure:?})");
+            assert!(!sealed, "{rule}: called sealed while the replica had nothing sealed ({failure:?})");
         }
         let spooled = matches!(shipped, Ok(Shipped::Spooled { .. }));
         here.replica.fail(None);
         if spooled {
-            let replica: Arc<dyn Replica> = here.replica.clone();
-            let drained = here.world.process_server().drain(&op("drain"), here.machine.id(), &replica).await;
-            must(rule, "drain", drained);
+            must(rule, "drain", here.drain("drain").await);
         } else {
             here.ship("cycle-1", &capture, Basis::Compare).await;
         }
         here.newest(1, &image);
+    }
+}
+
+/// PRS-3: nor is what comes out of the spool; it holds a cut until the replica has acknowledged its point.
+pub async fn prs_3_the_spool_holds_what_is_not_sealed<F: ProcessServerFixture>() {
+    let rule = "PRS-3";
+    for failure in [Failure::SealAway, Failure::SealRefused] {
+        let here = Between::<F>::new(rule).await;
+        here.first().await;
+        here.replica.fail(Some(Failure::Away));
+        let (capture, image) = here.cut(2);
+        let shipped = here.try_ship(&op("cycle-2"), &capture, Basis::Delta).await;
+        let process_server = here.world.process_server();
+        if !matches!(shipped, Ok(Shipped::Spooled { .. })) {
+            return skip(rule, &process_server.name(), "it does not spool");
+        }
+        here.replica.fail(Some(failure));
+        if let Ok(told) = here.drain("drain-1").await {
+            assert!(told.is_empty(), "{rule}: {told:?} came out, and no seal was acknowledged ({failure:?})");
+        }
+        let lag = must(rule, "lag", process_server.lag(here.machine.id()).await);
+        assert_eq!(lag.spooled, [capture.cut.clone()], "{rule}: the spool without a seal ({failure:?})");
+        here.replica.fail(None);
+        let told = must(rule, "drain", here.drain("drain-2").await);
+        assert_eq!(
+            told.iter().map(|p| &p.cut).collect::<Vec<_>>(),
+            [&capture.cut],
+            "{rule}: points of the spool"
+        );
+        here.newest(2, &image);
     }
 }
 
@@ -292,10 +327,9 @@ pub async fn prs_6_the_spool_is_drained_oldest_first<F: ProcessServerFixture>() 
         }
     }
     let (process_server, id) = (here.world.process_server(), here.machine.id().clone());
-    let replica: Arc<dyn Replica> = here.replica.clone();
     if images.is_empty() {
         here.replica.fail(None);
-        let drained = must(rule, "drain", process_server.drain(&op("drain"), &id, &replica).await);
+        let drained = must(rule, "drain", here.drain("drain").await);
         assert!(drained.is_empty(), "{rule}: nothing was spooled, and {drained:?} came out");
         return skip(rule, &process_server.name(), "it does not spool");
     }
@@ -306,7 +340,7 @@ pub async fn prs_6_the_spool_is_drained_oldest_first<F: ProcessServerFixture>() 
     here.world.reopen().await;
     here.replica.fail(None);
     let process_server = here.world.process_server();
-    let drained = must(rule, "drain", process_server.drain(&op("drain"), &id, &replica).await);
+    let drained = must(rule, "drain", here.drain("drain").await);
     let told: Vec<_> = drained.iter().map(|p| p.cut.clone()).collect();
     assert_eq!(told, cuts, "{rule}: the points that were made, oldest first");
     let sealed = here.replica.sealed();
@@ -365,9 +399,7 @@ pub async fn rol_5_an_effect_whose_reply_was_lost_counts_once<F: ProcessServerFi
         let first = here.try_ship(&op("cycle-1"), &capture, Basis::Compare).await;
         here.replica.fail(None);
         if !matches!(first, Ok(Shipped::Sealed { .. })) {
-            let replica: Arc<dyn Replica> = here.replica.clone();
-            let drained = here.world.process_server().drain(&op("drain"), here.machine.id(), &replica).await;
-            must(rule, "drain", drained);
+            must(rule, "drain", here.drain("drain").await);
             here.ship("cycle-1", &capture, Basis::Compare).await;
         }
         here.newest(1, &image);

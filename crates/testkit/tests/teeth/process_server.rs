@@ -6,6 +6,7 @@ use site_recovery::{
     PointId, Pool, ProcessServer, Replica, Result, Role, RoleName, Run, Shipment, Shipped, Source, Timestamp,
 };
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[path = "process_server/sides.rs"]
 mod sides;
@@ -20,6 +21,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("PRS-2", "lost changes are no changes"),
     ("PRS-2", "everything is sent, whatever the hashes say"),
     ("PRS-3", "silence of the replica is a seal"),
+    ("PRS-3", "silence at the seal is a seal"),
+    ("PRS-3", "a refusal to seal is a seal"),
+    ("PRS-3", "the spool forgets what could not be sealed"),
     ("PRS-5", "disks are read whole"),
     ("PRS-6", "the spool is dropped"),
     ("PRS-6", "the spool is told newest first"),
@@ -29,6 +33,8 @@ pub(crate) const FAULTS: &[Fault] = &[
 
 pub(crate) const NO_SPOOL_FAULTS: &[Fault] = &[
     ("PRS-3", "silence of the replica is a seal"),
+    ("PRS-3", "silence at the seal is a seal"),
+    ("PRS-3", "a refusal to seal is a seal"),
     ("PRS-4", "a broken cycle begins anew"),
     ("ROL-5", "a lost reply is another cut"),
 ];
@@ -38,11 +44,12 @@ pub(crate) const NO_SPOOL_FAULTS: &[Fault] = &[
 pub(crate) struct BrokenProcessServer {
     honest: Arc<dyn ProcessServer>,
     gate: Gate,
+    forgets: AtomicBool,
 }
 
 impl BrokenProcessServer {
     pub(crate) fn new(honest: Arc<dyn ProcessServer>) -> Self {
-        Self { honest, gate: Gate::default() }
+        Self { honest, gate: Gate::default(), forgets: AtomicBool::new(false) }
     }
 }
 
@@ -89,7 +96,8 @@ impl ProcessServer for BrokenProcessServer {
         let away = shipped.as_ref().is_err_and(|e| e.kind() == ErrorKind::Unavailable)
             || matches!(shipped, Ok(Shipped::Spooled { .. }));
         if is("silence of the replica is a seal") && away {
-            return Ok(Shipped::Sealed { point: wishful(&what), changed: 0, shipped: 0 });
+            let point = wishful(&what.capture.cut, &what.machine);
+            return Ok(Shipped::Sealed { point, changed: 0, shipped: 0 });
         }
         if is("a lost reply is another cut") && away {
             let mut again = what.clone();
@@ -105,7 +113,11 @@ impl ProcessServer for BrokenProcessServer {
             self.honest.claim(&op, machine).await?;
             return Ok(vec![]);
         }
-        let mut drained = self.honest.drain(&op, machine, replica).await?;
+        let drained = self.honest.drain(&op, machine, replica).await;
+        if is("the spool forgets what could not be sealed") && drained.is_err() {
+            self.forgets.store(true, Ordering::Relaxed);
+        }
+        let mut drained = drained?;
         if is("the spool is told newest first") {
             drained.reverse();
         }
@@ -114,7 +126,7 @@ impl ProcessServer for BrokenProcessServer {
 
     async fn lag(&self, machine: &MachineId) -> Result<Lag> {
         let mut lag = self.honest.lag(machine).await?;
-        if is("the spool is dropped") {
+        if is("the spool is dropped") || self.forgets.load(Ordering::Relaxed) {
             lag.spooled.clear();
         }
         Ok(lag)
@@ -126,11 +138,11 @@ impl ProcessServer for BrokenProcessServer {
 }
 
 /// The point that would be there if all had gone well.
-fn wishful(what: &Shipment) -> Point {
+fn wishful(cut: &CutId, machine: &MachineId) -> Point {
     Point {
         id: PointId(1),
-        cut: what.capture.cut.clone(),
-        members: vec![what.machine.clone()],
+        cut: cut.clone(),
+        members: vec![machine.clone()],
         taken: Timestamp(0),
         consistency: Consistency::Crash,
         generation: Generation(0),

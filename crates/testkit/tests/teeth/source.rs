@@ -20,6 +20,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("SRC-3", "members are captured one after the other"),
     ("SRC-3", "a group capture keeps what did not fail"),
     ("SRC-4", "a capture is read as the disk is now"),
+    ("SRC-4", "a release lets go of every capture"),
     ("SRC-5", "consistency is told as asked for"),
     ("SRC-5", "less consistency comes without a reason"),
     ("SRC-5", "the machine is left paused"),
@@ -282,6 +283,12 @@ impl Source for BrokenSource {
         };
         if forgets {
             self.site.forget_tracking();
+        }
+        if is("a release lets go of every capture") {
+            let all = self.notes.lock().unwrap().captured.clone();
+            for other in all.values().filter(|c| c.cut != capture.cut && c.member(machine).is_some()) {
+                self.honest.release(&op.part(other.cut.as_str()), other, machine, Fate::Abandoned).await?;
+            }
         }
         let apart = if self.is_apart() { Self::apart(capture, machine) } else { capture.clone() };
         self.honest.release(&op, &apart, machine, fate).await

@@ -20,6 +20,10 @@ pub(crate) enum Failure {
     WriteReplyLost(u64),
     /// The next `seal` is done and its reply is lost.
     SealReplyLost,
+    /// Every `seal`, as one that never arrived.
+    SealAway,
+    /// Every `seal` is answered with `OutOfSpace`, and nothing is sealed.
+    SealRefused,
 }
 
 /// One timeline in memory that takes plain records and keeps account of what came.
@@ -264,6 +268,13 @@ impl Replica for TinyReplica {
         let mut state = self.reach()?;
         if let Some((point, _)) = state.sealed.iter().find(|(p, _)| p.cut == manifest.cut) {
             return Ok(point.clone());
+        }
+        match state.failure {
+            Some(Failure::SealAway) => return Err(away()),
+            Some(Failure::SealRefused) => {
+                return Err(Error::new(ErrorKind::OutOfSpace, "no room for another point"));
+            }
+            _ => {}
         }
         let open = state.open.as_ref().filter(|o| o.ingest.session == ingest.session);
         let Some(open) = open else {

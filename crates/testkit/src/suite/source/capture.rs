@@ -90,6 +90,22 @@ pub async fn src_04_captured_bytes_stay<F: SourceFixture>() {
     same("SRC-4", "after a restart", &here.machine, &here.read(&capture).await, &then);
 }
 
+/// SRC-4: until its own `release`: that of a later capture leaves the bytes of the earlier one.
+pub async fn src_04_the_release_of_another_leaves_the_bytes<F: SourceFixture>() {
+    let rule = "SRC-4";
+    let here = Enrolled::<F>::new(rule).await;
+    let then = here.write(1).await;
+    let earlier = here.capture("earlier").await;
+    for (round, fate) in (2..).zip([Fate::Sealed, Fate::Spooled, Fate::Abandoned]) {
+        let later_then = here.write(round).await;
+        let later = here.capture(&format!("later-{round}")).await;
+        same(rule, "the later capture", &here.machine, &here.read(&later).await, &later_then);
+        here.release(&later, fate).await;
+        let what = format!("after a later one was released as {fate:?}");
+        same(rule, &what, &here.machine, &here.read(&earlier).await, &then);
+    }
+}
+
 /// SRC-5: what was reached is told, less than asked for with a reason, and the machine goes on.
 pub async fn src_05_what_was_reached_is_told<F: SourceFixture>() {
     let rule = "SRC-5";

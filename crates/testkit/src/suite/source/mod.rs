@@ -113,6 +113,7 @@ macro_rules! source_suite {
             src_03_all_disks_are_of_one_instant,
             src_03_if_one_member_fails_there_is_no_capture,
             src_04_captured_bytes_stay,
+            src_04_the_release_of_another_leaves_the_bytes,
             src_05_what_was_reached_is_told,
             src_06_a_repeat_returns_the_same_capture,
             src_07_changes_are_never_less,
