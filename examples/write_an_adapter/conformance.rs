@@ -1,46 +1,54 @@
 //! The suite of every `Source`, as it is, run on this one.
 
-use crate::shelf::Shelf;
-use crate::{ShelfSite, machine};
+use crate::host::{Host, Record};
+use crate::{HostSite, machine};
 use async_trait::async_trait;
 use site_recovery::{Source, SystemClock};
 use site_recovery_testkit::suite::SourceFixture;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-struct OnAShelf {
+struct InAFolder {
     dir: tempfile::TempDir,
-    site: Option<ShelfSite>,
+    host: Host,
 }
 
-impl OnAShelf {
-    fn open(&mut self) {
-        let shelf = Shelf::open(&self.dir.path().join("shelf.redb")).expect("nobody else has it open");
-        self.site = Some(ShelfSite { name: "shelf".into(), shelf, clock: Arc::new(SystemClock) });
+impl InAFolder {
+    fn home(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
-    fn shelf(&self) -> &Shelf {
-        &self.site.as_ref().expect("it is open").shelf
+    /// The owner does something to a machine.
+    async fn owner<T: Send + 'static>(
+        &self,
+        name: &str,
+        act: impl FnOnce(&mut Record) -> T + Send + 'static,
+    ) -> T {
+        let home = self.home(name);
+        let turn = self.host.turn(move |_| Record::change(&home, |record| Ok(act(record))));
+        turn.await.expect("the machine is there")
     }
 }
 
 #[async_trait]
-impl SourceFixture for OnAShelf {
+impl SourceFixture for InAFolder {
     async fn new() -> Self {
-        let mut here = Self { dir: tempfile::tempdir().expect("a directory"), site: None };
-        here.open();
+        let dir = tempfile::tempdir().expect("a directory");
+        let host = Host::open(dir.path().to_owned()).expect("the folder is there");
         // The end of a disk need not be the end of a block.
-        let machines = [machine("web", &[128 * 1024 + 512, 256 * 1024]), machine("db", &[128 * 1024])];
-        machines.into_iter().for_each(|m| here.shelf().add(m).expect("there is room"));
-        here
+        for machine in [machine("web", &[128 * 1024 + 512, 256 * 1024]), machine("db", &[128 * 1024])] {
+            host.add(machine).await.expect("there is room");
+        }
+        Self { dir, host }
     }
 
     fn source(&self) -> Arc<dyn Source> {
-        Arc::new(self.site.clone().expect("it is open"))
+        Arc::new(HostSite { name: "host".into(), host: self.host.clone(), clock: Arc::new(SystemClock) })
     }
 
     async fn reopen(&mut self) {
-        self.site = None;
-        self.open();
+        // Nothing is kept in memory.
+        self.host = Host::open(self.dir.path().to_owned()).expect("the folder is there");
     }
 
     fn machines(&self) -> [String; 2] {
@@ -48,36 +56,40 @@ impl SourceFixture for OnAShelf {
     }
 
     async fn write(&self, name: &str, disk: usize, at: u64, bytes: &[u8]) {
-        self.shelf().write(name, disk, at, bytes).expect("the disk is there");
+        self.host.write(name, disk, at, bytes).await.expect("the disk is there");
     }
 
     async fn content(&self, name: &str, disk: usize) -> Vec<u8> {
-        self.shelf().content(name, disk).expect("the disk is there")
+        self.host.content(name, disk).await.expect("the disk is there")
     }
 
     async fn is_running(&self, name: &str) -> bool {
-        self.shelf().is_running(name).expect("it is there")
+        self.host.is_running(name).await.expect("it is there")
     }
 
     async fn captures(&self, name: &str) -> usize {
-        self.shelf().captures(name).expect("the file can be read")
+        std::fs::read_dir(self.home(name).join("captures")).map_or(0, Iterator::count)
     }
 
     async fn start_outside(&self, name: &str) -> bool {
-        self.shelf().switch(name, true).expect("it is there")
+        self.owner(name, |record| {
+            record.running |= record.fence.is_none();
+            record.running
+        })
+        .await
     }
 
     async fn stop_outside(&self, name: &str) {
-        self.shelf().switch(name, false).expect("it is there");
+        self.owner(name, |record| record.running = false).await;
     }
 
     async fn spoil(&self, name: &str) -> bool {
-        self.shelf().act(|act| act.put_bytes(&format!("machine/{name}"), b"?")).is_ok()
+        std::fs::write(self.home(name).join("machine.json"), "?").is_ok()
     }
 
     async fn remove_outside(&self, name: &str) -> bool {
-        self.shelf().remove(name).is_ok()
+        std::fs::remove_dir_all(self.home(name)).is_ok()
     }
 }
 
-site_recovery_testkit::source_suite!(OnAShelf);
+site_recovery_testkit::source_suite!(InAFolder);

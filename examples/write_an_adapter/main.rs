@@ -1,43 +1,43 @@
-//! Writes an adapter: a platform of its own (`shelf.rs`: machines in a redb file), as a `Source` (`source.rs`, `disk.rs`)
-//! that passes the conformance suite (`conformance.rs`), and protects one of its machines.
+//! Writes an adapter: a folder of machines with qcow2 images (`host.rs`, by the crate `imago`) becomes a `Source`
+//! (`source.rs`, `disk.rs`) that passes the conformance suite (`conformance.rs`); then one of the machines is protected.
 //!
 //! `cargo run --example write_an_adapter`; `cargo test --example write_an_adapter` runs the suite.
 #![forbid(unsafe_code)]
 
 mod disk;
-mod shelf;
+mod host;
 mod source;
 
 #[cfg(test)]
 mod conformance;
 
-use crate::shelf::Shelf;
-use crate::source::ShelfSite;
+use crate::host::Host;
+use crate::source::HostSite;
 use site_recovery::{
     DiskRole, DiskSpec, Firmware, GuestFacts, Instance, Leg, Machine, OsFamily, Platform, Pool,
     ProtectRequest, Replica, Result, Run, SystemClock, Vault,
 };
 use site_recovery_examples::Stage;
-use site_recovery_testkit::journal::MemoryJournal;
+use site_recovery_journal::SqliteJournal;
 use std::sync::Arc;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let dir = tempfile::tempdir().expect("a directory");
-    let shelf = Shelf::open(&dir.path().join("shelf.redb"))?;
-    shelf.add(machine("web", &[1 << 20, 256 * 1024]))?;
-    shelf.write("web", 0, 64 * 1024, &[7; 8192])?;
-    shelf.write("web", 1, 0, b"hello, other side")?;
+    let host = Host::open(dir.path().join("host"))?;
+    host.add(machine("web", &[1 << 20, 256 * 1024])).await?;
+    host.write("web", 0, 64 * 1024, &[7; 8192]).await?;
+    host.write("web", 1, 0, b"hello, other side").await?;
 
     // The adapter takes the place of the site that the machines come from; all else is as in the other examples.
-    let site = ShelfSite { name: "shelf".into(), shelf: shelf.clone(), clock: Arc::new(SystemClock) };
+    let site = HostSite { name: "host".into(), host: host.clone(), clock: Arc::new(SystemClock) };
     let stage = Stage::open(dir.path()).await?;
     let cloud = Arc::new(stage.cloud.clone());
     let server = stage.process_server.clone();
     let vault = Vault::builder()
         .out(Leg::out(Arc::new(site), server.clone(), stage.points.clone(), cloud.clone()))
         .back(Leg::back(cloud, server, stage.master_target.clone()))
-        .journal(Arc::new(MemoryJournal::new()))
+        .journal(Arc::new(SqliteJournal::in_memory().await?))
         .build()
         .await?;
     let web = vault.protect(ProtectRequest::machine("web")).await?;
@@ -48,10 +48,10 @@ async fn main() -> Result<()> {
     let pool = Pool::new(4 << 20);
     for (at, disk) in web.item()?.machine.disks.iter().enumerate() {
         let sealed = disks[&disk.id].read(Run::new(0, disk.size), &pool).await?;
-        assert!(sealed == shelf.content("web", at)?, "disk {} differs", disk.id);
-        println!("point {}: {} bytes of disk {} are those on the shelf", points[0].id, sealed.len(), disk.id);
+        assert!(sealed == host.content("web", at).await?, "disk {} differs", disk.id);
+        println!("point {}: {} bytes of disk {} are those on the host", points[0].id, sealed.len(), disk.id);
     }
-    assert!(shelf.is_running("web")?, "it goes on while it is protected");
+    assert!(host.is_running("web").await?, "it goes on while it is protected");
     Ok(())
 }
 
@@ -67,7 +67,7 @@ fn machine(name: &str, disks: &[u64]) -> Machine {
     Machine {
         instance: Instance {
             machine: name.into(),
-            site: "shelf".into(),
+            site: "host".into(),
             name: name.into(),
             generation: Default::default(),
         },

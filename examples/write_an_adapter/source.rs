@@ -1,73 +1,55 @@
-//! The adapter: a shelf as a [`Source`].
+//! The adapter: a folder of qcow2 images as a [`Source`].
 //!
-//! Every call is one transaction of the file. So the check of the epoch and its effect are one atomic act, a capture is
-//! one instant over all disks, and whatever a crash interrupts has happened whole or not at all.
+//! Every call that changes something is one turn at the folder, and its effect is one machine's record, replaced. So the
+//! check of the epoch and the effect are one act, a capture is one instant over all disks, and what a crash interrupts
+//! has happened whole or not at all.
 
 use crate::disk::Captured;
-use crate::shelf::{Act, BLOCK, BLOCKS, Fence, Kept, Shelf, failed, live};
+use crate::host::{Host, Record, get, put};
 use async_trait::async_trait;
-use redb::ReadableTable;
 use site_recovery::*;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A shelf as a site of this name. It does not track changes: every cycle compares.
+/// A host as a site of this name. It does not track changes: every cycle compares.
 #[derive(Debug, Clone)]
-pub(crate) struct ShelfSite {
-    /// The site's name.
+pub(crate) struct HostSite {
     pub(crate) name: RoleName,
-    /// The machines.
-    pub(crate) shelf: Shelf,
-    /// The time of captures and fences.
+    pub(crate) host: Host,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl ShelfSite {
-    /// One transaction, off the async workers. It goes on when nobody waits for it any more.
-    async fn act<T, F>(&self, operation: &'static str, effect: F) -> Result<T>
+impl HostSite {
+    /// Changes a machine's record, for an operation that passes the register of epochs.
+    async fn change<T, F>(&self, what: &'static str, op: &Op, of: &Instance, effect: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Act) -> Result<T> + Send + 'static,
+        F: FnOnce(&mut Record, Op) -> Result<T> + Send + 'static,
     {
-        let shelf = self.shelf.clone();
-        let done = tokio::task::spawn_blocking(move || shelf.act(effect)).await;
-        let lost = |e| Error::new(ErrorKind::Unavailable, "the call did not end").caused_by(e);
-        done.map_err(lost).flatten().map_err(|e| e.at(&self.name, operation))
-    }
-
-    /// As `act`, once the operation has passed the machine's epoch register and raised it.
-    async fn change<T, F>(&self, what: &'static str, op: &Op, machine: &MachineId, effect: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Act, Op) -> Result<T> + Send + 'static,
-    {
-        let (op, register) = (op.clone(), format!("epoch/{machine}"));
-        self.act(what, move |act| {
-            if !op.epoch.passes(act.get(&register)?.as_ref()) {
-                let message = format!("{} does not hold {register} any more", op.epoch.owner);
-                return Err(Error::new(ErrorKind::StaleEpoch, message));
-            }
-            act.put(&register, &op.epoch)?;
-            effect(act, op)
-        })
-        .await
+        let (op, of) = (op.clone(), of.clone());
+        let turn = self.host.turn(move |dir| {
+            pass(dir, &op, &of.machine)?;
+            Record::change(&dir.join(of.name), |record| effect(record, op))
+        });
+        turn.await.map_err(|e| e.at(&self.name, what))
     }
 }
 
-fn captures_of(act: &Act, machine: &MachineId) -> Result<Vec<Capture>> {
-    let all: Vec<Capture> = act.all("capture/")?;
-    Ok(all.into_iter().filter(|c| c.member(machine).is_some()).collect())
-}
-
-fn drop_capture(act: &Act, capture: &Capture) -> Result<()> {
-    let (note, disks) = (format!("capture/{}", capture.cut), format!("capture/{}/", capture.cut));
-    let mut blocks = act.0.open_table(BLOCKS).map_err(failed)?;
-    blocks.retain(|(owner, _), _| !owner.starts_with(&disks)).map_err(failed)?;
-    act.remove(&note)
+/// The register stands beside the machines, so that it stays when one of them is removed.
+fn pass(dir: &Path, op: &Op, machine: &MachineId) -> Result<()> {
+    let mut register: BTreeMap<MachineId, Epoch> = get(&dir.join("epochs.json"))?.unwrap_or_default();
+    if !op.epoch.passes(register.get(machine)) {
+        let message = format!("{} is not in charge of {machine} any more", op.epoch.owner);
+        return Err(Error::new(ErrorKind::StaleEpoch, message));
+    }
+    register.insert(machine.clone(), op.epoch.clone());
+    put(&dir.join("epochs.json"), &register)
 }
 
 #[async_trait]
-impl Role for ShelfSite {
+impl Role for HostSite {
     fn name(&self) -> RoleName {
         self.name.clone()
     }
@@ -77,40 +59,40 @@ impl Role for ShelfSite {
     }
 
     async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
-        self.change("claim", op, machine, |_, _| Ok(())).await
+        let (op, machine) = (op.clone(), machine.clone());
+        self.host.turn(move |dir| pass(dir, &op, &machine)).await
     }
 }
 
 #[async_trait]
-impl Source for ShelfSite {
+impl Source for HostSite {
     async fn discover(&self) -> Result<Vec<Machine>> {
-        let all: Vec<Kept> = self.act("discover", |act| act.all("machine/")).await?;
-        let here = |m: Machine| Machine { instance: Instance { site: self.name.clone(), ..m.instance }, ..m };
-        Ok(all.into_iter().map(|kept| here(kept.machine)).collect())
+        let records = self.host.turn(Record::all).await?;
+        Ok(records.into_iter().map(|r| r.machine).collect())
     }
 
     async fn enrol(&self, op: &Op, machine: &Machine) -> Result<()> {
-        let machine = machine.clone();
-        self.change("enrol", op, &machine.id().clone(), move |act, _| {
-            let kept = act.kept(&machine.instance.name)?;
-            if kept.enrolled && kept.machine.id() != machine.id() {
-                return Err(Error::new(ErrorKind::Conflict, format!("it is {} already", kept.machine.id())));
+        let described = machine.clone();
+        self.change("enrol", op, &machine.instance, move |found, _| {
+            if found.enrolled && found.machine.id() != described.id() {
+                return Err(Error::new(ErrorKind::Conflict, format!("it is {} already", found.machine.id())));
             }
             let sizes = |m: &Machine| format!("{:?}", m.disks.iter().map(|d| d.size).collect::<Vec<_>>());
-            if sizes(&kept.machine) != sizes(&machine) {
-                let rule = format!("the disks have {}", sizes(&kept.machine));
-                return Err(Error::invalid("disk.size", sizes(&machine), &rule, "discover it anew"));
+            if sizes(&described) != sizes(&found.machine) {
+                let rule = format!("the disks have {}", sizes(&found.machine));
+                return Err(Error::invalid("disk.size", sizes(&described), &rule, "discover it anew"));
             }
-            act.keep(&Kept { machine, enrolled: true, ..kept })
+            (found.machine, found.enrolled) = (described, true);
+            Ok(())
         })
         .await
     }
 
     async fn dismiss(&self, op: &Op, instance: &Instance) -> Result<()> {
-        let instance = instance.clone();
-        self.change("dismiss", op, &instance.machine.clone(), move |act, _| {
-            captures_of(act, &instance.machine)?.iter().try_for_each(|c| drop_capture(act, c))?;
-            act.keep(&Kept { enrolled: false, ..act.kept(&instance.name)? })
+        self.change("dismiss", op, instance, |record, _| {
+            record.enrolled = false;
+            record.captures.clear();
+            Ok(())
         })
         .await
     }
@@ -119,103 +101,81 @@ impl Source for ShelfSite {
         let [instance] = of else {
             return Err(Error::new(ErrorKind::Unsupported, "groups is false").at(&self.name, "capture"));
         };
-        let (instance, taken) = (instance.clone(), self.clock.now());
-        self.change("capture", op, &instance.machine.clone(), move |act, op| {
-            let (kept, note) = (act.kept(&instance.name)?, format!("capture/{}", op.key));
-            match act.get::<Capture>(&note)? {
-                Some(earlier) if earlier.member(&instance.machine).is_some() => return Ok(earlier),
-                Some(_) => return Err(Error::new(ErrorKind::Conflict, "the key is of another machine")),
-                None => {}
+        let (who, taken) = (instance.clone(), self.clock.now());
+        self.change("capture", op, instance, move |record, op| {
+            let cut = CutId(op.key.0);
+            if let Some(earlier) = record.captures.iter().find(|c| c.cut == cut) {
+                return Ok(earlier.clone());
             }
-            let mut blocks = act.0.open_table(BLOCKS).map_err(failed)?;
-            for (at, disk) in kept.machine.disks.iter().enumerate() {
-                let (from, to) = (live(&instance.name, at), format!("{note}/{}", disk.id));
-                for number in 0..disk.size.div_ceil(BLOCK) {
-                    let block = blocks.get((from.as_str(), number)).map_err(failed)?;
-                    let Some(bytes) = block.map(|b| b.value().to_vec()) else { continue };
-                    blocks.insert((to.as_str(), number), bytes.as_slice()).map_err(failed)?;
-                }
-            }
-            let less = (want > Consistency::Crash).then(|| "a shelf has no guest to ask".to_owned());
-            let machine = kept.machine.standing_as(instance);
+            let machine = record.machine.standing_as(who);
             let members = vec![Member { machine, cursor: None, sidecars: vec![] }];
-            let (cut, consistency) = (CutId(op.key.0), Consistency::Crash);
-            let capture = Capture { cut, taken, consistency, quiesce_failed: less, members };
-            act.put(&note, &capture)?;
+            let quiesce_failed = (want > Consistency::Crash).then(|| "there is no guest to ask".into());
+            let capture = Capture { cut, taken, consistency: Consistency::Crash, quiesce_failed, members };
+            record.copy_disks(&capture)?;
+            record.captures.push(capture.clone());
             Ok(capture)
         })
         .await
     }
 
     async fn changes(&self, _: &Capture, _: &MachineId, _: &Cursor) -> Result<Changes> {
-        Ok(Changes::Lost { reason: "a shelf does not track changes".into() })
+        Ok(Changes::Lost { reason: "a folder of images does not track changes".into() })
     }
 
     async fn disks(&self, op: &Op, capture: &Capture, machine: &MachineId) -> Result<Disks> {
-        let (note, id, shelf) = (format!("capture/{}", capture.cut), machine.clone(), self.shelf.clone());
-        self.change("disks", op, machine, move |act, _| {
-            let gone = || Error::new(ErrorKind::NotFound, format!("{note} is gone"));
-            let capture: Capture = act.get(&note)?.ok_or_else(gone)?;
-            let member = capture.member(&id).ok_or_else(gone)?;
-            let open = |d: &DiskSpec| {
-                let disk = Captured::open(&shelf, format!("{note}/{}", d.id), d.size)?;
-                Ok((d.id.clone(), Arc::new(disk) as Arc<dyn Disk>))
-            };
-            member.machine.included().map(open).collect()
+        let capture = capture.clone();
+        self.change("disks", op, &instance_of(&capture, machine)?, move |record, _| {
+            let images = record.images_of(&capture)?.into_iter();
+            Ok(images.map(|(id, image)| (id, Arc::new(Captured::new(image)) as Arc<dyn Disk>)).collect())
         })
         .await
     }
 
     async fn release(&self, op: &Op, capture: &Capture, machine: &MachineId, _: Fate) -> Result<()> {
-        let capture = capture.clone();
-        self.change("release", op, machine, move |act, _| drop_capture(act, &capture)).await
+        let cut = capture.cut.clone();
+        let drop = move |record: &mut Record, _| Ok(record.captures.retain(|c| c.cut != cut));
+        self.change("release", op, &instance_of(capture, machine)?, drop).await
     }
 
     async fn sweep(&self, op: &Op, instance: &Instance, keep: &[OpKey]) -> Result<Vec<OpKey>> {
-        let (machine, keep) = (instance.machine.clone(), keep.to_vec());
-        self.change("sweep", op, &instance.machine, move |act, _| {
-            let mut swept = captures_of(act, &machine)?;
-            swept.retain(|c| keep.iter().all(|k| k.0 != c.cut.0));
-            swept.iter().try_for_each(|c| drop_capture(act, c))?;
-            Ok(swept.into_iter().map(|c| OpKey(c.cut.0)).collect())
+        let keep = keep.to_vec();
+        self.change("sweep", op, instance, move |record, _| {
+            let swept = record.captures.extract_if(.., |c| keep.iter().all(|k| k.0 != c.cut.0));
+            Ok(swept.map(|c| OpKey(c.cut.0)).collect())
         })
         .await
     }
 
     async fn power(&self, instance: &Instance) -> Result<Power> {
         let name = instance.name.clone();
-        let kept = self.act("power", move |act| act.kept(&name)).await?;
-        let start = kept.fence.map_or(StartGuard::Free, |_| StartGuard::Blocked { until: None });
-        Ok(if kept.running { Power::On } else { Power::Off { start } })
+        let record = self.host.turn(move |dir| Record::of(&dir.join(name))).await?;
+        let start = record.fence.map_or(StartGuard::Free, |_| StartGuard::Blocked { until: None });
+        Ok(if record.running { Power::On } else { Power::Off { start } })
     }
 
     async fn fence(&self, op: &Op, instance: &Instance, _grace: Duration) -> Result<()> {
-        let (name, at) = (instance.name.clone(), self.clock.now());
-        self.change("fence", op, &instance.machine, move |act, by| {
-            let mut kept = act.kept(&name)?;
-            kept.fence.get_or_insert(Fence { by, at, ran: kept.running, lifted_by: "unfence".into() });
-            act.keep(&Kept { running: false, ..kept })
-        })
-        .await
+        let at = self.clock.now();
+        self.change("fence", op, instance, move |record, by| Ok(record.stop_and_block(by, at))).await
     }
 
     async fn unfence(&self, op: &Op, of: &Instance, permit: BootPermit, start: Start) -> Result<Lifted> {
         let instance = of.clone();
-        self.change("unfence", op, &of.machine, move |act, op| {
+        self.change("unfence", op, of, move |record, op| {
             permit.admits(&op, &instance)?;
             if let BootPermit::Isolated { network } = permit {
-                return Err(Error::new(ErrorKind::Refused, format!("a shelf has no network {network}")));
+                return Err(Error::new(ErrorKind::Refused, format!("there is no network {network} here")));
             }
-            let mut kept = act.kept(&instance.name)?;
-            let ran = kept.fence.take().is_some_and(|f| f.ran);
-            let wanted = start == Start::Run || start == Start::AsBefore && ran;
-            if wanted && !kept.started_by.contains(&op.key) {
-                kept.running = true;
-                kept.started_by.push(op.key);
+            let ran = record.fence.take().is_some_and(|f| f.ran);
+            if start == Start::Run || start == Start::AsBefore && ran {
+                record.start(op.key);
             }
-            act.keep(&kept)?;
-            Ok(Lifted { running: kept.running })
+            Ok(Lifted { running: record.running })
         })
         .await
     }
+}
+
+fn instance_of(capture: &Capture, machine: &MachineId) -> Result<Instance> {
+    let missing = || Error::new(ErrorKind::NotFound, format!("{machine} is not in the capture"));
+    capture.member(machine).map(|m| m.machine.instance.clone()).ok_or_else(missing)
 }
