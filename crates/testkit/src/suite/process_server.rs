@@ -246,7 +246,11 @@ pub async fn prs_3_the_spool_holds_what_is_not_sealed<F: ProcessServerFixture>()
             assert!(told.is_empty(), "{rule}: {told:?} came out, and no seal was acknowledged ({failure:?})");
         }
         let lag = must(rule, "lag", process_server.lag(here.machine.id()).await);
-        assert_eq!(lag.spooled, [capture.cut.clone()], "{rule}: the spool without a seal ({failure:?})");
+        assert_eq!(
+            lag.spooled,
+            std::slice::from_ref(&capture.cut),
+            "{rule}: the spool without a seal ({failure:?})"
+        );
         here.replica.fail(None);
         let told = must(rule, "drain", here.drain("drain-2").await);
         assert_eq!(
