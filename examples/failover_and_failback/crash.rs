@@ -17,25 +17,29 @@ const WITHIN: u64 = 40;
 /// Starts engines in processes of their own until one comes to the end.
 ///
 /// # Errors
-/// When one ends in another way than by the signal that was asked for.
+/// When one ends in another way than by the signal that was asked for, or when none was killed.
 pub(crate) async fn supervise(options: &Options, work: &Path) -> Result<()> {
-    let random = || 1 + SystemRandom.bits() % WITHIN;
-    let mut kills: Vec<u64> = match options.kill_at {
-        Some(at) => vec![at],
-        None => (0..KILLS).map(|_| random()).collect(),
+    let kills: Vec<u64> = match &options.kill_at[..] {
+        [] => (0..KILLS).map(|_| 1 + SystemRandom.bits() % WITHIN).collect(),
+        told => told.to_vec(),
     };
-    println!("the engine will be killed at journal writes {kills:?}, each counted from a start");
+    let again = kills.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    println!("kill -9 at journal writes {again}, each counted from a start; again by --kill-at {again}");
     let program = std::env::current_exe().map_err(unusable)?;
-    loop {
-        let at = if kills.is_empty() { None } else { Some(kills.remove(0)) };
+    for (number, at) in kills.iter().copied().map(Some).chain([None]).enumerate() {
         let status = Command::new(&program).args(options.for_engine(work, at)).status().await;
         let status = status.map_err(unusable)?;
         match (at, status.signal()) {
             (Some(at), Some(9)) => println!("*** killed at journal write {at}; started again ***"),
-            _ if status.success() => return Ok(()),
+            _ if status.success() && number > 0 => {
+                println!("killed {number} times, and the proofs hold");
+                return Ok(());
+            }
+            _ if status.success() => break,
             _ => return Err(Error::new(ErrorKind::Corrupt, format!("the engine ended: {status}"))),
         }
     }
+    Err(Error::new(ErrorKind::NotFound, "the engine was never killed: it made fewer journal writes"))
 }
 
 fn unusable(error: std::io::Error) -> Error {

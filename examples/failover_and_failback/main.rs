@@ -5,9 +5,10 @@
 //! ```text
 //! cargo run --release --example failover_and_failback -- [options]
 //!   --disk FILE   the system disk is a copy of FILE, which is only read
+//!   --size MIB    of the system disk, 128 if not told; the data disk has a quarter of it
 //!   --keep        keep the work directory
-//!   --kill-at N   the engine dies by SIGKILL at its Nth journal write, is started again, and goes on to the end
-//!   --crash       so again and again, at random writes
+//!   --crash       the engine dies by SIGKILL at random journal writes, is started again each time, and goes on to the end
+//!   --kill-at N   so at its Nth journal write; N,N,... counts anew from each start, and repeats what --crash has printed
 //!   --adopt       the journal is deleted half-way; a new vault takes over from the replica
 //! ```
 
@@ -18,18 +19,21 @@ mod proof;
 mod screen;
 mod story;
 
+use crate::image::Size;
 use site_recovery::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const USAGE: &str = "failover_and_failback [--disk FILE] [--keep] [--kill-at N | --crash] [--adopt]";
+const USAGE: &str =
+    "failover_and_failback [--disk FILE] [--size MIB] [--keep] [--kill-at N[,N]... | --crash] [--adopt]";
 
 /// What was asked for on the command line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Options {
     disk: Option<PathBuf>,
+    size: Size,
     keep: bool,
-    kill_at: Option<u64>,
+    kill_at: Vec<u64>,
     crash: bool,
     adopt: bool,
     /// Of an engine that [`crash::supervise`] has started: where to work, and when to die.
@@ -62,7 +66,7 @@ async fn run(options: &Options) -> Result<()> {
         work.disable_cleanup(true);
         println!("everything is in {}, and stays there", work.path().display());
     }
-    if options.crash || options.kill_at.is_some() {
+    if options.crash || !options.kill_at.is_empty() {
         crash::supervise(options, work.path()).await
     } else {
         story::tell(options, work.path()).await
@@ -71,23 +75,27 @@ async fn run(options: &Options) -> Result<()> {
 
 impl Options {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options = Self::default();
+        let (size, kill_at) = (Size { system: 128 }, vec![]);
+        let (disk, keep, crash, adopt, work, die_at) = (None, false, false, false, None, None);
+        let mut options = Self { disk, size, keep, kill_at, crash, adopt, work, die_at };
         while let Some(argument) = arguments.next() {
             let mut value = || {
                 let rule = format!("{argument} has a value");
                 arguments.next().ok_or_else(|| Error::invalid("option", &argument, &rule, USAGE))
             };
-            let number = |text: String| {
-                text.parse().map_err(|_| Error::invalid("option", &text, "a number is expected", USAGE))
+            let number = |text: &str| match text.parse() {
+                Ok(number) if number > 0 => Ok(number),
+                _ => Err(Error::invalid("option", text, "a number above 0 is expected", USAGE)),
             };
             match argument.as_str() {
                 "--disk" => options.disk = Some(value()?.into()),
                 "--keep" => options.keep = true,
-                "--kill-at" => options.kill_at = Some(number(value()?)?),
+                "--size" => options.size.system = number(&value()?)?,
+                "--kill-at" => options.kill_at = value()?.split(',').map(number).collect::<Result<_>>()?,
                 "--crash" => options.crash = true,
                 "--adopt" => options.adopt = true,
                 "--work" => options.work = Some(value()?.into()),
-                "--die-at" => options.die_at = Some(number(value()?)?),
+                "--die-at" => options.die_at = Some(number(&value()?)?),
                 _ => return Err(Error::invalid("option", &argument, "it is not known", USAGE)),
             }
         }
@@ -97,6 +105,7 @@ impl Options {
     /// What an engine of its own is started with, to work in `work` and to die at its `die_at`th journal write.
     fn for_engine(&self, work: &Path, die_at: Option<u64>) -> Vec<String> {
         let mut arguments = vec!["--work".to_owned(), work.display().to_string()];
+        arguments.extend(["--size".to_owned(), self.size.system.to_string()]);
         if let Some(disk) = &self.disk {
             arguments.extend(["--disk".to_owned(), disk.display().to_string()]);
         }

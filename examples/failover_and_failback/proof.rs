@@ -1,7 +1,7 @@
 //! What is proven at the end, and on the way.
 
 use crate::guest::Log;
-use crate::image::{DATA, SYSTEM, tool};
+use crate::image::{Content, DATA, SYSTEM, tool};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use site_recovery::{
@@ -88,16 +88,20 @@ pub(crate) struct Inspection {
 
 impl Inspection {
     /// Decides whether there is one, by the disk as it was before anything happened.
-    pub(crate) fn new(log: Log, system: &Path) -> Self {
+    ///
+    /// # Errors
+    /// When the file system that was made just now is not clean, or cannot be checked.
+    pub(crate) fn new(log: Log, system: &Path, content: Content) -> std::io::Result<Self> {
         let fsck = match check(system) {
             Ok(()) => true,
+            Err(why) if content == Content::Ext4 => return Err(why),
             Err(why) => {
                 let why = why.to_string();
                 println!("!!! the file system is not checked: {}", why.lines().next().unwrap_or_default());
                 false
             }
         };
-        Self { log, fsck }
+        Ok(Self { log, fsck })
     }
 
     /// Looks at the machine in `dir`.

@@ -103,10 +103,12 @@ impl Story {
             return Ok(Inspection { log, fsck });
         }
         let dir = work.join("here/web");
-        let log = image::make(&dir, options.disk.as_deref()).map_err(|e| failed("fill", &dir, e))?;
+        let made = image::make(&dir, options.size, options.disk.as_deref());
+        let (log, content) = made.map_err(|e| failed("fill", &dir, e))?;
         let size = std::fs::metadata(dir.join(SYSTEM)).map_err(|e| failed("look at", &dir, e))?.len();
-        stage.add_machine("web", &[("system", size), ("data", image::DATA_SIZE)]).await?;
-        let inspection = Inspection::new(log, &dir.join(SYSTEM));
+        stage.add_machine("web", &[("system", size), ("data", options.size.data())]).await?;
+        let inspection = Inspection::new(log, &dir.join(SYSTEM), content);
+        let inspection = inspection.map_err(|e| failed("check", &dir, e))?;
         let text = serde_json::to_vec(&(&inspection.log, inspection.fsck)).expect("plain data");
         std::fs::write(&notes, text).map_err(|e| failed("write", &notes, e))?;
         Ok(inspection)
