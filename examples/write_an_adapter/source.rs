@@ -133,8 +133,11 @@ impl Source for HostSite {
 
     async fn release(&self, op: &Op, capture: &Capture, machine: &MachineId, _: Fate) -> Result<()> {
         let cut = capture.cut.clone();
-        let drop = move |record: &mut Record, _| Ok(record.captures.retain(|c| c.cut != cut));
-        self.change("release", op, &instance_of(capture, machine)?, drop).await
+        self.change("release", op, &instance_of(capture, machine)?, move |record, _| {
+            record.captures.retain(|c| c.cut != cut);
+            Ok(())
+        })
+        .await
     }
 
     async fn sweep(&self, op: &Op, instance: &Instance, keep: &[OpKey]) -> Result<Vec<OpKey>> {
@@ -155,7 +158,11 @@ impl Source for HostSite {
 
     async fn fence(&self, op: &Op, instance: &Instance, _grace: Duration) -> Result<()> {
         let at = self.clock.now();
-        self.change("fence", op, instance, move |record, by| Ok(record.stop_and_block(by, at))).await
+        self.change("fence", op, instance, move |record, by| {
+            record.stop_and_block(by, at);
+            Ok(())
+        })
+        .await
     }
 
     async fn unfence(&self, op: &Op, of: &Instance, permit: BootPermit, start: Start) -> Result<Lifted> {
