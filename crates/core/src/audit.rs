@@ -48,22 +48,6 @@ impl AuditRecord {
     }
 }
 
-/// Checks a trail: each record's own hash, and its bond with the one before.
-///
-/// # Errors
-/// [`Corrupt`](crate::ErrorKind::Corrupt), naming the first record that does not fit.
-pub fn verify(trail: &[AuditRecord]) -> crate::Result<()> {
-    let mut previous = String::new();
-    for (number, record) in trail.iter().enumerate() {
-        if record.number != number as u64 || record.previous != previous || record.hash != record.digest() {
-            let message = format!("audit record {number} was changed, added or removed");
-            return Err(crate::Error::new(crate::ErrorKind::Corrupt, message));
-        }
-        previous.clone_from(&record.hash);
-    }
-    Ok(())
-}
-
 /// Reads a trail as it is stored, and checks it over the stored bytes: also what this version would not read, or would
 /// write in another way, is under a record's hash.
 ///

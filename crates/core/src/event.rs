@@ -108,8 +108,9 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
             next.state = state::next(&item.state, *trigger)?;
             match trigger {
                 // A comparison skips what is equal, so the replica lists less than what was written.
-                Trigger::Resynced => next.traced = false,
+                Trigger::Resynced => (next.traced, next.written_outside) = (false, false),
                 Trigger::Turned => {
+                    next.written_outside = false;
                     next.promotion = None;
                     next.unproven.clear();
                 }
@@ -170,6 +171,7 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
         }
         Event::Opened { traced } => next.traced = *traced,
         Event::Seen(instance) => {
+            next.written_outside = true;
             if !next.unproven.iter().any(|u| u.is(instance)) {
                 next.unproven.push(instance.clone());
             }

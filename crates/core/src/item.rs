@@ -2,8 +2,8 @@
 
 use crate::state::State;
 use crate::{
-    Armed, Booted, DataLoss, Epoch, Generation, Instance, JobId, Machine, MachineId, Op, OpKey, PointId,
-    Policy, Recovery, RoleName, Settings, Timestamp, UnitId,
+    Armed, Booted, DataLoss, Epoch, Generation, Instance, JobId, Machine, MachineId, Observed, Op, OpKey,
+    PointId, Policy, Recovery, RoleName, Settings, Timestamp, UnitId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -55,6 +55,8 @@ pub struct Promotion {
     pub verdict: Option<Verdict>,
     /// What was lost.
     pub loss: Option<DataLoss>,
+    /// What was read of the other instances right before the intent to boot.
+    pub observed: Vec<Observed>,
     /// Whether the failover is final: after commit, until the reprotect.
     pub committed: bool,
 }
@@ -120,6 +122,8 @@ pub enum Owed {
         site: RoleName,
         /// What.
         instance: Instance,
+        /// How it read when it was fenced for the failback: a start since then keeps it.
+        seen: Vec<Observed>,
     },
 }
 
@@ -159,6 +163,8 @@ pub struct Item {
     /// Whether everything that the leg back wrote since it was opened is listed by its replica: then the next leg out can
     /// start by delta.
     pub traced: bool,
+    /// Whether an instance that must not run was seen running since both sides were last made equal.
+    pub written_outside: bool,
     /// What is still to be done.
     pub owed: Vec<Owed>,
     /// What the machine shall be, per recovery site.
@@ -186,6 +192,7 @@ impl Item {
             kept: vec![],
             drill: None,
             traced: false,
+            written_outside: false,
             owed: vec![],
             settings: BTreeMap::new(),
             policy,

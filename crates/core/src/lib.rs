@@ -41,10 +41,10 @@ pub use capture::{Capture, Changes, Consistency, Cursor, Fate, Member};
 pub use clock::{Clock, Random, Spawner, SystemClock, SystemRandom, Timestamp, TokioSpawner};
 pub use disk::{Disk, DiskMut, Disks};
 pub use engine::{
-    Adopted, AllowAll, Authorizer, Deadlines, Delivery, DiskSummary, Events, GroupHandle, GuestPreparation,
-    Health, HealthLevel, ItemHandle, Job, JobState, KEPT_NOTICES, MemberReport, NewestPoint, Notice,
-    NoticeKind, Outcome, Plan, ProtectRequest, Report, Summary, TargetProperty, Validation, Vault,
-    VaultBuilder, Verb,
+    Adopted, AllowAll, Authorizer, Deadlines, Delivery, DiskSummary, Downtime, Events, GroupHandle,
+    GuestPreparation, Health, HealthLevel, ItemHandle, Job, JobState, KEPT_NOTICES, MemberReport,
+    NewestPoint, Notice, NoticeKind, Outcome, Plan, ProtectRequest, Report, Summary, TargetProperty,
+    Validation, Vault, VaultBuilder, Verb,
 };
 pub use epoch::{Epoch, Op};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
@@ -66,8 +66,8 @@ pub use proof::{BootPermit, Evidence, Fenced, Forced, Observed, Peer};
 pub use record::{Complete, HASH_BLOCK, Hash, Ingest, Landed, Payload, Record, Tally, fold};
 pub use recovery::{Offer, Offers, Purpose, Recovery};
 pub use request::{
-    CommitRequest, Cutover, DisableRequest, DrillRequest, FailoverRequest, Force, OnUnfenced, PointChoice,
-    ReprotectRequest, Request, Shutdown, UndoRequest,
+    CommitRequest, CompleteCopy, Cutover, DisableRequest, DrillRequest, FailoverRequest, Force, OnUnfenced,
+    PointChoice, PromoteRequest, ReprotectRequest, Request, Shutdown, UndoRequest,
 };
 pub use role::{
     Append, Basis, Journal, LOSING_SIDE, Lag, LandingSite, Leg, MasterTarget, POINT_ZERO, ProcessServer,

@@ -209,6 +209,37 @@ pub struct CommitRequest {
     pub purge_now: bool,
     /// Answers for a cloud side that does not answer, on commit of a failback.
     pub force: Option<Force>,
+    /// Where the sides may have diverged and the item is to stay here for good: the other side loses, by this wish. Its
+    /// machine stays fenced as it is.
+    pub other_side_loses: bool,
+}
+
+/// Which complete copy of the side that is left is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum CompleteCopy {
+    /// The machine as it stands there; where there is none, the newest point.
+    #[default]
+    Newest,
+    /// The machine as it stands there.
+    Machine,
+    /// This point.
+    Point(PointId),
+}
+
+/// The last resort.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromoteRequest {
+    /// Answers for the side that is given up.
+    pub force: Force,
+    /// What is started.
+    pub copy: CompleteCopy,
+}
+
+impl PromoteRequest {
+    /// The newest complete copy, for which `force` answers.
+    pub fn newest(force: Force) -> Self {
+        Self { force, copy: CompleteCopy::Newest }
+    }
 }
 
 /// The other direction.
@@ -222,6 +253,8 @@ pub struct ReprotectRequest {
     pub other_side_loses: bool,
     /// Compare even where a delta would do.
     pub compare: bool,
+    /// Merge snapshots that the machine to land on has; without this they refuse the reprotect.
+    pub consolidate: bool,
 }
 
 /// Leaving our care.
@@ -253,8 +286,8 @@ pub enum Request {
     Reprotect(ReprotectRequest),
     /// See [`DisableRequest`].
     Disable(DisableRequest),
-    /// Start the side that is left.
-    Promote(Force),
+    /// See [`PromoteRequest`].
+    Promote(PromoteRequest),
     /// Retry or abandon, with somebody who answers for silence.
     Forced(Option<Force>),
 }
@@ -266,7 +299,7 @@ impl Request {
             Self::Failover(r) => r.force(),
             Self::Undo(r) => r.force.as_ref(),
             Self::Commit(r) => r.force.as_ref(),
-            Self::Promote(f) => Some(f),
+            Self::Promote(r) => Some(&r.force),
             Self::Forced(f) => f.as_ref(),
             _ => None,
         }

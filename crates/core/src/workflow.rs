@@ -61,6 +61,8 @@ pub enum Step {
     PrunePoints,
     /// Remove what the other side no longer needs, or owe it.
     RemoveOther,
+    /// Wait until the way is open: the process server reaches its roles, the site takes the machine, both answer.
+    AwaitPrerequisites,
     /// Prove the side off that will be replicated to.
     FenceOther,
     /// Open the timeline of the other direction.
@@ -128,7 +130,7 @@ pub fn steps(operation: Operation) -> &'static [Step] {
         RetryFailover | AbandonUndo => &[Claim, Intend, Boot, Validate],
         UndoFailover => &[Claim, FenceRecovered, IntendSource, StartSource, SetAside],
         Commit | CompleteMigration => &[Settle, RemoveKept, DrillRemove, RemoveOther, PrunePoints],
-        ReverseReplicate => &[Claim, FenceOther, Seed, FirstReverse, PayOwed],
+        ReverseReplicate => &[AwaitPrerequisites, Claim, FenceOther, Seed, FirstReverse, PayOwed],
         RepairReplication => &[Claim, KeepNewest, Resync],
         TestFailover => &[Claim, DrillChoose, DrillPrepare, DrillBoot],
         TestFailoverCleanup => &[DrillRemove],

@@ -62,13 +62,11 @@ impl Context {
             .first()
             .ok_or_else(|| Error::new(crate::ErrorKind::NotFound, "the unit has no member"))?;
         let leg = shared.leg_of(first)?;
-        let far = match &run.request {
-            crate::Request::Reprotect(crate::ReprotectRequest { legs: Some((out, back)), .. }) => {
-                let forward = first.state.direction == crate::state::Direction::PrimaryToRecovery;
-                shared.leg(if forward { back } else { out })?
-            }
-            _ => shared.far_leg_of(first)?,
+        let named = match &run.request {
+            crate::Request::Reprotect(request) => request.legs.as_ref(),
+            _ => None,
         };
+        let far = shared.far_leg(first, named)?;
         Ok(Self { shared: Arc::clone(shared), unit, run, step, leg, far })
     }
 
@@ -171,6 +169,17 @@ impl Shared {
         }
         let power = self.within(self.deadlines.source, "power", source.power(instance)).await;
         Ok(!matches!(power, Err(_) | Ok(Power::On | Power::Unknown | Power::Off { start: StartGuard::Free })))
+    }
+
+    /// Whether it runs, or somebody may have started it since it read like this.
+    pub(crate) async fn ran_since(&self, instance: &Instance, seen: &[Observed]) -> Result<bool> {
+        if self.runs(instance).await? {
+            return Ok(true);
+        }
+        let Some(source) = self.sources.get(&instance.site) else { return Ok(true) };
+        let power = self.within(self.deadlines.source, "power", source.power(instance)).await?;
+        let as_seen = |guard: &StartGuard| seen.iter().any(|o| o.instance.is(instance) && o.guard == *guard);
+        Ok(!matches!(&power, Power::Off { start } if *start != StartGuard::Free && as_seen(start)))
     }
 
     /// Whether the instance runs, by its own source. Silence is an error.

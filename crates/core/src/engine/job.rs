@@ -8,8 +8,8 @@ use super::steps::PIN;
 use crate::state::{Operation, Phase, Trigger, next};
 use crate::workflow::{Course, Mark, Step};
 use crate::{
-    Cutover, DataLoss, Error, ErrorKind, Event, FailoverRequest, JobId, JobRun, MachineId, OnUnfenced, Owed,
-    PointId, Progress, Request, Result, Task, Timestamp, Unit, UnitId,
+    Cutover, Error, ErrorKind, Event, FailoverRequest, JobId, JobRun, MachineId, OnUnfenced, Owed, Progress,
+    Request, Result, Task, Unit, UnitId,
 };
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
@@ -72,6 +72,11 @@ impl Job {
         self.control.cancel();
     }
 
+    /// Asks it to try nothing again: a step past the pivot that fails the next time ends the job, and a person decides.
+    pub fn stop_retrying(&self) {
+        self.control.stop_retrying();
+    }
+
     /// Waits until it has ended or needs a person.
     ///
     /// # Cancel safety
@@ -110,21 +115,6 @@ pub(crate) fn state_of(run: &JobRun) -> JobState {
     }
 }
 
-/// What an operation would do, without doing it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// Its steps, in order.
-    pub steps: Vec<Step>,
-    /// The point per member.
-    pub points: Vec<(MachineId, PointId, Timestamp)>,
-    /// What is lost at most, per member.
-    pub loss: Vec<(MachineId, DataLoss)>,
-    /// Machines that are stopped.
-    pub stops: Vec<String>,
-    /// Sites where machines are started.
-    pub starts: Vec<String>,
-}
-
 /// The name under which the engine acts.
 pub(crate) const ENGINE: &str = "engine";
 
@@ -155,11 +145,11 @@ pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beg
     let control = slot.control.lock().expect("no panic under this lock").clone();
     if let Some(control) = control {
         let run = slot.unit().run.clone();
-        let gives_way = run.is_some_and(|r| gives_way(&r) && urgent(beginning.operation));
-        if !gives_way {
+        if !run.is_some_and(|r| gives_way(r.operation, beginning.operation)) {
             return Err(Error::new(ErrorKind::Busy, format!("job {} is under way", control.job)));
         }
         control.cancel();
+        control.stop_retrying();
         let mut done = control.done.subscribe();
         let ended = done.wait_for(Option::is_some);
         let ended = shared.within(shared.deadlines.recovery_site, "the job that gives way", async {
@@ -186,13 +176,14 @@ pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beg
     job.await.map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))?
 }
 
-/// A resync and a drill never hold up a failover.
-fn gives_way(run: &JobRun) -> bool {
-    matches!(run.operation, Operation::RepairReplication | Operation::TestFailover)
-}
-
-fn urgent(operation: Operation) -> bool {
-    matches!(operation, Operation::PlannedFailover | Operation::UnplannedFailover)
+/// A resync and a drill never hold up a failover; what waits for a side that is lost never holds up the last resort.
+fn gives_way(under_way: Operation, to: Operation) -> bool {
+    use Operation::*;
+    match to {
+        PlannedFailover | UnplannedFailover => matches!(under_way, RepairReplication | TestFailover),
+        PromoteOther => matches!(under_way, RepairReplication | TestFailover | ReverseReplicate | Commit),
+        _ => false,
+    }
 }
 
 /// Journals the beginning of a run, or lets a parked run of the same operation go on.

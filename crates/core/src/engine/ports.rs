@@ -14,7 +14,7 @@ pub enum Verb {
     Edit,
     /// Pin, unpin or lock a point.
     Keep,
-    /// Give an instance up by name.
+    /// Give an instance up, or drop one that is kept, by name.
     Retire,
 }
 
@@ -65,6 +65,8 @@ pub struct Deadlines {
     pub recovery_site: Duration,
     /// Of a spool that is drained for `Latest`.
     pub drain: Duration,
+    /// Of everything that a reprotect has to wait for: agents, discovery, the master target.
+    pub prerequisites: Duration,
     /// Between tries of a step that is retried.
     pub retry_after: Duration,
     /// Tries of such a step before a person is asked.
@@ -78,6 +80,7 @@ impl Default for Deadlines {
             replica: Duration::from_secs(60),
             recovery_site: Duration::from_secs(600),
             drain: Duration::from_secs(120),
+            prerequisites: Duration::from_secs(900),
             retry_after: Duration::from_secs(2),
             tries: 4,
         }

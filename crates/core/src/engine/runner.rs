@@ -149,7 +149,12 @@ async fn attempt(
                 // Hydration takes its time: what is busy settling is asked again as often as it takes.
                 let hydrates = context.step == Step::Settle && error.kind() == ErrorKind::Busy;
                 tries += u32::from(!hydrates);
-                shared.clock.sleep(shared.deadlines.retry_after).await;
+                tokio::select! {
+                    () = shared.clock.sleep(shared.deadlines.retry_after) => {}
+                    () = control.stopped_retrying() => return Err(error),
+                    // Looked at again before the step is taken.
+                    () = control.cancelled(), if compensable => {}
+                }
             }
             other => return other,
         }

@@ -51,6 +51,7 @@ pub(crate) struct Slot {
 pub(crate) struct Control {
     pub(crate) job: JobId,
     cancelled: AtomicBool,
+    stopped: AtomicBool,
     changed: Notify,
     pub(crate) done: watch::Sender<Option<Arc<Result<Report>>>>,
 }
@@ -76,6 +77,7 @@ impl Control {
         Arc::new(Self {
             job,
             cancelled: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             changed: Notify::new(),
             done: watch::channel(None).0,
         })
@@ -86,14 +88,28 @@ impl Control {
         self.changed.notify_waiters();
     }
 
+    /// What fails from now on is not tried again.
+    pub(crate) fn stop_retrying(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn cancelled(&self) {
+        self.until(&self.cancelled).await;
+    }
+
+    pub(crate) async fn stopped_retrying(&self) {
+        self.until(&self.stopped).await;
+    }
+
+    async fn until(&self, set: &AtomicBool) {
         loop {
             let changed = self.changed.notified();
-            if self.is_cancelled() {
+            if set.load(Ordering::SeqCst) {
                 return;
             }
             changed.await;
@@ -353,6 +369,15 @@ impl Shared {
             crate::state::Direction::PrimaryToRecovery => &item.back,
             crate::state::Direction::RecoveryToPrimary => &item.out,
         })
+    }
+
+    /// The leg of the other direction, where a request names other legs for it.
+    pub(crate) fn far_leg(&self, item: &Item, named: Option<&(String, String)>) -> Result<Leg> {
+        match (named, item.state.direction) {
+            (Some((_, back)), crate::state::Direction::PrimaryToRecovery) => self.leg(back),
+            (Some((out, _)), crate::state::Direction::RecoveryToPrimary) => self.leg(out),
+            (None, _) => self.far_leg_of(item),
+        }
     }
 
     /// An answer within `limit`, or `Unavailable`. The call is no longer waited for, never taken back.

@@ -1,12 +1,14 @@
 //! Looks after what must not run, under the unit's turn, so that it never acts beside an operation.
 
+use super::describe;
 use super::events::NoticeKind;
 use super::job::{Beginning, open};
 use super::readiness;
 use super::shared::{Cause, Turn};
 use crate::state::{Divergence, DrillState, Operation, Phase, Trigger};
 use crate::{
-    Event, Finding, Force, Instance, Item, Op, Owed, Power, Request, Result, Severity, Start, StartGuard,
+    ErrorKind, Event, Finding, Force, Instance, Item, Op, Owed, Power, Request, Result, Severity, Start,
+    StartGuard,
 };
 use std::time::Duration;
 
@@ -24,7 +26,12 @@ pub(crate) async fn look(turn: &Turn) -> Result<()> {
         if item.state.phase == Phase::Protected
             && readiness::is_stale(&turn.slot, item.id(), turn.shared.clock.now())
         {
-            let checked = readiness::check(&turn.shared, &turn.slot, item).await;
+            if let Err(error) = describe::anew(turn, item).await {
+                tracing::info!(machine = %item.id(), %error, "the machine could not be described anew");
+            }
+            let unit = turn.unit();
+            let checked =
+                readiness::check(&turn.shared, &turn.slot, unit.item(item.id()).unwrap_or(item)).await;
             if let Err(error) = checked {
                 tracing::warn!(machine = %item.id(), %error, "readiness could not be checked");
             }
@@ -173,11 +180,20 @@ async fn owed(turn: &Turn, item: &Item) -> Result<()> {
             }
             // Its time is the reprotect's, which looks at it itself.
             Owed::Remove { .. } if item.promotion.is_some() => continue,
-            Owed::Remove { site, instance } => match leg_at(site) {
-                Some(leg) => {
-                    events.push((item.id().clone(), Event::Removed(instance.clone())));
-                    leg.recovery_site.destroy(&op.part("remove"), instance).await
-                }
+            Owed::Remove { site, instance, seen } => match leg_at(site) {
+                Some(leg) => match shared.ran_since(instance, seen).await {
+                    Ok(true) => {
+                        let cause = format!("{} was started since the failback", instance.name);
+                        let remedy = "it is kept; look what it wrote, then drop it by name";
+                        alert(turn, item, Finding::new("kept-losing-side", Severity::Warning, cause, remedy));
+                        Ok(())
+                    }
+                    Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+                    Ok(false) | Err(_) => {
+                        events.push((item.id().clone(), Event::Removed(instance.clone())));
+                        leg.recovery_site.destroy(&op.part("remove"), instance).await
+                    }
+                },
                 None => continue,
             },
         };
@@ -245,7 +261,7 @@ async fn expire(turn: &Turn) -> Result<()> {
     super::runner::drive(turn, &control).await.map(drop)
 }
 
-fn alert(turn: &Turn, item: &Item, finding: Finding) {
+pub(crate) fn alert(turn: &Turn, item: &Item, finding: Finding) {
     tracing::error!(machine = %item.id(), code = finding.code, cause = finding.cause, "alert");
     turn.shared.bus.publish(
         turn.shared.clock.now(),

@@ -81,6 +81,19 @@ pub trait Source: Role {
     ///   removed.
     async fn sweep(&self, op: &Op, instance: &Instance, keep: &[OpKey]) -> Result<Vec<OpKey>>;
 
+    /// Merges all snapshots of a machine that is off into its disks, also those that are not ours.
+    ///
+    /// # Contract
+    /// - SRC-15 Afterwards `discover` counts none, and the disks hold the bytes of before. A machine without snapshots
+    ///   stays as it is; one that runs is `Refused`.
+    ///
+    /// # Errors
+    /// `Unsupported` where the platform has no snapshots that could be merged: the default.
+    async fn consolidate(&self, _op: &Op, instance: &Instance) -> Result<()> {
+        let message = format!("{} has no snapshots that could be merged here", instance.name);
+        Err(crate::Error::new(crate::ErrorKind::Unsupported, message).at(&self.name(), "consolidate"))
+    }
+
     /// Whether the instance can write now, and what keeps it off.
     ///
     /// # Contract

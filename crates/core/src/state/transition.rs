@@ -251,8 +251,10 @@ fn can_promote(s: &State) -> bool {
         | FailoverCompleted(_)
         | CancelFailoverFailed(_)
         | UndoFailoverFailed(_)
+        | CommitFailoverInProgress
         | CommitFailoverFailed
         | CommitFailoverCompleted
+        | ReprotectInitiated
         | ReprotectFailed => true,
         _ => false,
     }

@@ -107,15 +107,21 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Change(PointChoice::LatestAppConsistent),
         Request::Drill(DrillRequest { network: Some("isolated".into()), ..DrillRequest::default() }),
         Request::Undo(UndoRequest { force: Some(force()), recovered_side_loses: true }),
-        Request::Commit(CommitRequest { require_good: true, purge_now: true, force: Some(force()) }),
+        Request::Commit(CommitRequest {
+            require_good: true,
+            purge_now: true,
+            force: Some(force()),
+            other_side_loses: true,
+        }),
         Request::Reprotect(ReprotectRequest {
             settings: Some(full_settings()),
             legs: Some(("out".into(), "back".into())),
             other_side_loses: true,
             compare: true,
+            consolidate: true,
         }),
         Request::Disable(DisableRequest { delete_points: true, unblock: BTreeSet::from(["web".into()]) }),
-        Request::Promote(force()),
+        Request::Promote(PromoteRequest { force: force(), copy: CompleteCopy::Point(PointId(7)) }),
         Request::Forced(Some(force())),
         Request::Forced(None),
     ]
@@ -233,7 +239,7 @@ fn run() -> JobRun {
         Failure { kind: ErrorKind::Unavailable, temporary: true, message: "cloud does not answer".into() };
     let progress = Progress {
         ran: Some(true),
-        observed: vec![Observed { instance: here(), guard: StartGuard::Blocked { until: None } }],
+        observed: vec![observed()],
         fenced_at: Some(NOW),
         unproven: vec![kept()],
         shipped_last: true,
@@ -298,6 +304,7 @@ fn item() -> Item {
         kept: vec![kept()],
         drill: Some(drill()),
         traced: false,
+        written_outside: true,
         owed: owed().to_vec(),
         settings: BTreeMap::from([("cloud".into(), full_settings())]),
         policy: policy(),
@@ -315,7 +322,7 @@ fn owed() -> [Owed; 3] {
             recovery: recovery(),
         },
         Owed::Fence(there()),
-        Owed::Remove { site: site(), instance: there() },
+        Owed::Remove { site: site(), instance: there(), seen: vec![observed()] },
     ]
 }
 
@@ -328,8 +335,13 @@ fn promotion() -> Promotion {
         booted: Some(booted()),
         verdict: Some(Verdict::Good),
         loss: Some(loss()),
+        observed: vec![observed()],
         committed: false,
     }
+}
+
+fn observed() -> Observed {
+    Observed { instance: here(), guard: StartGuard::Blocked { until: None } }
 }
 
 fn drill() -> Drill {

@@ -56,6 +56,10 @@ impl<T: Source + ?Sized> Source for Faulty<T> {
         self.call("sweep", self.inner.sweep(op, instance, keep)).await
     }
 
+    async fn consolidate(&self, op: &Op, instance: &Instance) -> Result<()> {
+        self.call("consolidate", self.inner.consolidate(op, instance)).await
+    }
+
     async fn power(&self, instance: &Instance) -> Result<Power> {
         self.call("power", self.inner.power(instance)).await
     }

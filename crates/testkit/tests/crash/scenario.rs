@@ -5,7 +5,8 @@ use site_recovery::state::{Direction, Kind, Phase};
 use site_recovery::workflow::Step;
 use site_recovery::{
     CommitRequest, Deadlines, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Force,
-    ItemHandle, Job, PointChoice, ProtectRequest, ReprotectRequest, Result, UndoRequest, Vault,
+    ItemHandle, Job, PointChoice, PromoteRequest, ProtectRequest, ReprotectRequest, Result, UndoRequest,
+    Vault,
 };
 use site_recovery_testkit::engine::MemoryEngine;
 use site_recovery_testkit::faults::{Fault, FaultPlan};
@@ -209,9 +210,9 @@ impl Scenario {
             DrillCleanup => web.clean_up_test().await,
             PromoteDrill => web.promote_test(FailoverRequest::unplanned(OUT, fire())).await,
             Repair => web.repair().await,
-            PromoteOther => web.promote_other(fire()).await,
+            PromoteOther => web.promote_other(PromoteRequest::newest(fire())).await,
             CancelAdopted => return web.cancel().await,
-            CompleteMigration => web.complete_migration().await,
+            CompleteMigration => web.complete_migration(CommitRequest::default()).await,
             RestoreLanding => web.restore_landing().await,
             Disable => web.disable(DisableRequest::default()).await,
         };

@@ -103,6 +103,9 @@ impl Source for Guests {
     async fn sweep(&self, op: &Op, instance: &Instance, keep: &[OpKey]) -> Result<Vec<OpKey>> {
         self.site.sweep(op, instance, keep).await
     }
+    async fn consolidate(&self, op: &Op, instance: &Instance) -> Result<()> {
+        self.site.consolidate(op, instance).await
+    }
     async fn power(&self, instance: &Instance) -> Result<Power> {
         self.site.power(instance).await
     }

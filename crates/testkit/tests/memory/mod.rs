@@ -107,8 +107,12 @@ impl<W: Wrap> SourceFixture for AtSite<W> {
     async fn is_running(&self, name: &str) -> bool {
         runs(&self.site, name)
     }
-    async fn captures(&self, _: &str) -> usize {
-        self.site.captures().len()
+    async fn captures(&self, name: &str) -> usize {
+        self.site.captures().len() + self.site.snapshots(name) as usize
+    }
+    async fn snapshot_outside(&self, name: &str) -> bool {
+        self.site.snapshot_outside(name);
+        true
     }
     async fn start_outside(&self, name: &str) -> bool {
         self.site.start_outside(name)

@@ -1,9 +1,11 @@
 //! Promises of the engine that no other test carries, one test each, by the world's state.
 
+mod choices;
 mod data;
 mod operations;
 mod requests;
 mod safety;
+mod way_back;
 
 use site_recovery::state::Direction;
 use site_recovery::{FailoverRequest, Force, ItemHandle, Result};

@@ -85,7 +85,7 @@ async fn s4_owed_removal_never_takes_what_runs() -> Result<()> {
     assert!(!web.item()?.owed.is_empty(), "the cloud machine's removal is owed");
     let bytes = cloud.bytes(&there);
     here.destroy_outside("web");
-    web.promote_other(fire()).await?.done().await?;
+    web.promote_other(site_recovery::PromoteRequest::newest(fire())).await?.done().await?;
     assert_eq!(cloud.running(), std::slice::from_ref(&there));
     assert!(web.item()?.owed.is_empty(), "{:?}", web.item()?.owed);
     for _ in 0..3 {

@@ -47,6 +47,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("SRC-13", "as before starts everything"),
     ("SRC-13", "a repeat of unfence starts again"),
     ("SRC-14", "any permit will do"),
+    ("SRC-15", "consolidate leaves the snapshots"),
+    ("SRC-15", "consolidate goes back to the snapshot"),
+    ("SRC-15", "consolidate merges under a machine that runs"),
     ("ROL-1", "a capture's key is kept in memory"),
     ("ROL-2", "the register is not checked"),
     ("ROL-2", "the register is kept in memory"),
@@ -304,6 +307,23 @@ impl Source for BrokenSource {
         }
         let keep = if is("a sweep takes what is kept") { &[] } else { keep };
         self.honest.sweep(&op, instance, keep).await
+    }
+
+    async fn consolidate(&self, op: &Op, instance: &Instance) -> Result<()> {
+        let op = self.gate.pass(op, &instance.machine, "consolidate")?;
+        let runs = matches!(self.honest.power(instance).await?, Power::On);
+        if is("consolidate leaves the snapshots") && !runs {
+            return Ok(());
+        }
+        if is("consolidate goes back to the snapshot") && !runs {
+            let disk = self.site.machine(&instance.name).map(|m| m.disks[0].id.clone());
+            let disk = disk.expect("the machine has a disk");
+            self.site.write(&instance.name, disk.as_str(), 0, &[0xEE; 4096]);
+        }
+        if is("consolidate merges under a machine that runs") && runs {
+            return Ok(());
+        }
+        self.honest.consolidate(&op, instance).await
     }
 
     async fn power(&self, instance: &Instance) -> Result<Power> {

@@ -1,13 +1,15 @@
 //! One machine: how it stands, and what can be edited of it.
 
 use super::ItemHandle;
+use crate::engine::describe;
 use crate::engine::job::Job;
 use crate::engine::readiness;
 use crate::engine::shared::{Cause, Shared, Slot, Turn};
 use crate::engine::summary::{self, Summary};
 use crate::state::State;
 use crate::{
-    Error, ErrorKind, Event, Finding, Force, Item, MachineId, Policy, Readiness, Result, Settings, Verb,
+    Error, ErrorKind, Event, Finding, Force, Instance, Item, MachineId, Policy, Readiness, Result, Settings,
+    Verb,
 };
 use std::sync::Arc;
 
@@ -79,11 +81,14 @@ impl ItemHandle {
         summary::of(&self.shared, &self.slot, &self.item()?)
     }
 
-    /// Checks the whole circle now and remembers what was found.
+    /// Checks the whole circle now, of the machine as its source describes it now, and remembers what was found.
     ///
     /// # Errors
     /// Those of the roles that were asked.
     pub async fn check_readiness(&self) -> Result<Readiness> {
+        let turn = Turn::take(&self.shared, &self.slot).await;
+        describe::anew(&turn, &self.item()?).await?;
+        drop(turn);
         readiness::check(&self.shared, &self.slot, &self.item()?).await
     }
 
@@ -136,6 +141,35 @@ impl ItemHandle {
         let cause = Cause { who: force.operator, why, input: String::new() };
         let turn = Turn::take(&self.shared, &self.slot).await;
         turn.record(&cause, &[(self.machine.clone(), Event::Removed(instance))], |_| {}).await
+    }
+
+    /// Removes an instance that was set aside: an earlier point, or what an undo took out of the way. It goes at commit
+    /// by itself.
+    ///
+    /// # Errors
+    /// `NotFound`, naming what is kept; `Busy` while a job is under way; those of the site, and then it is still there.
+    pub async fn drop_kept(&self, instance: &Instance) -> Result<()> {
+        self.authorize(Verb::Retire)?;
+        let turn = Turn::take(&self.shared, &self.slot).await;
+        if turn.unit().run.is_some() {
+            return Err(Error::new(ErrorKind::Busy, "a job is under way; it may need what is kept"));
+        }
+        let item = self.item()?;
+        let kept = item.kept.iter().find(|k| k.is(instance)).ok_or_else(|| {
+            let named = |i: &Instance| format!("{} at {}", i.name, i.site);
+            let kept: Vec<String> = item.kept.iter().map(named).collect();
+            let message = format!("{} is not kept; kept are: {}", named(instance), kept.join(", "));
+            Error::new(ErrorKind::NotFound, message)
+        })?;
+        let legs = [self.shared.leg(&item.out)?, self.shared.leg(&item.back)?];
+        let leg = legs.into_iter().find(|l| l.recovery_site.name() == kept.site);
+        let leg = leg.ok_or_else(|| Error::new(ErrorKind::NotFound, "no leg ends where it is kept"))?;
+        let op = item.op(format!("{}/drop-{}/{}", self.machine, item.revision, kept.name));
+        let gone = leg.recovery_site.destroy(&op, kept);
+        self.shared.within(self.shared.deadlines.recovery_site, "remove", gone).await?;
+        let cause =
+            Cause { who: self.operator.clone(), why: format!("dropped {}", kept.name), input: String::new() };
+        turn.record(&cause, &[(self.machine.clone(), Event::Removed(kept.clone()))], |_| {}).await
     }
 
     async fn edit(&self, event: Event) -> Result<()> {

@@ -1,17 +1,14 @@
 //! What can be asked of a machine and of a group alike: the same words, for one member or for all.
 
 use super::{GroupHandle, ItemHandle};
-use crate::engine::job::{self, Beginning, Job, Plan};
+use crate::engine::job::{self, Beginning, Job};
+use crate::engine::plan::{Plan, plan};
 use crate::engine::runner::can_be_cancelled;
-use crate::engine::shared::Shared;
-use crate::state::{Divergence, Operation, Phase, Resync, Trigger, next};
-use crate::workflow::steps;
+use crate::state::{Divergence, Operation, Phase, Resync};
 use crate::{
-    CommitRequest, DataLoss, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Force, JobRun,
-    PointChoice, ReprotectRequest, Request, Result, UndoRequest, Unit, UnitId, Verb,
+    CommitRequest, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Finding, Force, JobRun,
+    PointChoice, PromoteRequest, ReprotectRequest, Request, Result, UndoRequest, UnitId, Verb,
 };
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 macro_rules! operations {
     ($handle:ident) => {
@@ -72,13 +69,31 @@ macro_rules! operations {
                 self.begin(request.operation(), Request::Failover(request)).await
             }
 
-            /// What a failover would do, stop, start and lose. Changes nothing.
+            /// What an operation would do, stop, start, remove and lose. Changes nothing.
             ///
             /// # Errors
-            /// As the failover itself would be refused.
-            pub async fn plan(&self, request: &FailoverRequest) -> Result<Plan> {
-                request.validate()?;
-                plan(&self.shared, &self.slot.unit(), request).await
+            /// As the operation itself would be refused.
+            pub async fn plan(&self, operation: Operation, request: &Request) -> Result<Plan> {
+                if let Request::Failover(request) = request {
+                    request.validate()?;
+                }
+                plan(&self.shared, &self.slot.unit(), operation, request).await
+            }
+
+            /// Ends the retries of the job under way: what fails from now on is for a person to decide. Of a failover
+            /// past its pivot this is how retry, another point and undo become possible at once.
+            ///
+            /// # Errors
+            /// `NotFound` where no job is under way.
+            pub fn stop_retrying(&self) -> Result<()> {
+                let control = self.slot.control.lock().expect("no panic under this lock").clone();
+                let run = self.slot.unit().run.clone();
+                let (Some(control), Some(run)) = (control, run) else {
+                    return Err(Error::new(ErrorKind::NotFound, "no job is under way"));
+                };
+                self.authorize(Verb::Operation(run.operation))?;
+                control.stop_retrying();
+                Ok(())
             }
 
             /// Runs from another point, before commit.
@@ -190,9 +205,21 @@ macro_rules! operations {
             /// Stays on the recovery side for good: commits, and ends the item. The old side stays fenced.
             ///
             /// # Errors
-            /// `Refused` on the way back.
-            pub async fn complete_migration(&self) -> Result<Job> {
-                let request = CommitRequest::default();
+            /// `Refused` on the way back, and where the sides may have diverged and the other one is not named as the one
+            /// that loses.
+            pub async fn complete_migration(&self, request: CommitRequest) -> Result<Job> {
+                if let Some(force) = &request.force {
+                    force.validate()?;
+                }
+                for item in &self.slot.unit().members {
+                    if item.state.divergence != Divergence::None && !request.other_side_loses {
+                        let message = format!(
+                            "the other side of {} may hold writes that this one lacks ({:?}); name it as the one that loses",
+                            item.id(), item.state.divergence
+                        );
+                        return Err(Error::new(ErrorKind::Refused, message));
+                    }
+                }
                 self.check_commit(&request).await?;
                 self.begin(Operation::CompleteMigration, Request::Commit(request)).await
             }
@@ -210,6 +237,7 @@ macro_rules! operations {
                     self.shared.leg(out)?;
                     self.shared.leg(back)?;
                 }
+                self.check_way_back(&request).await?;
                 self.begin(Operation::ReverseReplicate, Request::Reprotect(request)).await
             }
 
@@ -262,14 +290,15 @@ macro_rules! operations {
                 self.begin(Operation::PromoteTestFailover, Request::Failover(request)).await
             }
 
-            /// The last resort: starts the side that is left, from the newest complete copy there, while the active side does
-            /// not answer, is gone, or has lost its disk.
+            /// The last resort: starts the side that is left, from a complete copy there, while the active side does not
+            /// answer, is gone, or has lost its disk. A reprotect or a commit that waits for that side gives way.
+            /// [`plan`](Self::plan) shows the loss first.
             ///
             /// # Errors
-            /// `Refused` while the active side runs.
-            pub async fn promote_other(&self, force: Force) -> Result<Job> {
-                force.validate()?;
-                self.begin(Operation::PromoteOther, Request::Promote(force)).await
+            /// `Refused` while the active side runs; `NotFound` where there is no such copy.
+            pub async fn promote_other(&self, request: PromoteRequest) -> Result<Job> {
+                request.force.validate()?;
+                self.begin(Operation::PromoteOther, Request::Promote(request)).await
             }
 
             /// Leaves our care. Machines stay as they run; the report says what stays blocked, pinned or owed.
@@ -312,6 +341,24 @@ macro_rules! operations {
                 self.slot.unit().members.len()
             }
 
+            /// Settings that the other site refuses are refused now; what it waits for is the job's to wait for.
+            async fn check_way_back(&self, request: &ReprotectRequest) -> Result<()> {
+                for item in &self.slot.unit().members {
+                    let site = self.shared.far_leg(item, request.legs.as_ref())?.recovery_site;
+                    let known = item.settings.get(&site.name());
+                    let settings = request.settings.as_ref().or(known).cloned().unwrap_or_default();
+                    let check = site.check(&item.machine, &settings);
+                    let found = self.shared.within(self.shared.deadlines.recovery_site, "check", check).await;
+                    let refused = |f: &&Finding| f.blocks() && f.code.starts_with("setting.");
+                    if let Some(found) = found.iter().flatten().find(refused) {
+                        let field = found.code.trim_start_matches("setting.").to_owned();
+                        let message = format!("{}; {}", found.cause, found.remedy);
+                        return Err(Error::new(ErrorKind::Invalid, message).with("field", field));
+                    }
+                }
+                Ok(())
+            }
+
             async fn check_settings(&self) -> Result<()> {
                 for item in &self.slot.unit().members {
                     let leg = self.shared.leg_of(item)?;
@@ -331,32 +378,3 @@ macro_rules! operations {
 
 operations!(ItemHandle);
 operations!(GroupHandle);
-
-async fn plan(shared: &Arc<Shared>, unit: &Unit, request: &FailoverRequest) -> Result<Plan> {
-    let mut points = BTreeMap::new();
-    for item in &unit.members {
-        next(&item.state, Trigger::Begin(request.operation()))?;
-        points.insert(item.id().clone(), shared.leg_of(item)?.replica.points(item.id()).await?);
-    }
-    let chosen = crate::engine::choose::choose(&points, request.point)?;
-    let now = shared.clock.now();
-    let planned = request.operation() == Operation::PlannedFailover;
-    let mut plan = Plan {
-        steps: steps(request.operation()).to_vec(),
-        points: vec![],
-        loss: vec![],
-        stops: vec![],
-        starts: vec![],
-    };
-    for item in &unit.members {
-        let point = points[item.id()].iter().find(|p| Some(&p.id) == chosen.get(item.id()));
-        if let Some(point) = point {
-            plan.points.push((item.id().clone(), point.id, point.taken));
-            let loss = if planned { DataLoss::none(now) } else { DataLoss::since(point.taken, now) };
-            plan.loss.push((item.id().clone(), loss));
-        }
-        plan.stops.push(item.active().name.clone());
-        plan.starts.push(format!("{} at {}", item.id(), shared.leg_of(item)?.recovery_site.name()));
-    }
-    Ok(plan)
-}

@@ -1,9 +1,10 @@
 use super::fence::grace;
+use super::prepare::recovery_of;
 use crate::engine::context::{Context, Effect, Effects};
-use crate::state::{Location, Phase, Trigger};
+use crate::engine::survivor::{Survivor, survivor};
+use crate::state::{Location, Trigger};
 use crate::{
-    Armed, DataLoss, Error, ErrorKind, Event, Instance, Operation, PointId, Promotion, Request, Result,
-    Start, Verdict,
+    Armed, Error, ErrorKind, Event, Instance, Operation, PointId, Promotion, Request, Result, Start, Verdict,
 };
 
 /// The pivot: proves again that nothing else runs, and records the intent to boot. A group passes it together.
@@ -26,6 +27,7 @@ pub(super) async fn intend(context: &Context) -> Result<Effects> {
                     booted: None,
                     verdict: None,
                     loss: m.progress.loss.clone(),
+                    observed: vec![],
                     committed: false,
                 }),
                 _ => None,
@@ -60,7 +62,7 @@ pub(super) async fn intend(context: &Context) -> Result<Effects> {
                 _ => Trigger::Intended,
             };
             m.progress.unproven.clone_from(&clearance.unproven);
-            let events = match promotion {
+            let events = match promotion.map(|p| Promotion { observed: clearance.observed, ..p }) {
                 Some(promotion) => vec![Event::Intended { trigger, promotion, unproven: clearance.unproven }],
                 None => vec![],
             };
@@ -147,9 +149,9 @@ pub(super) async fn validate(context: &Context) -> Result<Effects> {
         .await
 }
 
-/// Finds the newest complete copy of the side that is left: its own machine as it stands, else the newest point there.
+/// Finds the complete copy of the side that is left, and prepares it.
 pub(super) async fn find_survivor(context: &Context) -> Result<Effects> {
-    let Request::Promote(_) = &context.run.request else {
+    let Request::Promote(request) = &context.run.request else {
         return Err(Error::new(ErrorKind::Refused, "nobody answers for this"));
     };
     let shared = &context.shared;
@@ -165,54 +167,23 @@ pub(super) async fn find_survivor(context: &Context) -> Result<Effects> {
                 return Err(Error::new(ErrorKind::Refused, message));
             }
             let generation = m.item.lineage.unused();
-            let unfinished = m.item.state.phase == Phase::ReprotectFailed;
-            // The machine that ran before, as it stands: complete, unless a landing on it is unfinished.
-            let previous = m.item.promotion.as_ref().map(|p| p.previous.clone()).filter(|_| !unfinished);
-            let mut standing = None;
-            for other in m.item.must_not_run().filter(|i| previous.as_ref().is_some_and(|p| p.is(i))) {
-                match shared.runs(other).await {
-                    Ok(_) => standing = Some(other.clone()),
-                    // Gone for certain; silence is asked again, and never taken for that.
-                    Err(e) if e.kind() == ErrorKind::NotFound => {}
-                    Err(e) => return Err(e),
+            m.progress.unproven = vec![active];
+            match survivor(shared, &m.item, request.copy).await? {
+                Survivor::Machine { instance, loss } => {
+                    m.progress.loss = Some(loss);
+                    let instance = Instance { generation, ..instance };
+                    m.progress.armed = Some(Armed { instance, cursor: None, point: PointId(0) });
+                }
+                Survivor::Point { point, leg, loss } => {
+                    let recovery = recovery_of(&leg, &m.item, point.id, generation).await?;
+                    m.progress.point = Some(point.id);
+                    m.progress.loss = Some(loss);
+                    m.progress.made_by = Some(m.op.key.clone());
+                    m.progress.armed =
+                        Some(leg.recovery_site.materialise(&m.op, &recovery, &leg.replica).await?);
+                    m.progress.recovery = Some(recovery);
                 }
             }
-            m.progress.unproven = vec![active.clone()];
-            if let Some(instance) = standing {
-                // It stands where it stood when it was fenced for the failover.
-                let since = m
-                    .item
-                    .promotion
-                    .as_ref()
-                    .and_then(|p| p.recovery.as_ref())
-                    .map_or(crate::Timestamp(0), |r| r.taken);
-                m.progress.loss = Some(DataLoss::since(since, shared.clock.now()));
-                let instance = Instance { generation, ..instance };
-                m.progress.armed = Some(Armed { instance, cursor: None, point: PointId(0) });
-                return Ok(Effect::and(m.progress, vec![Event::Minted(generation)]));
-            }
-            // Else the newest point that the other side holds: of the leg that ends there.
-            let leg = [&context.leg, &context.far].into_iter().find(|leg| leg.source.name() == active.site);
-            let leg =
-                leg.ok_or_else(|| Error::new(ErrorKind::NotFound, "no leg ends at the side that is left"))?;
-            let points = leg.replica.points(m.item.id()).await?;
-            let members = std::collections::BTreeMap::from([(m.item.id().clone(), points.clone())]);
-            let chosen = crate::engine::choose::choose(&members, crate::PointChoice::Latest)?;
-            let newest = points.iter().find(|p| Some(&p.id) == chosen.get(m.item.id())).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::NotFound,
-                    "the side that is left holds no complete copy: no machine, no point",
-                )
-            })?;
-            let manifest = leg.replica.manifest(m.item.id(), newest.id).await?;
-            let settings = m.item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
-            let recovery =
-                crate::Recovery::of(manifest, newest.id, generation, crate::Purpose::Failover, settings);
-            m.progress.point = Some(newest.id);
-            m.progress.loss = Some(DataLoss::since(newest.taken, shared.clock.now()));
-            m.progress.made_by = Some(m.op.key.clone());
-            m.progress.armed = Some(leg.recovery_site.materialise(&m.op, &recovery, &leg.replica).await?);
-            m.progress.recovery = Some(recovery);
             Ok(Effect::and(m.progress, vec![Event::Minted(generation)]))
         })
         .await

@@ -1,7 +1,7 @@
 use super::prepare::PIN;
 use crate::engine::context::{Context, Effect, Effects};
 use crate::engine::shared::Shared;
-use crate::state::{Direction, Divergence};
+use crate::state::{Direction, Divergence, Trigger};
 use crate::{CommitRequest, Error, ErrorKind, Event, Item, Operation, Owed, Request, Result, Verdict};
 
 fn request(context: &Context) -> CommitRequest {
@@ -95,11 +95,22 @@ pub(super) async fn remove_other(context: &Context) -> Result<Effects> {
                 return Ok(m.progress.into());
             }
             let (site, instance) = (context.far.recovery_site.name(), promotion.previous.clone());
-            if matches!(context.shared.runs(&instance).await, Err(e) if e.kind() == ErrorKind::NotFound) {
-                m.progress.notes.push(format!("{} is gone already", instance.name));
-                return Ok(Effect::and(m.progress, vec![Event::Removed(instance)]));
+            let seen = promotion.observed.clone();
+            let ran = context.shared.ran_since(&instance, &seen).await;
+            match &ran {
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    m.progress.notes.push(format!("{} is gone already", instance.name));
+                    return Ok(Effect::and(m.progress, vec![Event::Removed(instance)]));
+                }
+                Ok(true) => {
+                    let note = format!("{} was started since the failback, and is kept", instance.name);
+                    m.progress.notes.push(note);
+                    let events = vec![Event::Moved(Trigger::FoundPossible), Event::Seen(instance)];
+                    return Ok(Effect::and(m.progress, events));
+                }
+                Ok(false) | Err(_) => {}
             }
-            if request.purge_now {
+            if request.purge_now && ran.is_ok() {
                 let destroyed = context.far.recovery_site.destroy(&m.op, &instance);
                 match context.shared.within(context.shared.deadlines.recovery_site, "remove", destroyed).await
                 {
@@ -109,7 +120,7 @@ pub(super) async fn remove_other(context: &Context) -> Result<Effects> {
                 }
             }
             m.progress.notes.push(format!("{} goes when the next point out is sealed", instance.name));
-            Ok(Effect::and(m.progress, vec![Event::Owes(Owed::Remove { site, instance })]))
+            Ok(Effect::and(m.progress, vec![Event::Owes(Owed::Remove { site, instance, seen })]))
         })
         .await
 }

@@ -2,7 +2,7 @@ use crate::engine::context::{Context, Effect, Effects};
 use crate::engine::replicate::{Effort, all_sealed, replicate, unit_op};
 use crate::engine::shared::Slot;
 use crate::state::Trigger;
-use crate::{Consistency, Event, Result, Seed};
+use crate::{Consistency, Event, LOSING_SIDE, Result, Seed};
 
 /// Marks the machine at its source.
 pub(super) async fn enrol(context: &Context) -> Result<Effects> {
@@ -33,13 +33,17 @@ pub(super) async fn first_copy(context: &Context, slot: &Slot) -> Result<Effects
 
 const PIN: &str = "before resync";
 
-/// Pins the newest point in place of the one that an earlier resync had pinned.
+/// Pins the newest point, so that what the comparison overwrites stays openable: where somebody wrote to the disks that
+/// are landed on, as the losing side, until an operator lets go of it; else until the next resync.
 pub(super) async fn keep_newest(context: &Context) -> Result<Effects> {
     let replica = &context.leg.replica;
     context
         .each(async |m| {
             let points = replica.points(m.item.id()).await?;
             let Some(newest) = points.last() else { return Ok(m.progress.into()) };
+            if context.leg.store.is_none() && m.item.written_outside {
+                replica.pin(&m.op, m.item.id(), newest.id, LOSING_SIDE).await?;
+            }
             replica.pin(&m.op, m.item.id(), newest.id, PIN).await?;
             for old in points.iter().filter(|p| p.id != newest.id && p.pins.iter().any(|pin| pin == PIN)) {
                 replica.unpin(&m.op.part(&old.id.to_string()), m.item.id(), old.id, PIN).await?;

@@ -8,6 +8,7 @@ mod drill;
 mod enable;
 mod fence;
 mod prepare;
+mod prerequisites;
 mod reprotect;
 mod undo;
 
@@ -41,6 +42,7 @@ pub(crate) async fn take(context: &Context, slot: &Slot) -> Result<Effects> {
         Step::RemoveKept => commit::remove_kept(context).await,
         Step::PrunePoints => commit::prune_points(context).await,
         Step::RemoveOther => commit::remove_other(context).await,
+        Step::AwaitPrerequisites => prerequisites::wait(context).await,
         Step::FenceOther => reprotect::fence_other(context).await,
         Step::Seed => reprotect::seed(context).await,
         Step::FirstReverse => reprotect::first_reverse(context, slot).await,

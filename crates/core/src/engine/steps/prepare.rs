@@ -5,8 +5,8 @@ use crate::engine::replicate::{Effort, all_sealed, replicate, unit_op};
 use crate::engine::shared::Slot;
 use crate::state::Trigger;
 use crate::{
-    Consistency, Cutover, DataLoss, Error, ErrorKind, Event, Fenced, Operation, Owed, PointChoice, Purpose,
-    Recovery, Request, Result, Step,
+    Consistency, Cutover, DataLoss, Error, ErrorKind, Event, Fenced, Generation, Item, Leg, Operation, Owed,
+    PointChoice, PointId, Purpose, Recovery, Request, Result, Step,
 };
 use std::collections::BTreeMap;
 
@@ -215,11 +215,10 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
                 let message = format!("point {point} of {id} rests on disks that somebody else may have changed; resynchronise, or accept it by name");
                 return Err(Error::new(ErrorKind::Refused, message));
             }
-            let manifest = leg.replica.manifest(&id, point).await?;
-            let taken = manifest.taken;
-            let settings = m.item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
             let generation = m.item.lineage.unused();
-            m.progress.recovery = Some(Recovery::of(manifest, point, generation, Purpose::Failover, settings));
+            let recovery = recovery_of(leg, &m.item, point, generation).await?;
+            let taken = recovery.taken;
+            m.progress.recovery = Some(recovery);
             m.progress.point = Some(point);
             let newest = points[&id].last().is_some_and(|p| p.id == point);
             let until = m.progress.fenced_at.unwrap_or_else(|| shared.clock.now());
@@ -237,6 +236,34 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
             Ok(Effect::and(m.progress, events))
         })
         .await
+}
+
+/// What a failover to this point recovers. Point zero was never sealed: it is what stood there before the first byte came,
+/// under the description that is known.
+pub(super) async fn recovery_of(
+    leg: &Leg,
+    item: &Item,
+    point: PointId,
+    generation: Generation,
+) -> Result<Recovery> {
+    let settings = item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
+    if point != PointId(0) {
+        let manifest = leg.replica.manifest(item.id(), point).await?;
+        return Ok(Recovery::of(manifest, point, generation, Purpose::Failover, settings));
+    }
+    let points = leg.replica.points(item.id()).await?;
+    let zero = points.iter().find(|p| p.id == point);
+    let zero = zero.ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no point zero any more"))?;
+    Ok(Recovery {
+        machine: item.machine.clone(),
+        sidecars: vec![],
+        point,
+        taken: zero.taken,
+        consistency: zero.consistency,
+        generation,
+        purpose: Purpose::Failover,
+        settings,
+    })
 }
 
 /// Keeps the chosen point: from here on nothing drops it.

@@ -33,12 +33,40 @@ pub(super) async fn fence_other(context: &Context) -> Result<Effects> {
                 return Err(Error::new(ErrorKind::Refused, message));
             }
             context.shared.clear(&m.op, &m.item, Some(m.item.active()), &[], None, Duration::ZERO).await?;
+            if let Some(previous) = m.item.promotion.as_ref().map(|p| p.previous.clone()) {
+                without_snapshots(context, &mut m, &previous, request.consolidate).await?;
+            }
             // Looked at before this run opens the timeline itself.
             let existing = context.far.replica.points(m.item.id()).await?;
             m.progress.broken_off = existing.iter().any(|p| p.pins.iter().any(|pin| pin == POINT_ZERO));
             Ok(m.progress.into())
         })
         .await
+}
+
+/// A machine to land on in place has no snapshots: written blocks would fall out of them.
+async fn without_snapshots(
+    context: &Context,
+    m: &mut Member,
+    landing: &Instance,
+    consolidate: bool,
+) -> Result<()> {
+    let source = &context.leg.source;
+    if context.far.store.is_some() || landing.site != source.name() {
+        return Ok(());
+    }
+    let found = source.discover().await?;
+    let count = found.iter().find(|f| f.instance.is(landing)).and_then(|f| f.guest.snapshots).unwrap_or(0);
+    if count == 0 {
+        return Ok(());
+    }
+    if !consolidate {
+        let message = format!("{} has {count} snapshots; remove them, or ask to consolidate", landing.name);
+        return Err(Error::new(ErrorKind::Refused, message).with("field", "reprotect.consolidate"));
+    }
+    source.consolidate(&m.op.part("consolidate"), landing).await?;
+    m.progress.notes.push(format!("{count} snapshots of {} were merged", landing.name));
+    Ok(())
 }
 
 /// Opens the timeline of the other direction, as near to the source as what is known allows.
@@ -187,8 +215,10 @@ pub(super) async fn pay_owed(context: &Context) -> Result<Effects> {
                     far.replica.unpin(&m.op, &id, base.id, PIN).await?;
                 }
                 for owed in &m.item.owed {
-                    let Owed::Remove { site, instance } = owed else { continue };
-                    if diverged {
+                    let Owed::Remove { site, instance, seen } = owed else { continue };
+                    // It may have been started, and stopped, past everybody who looks.
+                    let ran = context.shared.ran_since(instance, seen).await;
+                    if diverged || matches!(ran, Ok(true)) {
                         m.progress
                             .notes
                             .push(format!("{} is kept: it holds what the winner lacks", instance.name));
@@ -198,7 +228,12 @@ pub(super) async fn pay_owed(context: &Context) -> Result<Effects> {
                     let leg = [&context.leg, far].into_iter().find(|l| &l.recovery_site.name() == site);
                     let Some(leg) = leg else { continue };
                     let op = m.op.part(&instance.name);
-                    let gone = leg.recovery_site.destroy(&op, instance);
+                    let gone = async {
+                        match ran {
+                            Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+                            _ => leg.recovery_site.destroy(&op, instance).await,
+                        }
+                    };
                     match context.shared.within(context.shared.deadlines.recovery_site, "remove", gone).await
                     {
                         Ok(()) => {

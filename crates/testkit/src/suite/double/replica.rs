@@ -40,6 +40,8 @@ struct State {
     working: Image,
     head: Head,
     sealed: Vec<(Point, Image)>,
+    /// Of each point.
+    manifests: Vec<Manifest>,
     open: Option<Open>,
     sessions: u64,
     failure: Option<Failure>,
@@ -67,6 +69,7 @@ impl TinyReplica {
             working,
             head: Head::Empty,
             sealed: vec![],
+            manifests: vec![],
             open: None,
             sessions: 0,
             failure: None,
@@ -299,6 +302,7 @@ impl Replica for TinyReplica {
         state.open = None;
         state.head = Head::Sealed { point: point.id, cursor: manifest.cursor.clone() };
         state.sealed.push((point.clone(), working));
+        state.manifests.push(manifest.clone());
         if state.failure == Some(Failure::SealReplyLost) {
             state.failure = None;
             return Err(away());
@@ -308,6 +312,13 @@ impl Replica for TinyReplica {
 
     async fn points(&self, _: &MachineId) -> Result<Vec<Point>> {
         Ok(self.reach()?.sealed.iter().map(|(p, _)| p.clone()).collect())
+    }
+
+    async fn manifest(&self, _: &MachineId, point: PointId) -> Result<Manifest> {
+        let state = self.reach()?;
+        let found = state.sealed.iter().position(|(p, _)| p.id == point);
+        let found = found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no point {point}")))?;
+        Ok(state.manifests[found].clone())
     }
 
     async fn hashes(&self, _: &MachineId, disk: &DiskId, run: Run) -> Result<Vec<Hash>> {
@@ -322,9 +333,6 @@ impl Replica for TinyReplica {
         Ok(vec![self.reach()?.machine.id().clone()])
     }
     async fn prepare(&self, _: &Op, _: &Machine, _: &Seed, _: &Settings) -> Result<()> {
-        unused()
-    }
-    async fn manifest(&self, _: &MachineId, _: PointId) -> Result<Manifest> {
         unused()
     }
     async fn open(&self, _: &MachineId, _: PointId) -> Result<Disks> {

@@ -1,4 +1,4 @@
-//! `Source`: SRC-1 to SRC-14, the roles' common rules, and the disks of a capture.
+//! `Source`: SRC-1 to SRC-15, the roles' common rules, and the disks of a capture.
 
 mod capture;
 mod changes;
@@ -136,6 +136,7 @@ macro_rules! source_suite {
             src_13_as_before_leaves_off_what_was_off,
             src_13_a_repeat_starts_nothing_again,
             src_14_a_permit_of_another_is_refused,
+            src_15_snapshots_are_merged_and_the_bytes_stay,
             rol_1_a_repeat_after_a_crash_is_the_same,
             rol_2_a_stale_epoch_changes_nothing,
             rol_2_every_call_raises_the_register,

@@ -1,4 +1,5 @@
 use super::super::case::{must, must_be, op, op_at, permit, skip};
+use super::super::content::same;
 use super::{Enrolled, SourceFixture};
 use site_recovery::{ErrorKind, Lifted, Power, Start, StartGuard};
 use std::time::Duration;
@@ -232,4 +233,27 @@ pub async fn rol_6_the_platform_is_the_proof<F: SourceFixture>() {
     assert_eq!(here.power().await, Power::On, "ROL-6: after it was started from outside");
     here.fence("fence-last").await;
     here.is_off_and_guarded().await;
+}
+
+/// SRC-15: snapshots are merged into a machine that is off, with the bytes of before; one that runs is `Refused`.
+pub async fn src_15_snapshots_are_merged_and_the_bytes_stay<F: SourceFixture>() {
+    let rule = "SRC-15";
+    let here = Enrolled::<F>::new(rule).await;
+    if !here.world.snapshot_outside(here.name()).await {
+        return here.skip("the fixture cannot make a snapshot");
+    }
+    let with = here.world.captures(here.name()).await;
+    let then = here.write(1).await;
+    let running = here.source().consolidate(&op("running"), here.instance()).await;
+    must_be(rule, "consolidate of a machine that runs", ErrorKind::Refused, running);
+    assert_eq!(here.world.captures(here.name()).await, with, "{rule}: snapshots after a refusal");
+    here.world.stop_outside(here.name()).await;
+    for time in ["consolidate", "once more"] {
+        must(rule, time, here.source().consolidate(&op(time), here.instance()).await);
+        let told = must(rule, "discover", here.source().discover().await);
+        let told = told.iter().find(|m| m.instance.is(here.instance())).and_then(|m| m.guest.snapshots);
+        assert_eq!(told, Some(0), "{rule}: snapshots that discover counts");
+        assert_eq!(here.world.captures(here.name()).await, with - 1, "{rule}: snapshots at the platform");
+        same(rule, "the disks", &here.machine, &here.truth().await, &then);
+    }
 }

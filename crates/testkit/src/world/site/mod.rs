@@ -247,6 +247,29 @@ impl Site {
         });
     }
 
+    /// Somebody makes a snapshot of the machine that is not ours.
+    pub fn snapshot_outside(&self, name: &str) {
+        self.truth(name, |vm| *vm.machine.guest.snapshots.get_or_insert(0) += 1);
+    }
+
+    /// How many snapshots the machine has that are not ours.
+    pub fn snapshots(&self, name: &str) -> u32 {
+        self.machine(name).and_then(|m| m.guest.snapshots).unwrap_or(0)
+    }
+
+    /// Somebody adds an empty disk to the machine.
+    pub fn add_disk(&self, name: &str, disk: &str, size: u64) {
+        self.truth(name, |vm| {
+            vm.disks.push(VmDisk {
+                label: disk.to_owned(),
+                id: disk.into(),
+                role: DiskRole::Data,
+                included: false,
+                bytes: Arc::new(vec![0; size as usize]),
+            });
+        });
+    }
+
     /// From now on nothing boots here, for this reason, until [`allow_boot`](Self::allow_boot).
     pub fn refuse_boot(&self, reason: &str) {
         self.state().switches.boot_refused = Some(reason.to_owned());

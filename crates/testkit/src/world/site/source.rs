@@ -151,6 +151,18 @@ impl Source for Site {
         })
     }
 
+    async fn consolidate(&self, op: &Op, instance: &Instance) -> Result<()> {
+        self.act("consolidate", op, &instance.machine, |state| {
+            let vm = state.vm(instance)?;
+            if vm.runs() {
+                let message = format!("{} runs: its snapshots are not merged under it", instance.name);
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            vm.machine.guest.snapshots = Some(0);
+            Ok(())
+        })
+    }
+
     async fn power(&self, instance: &Instance) -> Result<Power> {
         self.ask("power", |state| {
             let tells = state.switches.tells;

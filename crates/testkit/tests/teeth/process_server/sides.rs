@@ -148,8 +148,8 @@ impl Replica for LyingReplica {
     async fn prepare(&self, _: &Op, _: &Machine, _: &Seed, _: &Settings) -> Result<()> {
         Err(nothing())
     }
-    async fn manifest(&self, _: &MachineId, _: PointId) -> Result<Manifest> {
-        Err(nothing())
+    async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {
+        self.0.manifest(machine, point).await
     }
     async fn open(&self, _: &MachineId, _: PointId) -> Result<Disks> {
         Err(nothing())
