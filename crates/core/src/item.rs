@@ -242,8 +242,19 @@ pub struct PhaseRecord {
     pub written: Timestamp,
     /// The run under way, with the step it is about to take.
     pub run: Option<(JobId, String)>,
+    /// Disks that the run prepares or has prepared, before its intent to boot is recorded.
+    pub prepared: Option<Prepared>,
     /// The item, with its unit.
     pub control: crate::Control,
+}
+
+/// Disks of a point that nothing was booted from yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The key under which they are prepared.
+    pub made_by: OpKey,
+    /// From what.
+    pub recovery: Recovery,
 }
 
 impl PhaseRecord {

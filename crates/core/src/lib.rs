@@ -53,7 +53,7 @@ pub use finding::{Finding, Readiness, Severity};
 pub use id::{
     CutId, DiskId, EngineId, Generation, JobId, MachineId, NicId, OpKey, PointId, RoleName, UnitId,
 };
-pub use item::{Drill, Item, Lineage, Owed, PhaseRecord, Promotion, Verdict};
+pub use item::{Drill, Item, Lineage, Owed, PhaseRecord, Prepared, Promotion, Verdict};
 pub use loss::{DataLoss, LossBasis};
 pub use machine::{
     DiskRole, DiskSpec, Firmware, GuestFacts, Instance, Machine, Nic, OsFamily, Platform, Sidecar,

@@ -1,8 +1,8 @@
 //! Recovery points and where a timeline stands.
 
 use crate::{
-    ChangeSet, Consistency, Cursor, CutId, Generation, Instance, Item, Machine, MachineId, PhaseRecord,
-    PointId, Sidecar, Timestamp,
+    ChangeSet, Consistency, Cursor, CutId, Generation, Instance, Item, Machine, MachineId, PointId, Sidecar,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -108,12 +108,6 @@ pub struct Control {
     pub members: Vec<MachineId>,
     /// The item as it stood.
     pub item: Item,
-}
-
-impl From<PhaseRecord> for Control {
-    fn from(record: PhaseRecord) -> Self {
-        record.control
-    }
 }
 
 /// Cuts that every one of `members` has sealed: the only points that a group has. Oldest first.

@@ -2,12 +2,15 @@
 
 use super::events::NoticeKind;
 use super::shared::{Cause, Slot, Turn};
+use super::steps::PIN;
 use super::vault::Vault;
 use crate::state::{Divergence, Trigger};
 use crate::{
-    Control, Error, ErrorKind, Event, Finding, Item, MachineId, PhaseRecord, Result, Severity, Unit, UnitId,
+    Error, ErrorKind, Event, Finding, Item, MachineId, Owed, PhaseRecord, PointId, Prepared, Replica, Result,
+    Severity, Unit, UnitId,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What was adopted, and where the facts contradict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,33 +23,46 @@ pub struct Adopted {
 
 impl Vault {
     /// Takes over every item that the replica of a leg knows, under a higher epoch: from the newest of each timeline's
-    /// phase record and sealed manifests. A phase in flight becomes its failed one, from which a person chooses; machines
+    /// phase record and sealed manifests, there and beside the other legs' replicas that answer. A phase in flight becomes its failed one, from which a person chooses; machines
     /// that run against the record are told.
     ///
     /// # Errors
     /// Those of replica and journal; `Conflict` for a unit that this vault has already.
     pub async fn adopt(&self, leg: &str) -> Result<Adopted> {
-        let replica = self.shared.leg(leg)?.replica;
-        let mut units: BTreeMap<UnitId, Vec<Control>> = BTreeMap::new();
+        let (shared, replica) = (&self.shared, self.shared.leg(leg)?.replica);
+        let mut others: Vec<_> =
+            shared.legs.values().filter(|l| l.replica.name() != replica.name()).collect();
+        let mut units: BTreeMap<UnitId, Vec<PhaseRecord>> = BTreeMap::new();
         for machine in replica.machines().await? {
-            if self.shared.slot_of(&machine).is_ok() {
+            if shared.slot_of(&machine).is_ok() {
                 continue;
             }
-            let record: Option<Control> = replica.recall(&machine).await?.map(PhaseRecord::into);
-            let newest = match replica.points(&machine).await?.last() {
-                Some(point) => Some(replica.manifest(&machine, point.id).await?.control),
-                None => None,
-            };
-            let order = |c: &Control| (c.item.epoch.number, c.item.revision);
-            if let Some(control) = record.into_iter().chain(newest).max_by_key(order) {
-                units.entry(control.unit.clone()).or_default().push(control);
+            let mut known = beside(&replica, &machine).await?;
+            let mut answer = vec![];
+            for other in others {
+                let asked = beside(&other.replica, &machine);
+                match shared.within(shared.deadlines.replica, "adopt", asked).await {
+                    Ok(more) => {
+                        known.extend(more);
+                        answer.push(other);
+                    }
+                    // The side that is lost says nothing: it is not waited for again.
+                    Err(error) => {
+                        tracing::info!(replica = %other.replica.name(), %error, "adopting without it")
+                    }
+                }
+            }
+            others = answer;
+            if let Some(record) = known.into_iter().max_by_key(PhaseRecord::order) {
+                units.entry(record.unit().clone()).or_default().push(record);
             }
         }
         let mut adopted = Adopted::default();
-        for (id, controls) in units {
-            let is_group = controls[0].members.len() > 1 || controls[0].members[0].as_str() != id.as_str();
-            let missing: Vec<&MachineId> =
-                controls[0].members.iter().filter(|m| !controls.iter().any(|c| c.item.id() == *m)).collect();
+        for (id, records) in units {
+            let first = &records[0].control;
+            let is_group = first.members.len() > 1 || first.members[0].as_str() != id.as_str();
+            let found = |m: &MachineId| records.iter().any(|r| r.control.item.id() == m);
+            let missing: Vec<&MachineId> = first.members.iter().filter(|m| !found(m)).collect();
             for machine in missing {
                 let cause = format!("{machine} of {id} is not known to {}", replica.name());
                 adopted.questions.push(Finding::new(
@@ -56,10 +72,13 @@ impl Vault {
                     "adopt its replica too",
                 ));
             }
-            let members: Vec<Item> = controls.into_iter().map(|c| c.item).collect();
+            let prepared =
+                records.iter().filter_map(|r| Some((r.control.item.id().clone(), r.prepared.clone()?)));
+            let prepared: BTreeMap<MachineId, Prepared> = prepared.collect();
+            let members: Vec<Item> = records.into_iter().map(|r| r.control.item).collect();
             let unit = Unit::new(id, is_group, members);
             let name = unit.id.clone();
-            if let Err(error) = self.take_over(unit, &mut adopted).await {
+            if let Err(error) = self.take_over(unit, prepared, &mut adopted).await {
                 // One unit that another engine holds does not keep the others from being adopted.
                 let cause = format!("{name} was not adopted: {error}");
                 let remedy = "see who holds it, and adopt again";
@@ -69,7 +88,12 @@ impl Vault {
         Ok(adopted)
     }
 
-    async fn take_over(&self, unit: Unit, adopted: &mut Adopted) -> Result<()> {
+    async fn take_over(
+        &self,
+        unit: Unit,
+        mut prepared: BTreeMap<MachineId, Prepared>,
+        adopted: &mut Adopted,
+    ) -> Result<()> {
         let shared = &self.shared;
         if shared.slots.read().expect("no panic under this lock").contains_key(&unit.id) {
             return Err(Error::new(
@@ -87,10 +111,40 @@ impl Vault {
                 epoch: epoch.clone(),
             };
             let leg = shared.leg_of(item)?;
-            leg.replica.claim(&op, item.id()).await?;
-            leg.recovery_site.claim(&op, item.id()).await?;
+            let (replica, site) = (&leg.replica, &leg.recovery_site);
+            for (name, claimed) in [
+                (
+                    replica.name(),
+                    shared.within(shared.deadlines.replica, "claim", replica.claim(&op, item.id())).await,
+                ),
+                (
+                    site.name(),
+                    shared.within(shared.deadlines.replica, "claim", site.claim(&op, item.id())).await,
+                ),
+            ] {
+                match claimed {
+                    Err(error) if error.kind() == ErrorKind::Unavailable => {
+                        let cause =
+                            format!("{name} does not answer and knows nothing of this engine: {error}");
+                        let remedy = "whoever acted there before may still do so until it answers";
+                        let silent = Finding::new("adopt.silent", Severity::Warning, cause, remedy);
+                        adopted.questions.push(silent);
+                    }
+                    other => other?,
+                }
+            }
             events
                 .push((item.id().clone(), Event::Began { trigger: Trigger::Adopted, epoch: epoch.clone() }));
+            if let Some(Prepared { made_by, recovery }) = prepared.remove(item.id()) {
+                let (point, why) = (recovery.point, PIN.to_owned());
+                let site = leg.recovery_site.name();
+                for owed in [
+                    Owed::Withdraw { site, made_by, recovery },
+                    Owed::Unpin { replica: leg.replica.name(), point, why },
+                ] {
+                    events.push((item.id().clone(), Event::Owes(owed)));
+                }
+            }
             for finding in self.contradictions(item).await {
                 if item.state.divergence != Divergence::Possible && finding.blocks() {
                     events.push((item.id().clone(), Event::Moved(Trigger::FoundPossible)));
@@ -140,4 +194,15 @@ impl Vault {
         }
         found
     }
+}
+
+/// What stands beside a replica: the phase record, and the newest point's manifest.
+async fn beside(replica: &Arc<dyn Replica>, machine: &MachineId) -> Result<Vec<PhaseRecord>> {
+    let mut known: Vec<PhaseRecord> = replica.recall(machine).await?.into_iter().collect();
+    // Point zero was never sealed, and says nothing.
+    if let Some(point) = replica.points(machine).await?.last().filter(|p| p.id != PointId(0)) {
+        let control = replica.manifest(machine, point.id).await?.control;
+        known.push(PhaseRecord { written: point.taken, run: None, prepared: None, control });
+    }
+    Ok(known)
 }

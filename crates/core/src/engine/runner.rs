@@ -9,8 +9,8 @@ use crate::state::{Operation, Phase, Trigger};
 use crate::unit::REMEMBERED_RUNS;
 use crate::workflow::{Class, Course, Mark, Step, endings};
 use crate::{
-    Control as Travelling, Error, ErrorKind, Event, Failure, JobRun, MachineId, PhaseRecord, Result,
-    Timestamp, Unit,
+    Control as Travelling, Error, ErrorKind, Event, Failure, JobRun, MachineId, PhaseRecord, Prepared,
+    Result, Timestamp, Unit,
 };
 use std::sync::Arc;
 
@@ -380,9 +380,20 @@ fn must_remember(operation: Operation, step: Step) -> bool {
         && !matches!(step, Step::Claim | Step::Validate | Step::DrillRemove)
 }
 
-/// Writes the phase record beside the replica, before the effect of the step.
-async fn remember(turn: &Turn, step: Option<Step>) -> Result<()> {
-    let unit = turn.unit();
+/// Writes the phase record beside the replica: before the effect of a step, and when something has ended. Then it is also
+/// written beside the other leg's replica, where that answers: an unplanned failover asks nothing of the side it leaves.
+///
+/// # Errors
+/// Those of the replica that the unit replicates to.
+pub(crate) async fn remember(turn: &Turn, step: Option<Step>) -> Result<()> {
+    let (shared, unit) = (&turn.shared, turn.unit());
+    let limit = shared.deadlines.replica;
+    let last = unit.run.as_ref().or(unit.finished.last()).map(|r| r.operation);
+    let both = step.is_none()
+        && !matches!(
+            last,
+            Some(Operation::UnplannedFailover | Operation::PromoteTestFailover | Operation::PromoteOther)
+        );
     for item in &unit.members {
         let (before, quiet) = (Phase::InitialReplicationInProgress, item.state.phase);
         if quiet == before || matches!(quiet, Phase::EnablingProtection | Phase::Unprotected) {
@@ -390,13 +401,26 @@ async fn remember(turn: &Turn, step: Option<Step>) -> Result<()> {
         }
         let run = unit.run.as_ref().zip(step).map(|(run, step)| (run.id.clone(), format!("{step:?}")));
         let control = Travelling { unit: unit.id.clone(), members: unit.machines(), item: item.clone() };
-        let record = PhaseRecord { written: turn.shared.clock.now(), run, control };
+        let prepared = unit.run.as_ref().and_then(|run| prepared(run, item));
+        let record = PhaseRecord { written: shared.clock.now(), run, prepared, control };
         let (revision, tasks) = (item.revision, unit.run.as_ref().map_or(0, |r| r.tasks.len()));
         let named = step.map_or_else(|| "ended".into(), |s| format!("{s:?}"));
         let op = item.op(format!("{}/phase/{revision}-{tasks}-{named}-{}", item.id(), record.written.0));
-        let leg = turn.shared.leg_of(item)?;
-        let written = leg.replica.remember(&op, item.id(), &record);
-        turn.shared.within(turn.shared.deadlines.replica, "phase record", written).await?;
+        let replica = shared.leg_of(item)?.replica;
+        shared.within(limit, "phase record", replica.remember(&op, item.id(), &record)).await?;
+        let other = shared.far_leg_of(item)?.replica;
+        if both && other.name() != replica.name() {
+            let written = shared.within(limit, "phase record", other.remember(&op, item.id(), &record)).await;
+            if let Err(error) = written {
+                tracing::info!(machine = %item.id(), %error, "the other replica does not know yet what has ended");
+            }
+        }
     }
     Ok(())
+}
+
+/// What a run that has not recorded its intent to boot prepares of an item.
+fn prepared(run: &crate::JobRun, item: &crate::Item) -> Option<Prepared> {
+    let recovery = run.members.get(item.id())?.recovery.clone().filter(|_| !run.past_pivot())?;
+    Some(Prepared { made_by: run.key(item.id(), Step::Materialise, run.round), recovery })
 }

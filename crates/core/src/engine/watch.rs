@@ -4,11 +4,12 @@ use super::describe;
 use super::events::NoticeKind;
 use super::job::{Beginning, open};
 use super::readiness;
+use super::runner::remember;
 use super::shared::{Cause, Turn};
 use crate::state::{Divergence, DrillState, Operation, Phase, Trigger};
 use crate::{
-    ErrorKind, Event, Finding, Force, Instance, Item, Op, Owed, Power, Request, Result, Severity, Start,
-    StartGuard,
+    Consistency, ErrorKind, Event, Finding, Force, Instance, Item, Op, Owed, Power, Request, Result,
+    Severity, Start, StartGuard,
 };
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub(crate) async fn look(turn: &Turn) -> Result<()> {
         return Ok(());
     }
     sweep_once(turn).await;
+    let before: Vec<u64> = unit.members.iter().map(|i| i.revision).collect();
     for item in &unit.members {
         if item.state.phase == Phase::Protected
             && readiness::is_stale(&turn.slot, item.id(), turn.shared.clock.now())
@@ -39,6 +41,12 @@ pub(crate) async fn look(turn: &Turn) -> Result<()> {
         outsiders(turn, item).await?;
         owed(turn, item).await?;
         tend(turn, item).await;
+    }
+    // What was found stands beside the replica too: an engine that adopts must know of a divergence.
+    if turn.unit().members.iter().map(|i| i.revision).ne(before)
+        && let Err(error) = remember(turn, None).await
+    {
+        tracing::warn!(unit = %unit.id, %error, "what the watch has found is not beside the replica yet");
     }
     expire(turn).await
 }
@@ -65,7 +73,21 @@ pub(crate) async fn sweep_once(turn: &Turn) {
             }
         }
         turn.slot.with_pulse(item.id(), |pulse| pulse.swept = clean);
+        recall_newest(turn, item).await;
     }
+}
+
+/// What an engine that starts anew knows of the newest points, so that their age is told before the next one is sealed.
+async fn recall_newest(turn: &Turn, item: &Item) {
+    let shared = &turn.shared;
+    let Ok(leg) = shared.leg_of(item) else { return };
+    let points = shared.within(shared.deadlines.replica, "points", leg.replica.points(item.id())).await;
+    let points = points.unwrap_or_default();
+    let application = points.iter().rev().find(|p| p.consistency == Consistency::Application);
+    turn.slot.with_pulse(item.id(), |pulse| {
+        pulse.newest_application = pulse.newest_application.max(application.map(|p| p.taken));
+        pulse.newest = pulse.newest.take().or_else(|| points.last().cloned());
+    });
 }
 
 /// A start that is not ours: divergence, an alert, and a fence.

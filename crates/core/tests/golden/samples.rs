@@ -59,8 +59,8 @@ pub(crate) fn manifest() -> Manifest {
 pub(crate) fn phase_records() -> Vec<PhaseRecord> {
     let run = Some(("run-2".into(), "Boot".into()));
     vec![
-        PhaseRecord { written: NOW, run, control: control() },
-        PhaseRecord { written: NOW, run: None, control: control() },
+        PhaseRecord { written: NOW, run, prepared: Some(prepared()), control: control() },
+        PhaseRecord { written: NOW, run: None, prepared: None, control: control() },
     ]
 }
 
@@ -338,6 +338,10 @@ fn promotion() -> Promotion {
         observed: vec![observed()],
         committed: false,
     }
+}
+
+fn prepared() -> Prepared {
+    Prepared { made_by: "web-00c0ffee/run-2/Materialise-0".into(), recovery: recovery() }
 }
 
 fn observed() -> Observed {

@@ -90,7 +90,7 @@ pub(crate) fn phase(epoch: u64, revision: u64) -> PhaseRecord {
     let mut control = control();
     control.item.epoch.number = epoch;
     control.item.revision = revision;
-    PhaseRecord { written: Timestamp(1), run: None, control }
+    PhaseRecord { written: Timestamp(1), run: None, prepared: None, control }
 }
 
 pub(crate) fn cursor(token: u8) -> Cursor {

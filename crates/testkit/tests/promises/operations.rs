@@ -222,6 +222,89 @@ async fn o8_control_state_is_rebuilt_from_the_replica_alone() -> Result<()> {
     Ok(())
 }
 
+/// An engine that starts anew knows how old the newest point is before it seals another one.
+#[tokio::test]
+async fn the_age_of_the_newest_point_is_known_after_a_start_anew() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let sealed = web.summary()?.health.rpo;
+    let (anew, _) = engine.restarted().await?;
+    let clock = anew.pair.world.clock();
+    clock.advance(Duration::from_secs(60));
+    anew.vault.watch_now().await?;
+    let rpo = anew.vault.item(web.id())?.summary()?.health.rpo;
+    assert!(rpo >= sealed.map(|rpo| rpo + Duration::from_secs(60)) && rpo.is_some(), "{rpo:?}");
+    Ok(())
+}
+
+/// The site that it was replicating back to is lost with the journal: the recovery side knows that the direction turned.
+#[tokio::test]
+async fn o8_the_recovery_side_knows_of_a_reprotect_also_alone() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let there = failed_over(&engine, &web).await?;
+    web.commit(CommitRequest::default()).await?.done().await?;
+    web.reprotect(ReprotectRequest::default()).await?.done().await?;
+    let plan = FaultPlan::new();
+    for call in ["recall", "points", "claim"] {
+        plan.always(&format!("master-target.{call}"), Fault::Before(ErrorKind::Unavailable));
+    }
+    let mut back = engine.pair.reverse.clone();
+    back.replica = Arc::new(Faulty::new(back.replica, &plan, engine.pair.world.clock()));
+    back.recovery_site = Arc::new(Faulty::new(back.recovery_site, &plan, engine.pair.world.clock()));
+    let vault =
+        MemoryEngine::builder(&engine.pair, Arc::new(MemoryJournal::new())).back(back).build().await?;
+    let adopted = vault.adopt("out").await?;
+    let silent = adopted.questions.iter().filter(|q| q.code == "adopt.silent").count();
+    assert_eq!((adopted.machines.len(), silent), (1, 2), "{:?}", adopted.questions);
+    let state = vault.item(web.id())?.state()?;
+    assert_eq!((state.phase, state.direction), (Phase::Protected, BACK));
+    assert_eq!(engine.pair.cloud.running(), [there]);
+    Ok(())
+}
+
+/// What a run had prepared when its engine and journal were lost is taken back by the engine that adopts.
+#[tokio::test]
+async fn o6_what_a_lost_run_had_prepared_is_taken_back() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let (here, cloud) = (&engine.pair.here, &engine.pair.cloud);
+    let (plan, clock) = (FaultPlan::new(), engine.pair.world.clock());
+    plan.nth("here.fence", 2, Fault::Late(Duration::from_secs(1_000_000))); // the one before the intent
+    let mut out = engine.pair.forward.clone();
+    out.source = Arc::new(Faulty::new(out.source, &plan, clock.clone()));
+    let lost = MemoryEngine::builder(&engine.pair, Arc::new(engine.journal.clone())).out(out).build().await?;
+    lost.item(web.id())?.failover(FailoverRequest::planned(OUT)).await?;
+    until(|| plan.faulted() > 0 && clock.sleepers() > 0).await;
+    assert!(!cloud.all().is_empty() && cloud.running().is_empty());
+
+    let anew = MemoryEngine::over(engine.pair.clone(), MemoryJournal::new()).await?;
+    anew.vault.adopt("out").await?;
+    let web = anew.vault.item(web.id())?;
+    assert!(matches!(web.state()?.phase, Phase::CancelFailoverFailed(_)), "{}", web.state()?);
+    if let Some(job) = web.cancel().await? {
+        job.done().await?;
+    }
+    anew.vault.watch_now().await?;
+    assert!(cloud.all().is_empty() && web.item()?.owed.is_empty(), "{:?}", web.item()?.owed);
+    assert!(web.points().await?.iter().all(|p| p.pins.is_empty()));
+    assert_eq!((here.running(), web.state()?.phase), (vec!["web".into()], Phase::Protected));
+    Ok(())
+}
+
+/// What the watch has found is known to an engine that adopts.
+#[tokio::test]
+async fn o8_a_divergence_that_was_seen_is_known_after_adoption() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let there = failed_over(&engine, &web).await?;
+    engine.pair.here.break_in("web");
+    engine.pair.here.scribble("web", 1);
+    engine.vault.watch_now().await?;
+    assert_eq!(web.state()?.divergence, site_recovery::state::Divergence::Possible);
+    let anew = MemoryEngine::over(engine.pair.clone(), MemoryJournal::new()).await?;
+    anew.vault.adopt("out").await?;
+    assert_eq!(anew.vault.item(web.id())?.state()?.divergence, site_recovery::state::Divergence::Possible);
+    assert_eq!(engine.pair.cloud.running(), [there]);
+    Ok(())
+}
+
 /// A first copy can be cancelled; what has landed stays landed, and it goes on from there.
 #[tokio::test]
 async fn o2_a_cancelled_first_copy_goes_on_where_it_was() -> Result<()> {

@@ -57,7 +57,11 @@ async fn s5_a_member_that_cannot_boot_holds_up_nobody() -> Result<()> {
     let ended = group.failover(FailoverRequest::unplanned(OUT, fire())).await?.wait().await?;
     assert!(ended.done().is_err(), "one boot was refused");
     let members: Vec<_> = group.items().iter().map(|i| i.id().clone()).collect();
+    let stale = group.items().pop().expect("two members");
     let alone = group.leave(&members[1]).await?;
+    let error =
+        stale.undo(UndoRequest::default()).await.expect_err("it has left: the group is not its to undo");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     group.retry(Some(fire())).await?.done().await?;
     assert_eq!(group.items().len(), 1);
     group.commit(CommitRequest::default()).await?.done().await?;

@@ -11,6 +11,11 @@ impl GroupHandle {
         Self { shared: Arc::clone(shared), slot: Arc::clone(slot), operator: "embedder".into() }
     }
 
+    /// The unit as it was journalled last.
+    pub(super) fn now(&self) -> Result<Arc<Unit>> {
+        Ok(self.slot.unit())
+    }
+
     /// Its members.
     pub fn items(&self) -> Vec<ItemHandle> {
         self.slot.unit().machines().iter().map(|m| ItemHandle::new(&self.shared, &self.slot, m)).collect()

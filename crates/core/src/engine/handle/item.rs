@@ -9,7 +9,7 @@ use crate::engine::summary::{self, Summary};
 use crate::state::State;
 use crate::{
     Error, ErrorKind, Event, Finding, Force, Instance, Item, MachineId, Policy, Readiness, Result, Settings,
-    Verb,
+    Unit, Verb,
 };
 use std::sync::Arc;
 
@@ -17,6 +17,12 @@ impl ItemHandle {
     pub(crate) fn new(shared: &Arc<Shared>, slot: &Arc<Slot>, machine: &MachineId) -> Self {
         let (shared, slot) = (Arc::clone(shared), Arc::clone(slot));
         Self { shared, slot, machine: machine.clone(), operator: "embedder".into() }
+    }
+
+    /// The unit as it was journalled last. A handle from before its machine left a group speaks for nobody.
+    pub(super) fn now(&self) -> Result<Arc<Unit>> {
+        self.item()?;
+        Ok(self.slot.unit())
     }
 
     /// The machine's name all round the circle.
@@ -31,7 +37,9 @@ impl ItemHandle {
     pub fn item(&self) -> Result<Item> {
         let unit = self.slot.unit();
         unit.item(&self.machine).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("{} is not protected any more", self.machine))
+            let message =
+                format!("{} is not in {} any more; ask the vault for it", self.machine, self.slot.id);
+            Error::new(ErrorKind::NotFound, message)
         })
     }
 

@@ -49,7 +49,7 @@ macro_rules! operations {
             /// Bad requests and states are refused before anything changes; see [`FailoverRequest::validate`].
             pub async fn failover(&self, request: FailoverRequest) -> Result<Job> {
                 request.validate()?;
-                for item in &self.slot.unit().members {
+                for item in &self.now()?.members {
                     if item.state.direction != request.direction {
                         let rule = format!("{} replicates {:?}", item.id(), item.state.direction);
                         let meant = format!("{:?}", request.direction);
@@ -77,7 +77,7 @@ macro_rules! operations {
                 if let Request::Failover(request) = request {
                     request.validate()?;
                 }
-                plan(&self.shared, &self.slot.unit(), operation, request).await
+                plan(&self.shared, &*self.now()?, operation, request).await
             }
 
             /// Ends the retries of the job under way: what fails from now on is for a person to decide. Of a failover
@@ -110,7 +110,7 @@ macro_rules! operations {
             /// # Errors
             /// `Refused` in any other state, and where the prepared machine was set aside: change the point then.
             pub async fn retry(&self, force: Option<Force>) -> Result<Job> {
-                for item in &self.slot.unit().members {
+                for item in &self.now()?.members {
                     let aside = |p: &crate::Promotion| item.kept.iter().any(|k| k.is(&p.armed.instance));
                     if item.promotion.as_ref().is_none_or(aside) {
                         let message = "what was prepared is set aside; change the point, or undo";
@@ -126,7 +126,7 @@ macro_rules! operations {
             /// # Errors
             /// `Refused` past the pivot: undo is what fences.
             pub async fn cancel(&self) -> Result<Option<Job>> {
-                let unit = self.slot.unit();
+                let unit = self.now()?;
                 self.authorize(Verb::Operation(Operation::CancelFailover))?;
                 let control = self.slot.control.lock().expect("no panic under this lock").clone();
                 if let (Some(run), Some(control)) = (unit.run.as_ref(), control) {
@@ -149,7 +149,7 @@ macro_rules! operations {
             /// `Refused` after commit; where the site cannot branch in place; and where the sides may have diverged, unless
             /// the recovered side is named as the one that loses.
             pub async fn undo(&self, request: UndoRequest) -> Result<Job> {
-                for item in &self.slot.unit().members {
+                for item in &self.now()?.members {
                     if item.state.divergence == Divergence::Possible && !request.recovered_side_loses {
                         let message = format!(
                             "both sides of {} may have run; name the recovered side as the one that loses, or commit and reprotect",
@@ -170,7 +170,7 @@ macro_rules! operations {
             /// # Errors
             /// `Refused` once the intent to start the source is recorded.
             pub async fn abandon_undo(&self, force: Option<Force>) -> Result<Job> {
-                if self.slot.unit().members.iter().any(|i| i.promotion.is_none()) {
+                if self.now()?.members.iter().any(|i| i.promotion.is_none()) {
                     let message = "the intent to start the source is recorded; retry the undo, or promote the other side";
                     return Err(Error::new(ErrorKind::Refused, message));
                 }
@@ -191,7 +191,7 @@ macro_rules! operations {
             }
 
             async fn check_commit(&self, request: &CommitRequest) -> Result<()> {
-                for item in &self.slot.unit().members {
+                for item in &self.now()?.members {
                     if !matches!(item.state.phase, Phase::FailoverCompleted(_) | Phase::CommitFailoverCompleted) {
                         continue;
                     }
@@ -211,7 +211,7 @@ macro_rules! operations {
                 if let Some(force) = &request.force {
                     force.validate()?;
                 }
-                for item in &self.slot.unit().members {
+                for item in &self.now()?.members {
                     if item.state.divergence != Divergence::None && !request.other_side_loses {
                         let message = format!(
                             "the other side of {} may hold writes that this one lacks ({:?}); name it as the one that loses",
@@ -262,7 +262,7 @@ macro_rules! operations {
             /// # Errors
             /// `Refused` while there is one; `Unsupported` where the site has no isolated network.
             pub async fn test_failover(&self, request: DrillRequest) -> Result<Job> {
-                for item in &self.slot.unit().members {
+                for item in &self.now()?.members {
                     if !self.shared.leg_of(item)?.recovery_site.capability().drills {
                         let message = "this site cannot run a copy in an isolated network";
                         return Err(Error::new(ErrorKind::Unsupported, message));
@@ -318,12 +318,12 @@ macro_rules! operations {
             }
 
             pub(super) fn authorize(&self, verb: Verb) -> Result<()> {
-                let machines = self.slot.unit().machines();
+                let machines = self.now()?.machines();
                 machines.iter().try_for_each(|m| self.shared.authorizer.authorize(&self.operator, verb, m))
             }
 
             fn check_branches(&self) -> Result<()> {
-                for item in &self.slot.unit().members {
+                for item in &self.now()?.members {
                     if !self.shared.leg_of(item)?.recovery_site.capability().branches {
                         let message = "this site cannot branch disks, so there is nothing to go back to";
                         return Err(Error::new(ErrorKind::Unsupported, message));
@@ -343,7 +343,7 @@ macro_rules! operations {
 
             /// Settings that the other site refuses are refused now; what it waits for is the job's to wait for.
             async fn check_way_back(&self, request: &ReprotectRequest) -> Result<()> {
-                for item in &self.slot.unit().members {
+                for item in &self.now()?.members {
                     let site = self.shared.far_leg(item, request.legs.as_ref())?.recovery_site;
                     let known = item.settings.get(&site.name());
                     let settings = request.settings.as_ref().or(known).cloned().unwrap_or_default();
@@ -360,7 +360,7 @@ macro_rules! operations {
             }
 
             async fn check_settings(&self) -> Result<()> {
-                for item in &self.slot.unit().members {
+                for item in &self.now()?.members {
                     let leg = self.shared.leg_of(item)?;
                     let settings = item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
                     let check = leg.recovery_site.check(&item.machine, &settings);

@@ -11,7 +11,7 @@ fn phase(line: &Timeline, epoch: u64, revision: u64) -> PhaseRecord {
     control.item.epoch = op_at("phase", epoch).epoch;
     control.item.revision = revision;
     let step = format!("step {epoch}/{revision}");
-    PhaseRecord { written: Timestamp(revision), run: Some(("job".into(), step)), control }
+    PhaseRecord { written: Timestamp(revision), run: Some(("job".into(), step)), prepared: None, control }
 }
 
 /// REP-14: a timeline that is deleted is as if it had never been; the epoch register and the phase record stay.
