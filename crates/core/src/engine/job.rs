@@ -180,7 +180,9 @@ pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beg
 fn gives_way(under_way: Operation, to: Operation) -> bool {
     use Operation::*;
     match to {
-        PlannedFailover | UnplannedFailover => matches!(under_way, RepairReplication | TestFailover),
+        PlannedFailover | UnplannedFailover => {
+            matches!(under_way, RepairReplication | TestFailover | TestFailoverCleanup)
+        }
         PromoteOther => matches!(under_way, RepairReplication | TestFailover | ReverseReplicate | Commit),
         _ => false,
     }

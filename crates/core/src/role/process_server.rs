@@ -78,8 +78,8 @@ pub trait ProcessServer: Role {
     /// - PRS-1 The point holds exactly the bytes of the capture.
     /// - PRS-2 The set is widened by [`Head::Unsettled`](crate::Head::Unsettled)'s `touched`; without a cursor, or with
     ///   `Compare`, every run is compared by hash and only what differs is sent.
-    /// - PRS-3 Nothing is called sealed that the replica has not acknowledged. A record is counted only when it is
-    ///   durable there.
+    /// - PRS-3 Nothing is called sealed that the replica has not acknowledged; until then the spool keeps what it took. A
+    ///   record is counted only when it is durable there.
     /// - PRS-4 The same op goes on where it broke: what has landed is not sent again.
     /// - PRS-5 Memory in flight is bounded by the pool.
     ///

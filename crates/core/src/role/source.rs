@@ -43,7 +43,7 @@ pub trait Source: Role {
     /// # Contract
     /// - SRC-3 All disks of all members are of one instant, unless `consistency` is
     ///   [`PerDisk`](Consistency::PerDisk); if one member fails, there is no capture.
-    /// - SRC-4 The bytes of the capture stay readable, unchanged, until `release`, whatever the machine writes.
+    /// - SRC-4 The bytes of the capture stay readable, unchanged, until its own `release`, whatever the machine writes.
     /// - SRC-5 What was reached is told in `consistency`; less than asked comes with the reason, never as an error. A
     ///   machine is never left frozen or paused.
     /// - SRC-6 A repeat with the same key returns the same capture while it lives.
