@@ -135,6 +135,7 @@ fn master_target() -> MockMasterTarget {
     master_target.expect_name().return_const(RoleName::from("here"));
     master_target.expect_capability().returning(Capability::default);
     master_target.expect_check().returning(|_, _| Ok(vec![]));
+    master_target.expect_remember().returning(|_, _, _| Ok(()));
     master_target
 }
 

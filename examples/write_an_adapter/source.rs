@@ -77,11 +77,7 @@ impl Source for HostSite {
             if found.enrolled && found.machine.id() != described.id() {
                 return Err(Error::new(ErrorKind::Conflict, format!("it is {} already", found.machine.id())));
             }
-            let sizes = |m: &Machine| format!("{:?}", m.disks.iter().map(|d| d.size).collect::<Vec<_>>());
-            if sizes(&described) != sizes(&found.machine) {
-                let rule = format!("the disks have {}", sizes(&found.machine));
-                return Err(Error::invalid("disk.size", sizes(&described), &rule, "discover it anew"));
-            }
+            described.must_fit(&found.machine)?;
             (found.machine, found.enrolled) = (described, true);
             Ok(())
         })
@@ -123,9 +119,9 @@ impl Source for HostSite {
     }
 
     async fn disks(&self, op: &Op, capture: &Capture, machine: &MachineId) -> Result<Disks> {
-        let capture = capture.clone();
-        self.change("disks", op, &instance_of(&capture, machine)?, move |record, _| {
-            let images = record.images_of(&capture)?.into_iter();
+        let of = capture.clone();
+        self.change("disks", op, &capture.member(machine)?.machine.instance, move |record, _| {
+            let images = record.images_of(&of)?.into_iter();
             Ok(images.map(|(id, image)| (id, Arc::new(Captured::new(image)) as Arc<dyn Disk>)).collect())
         })
         .await
@@ -133,7 +129,7 @@ impl Source for HostSite {
 
     async fn release(&self, op: &Op, capture: &Capture, machine: &MachineId, _: Fate) -> Result<()> {
         let cut = capture.cut.clone();
-        self.change("release", op, &instance_of(capture, machine)?, move |record, _| {
+        self.change("release", op, &capture.member(machine)?.machine.instance, move |record, _| {
             record.captures.retain(|c| c.cut != cut);
             Ok(())
         })
@@ -180,9 +176,4 @@ impl Source for HostSite {
         })
         .await
     }
-}
-
-fn instance_of(capture: &Capture, machine: &MachineId) -> Result<Instance> {
-    let missing = || Error::new(ErrorKind::NotFound, format!("{machine} is not in the capture"));
-    capture.member(machine).map(|m| m.machine.instance.clone()).ok_or_else(missing)
 }

@@ -1,6 +1,6 @@
 //! One consistent instant, what changed since another, and what became of it.
 
-use crate::{ChangeSet, CutId, Generation, Machine, MachineId, Sidecar, Timestamp};
+use crate::{ChangeSet, CutId, Error, Generation, Machine, MachineId, Result, Sidecar, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A source's own position in a machine's history, opaque to everybody else, bound to the generation in which it
@@ -67,8 +67,14 @@ pub struct Capture {
 
 impl Capture {
     /// One member.
-    pub fn member(&self, machine: &MachineId) -> Option<&Member> {
-        self.members.iter().find(|m| m.machine.id() == machine)
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a machine that is not in the capture.
+    pub fn member(&self, machine: &MachineId) -> Result<&Member> {
+        self.members.iter().find(|m| m.machine.id() == machine).ok_or_else(|| {
+            let rule = "it is a member of the capture";
+            Error::invalid("machine", machine, rule, "name one that was captured").with("cut", &self.cut)
+        })
     }
 }
 

@@ -155,6 +155,25 @@ impl Machine {
         Machine { instance, ..self.clone() }
     }
 
+    /// Checks that this description fits the machine that was found: as many disks, each of its size, in their order. For
+    /// a source that is asked to enrol it.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid), naming the field.
+    pub fn must_fit(&self, found: &Machine) -> Result<()> {
+        let (told, have) = (self.disks.len(), found.disks.len());
+        if told != have {
+            let rule = format!("{} has {have} disks", found.instance.name);
+            return Err(Error::invalid("machine.disks", told, &rule, "discover it again"));
+        }
+        let mut pairs = self.disks.iter().zip(&found.disks);
+        if let Some((told, have)) = pairs.find(|(told, have)| told.size != have.size) {
+            let rule = format!("disk {} has {} bytes", have.id, have.size);
+            return Err(Error::invalid("disk.size", told.size, &rule, "discover it again"));
+        }
+        Ok(())
+    }
+
     /// Checks what must be true of every machine, whatever the site.
     ///
     /// # Errors

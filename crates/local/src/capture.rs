@@ -13,8 +13,7 @@ use crate::tables::{self, Became};
 use crate::{Site, durable, sparse, tracking};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    Capture, Consistency, CutId, DiskId, Error, Instance, MachineId, Member, Op, OpKey, Result, Sidecar,
-    Timestamp,
+    Capture, Consistency, CutId, DiskId, Error, Instance, Member, Op, OpKey, Result, Sidecar, Timestamp,
 };
 use std::fs::File;
 use std::path::PathBuf;
@@ -286,14 +285,6 @@ pub(crate) fn living(home: &Home) -> Result<Vec<String>> {
     let dirs = durable::list(&home.own("captures"))?;
     let shares = dirs.iter().map(|d| durable::read::<Share>(&d.join("key.json")));
     shares.filter_map(|s| s.transpose().map(|s| s.map(|s| s.table))).collect()
-}
-
-/// Which member an instance is.
-pub(crate) fn member<'a>(capture: &'a Capture, machine: &MachineId) -> Result<&'a Member> {
-    capture.member(machine).ok_or_else(|| {
-        let rule = "a member of the capture";
-        Error::invalid("machine", machine, rule, "name one that was captured").with("cut", &capture.cut)
-    })
 }
 
 /// The disks of a member, as the capture holds them.

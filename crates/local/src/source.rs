@@ -1,6 +1,6 @@
 //! The site as a source.
 
-use crate::capture::{living, member};
+use crate::capture::living;
 use crate::disk::FileDisk;
 use crate::error::refused;
 use crate::home::{Home, Known, Mark};
@@ -71,7 +71,7 @@ impl Source for LocalSite {
     async fn changes(&self, capture: &Capture, machine: &MachineId, since: &Cursor) -> Result<Changes> {
         let (capture, machine, since) = (capture.clone(), machine.clone(), since.clone());
         self.act("changes", move |site| {
-            let member = member(&capture, &machine)?;
+            let member = capture.member(&machine)?;
             let home = site.home_of(&member.machine.instance)?;
             let Some(until) = &member.cursor else {
                 return Ok(Changes::Lost { reason: "the capture carries no cursor".into() });
@@ -84,7 +84,7 @@ impl Source for LocalSite {
     async fn disks(&self, op: &Op, capture: &Capture, machine: &MachineId) -> Result<Disks> {
         let (op, capture, machine) = (op.clone(), capture.clone(), machine.clone());
         self.act("disks", move |site| {
-            let member = member(&capture, &machine)?;
+            let member = capture.member(&machine)?;
             let home = site.home_of(&member.machine.instance)?;
             let _turn = site.turn(&op, &machine)?;
             let opened =
@@ -97,7 +97,7 @@ impl Source for LocalSite {
     async fn release(&self, op: &Op, capture: &Capture, machine: &MachineId, fate: Fate) -> Result<()> {
         let (op, capture, machine) = (op.clone(), capture.clone(), machine.clone());
         self.act("release", move |site| {
-            let member = member(&capture, &machine)?;
+            let member = capture.member(&machine)?;
             let _turn = site.turn(&op, &machine)?;
             let Some(home) = site.home_if_there(&member.machine.instance)? else { return Ok(()) };
             // First what became of it: a crash in between costs space, not the next delta.

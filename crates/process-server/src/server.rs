@@ -102,10 +102,7 @@ impl site_recovery::ProcessServer for ProcessServer {
         let span =
             tracing::info_span!("ship", machine = %what.machine, cut = %what.capture.cut, key = %op.key);
         let shipped = async {
-            let member = what.capture.member(&what.machine).ok_or_else(|| {
-                let rule = "it is a member of the capture";
-                Error::invalid("machine", &what.machine, rule, "ship a member, or capture it")
-            })?;
+            let member = what.capture.member(&what.machine)?;
             member.machine.validate()?;
             let desk = self.desk(&what.machine);
             let work =

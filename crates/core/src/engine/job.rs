@@ -11,6 +11,9 @@ use crate::{
     Cutover, Error, ErrorKind, Event, FailoverRequest, JobId, JobRun, MachineId, OnUnfenced, Owed, Progress,
     Request, Result, Task, Unit, UnitId,
 };
+use futures_util::FutureExt;
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
@@ -294,7 +297,9 @@ pub(crate) fn start(turn: Turn) -> Result<Job> {
     *slot.control.lock().expect("no panic under this lock") = Some(Arc::clone(&control));
     let job = Job::under_way(&slot, Arc::clone(&control));
     shared.spawner.spawn(Box::pin(async move {
-        let mut ended = drive(&turn, &control).await;
+        // A role that panics ends the run here, as the engine's death would; who waits for the job is told.
+        let driven = AssertUnwindSafe(drive(&turn, &control)).catch_unwind().await;
+        let mut ended = driven.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
         if let Ok(report) = &ended
             && matches!(report.outcome, Outcome::NeedsOperator { .. })
             && let Some(undo) = undoes_itself(&turn.unit())
@@ -323,6 +328,12 @@ pub(crate) fn start(turn: Turn) -> Result<Job> {
         control.done.send_replace(Some(Arc::new(ended)));
     }));
     Ok(job)
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+    Error::new(ErrorKind::Cancelled, format!("a role has panicked, and the run stands where it was: {text}"))
 }
 
 /// A planned failover, or one that was to unwind, whose boot was refused for good fences what it booted and goes back by

@@ -49,7 +49,7 @@ pub(crate) async fn replicate(
     let instances: Vec<Instance> = unit.members.iter().map(|i| i.active().clone()).collect();
     let capture = leg.source.capture(op, &instances, want).await?;
     for item in &unit.members {
-        if capture.member(item.id()).is_none() {
+        if capture.member(item.id()).is_err() {
             let message = format!("the capture {} lacks its member {}", capture.cut, item.id());
             return Err(Error::new(ErrorKind::Corrupt, message).at(&leg.source.name(), "capture"));
         }

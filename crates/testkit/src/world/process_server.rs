@@ -105,10 +105,7 @@ impl ProcessServer for MemoryProcessServer {
         replica: &Arc<dyn Replica>,
     ) -> Result<Shipped> {
         self.pass(op, &what.machine, "ship")?;
-        let member = what.capture.member(&what.machine).ok_or_else(|| {
-            let message = format!("{} is not in the capture {}", what.machine, what.capture.cut);
-            Error::new(ErrorKind::NotFound, message).at(&self.name, "ship")
-        })?;
+        let member = what.capture.member(&what.machine).map_err(|e| e.at(&self.name, "ship"))?;
         let manifest = manifest(what, member);
         let waits = self.state().spool.get(&what.machine).is_some_and(|spool| !spool.is_empty());
         if waits {

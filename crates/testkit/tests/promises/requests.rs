@@ -1,10 +1,12 @@
 //! What is refused, cancelled, bounded, driven.
 
 use super::*;
+use async_trait::async_trait;
 use site_recovery::state::{Divergence, Phase};
 use site_recovery::{
-    CommitRequest, Cutover, Deadlines, DisableRequest, DrillRequest, ErrorKind, FailoverRequest, Force,
-    OnUnfenced, PointChoice, Policy, ProtectRequest, Result, Retention, Settings, Shutdown, UndoRequest,
+    Booted, CommitRequest, Cutover, Deadlines, DisableRequest, DrillRequest, ErrorKind, FailoverRequest,
+    Force, OnUnfenced, PointChoice, Policy, ProtectRequest, Recovery, Result, Retention, Settings, Shutdown,
+    UndoRequest, Validation, Verdict,
 };
 use site_recovery_testkit::engine::MemoryEngine;
 use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
@@ -185,5 +187,33 @@ async fn a_watch_comes_also_where_a_cycle_is_due() -> Result<()> {
     let points = web.points().await?;
     let newer = points.iter().filter(|p| Some(p.id) > before).count();
     assert_eq!(newer, 2, "the cycle that was due, and the one asked for: {points:?}");
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Panics;
+
+#[async_trait]
+impl Validation for Panics {
+    async fn validate(&self, _recovery: &Recovery, _booted: &Booted) -> Result<Verdict> {
+        panic!("this validation is broken")
+    }
+}
+
+/// A panic in what an embedder plugged in is an error for who waits, and the next engine goes on.
+#[tokio::test]
+async fn o1_a_panic_of_a_role_ends_the_job_and_is_resumed_anew() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let journal = Arc::new(engine.journal.clone());
+    let vault = MemoryEngine::builder(&engine.pair, journal).validation(Arc::new(Panics)).build().await?;
+    let job = vault.item(web.id())?.failover(FailoverRequest::planned(OUT)).await?;
+    let error = job.wait().await.expect_err("it panicked");
+    assert!(error.to_string().contains("this validation is broken"), "{error}");
+    let (anew, jobs) = engine.restarted().await?;
+    for job in jobs {
+        job.done().await?;
+    }
+    assert!(matches!(anew.vault.item(web.id())?.state()?.phase, Phase::FailoverCompleted(_)));
+    assert_eq!((anew.pair.here.running().len(), anew.pair.cloud.running().len()), (0, 1));
     Ok(())
 }

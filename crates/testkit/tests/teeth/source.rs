@@ -289,7 +289,7 @@ impl Source for BrokenSource {
         }
         if is("a release lets go of every capture") {
             let all = self.notes.lock().unwrap().captured.clone();
-            for other in all.values().filter(|c| c.cut != capture.cut && c.member(machine).is_some()) {
+            for other in all.values().filter(|c| c.cut != capture.cut && c.member(machine).is_ok()) {
                 self.honest.release(&op.part(other.cut.as_str()), other, machine, Fate::Abandoned).await?;
             }
         }

@@ -25,7 +25,7 @@ impl Source for Site {
                 let message = format!("{} carries the mark of {}", vm.instance().name, vm.instance().machine);
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
-            as_described(vm, machine)?;
+            machine.must_fit(&vm.describe())?;
             vm.marked = true;
             vm.machine.instance.machine = machine.id().clone();
             let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +88,7 @@ impl Source for Site {
     }
 
     async fn changes(&self, capture: &Capture, machine: &MachineId, since: &Cursor) -> Result<Changes> {
-        let member = member(capture, machine)?;
+        let member = capture.member(machine)?;
         self.ask("changes", |state| {
             let lost = |reason: &str| Ok(Changes::Lost { reason: reason.to_owned() });
             let captured = state.captures.get(&capture.cut).and_then(|h| h.members.get(machine));
@@ -215,25 +215,6 @@ impl Site {
     }
 }
 
-fn member<'a>(capture: &'a Capture, machine: &MachineId) -> Result<&'a Member> {
-    capture.member(machine).ok_or_else(|| gone(capture, machine))
-}
-
 fn gone(capture: &Capture, machine: &MachineId) -> Error {
     Error::new(ErrorKind::NotFound, format!("{machine} has no capture {}", capture.cut))
-}
-
-fn as_described(vm: &Vm, machine: &Machine) -> Result<()> {
-    let (have, told) = (vm.disks.len(), machine.disks.len());
-    if have != told {
-        let rule = format!("{} has {have} disks", machine.instance.name);
-        return Err(Error::invalid("machine.disks", told, &rule, "discover it again"));
-    }
-    for (disk, spec) in vm.disks.iter().zip(&machine.disks) {
-        if disk.bytes.len() as u64 != spec.size {
-            let rule = format!("disk {} has {} bytes", disk.label, disk.bytes.len());
-            return Err(Error::invalid("disk.size", spec.size, &rule, "discover it again"));
-        }
-    }
-    Ok(())
 }
