@@ -1,24 +1,33 @@
 //! What every case is made of: operations, permits, and assertions that cite the rule.
 
 use site_recovery::{
-    BootPermit, Epoch, Error, ErrorKind, Fenced, Item, Machine, Op, Policy, Result, RoleName, Sources,
+    BootPermit, Clock, Epoch, Error, ErrorKind, Fenced, Item, Machine, Op, OpKey, Policy, Result, RoleName,
+    Sources, SystemClock,
 };
 use std::fmt::Debug;
 use std::time::Duration;
 
 /// An operation of the suite's engine, at epoch 1: for what a fixture does through a role, as enrolling a machine.
-pub fn op(key: &str) -> Op {
-    op_at(key, 1)
+pub fn op(name: &str) -> Op {
+    op_at(name, 1)
 }
 
 /// An operation of the suite's engine, at this epoch.
-pub(super) fn op_at(key: &str, number: u64) -> Op {
-    Op { key: key.into(), epoch: Epoch { number, owner: "suite".into() } }
+pub(super) fn op_at(name: &str, number: u64) -> Op {
+    Op { key: key(name), epoch: Epoch { number, owner: "suite".into() } }
 }
 
 /// An operation of another engine that holds the same number.
-pub(super) fn op_of_another(key: &str, number: u64) -> Op {
-    Op { key: key.into(), epoch: Epoch { number, owner: "another-engine".into() } }
+pub(super) fn op_of_another(name: &str, number: u64) -> Op {
+    Op { key: key(name), epoch: Epoch { number, owner: "another-engine".into() } }
+}
+
+/// The key behind a short name, as uncomfortable as an engine's: with slashes, capitals and spaces, longer than a file
+/// name of old or a label may be, and alike up to its end.
+pub(super) fn key(name: &str) -> OpKey {
+    OpKey(format!(
+        "web-00c0ffee/Job-12-A1B2C3/Step-0/alone/Web 1 with a longer name than platforms like/{name}"
+    ))
 }
 
 /// Says that a rule was not tried.
@@ -50,6 +59,28 @@ pub(super) fn must_be<T: Debug>(rule: &str, what: &str, kind: ErrorKind, result:
     let error = must_fail(rule, what, result);
     assert_eq!(error.kind(), kind, "{rule}: {what} failed as {:?}: {error}", error.kind());
     error
+}
+
+/// What a call returned that may be [`Busy`](ErrorKind::Busy) for a while: asks again, for a minute.
+pub(super) async fn in_time<T, C: Future<Output = Result<T>>>(
+    rule: &str,
+    what: &str,
+    call: impl Fn() -> C,
+) -> T {
+    for _ in 0..6_000 {
+        match call().await {
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                SystemClock.sleep(Duration::from_millis(10)).await;
+            }
+            done => return must(rule, what, done),
+        }
+    }
+    panic!("{rule}: {what} is Busy for ever");
+}
+
+/// Leave to run in this network, and for a drill alone.
+pub(super) fn drill_permit(network: &str) -> BootPermit {
+    BootPermit::Isolated { network: network.into() }
 }
 
 /// A permit for this machine, under this operation.

@@ -60,9 +60,11 @@
 //! - **`reopen` is a crash** of the adapter's process: everything that it held in memory is gone, what is on the platform
 //!   and on its disks stays. Give the adapter up without shutting it down.
 //! - Worlds are small: disks of a few hundred KiB, everything aligned to 4096 bytes but for the end of a disk.
+//! - The suites' keys are like an engine's: long, with slashes, capitals and spaces. [`OpKey::to_name`](site_recovery::OpKey::to_name) makes a name of
+//!   one that every platform takes.
 //! - A case runs on a current-thread tokio runtime of its own. The clock that an adapter is given should be the
 //!   system's, or move by itself.
-//! - The adapter's rules about time (`grace`, expiries) are asked for with zero, or far in the future.
+//! - The adapter's rules about time (`grace`, expiries) are asked for with zero, two seconds, or far in the future.
 
 mod case;
 mod content;

@@ -18,6 +18,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("LND-3", "a running machine is stopped and taken"),
     ("LND-3", "attach writes a label on the disk"),
     ("LND-3", "a smaller disk stays smaller"),
+    ("LND-3", "an attached machine can be started, and nothing tells"),
     ("LND-4", "every look changes the stamp"),
     ("LND-4", "the stamp never changes"),
     ("LND-5", "part keeps nothing of what was above"),
@@ -49,13 +50,15 @@ pub(crate) struct BrokenLanding {
     site: Site,
     honest: Arc<dyn LandingSite>,
     gate: Gate,
+    /// Whether the disks went back to the machine.
+    detached: Mutex<bool>,
     /// Runs that were zeroed in memory alone.
     zeroed: Arc<Mutex<Vec<Run>>>,
 }
 
 impl BrokenLanding {
     pub(crate) fn new(site: Site, honest: Arc<dyn LandingSite>) -> Self {
-        Self { site, honest, gate: Gate::default(), zeroed: Arc::default() }
+        Self { site, honest, gate: Gate::default(), detached: Mutex::default(), zeroed: Arc::default() }
     }
 
     fn runs(&self, name: &str) -> bool {
@@ -136,6 +139,9 @@ impl LandingSite for BrokenLanding {
             return Ok(None);
         }
         let stamp = stamp?;
+        if is("an attached machine can be started, and nothing tells") && !*self.detached.lock().unwrap() {
+            return Ok(None);
+        }
         if is("every look changes the stamp") {
             return Ok(Some(Stamp(fresh().to_le_bytes().to_vec())));
         }
@@ -185,6 +191,7 @@ impl LandingSite for BrokenLanding {
 
     async fn detach(&self, op: &Op, instance: &Instance) -> Result<()> {
         let op = self.gate.pass(op, &instance.machine, "detach")?;
+        *self.detached.lock().unwrap() = true;
         self.honest.detach(&op, instance).await
     }
 
@@ -200,7 +207,8 @@ impl LandingSite for BrokenLanding {
             passed = anew(&passed);
         }
         let admitted = permit.admits(op, instance).is_ok();
-        if (is("any permit will do") || passed.epoch != op.epoch && admitted)
+        let drill = is("leave for a drill will do") && matches!(permit, BootPermit::Isolated { .. });
+        if (is("any permit will do") || drill || passed.epoch != op.epoch && admitted)
             && let Some(machine) = self.site.machine(&instance.name)
         {
             let permit = forge(&passed, &machine.standing_as(instance.clone())).await;

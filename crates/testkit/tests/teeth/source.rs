@@ -19,6 +19,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("SRC-2", "enrol includes every disk"),
     ("SRC-3", "members are captured one after the other"),
     ("SRC-3", "a group capture keeps what did not fail"),
+    ("SRC-3", "a machine that is off is not captured"),
+    ("SRC-3", "a machine that is off is captured as zeros"),
     ("SRC-4", "a capture is read as the disk is now"),
     ("SRC-4", "a release lets go of every capture"),
     ("SRC-5", "consistency is told as asked for"),
@@ -46,14 +48,19 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("SRC-13", "as before starts nothing"),
     ("SRC-13", "as before starts everything"),
     ("SRC-13", "a repeat of unfence starts again"),
+    ("SRC-13", "a late repeat lifts a newer fence"),
     ("SRC-14", "any permit will do"),
+    ("SRC-14", "leave for a drill will do"),
     ("SRC-15", "consolidate leaves the snapshots"),
     ("SRC-15", "consolidate goes back to the snapshot"),
     ("SRC-15", "consolidate merges under a machine that runs"),
+    ("SRC-15", "consolidate lifts the fence"),
     ("ROL-1", "a capture's key is kept in memory"),
     ("ROL-2", "the register is not checked"),
     ("ROL-2", "the register is kept in memory"),
     ("ROL-2", "only claim raises the register"),
+    ("ROL-2", "disks passes the register by"),
+    ("ROL-2", "consolidate passes the register by"),
     ("ROL-3", "enrol takes any description"),
     ("ROL-3", "enrol marks before it checks"),
     ("ROL-4", "a capture begins with a draft"),
@@ -84,6 +91,8 @@ struct Notes {
     marked: Vec<String>,
     captured: BTreeMap<OpKey, Capture>,
     released: Vec<CutId>,
+    /// Captures of machines that were off.
+    off: Vec<CutId>,
     power: BTreeMap<String, Power>,
     fenced: Vec<String>,
 }
@@ -219,6 +228,10 @@ impl Source for BrokenSource {
             dawdle().await;
             self.honest.release(&op.part("release"), &draft, &of[0].machine, Fate::Abandoned).await?;
         }
+        let off = self.honest.power(&of[0]).await.is_ok_and(|p| p != Power::On);
+        if is("a machine that is off is not captured") && off {
+            return Err(Error::new(ErrorKind::Refused, "it is off"));
+        }
         let known = self.notes.lock().unwrap().captured.get(&op.key).cloned();
         let again = is("a repeat captures anew") && known.is_some()
             || is("a capture's key is kept in memory") && known.is_none();
@@ -240,7 +253,9 @@ impl Source for BrokenSource {
             if is("the machine is left paused") && want > Consistency::Crash {
                 self.site.stop_outside(&of[0].name);
             }
-            self.notes.lock().unwrap().captured.insert(op.key.clone(), captured.clone());
+            let mut notes = self.notes.lock().unwrap();
+            notes.captured.insert(op.key.clone(), captured.clone());
+            notes.off.extend(off.then(|| captured.cut.clone()));
         }
         captured
     }
@@ -269,7 +284,20 @@ impl Source for BrokenSource {
             return Ok(self.now(&member.machine.instance));
         }
         let apart = if self.is_apart() { Self::apart(capture, machine) } else { capture.clone() };
-        self.honest.disks(&op, &apart, machine).await.map(lying)
+        let disks = self.honest.disks(&op, &apart, machine).await;
+        if is("disks passes the register by")
+            && disks.as_ref().is_err_and(|e| e.kind() == ErrorKind::StaleEpoch)
+        {
+            let member = capture.member(machine).expect("a member");
+            return Ok(self.now(&member.machine.instance));
+        }
+        let off = self.notes.lock().unwrap().off.contains(&capture.cut);
+        if is("a machine that is off is captured as zeros") && off {
+            let zeros =
+                |disk: &Arc<dyn Disk>| Arc::new(Copied(vec![0; disk.size() as usize])) as Arc<dyn Disk>;
+            return Ok(disks?.iter().map(|(id, disk)| (id.clone(), zeros(disk))).collect());
+        }
+        disks.map(lying)
     }
 
     async fn release(&self, op: &Op, capture: &Capture, machine: &MachineId, fate: Fate) -> Result<()> {
@@ -323,7 +351,17 @@ impl Source for BrokenSource {
         if is("consolidate merges under a machine that runs") && runs {
             return Ok(());
         }
-        self.honest.consolidate(&op, instance).await
+        let consolidated = self.honest.consolidate(&op, instance).await;
+        if is("consolidate passes the register by")
+            && consolidated.as_ref().is_err_and(|e| e.kind() == ErrorKind::StaleEpoch)
+        {
+            return Ok(());
+        }
+        if is("consolidate lifts the fence") && consolidated.is_ok() {
+            self.site.break_in(&instance.name);
+            self.site.stop_outside(&instance.name);
+        }
+        consolidated
     }
 
     async fn power(&self, instance: &Instance) -> Result<Power> {
@@ -395,9 +433,11 @@ impl Source for BrokenSource {
             Start::AsBefore if is("as before starts everything") => Start::Run,
             start => start,
         };
-        let passed = if is("a repeat of unfence starts again") { anew(&passed) } else { passed };
+        let late = is("a late repeat lifts a newer fence") && start == Start::Stay;
+        let passed = if is("a repeat of unfence starts again") || late { anew(&passed) } else { passed };
         let admitted = permit.admits(op, instance);
-        let own = passed.epoch != op.epoch && admitted.is_ok() || is("any permit will do");
+        let drill = is("leave for a drill will do") && matches!(permit, BootPermit::Isolated { .. });
+        let own = passed.epoch != op.epoch && admitted.is_ok() || is("any permit will do") || drill;
         if own && let Some(machine) = self.site.machine(&instance.name) {
             let permit = forge(&passed, &machine.standing_as(instance.clone())).await;
             return self.honest.unfence(&passed, instance, permit, start).await;

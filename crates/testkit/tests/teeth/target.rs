@@ -3,7 +3,8 @@ use crate::fault::{Gate, anew, dawdle, forge, is};
 use async_trait::async_trait;
 use site_recovery::{
     Armed, BootPermit, Booted, Capability, Cursor, Error, ErrorKind, Finding, Instance, Machine, MachineId,
-    Op, OpKey, Power, Recovery, RecoverySite, Replica, Result, Role, RoleName, Settings, Source, Target,
+    Op, OpKey, Power, Purpose, Recovery, RecoverySite, Replica, Result, Role, RoleName, Settings, Source,
+    Target,
 };
 use site_recovery_testkit::world::Site;
 use std::sync::{Arc, Mutex};
@@ -158,7 +159,10 @@ impl RecoverySite for BrokenTarget {
             }
             return booted;
         }
-        let forced = is("any permit will do") || is("a drill runs in production");
+        let drill = matches!(permit, BootPermit::Isolated { .. });
+        let forced = is("any permit will do")
+            || is("a drill runs in production") && drill && what.purpose == Purpose::Drill
+            || is("leave for a drill will do for a failover") && drill && what.purpose == Purpose::Failover;
         if (forced || passed.epoch != op.epoch && permit.admits(op, &armed.instance).is_ok())
             && let Some(machine) = self.machine(&armed.instance)
         {

@@ -122,6 +122,21 @@ pub async fn lnd_3_a_disk_that_is_missing_or_smaller_is_made_or_grown<F: Landing
     assert!(bytes.iter().all(|b| *b == 0), "{rule}: a disk that was made is not empty");
 }
 
+/// LND-3: while the disks are ours a start from outside is impossible, or the stamp tells of it.
+pub async fn lnd_3_while_attached_no_start_goes_unseen<F: LandingSiteFixture>() {
+    let rule = "LND-3";
+    let mut here = Attached::<F>::new(rule).await;
+    here.world.reopen().await;
+    let before = must(rule, "stamp", here.site().stamp(&here.instance).await);
+    if !here.world.start_outside(&here.instance.name).await {
+        return assert!(!here.runs().await, "{rule}: told as kept off, and started from outside");
+    }
+    here.world.stop_outside(&here.instance.name).await;
+    let after = must(rule, "stamp", here.site().stamp(&here.instance).await);
+    assert!(before.is_some(), "{rule}: attached, free to be started, and nothing would tell");
+    assert_ne!(after, before, "{rule}: attached, started from outside, and the stamp is as it was");
+}
+
 /// LND-4: our own acts leave the stamp.
 pub async fn lnd_4_our_own_acts_leave_the_stamp<F: LandingSiteFixture>() {
     let rule = "LND-4";

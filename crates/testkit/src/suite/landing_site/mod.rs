@@ -79,6 +79,7 @@ macro_rules! landing_site_suite {
             lnd_3_a_running_machine_is_refused,
             lnd_3_the_bytes_are_left_as_they_are,
             lnd_3_a_disk_that_is_missing_or_smaller_is_made_or_grown,
+            lnd_3_while_attached_no_start_goes_unseen,
             lnd_4_our_own_acts_leave_the_stamp,
             lnd_4_a_start_past_us_changes_the_stamp,
             lnd_5_part_goes_below_and_keeps_what_was_above,

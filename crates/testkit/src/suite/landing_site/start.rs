@@ -1,4 +1,4 @@
-use super::super::case::{must, must_be, op, permit};
+use super::super::case::{drill_permit, must, must_be, op, permit};
 use super::super::content::{covers, pattern};
 use super::super::timeline::set_of;
 use super::{Attached, LandingSiteFixture};
@@ -45,6 +45,17 @@ pub async fn lnd_7_a_permit_of_another_is_refused<F: LandingSiteFixture>() {
     let outside = here.world.start_outside(&here.instance.name).await;
     let stamp = must(rule, "stamp", here.site().stamp(&here.instance).await);
     assert!(!outside || stamp.is_some(), "{rule}: detached, free to be started, and nothing would tell");
+}
+
+/// LND-7: as SIT-6: leave for a drill is `Refused` for a failover, and starts nothing.
+pub async fn lnd_7_leave_for_a_drill_is_refused<F: LandingSiteFixture>() {
+    let rule = "LND-7";
+    let here = Attached::<F>::new(rule).await;
+    must(rule, "detach", here.site().detach(&op("detach"), &here.instance).await);
+    let leave = drill_permit("isolated");
+    let started = here.site().start(&op("start"), &here.instance, &here.recovery(), leave).await;
+    must_be(rule, "start of a failover with leave for a drill", ErrorKind::Refused, started);
+    assert!(!here.runs().await, "{rule}: started by leave for a drill");
 }
 
 /// LND-7: as SIT-7: a repeat reports what is, and starts nothing that already ran under that key.

@@ -8,7 +8,7 @@ pub use common::*;
 pub use prepare::*;
 pub use run::*;
 
-use super::case::{must, op, permit, skip};
+use super::case::{in_time, must, op, permit, skip};
 use super::content::{Image, pattern};
 use super::timeline::{self, Timeline};
 use async_trait::async_trait;
@@ -155,7 +155,8 @@ impl<F: RecoverySiteFixture> Ready<F> {
     }
 
     async fn materialise(&self, key: &str, what: &Recovery) -> Armed {
-        must(self.rule, "materialise", self.try_materialise(&op(key), what).await)
+        let op = op(key);
+        in_time(self.rule, "materialise", || self.try_materialise(&op, what)).await
     }
 
     async fn boot(&self, key: &str, what: &Recovery, armed: &Armed) -> Booted {
@@ -198,8 +199,13 @@ impl<F: RecoverySiteFixture> Ready<F> {
         names
     }
 
-    /// Takes the machine's power by its source, as the engine does before `set_aside` and `destroy`.
+    /// Takes the machine's power by its source, as the engine does before `set_aside` and `destroy`; past us where the
+    /// source cannot.
     async fn fence(&self, instance: &Instance) {
+        if !self.world.source().capability().fences {
+            skip(self.rule, &self.site().name(), "of a fence: the source's capability fences is false");
+            return self.world.stop_outside(&instance.name).await;
+        }
         let fenced = self.world.source().fence(&op("fence"), instance, Duration::ZERO).await;
         must(self.rule, "fence", fenced);
     }

@@ -1,4 +1,4 @@
-use super::super::case::{must, must_fail, op, skip};
+use super::super::case::{key, must, must_fail, op, skip};
 use super::super::content::{covers, differing, same};
 use super::{Ready, RecoverySiteFixture};
 use site_recovery::{Changes, Consistency, Purpose};
@@ -75,7 +75,7 @@ pub async fn sit_5_withdraw_leaves_nothing<F: RecoverySiteFixture>() {
     let what = here.recovery(0, Purpose::Failover).await;
     let before = here.everything().await;
     here.materialise("materialise", &what).await;
-    let made_by = "materialise".into();
+    let made_by = key("materialise");
     for _ in 0..2 {
         must(rule, "withdraw", here.site().withdraw(&op("withdraw"), &made_by, &what).await);
     }
@@ -89,7 +89,7 @@ pub async fn sit_5_a_late_materialise_makes_nothing<F: RecoverySiteFixture>() {
     let mut here = Ready::<F>::new(rule, 2).await;
     let what = here.recovery(0, Purpose::Failover).await;
     let before = here.everything().await;
-    must(rule, "withdraw", here.site().withdraw(&op("withdraw"), &"late".into(), &what).await);
+    must(rule, "withdraw", here.site().withdraw(&op("withdraw"), &key("late"), &what).await);
     for _ in 0..2 {
         let made = here.try_materialise(&op("late"), &what).await;
         must_fail(rule, "materialise of a key that was withdrawn", made);

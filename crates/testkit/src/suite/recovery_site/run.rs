@@ -1,8 +1,7 @@
-use super::super::case::{must, must_be, op, permit, skip};
+use super::super::case::{drill_permit, in_time, must, must_be, op, permit, skip};
 use super::super::content::{same, whole};
 use super::{Ready, RecoverySiteFixture};
-use site_recovery::{Armed, BootPermit, Consistency, ErrorKind, Purpose, RecoverySite};
-use std::sync::Arc;
+use site_recovery::{Consistency, ErrorKind, Purpose};
 
 /// SIT-6: a permit that does not speak of this instance is `Refused`, and starts nothing.
 pub async fn sit_6_a_permit_of_another_is_refused<F: RecoverySiteFixture>() {
@@ -33,10 +32,22 @@ pub async fn sit_6_isolated_is_isolated<F: RecoverySiteFixture>() {
     let what = here.recovery(0, Purpose::Drill).await;
     let armed = here.materialise("drill", &what).await;
     let network = here.world.test_network();
-    let permit = BootPermit::Isolated { network: network.clone() };
+    let permit = drill_permit(&network);
     must(rule, "boot", here.site().boot(&op("boot-drill"), &what, &armed, permit).await);
     assert!(here.runs(&armed.instance).await, "{rule}: the drill does not run");
     assert_eq!(here.world.networks(&armed.instance.name).await, [network], "{rule}: networks of the drill");
+}
+
+/// SIT-6: only a drill may use `Isolated`: for a failover it is `Refused`, and starts nothing.
+pub async fn sit_6_leave_for_a_drill_is_no_leave_for_a_failover<F: RecoverySiteFixture>() {
+    let rule = "SIT-6";
+    let here = Ready::<F>::new(rule, 1).await;
+    let what = here.recovery(0, Purpose::Failover).await;
+    let armed = here.materialise("materialise", &what).await;
+    let permit = drill_permit(&here.world.test_network());
+    let booted = here.site().boot(&op("boot"), &what, &armed, permit).await;
+    must_be(rule, "boot of a failover with leave for a drill", ErrorKind::Refused, booted);
+    assert!(!here.runs(&armed.instance).await, "{rule}: a failover started by leave for a drill");
 }
 
 /// SIT-7: a repeat reports what is, and starts nothing that already ran under that key.
@@ -66,7 +77,7 @@ pub async fn sit_8_settle_leaves_the_machine_running<F: RecoverySiteFixture>() {
     let (_, armed) = here.booted(1).await;
     let then = here.write(&armed, 1).await;
     for _ in 0..2 {
-        settled(rule, &here.site(), &armed).await;
+        in_time(rule, "settle", || async { here.site().settle(&op("settle"), &armed).await }).await;
         assert!(here.runs(&armed.instance).await, "{rule}: settle stopped the machine");
         same(rule, "after settle", &here.line.machine, &here.truth(&armed.instance).await, &then);
     }
@@ -76,17 +87,6 @@ pub async fn sit_8_settle_leaves_the_machine_running<F: RecoverySiteFixture>() {
     let then = here.write(&armed, 2).await;
     assert!(here.runs(&armed.instance).await, "{rule}: the machine needs the replica after settle");
     same(rule, "without the replica", &here.line.machine, &here.truth(&armed.instance).await, &then);
-}
-
-/// Asks until it is done: hydration may take its time.
-async fn settled(rule: &str, site: &Arc<dyn RecoverySite>, armed: &Armed) {
-    for _ in 0..100_000 {
-        match site.settle(&op("settle"), armed).await {
-            Err(error) if error.kind() == ErrorKind::Busy => tokio::task::yield_now().await,
-            settled => return must(rule, "settle", settled),
-        }
-    }
-    panic!("{rule}: settle is Busy for ever");
 }
 
 /// SIT-9: what the machine wrote is kept, byte for byte, openable as the returned instance.
@@ -137,7 +137,7 @@ pub async fn sit_10_destroy_removes_what_our_keys_made<F: RecoverySiteFixture>()
     let before = here.everything().await;
     let what = here.recovery(0, Purpose::Drill).await;
     let armed = here.materialise("drill", &what).await;
-    let permit = BootPermit::Isolated { network: here.world.test_network() };
+    let permit = drill_permit(&here.world.test_network());
     must(rule, "boot", here.site().boot(&op("boot-drill"), &what, &armed, permit).await);
     here.fence(&armed.instance).await;
     for _ in 0..2 {

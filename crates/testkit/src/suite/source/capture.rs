@@ -1,4 +1,4 @@
-use super::super::case::{dropped, must, must_be, must_fail, op};
+use super::super::case::{dropped, key, must, must_be, must_fail, op};
 use super::super::content::{image, read, same, same_bytes};
 use super::super::disk::disk_cases;
 use super::{Enrolled, SourceFixture, enrol};
@@ -76,6 +76,21 @@ pub async fn src_03_if_one_member_fails_there_is_no_capture<F: SourceFixture>() 
     must_fail("SRC-3", "capture of a member that is not there", captured);
     let after = here.world.captures(here.name()).await;
     assert_eq!(after, before, "SRC-3: the failed capture of a group is still there for one member");
+}
+
+/// SRC-3: a machine that is off is captured as it stands.
+pub async fn src_03_a_machine_that_is_off_is_captured<F: SourceFixture>() {
+    let rule = "SRC-3";
+    let here = Enrolled::<F>::new(rule).await;
+    if !here.source().capability().captures_off {
+        return here.skip("capability captures_off is false");
+    }
+    here.write(1).await;
+    here.world.stop_outside(here.name()).await;
+    let then = here.truth().await;
+    let capture = here.capture("capture-off").await;
+    same(rule, "captured while off", &here.machine, &here.read(&capture).await, &then);
+    assert!(!here.runs().await, "{rule}: the capture started the machine");
 }
 
 /// SRC-4: captured bytes stay as they were, whatever the machine writes, through a restart, until `release`.
@@ -181,9 +196,9 @@ pub async fn src_09_a_sweep_leaves_what_is_kept_and_not_ours<F: SourceFixture>()
     let one = here.world.captures(here.name()).await;
     here.capture("swept").await;
     here.world.reopen().await;
-    let (keep, none) = (["kept".into()], []);
+    let (keep, none) = ([key("kept")], []);
     let swept = here.source().sweep(&op("sweep"), here.instance(), &keep).await;
-    assert_eq!(must(rule, "sweep", swept), ["swept".into()], "{rule}: what was removed");
+    assert_eq!(must(rule, "sweep", swept), [key("swept")], "{rule}: what was removed");
     assert_eq!(here.world.captures(here.name()).await, one, "{rule}: captures left at the platform");
     same(rule, "the capture that is kept", &here.machine, &here.read(&kept).await, &then);
     must(rule, "sweep", here.source().sweep(&op("sweep-all"), here.instance(), &none).await);

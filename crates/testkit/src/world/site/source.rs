@@ -200,10 +200,13 @@ impl Source for Site {
             let vm = state.vm(instance)?;
             let ran = vm.fence.as_ref().is_some_and(|mark| mark.ran);
             let wanted = start == Start::Run || start == Start::AsBefore && ran;
-            if wanted && !vm.runs() || vm.started.contains(&op.key) {
+            if wanted && !vm.runs() && !vm.started.contains(&op.key) {
                 return Ok(Lifted { running: state.start(&op.key, instance, Network::Production)? });
             }
-            (vm.blocked, vm.fence) = (false, None);
+            // A key that has had its effect lifts no fence that was made since.
+            if vm.started.insert(op.key.clone()) {
+                (vm.blocked, vm.fence) = (false, None);
+            }
             Ok(Lifted { running: vm.runs() })
         })
     }
