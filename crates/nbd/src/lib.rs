@@ -1,0 +1,51 @@
+//! NBD both ways: a recovery point becomes a block device for every hypervisor, and any NBD export becomes a [`Disk`].
+//!
+//! - [`Server`] serves opened disks under names. What it serves can be read at once by `qemu-img`, `nbdcopy`, a virtual
+//!   machine, a scanner. An [`Export`] is read-only, or takes writes in an overlay that is thrown away.
+//! - [`RemoteDisk`] reads an export of any server: QEMU's own, `qemu-nbd`, `nbdkit`, ours. A dirty bitmap of the server
+//!   becomes a [`ChangeSet`].
+//! - [`find_last_clean`] finds the newest point that a check calls clean, by bisection.
+//!
+//! [`Disk`]: site_recovery::Disk
+//! [`ChangeSet`]: site_recovery::ChangeSet
+//!
+//! # The protocol
+//! Fixed newstyle, `LIST`, `INFO`, `GO`, `EXPORT_NAME`, `ABORT`, `STARTTLS`, structured replies, meta contexts
+//! (`base:allocation`, `qemu:dirty-bitmap:NAME`), block status, several connections to one export. Not: old style, extended
+//! headers, resize, fast zero.
+//!
+//! A run is skipped where a server says that it reads as zeros (`NBD_STATE_ZERO`), never because it is called a hole: a
+//! hole of QEMU's snapshot of a disk with a backing file reads as the backing file's bytes.
+//!
+//! # Who may read
+//! Whoever can connect. A Unix socket is made for its owner alone; TCP without TLS is served on loopback alone, and beyond
+//! loopback a client has to show a certificate. TLS is required or off: a peer is never allowed to go on without it.
+//!
+//! # A peer's garbage
+//! cuts that peer off, is logged with its name (`tracing`, target `site_recovery_nbd`), and harms nobody else. Every wait for
+//! a peer has a time-out, and every length that it names a bound: [`Limits`].
+//!
+//! # Errors
+//! Of the client: `Unavailable` for a connection that broke or was silent, for it and all that was in flight on it;
+//! temporary, unless the peer broke the protocol. `Denied` for TLS that does not come about, and where the server wants
+//! TLS; `NotFound` for an export or bitmap that is not there. Of the server's own calls: `Invalid`, `Conflict` for a socket
+//! that exists, `Unavailable`.
+//!
+//! # Cancel safety
+//! Dropping a read's future takes back no request that is on its way: its memory returns to the pool with the answer, or
+//! with the end of the connection.
+#![forbid(unsafe_code)]
+
+mod address;
+mod client;
+mod fault;
+mod last_clean;
+mod protocol;
+mod server;
+mod tls;
+
+pub use address::Address;
+pub use client::{RemoteDisk, RemoteDiskBuilder};
+pub use last_clean::{Health, LastClean, find_last_clean};
+pub use server::{Export, Limits, Server, ServerBuilder, Stopped};
+pub use tls::{ClientTls, ServerTls};
