@@ -15,6 +15,7 @@ use site_recovery::{Capture, DiskId, DiskSpec, Error, ErrorKind, Machine, Op, Op
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An open image.
 pub(crate) type Image = FormatAccess<Storage>;
@@ -32,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) fence: Option<Fence>,
     /// Starts that are not made again.
     pub(crate) started_by: Vec<OpKey>,
+    /// Keys that have lifted a fence: none lifts a newer one.
+    pub(crate) lifted_by: Vec<OpKey>,
     pub(crate) captures: Vec<Capture>,
 }
 
@@ -55,19 +58,26 @@ impl Host {
         Ok(Self(dir))
     }
 
-    /// A turn: while it lasts, nobody else writes here, guests included. It ends also when nobody waits for it any more.
+    /// A turn: while it lasts, nobody else writes here, guests included. What has begun ends also when nobody waits for it
+    /// any more; what has not, begins nothing.
     pub(crate) async fn turn<T, F>(&self, act: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Path) -> Result<T> + Send + 'static,
     {
-        let dir = self.0.clone();
-        blocking(move || {
+        let (dir, caller) = (self.0.clone(), Arc::new(()));
+        let waits = Arc::downgrade(&caller);
+        let turn = blocking(move || {
             let lock = File::create(dir.join("lock")).map_err(failed)?;
             lock.lock().map_err(failed)?; // let go when `lock` is dropped, or when the process dies
+            if waits.strong_count() == 0 {
+                return Err(Error::new(ErrorKind::Cancelled, "nobody waits for this any more"));
+            }
             act(&dir)
-        })
-        .await
+        });
+        let done = turn.await;
+        drop(caller);
+        done
     }
 
     /// Puts a machine there, turned on, with empty disks.
@@ -81,7 +91,17 @@ impl Host {
                 Qcow2::<_, Image>::create_builder(file).size(disk.size).create().map_err(failed)?;
             }
             let (running, enrolled, fence) = (true, false, None);
-            Record { home, machine, running, enrolled, fence, started_by: vec![], captures: vec![] }.save()
+            Record {
+                home,
+                machine,
+                running,
+                enrolled,
+                fence,
+                started_by: vec![],
+                lifted_by: vec![],
+                captures: vec![],
+            }
+            .save()
         })
         .await
     }
@@ -169,6 +189,15 @@ impl Record {
             self.running = true;
             self.started_by.push(key);
         }
+    }
+
+    /// Lifts the fence, once for each key, and says whether the machine ran before it.
+    pub(crate) fn lift(&mut self, key: &OpKey) -> bool {
+        if self.lifted_by.contains(key) {
+            return false;
+        }
+        self.lifted_by.push(key.clone());
+        self.fence.take().is_some_and(|fence| fence.ran)
     }
 
     /// Copies the disks, for a capture that will be told of.

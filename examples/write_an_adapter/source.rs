@@ -164,11 +164,8 @@ impl Source for HostSite {
     async fn unfence(&self, op: &Op, of: &Instance, permit: BootPermit, start: Start) -> Result<Lifted> {
         let instance = of.clone();
         self.change("unfence", op, of, move |record, op| {
-            permit.admits(&op, &instance)?;
-            if let BootPermit::Isolated { network } = permit {
-                return Err(Error::new(ErrorKind::Refused, format!("there is no network {network} here")));
-            }
-            let ran = record.fence.take().is_some_and(|f| f.ran);
+            permit.admits(&op, &instance, Purpose::Failover)?;
+            let ran = record.lift(&op.key);
             if start == Start::Run || start == Start::AsBefore && ran {
                 record.start(op.key);
             }

@@ -143,8 +143,12 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
             next.lineage.dead.retain(|g| *g != generation);
             next.lineage.live.push(generation);
             next.stand(&promotion.armed.instance);
-            // What is about to run is owed to nobody's removal any more.
-            next.owed.retain(|owed| !owed.is_of(&promotion.armed.instance));
+            // What is about to run is owed to nobody's removal any more; nor is any machine of a circle that ended here.
+            let turns = matches!(trigger, Trigger::Promoted(_));
+            let void = |owed: &Owed| {
+                owed.is_of(&promotion.armed.instance) || turns && matches!(owed, Owed::Remove { .. })
+            };
+            next.owed.retain(|owed| !void(owed));
             next.unproven = unproven.clone();
             next.promotion = Some(promotion.clone());
         }
@@ -180,6 +184,7 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
             next.instances.retain(|i| !i.is(gone));
             next.kept.retain(|i| !i.is(gone));
             next.unproven.retain(|i| !i.is(gone));
+            next.owed.retain(|owed| !owed.is_of(gone));
         }
         Event::SourceIntended { unproven } => {
             if let Some(promotion) = next.promotion.take() {

@@ -2,11 +2,11 @@
 
 use crate::state::State;
 use crate::{
-    Armed, Booted, DataLoss, Epoch, Generation, Instance, JobId, Machine, MachineId, Observed, Op, OpKey,
-    PointId, Policy, Recovery, RoleName, Settings, Timestamp, UnitId,
+    Armed, Booted, DataLoss, DiskId, Epoch, Generation, Instance, JobId, Machine, MachineId, Observed, Op,
+    OpKey, PointId, Policy, Recovery, RoleName, Settings, Timestamp, UnitId,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Promotions of a machine: the path that counts, and the branches that were undone.
 ///
@@ -163,6 +163,8 @@ pub struct Item {
     /// Whether everything that the leg back wrote since it was opened is listed by its replica: then the next leg out can
     /// start by delta.
     pub traced: bool,
+    /// Disks that were left out when protection was enabled.
+    pub excluded: BTreeSet<DiskId>,
     /// Whether an instance that must not run was seen running since both sides were last made equal.
     pub written_outside: bool,
     /// What is still to be done.
@@ -180,6 +182,8 @@ pub struct Item {
 impl Item {
     /// A machine that is about to be protected.
     pub fn new(machine: Machine, epoch: Epoch, policy: Policy, out: &str, back: &str) -> Self {
+        let left_out = machine.disks.iter().filter(|d| !d.included);
+        let excluded = left_out.map(|d| d.id.clone()).collect();
         Self {
             revision: 0,
             state: State::unprotected(),
@@ -192,6 +196,7 @@ impl Item {
             kept: vec![],
             drill: None,
             traced: false,
+            excluded,
             written_outside: false,
             owed: vec![],
             settings: BTreeMap::new(),

@@ -99,7 +99,7 @@ pub struct Manifest {
     pub control: Control,
 }
 
-/// Control state as it travels: inside every sealed point, and beside the replica as [`PhaseRecord`].
+/// Control state as it travels: inside every sealed point, and beside the replica as [`PhaseRecord`](crate::PhaseRecord).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Control {
     /// The unit that the machine is operated in.

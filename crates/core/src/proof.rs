@@ -5,8 +5,8 @@
 //! Proofs are neither `Clone` nor serialisable. Across a network travels [`Evidence`].
 
 use crate::{
-    EngineId, Epoch, Error, ErrorKind, Instance, Item, MachineId, Op, OpKey, Power, Result, Sources, Stamp,
-    StartGuard, Timestamp,
+    EngineId, Epoch, Error, ErrorKind, Instance, Item, MachineId, Op, OpKey, Power, Purpose, Result, Sources,
+    Stamp, StartGuard, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -173,13 +173,24 @@ impl Forced {
 }
 
 impl BootPermit {
-    /// Checks that the permit speaks of this instance. Every `boot`, `start` and `unfence` does so first.
+    /// Checks that the permit speaks of this instance, and is for this purpose. Every `boot`, `start` and `unfence` does so
+    /// first; what `unfence` starts is for [`Purpose::Failover`].
     ///
     /// # Errors
-    /// [`Refused`](ErrorKind::Refused) when it was made for another machine, another instance or an older authority.
-    pub fn admits(&self, op: &Op, instance: &Instance) -> Result<()> {
+    /// [`Refused`](ErrorKind::Refused) when it was made for another machine, another instance or an older authority; and
+    /// for production when it is for an isolated network alone.
+    pub fn admits(&self, op: &Op, instance: &Instance, purpose: Purpose) -> Result<()> {
         let proof = match self {
-            BootPermit::Isolated { .. } => return Ok(()),
+            BootPermit::Isolated { .. } if purpose == Purpose::Drill => return Ok(()),
+            BootPermit::Isolated { network } => {
+                let message =
+                    format!("leave to run {} in {network} is no leave to run in production", instance.name);
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            _ if purpose == Purpose::Drill => {
+                let message = format!("{} is a drill: it starts in an isolated network alone", instance.name);
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
             BootPermit::Fenced(proof) => proof,
             BootPermit::Forced(forced) => &forced.rest,
         };

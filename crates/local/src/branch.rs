@@ -12,8 +12,8 @@ use std::path::Path;
 
 impl Site {
     pub(crate) fn branch(&self, op: &Op, instance: &Instance) -> Result<()> {
-        let home = self.home_of(instance)?;
         let _turn = self.turn(op, &instance.machine)?;
+        let home = self.home_of(instance)?;
         let mut landing = landed::of(&home)?;
         must_be_whole(&home, &landing)?;
         if landing.branch.is_some() || landing.done.contains(&op.key) {
@@ -41,8 +41,8 @@ impl Site {
     }
 
     pub(crate) fn merge(&self, op: &Op, instance: &Instance) -> Result<()> {
-        let home = self.home_of(instance)?;
         let _turn = self.turn(op, &instance.machine)?;
+        let home = self.home_of(instance)?;
         let mut landing = landed::of(&home)?;
         must_be_whole(&home, &landing)?;
         if !landing.done.contains(&op.key) {
@@ -57,8 +57,8 @@ impl Site {
     /// Moves the files above into a machine of their own, and those below back. Each move is one rename, and which have
     /// been made can be seen, so that a part that was broken off goes on where it was.
     pub(crate) fn part(&self, op: &Op, instance: &Instance) -> Result<Instance> {
-        let home = self.home_of(instance)?;
         let _turn = self.turn(op, &instance.machine)?;
+        let home = self.home_of(instance)?;
         let mut landing = landed::of(&home)?;
         if let Some((kept, mark)) = self.made(&op.key)? {
             self.finish_parting(op, &home, landing)?;

@@ -53,8 +53,8 @@ impl Site {
         if of.iter().enumerate().any(|(at, i)| of[..at].iter().any(|j| j.machine == i.machine || j.is(i))) {
             return Err(Error::invalid("of", "twice the same", "each member once", "name it once"));
         }
-        let homes = of.iter().map(|i| self.home_of(i)).collect::<Result<Vec<_>>>()?;
         let _turns = self.turns(op, &of.iter().map(|i| &i.machine).collect::<Vec<_>>())?;
+        let homes = of.iter().map(|i| self.home_of(i)).collect::<Result<Vec<_>>>()?;
         if let Some(capture) = self.standing(&op.key)? {
             let same = capture.members.iter().map(|m| &m.machine.instance).zip(of).all(|(a, b)| a.is(b));
             if !same || capture.members.len() != of.len() {

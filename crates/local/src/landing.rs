@@ -102,8 +102,8 @@ impl LandingSite for LocalSite {
     async fn detach(&self, op: &Op, instance: &Instance) -> Result<()> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("detach", move |site| {
-            let home = site.home_of(&instance)?;
             let _turn = site.turn(&op, &instance.machine)?;
+            let home = site.home_of(&instance)?;
             must_be_whole(&home, &landed::of(&home)?)?;
             site.give_disks_back(&home)
         })
@@ -133,8 +133,8 @@ impl LandingSite for LocalSite {
     async fn stop(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("stop", move |site| {
-            let home = site.home_of(&instance)?;
             let _turn = site.turn(&op, &instance.machine)?;
+            let home = site.home_of(&instance)?;
             landed::of(&home)?;
             site.halt(&op, &home, grace, "stopped")
         })
@@ -153,8 +153,8 @@ impl LandingSite for LocalSite {
 
 impl Site {
     fn attach_existing(&self, op: &Op, machine: &Machine, instance: &Instance) -> Result<Instance> {
-        let home = self.home_of(&Instance { machine: machine.id().clone(), ..instance.clone() })?;
         let _turn = self.turn(op, machine.id())?;
+        let home = self.home_of(&Instance { machine: machine.id().clone(), ..instance.clone() })?;
         self.must_be_off(&home)?;
         let mut landing = landed::read(&home)?.unwrap_or_default();
         must_be_whole(&home, &landing)?;
@@ -231,8 +231,8 @@ impl Site {
     }
 
     fn arm(&self, op: &Op, instance: &Instance, generation: Generation) -> Result<Armed> {
-        let home = self.home_of(instance)?;
         let _turn = self.turn(op, &instance.machine)?;
+        let home = self.home_of(instance)?;
         must_be_whole(&home, &landed::of(&home)?)?;
         let mark = home.marked()?;
         if !mark.armed.as_ref().is_some_and(|a| a.key == op.key && a.cursor.generation == generation) {

@@ -125,14 +125,18 @@ impl LocalSite {
         opened.map(|site| Self(Arc::new(site))).map_err(|e| e.at(&name, "open"))
     }
 
-    /// Runs one act of the site on a thread of its own. It is finished even when nobody waits for it any more.
+    /// Runs one act of the site on a thread of its own. What has got its turn is finished even when nobody waits for it any
+    /// more; what has not begins nothing.
     async fn act<T: Send + 'static>(
         &self,
         operation: &'static str,
         f: impl FnOnce(&Site) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let site = Arc::clone(&self.0);
-        disk::blocking(move || f(&site)).await.map_err(|e| e.at(&self.0.name, operation))
+        let (site, caller) = (Arc::clone(&self.0), Arc::new(()));
+        let waits = Arc::downgrade(&caller);
+        let done = disk::blocking(move || register::for_caller(waits, || f(&site))).await;
+        drop(caller); // with this future, where nobody waits for it any more
+        done.map_err(|e| e.at(&self.0.name, operation))
     }
 }
 

@@ -108,6 +108,19 @@ impl Site {
         Ok(home)
     }
 
+    /// That nothing stands any more of what a key has made.
+    ///
+    /// # Errors
+    /// Those of its mark, where it stands and cannot be read.
+    pub(crate) fn must_be_gone(&self, key: &OpKey) -> Result<()> {
+        let record: Option<MadeBy> = durable::read(&self.made_path(key))?;
+        let Some(Became::Made { instance }) = record.map(|r| r.became) else { return Ok(()) };
+        match self.home_if_there(&instance)? {
+            Some(home) => home.mark().map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Makes this key unable to make anything, and says what it has made.
     pub(crate) fn withdraw_key(&self, key: &OpKey) -> Result<()> {
         self.remember(key, Became::Withdrawn)?;

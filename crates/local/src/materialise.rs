@@ -12,7 +12,6 @@ use site_recovery::{
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// Bytes read at a time.
 const PIECE: u64 = 1 << 20;
@@ -71,19 +70,13 @@ impl LocalSite {
 
     async fn begin_streamed(&self, op: &Op, what: &Recovery) -> Result<Begun> {
         let (op, what) = (op.clone(), what.clone());
-        let (tell, told) = oneshot::channel();
         self.act("materialise", move |site| {
             refuse_critical(&site.check_settings(&what.machine, &what.settings))?;
             let name = name_for(&what.machine, &what.settings, what.purpose);
             let _turn = site.turn(&op, what.machine.id())?;
-            // A call that was dropped before its turn came must not take over from its own repeat.
-            if !tell.is_closed() {
-                drop(tell.send(site.begin_making(&op, what.machine.id(), &name)?));
-            }
-            Ok(())
+            site.begin_making(&op, what.machine.id(), &name)
         })
-        .await?;
-        Ok(told.await.expect("who waits is told"))
+        .await
     }
 
     async fn armed_before(&self, home: Home, instance: Instance) -> Result<Armed> {

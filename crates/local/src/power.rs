@@ -192,7 +192,11 @@ impl Site {
             let place = state.network.clone().unwrap_or_default();
             let ended =
                 self.run(home, "start", &start, start.limit(), &[("SITE_RECOVERY_NETWORK", &place)])?;
-            if ended == Ended::NeverRan {
+            // A start that is known to have failed is made again under the same key.
+            let answers = home.description()?.commands.is_running.is_some();
+            let failed_for_sure =
+                answers && ended != Ended::Exit(Some(0)) && self.running(home)? == Some(false);
+            if ended == Ended::NeverRan || failed_for_sure {
                 state.done.pop();
                 home.set_power_state(&state)?;
             }

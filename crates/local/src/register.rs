@@ -7,8 +7,10 @@ use crate::durable;
 use crate::error::Told;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Epoch, Error, ErrorKind, MachineId, Op, OpKey, Result};
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::sync::Weak;
 
 /// Leave to change one machine's world. Whoever holds it has passed the register, and nobody else passes until it is
 /// dropped, here or in another process: check and effect are one act.
@@ -23,11 +25,35 @@ struct Register {
     epoch: Epoch,
 }
 
+thread_local! {
+    /// Who waits for the act that runs on this thread; nobody in particular for acts that are not dropped.
+    static CALLER: RefCell<Option<Weak<()>>> = const { RefCell::new(None) };
+}
+
+/// Runs an act on behalf of a caller, who may be gone before its turn comes.
+pub(crate) fn for_caller<T>(caller: Weak<()>, act: impl FnOnce() -> T) -> T {
+    CALLER.set(Some(caller));
+    let done = act();
+    CALLER.set(None);
+    done
+}
+
+/// A call that was dropped while it waited must not strike after a later one.
+fn must_be_waited_for() -> Result<()> {
+    match CALLER.with_borrow(|caller| caller.as_ref().is_some_and(|c| c.strong_count() == 0)) {
+        true => {
+            Err(Error::new(ErrorKind::Cancelled, "nobody waits for this call any more: it begins nothing"))
+        }
+        false => Ok(()),
+    }
+}
+
 impl Site {
     /// Waits for the machine's register, compares, raises, and holds it.
     pub(crate) fn turn(&self, op: &Op, machine: &MachineId) -> Result<Turn> {
         let path = self.own("epochs").join(format!("{}.json", plain(machine.as_str())));
         let lock = locked(&path.with_extension("lock"))?;
+        must_be_waited_for()?;
         let register: Option<Register> = durable::read(&path)?;
         let held = register.map(|r| r.epoch);
         if !op.epoch.passes(held.as_ref()) {

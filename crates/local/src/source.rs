@@ -2,13 +2,12 @@
 
 use crate::capture::living;
 use crate::disk::FileDisk;
-use crate::error::refused;
 use crate::home::{Home, Known, Mark};
 use crate::{LocalSite, Site, durable, tables, tracking};
 use async_trait::async_trait;
 use site_recovery::{
     BootPermit, Capture, Changes, Consistency, Cursor, Disk, DiskId, Disks, Error, ErrorKind, Fate, Instance,
-    Lifted, Machine, MachineId, Op, OpKey, Power, Result, Source, Start,
+    Lifted, Machine, MachineId, Op, OpKey, Power, Purpose, Result, Source, Start,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,8 +84,8 @@ impl Source for LocalSite {
         let (op, capture, machine) = (op.clone(), capture.clone(), machine.clone());
         self.act("disks", move |site| {
             let member = capture.member(&machine)?;
-            let home = site.home_of(&member.machine.instance)?;
             let _turn = site.turn(&op, &machine)?;
+            let home = site.home_of(&member.machine.instance)?;
             let opened =
                 |(id, path): (DiskId, PathBuf)| Ok((id, Arc::new(FileDisk::open(&path)?) as Arc<dyn Disk>));
             site.captured_disks(&capture, &home)?.into_iter().map(opened).collect()
@@ -128,8 +127,8 @@ impl Source for LocalSite {
     async fn fence(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("fence", move |site| {
-            let home = site.home_of(&instance)?;
             let _turn = site.turn(&op, &instance.machine)?;
+            let home = site.home_of(&instance)?;
             site.halt(&op, &home, grace, "fenced")
         })
         .await
@@ -144,12 +143,9 @@ impl Source for LocalSite {
     ) -> Result<Lifted> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("unfence", move |site| {
-            permit.admits(&op, &instance)?;
-            let home = site.home_of(&instance)?;
+            permit.admits(&op, &instance, Purpose::Failover)?;
             let _turn = site.turn(&op, &instance.machine)?;
-            if let BootPermit::Isolated { network } = permit {
-                return Err(refused(format!("leave to run in {network} is no leave to run in production")));
-            }
+            let home = site.home_of(&instance)?;
             let ran_before = home.fence_mark()?.is_some_and(|f| f.ran_before);
             let running = if start == Start::Run || start == Start::AsBefore && ran_before {
                 site.ignite(&op, &home, None)?

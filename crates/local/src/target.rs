@@ -45,7 +45,13 @@ impl RecoverySite for LocalSite {
         self.act("withdraw", move |site| {
             let _turn = site.turn(&op, what.machine.id())?;
             let made = site.made(&made_by)?;
+            if made.is_none() {
+                site.must_be_gone(&made_by)?;
+            }
             if let Some((home, mark)) = &made {
+                if !mark.made.as_ref().is_some_and(|m| m.how == How::Materialised) {
+                    return Err(refused(format!("{} was not made from a point by this key", home.name)));
+                }
                 if mark.machine != *what.machine.id() {
                     return Err(conflict(format!("{made_by} has made {}, another machine", home.name)));
                 }
@@ -86,8 +92,8 @@ impl RecoverySite for LocalSite {
     async fn settle(&self, op: &Op, armed: &Armed) -> Result<()> {
         let (op, instance) = (op.clone(), armed.instance.clone());
         self.act("settle", move |site| {
-            let home = site.home_of(&instance)?;
             let _turn = site.turn(&op, &instance.machine)?;
+            let home = site.home_of(&instance)?;
             let mark = home.marked()?;
             home.set_mark(&Mark { settled: true, ..mark })
         })
@@ -147,13 +153,10 @@ impl Site {
         purpose: Purpose,
         permit: BootPermit,
     ) -> Result<Booted> {
-        permit.admits(op, instance)?;
-        let home = self.home_of(instance)?;
+        permit.admits(op, instance, purpose)?;
         let _turn = self.turn(op, &instance.machine)?;
+        let home = self.home_of(instance)?;
         let network = match permit {
-            BootPermit::Isolated { network } if purpose != Purpose::Drill => {
-                return Err(refused(format!("leave to run in {network} starts a drill, nothing else")));
-            }
             BootPermit::Isolated { network } => Some(network),
             _ => None,
         };

@@ -106,3 +106,38 @@ async fn rol_4_a_later_call_of_the_same_key_takes_over() {
     let drafts = fs::read_dir(world.dir.path().join(".site-recovery/making")).unwrap();
     assert_eq!(drafts.count(), 0, "drafts are left behind");
 }
+
+/// A fence that was dropped while it waited for its turn stops nothing when the turn comes.
+#[tokio::test]
+async fn rol_4_a_call_dropped_before_its_turn_begins_nothing() {
+    let world = World::new();
+    world.machine_with(
+        "web",
+        r#""freeze": {"run": ["sh", "-c", "read line < go"]}, "thaw": {"run": ["true"]}"#,
+    );
+    let web = world.enrol("web").await;
+    world.site.switch_on("web").await.unwrap();
+    let go = world.path("web/go");
+    assert!(std::process::Command::new("mkfifo").arg(&go).status().unwrap().success());
+    // A capture has the turn, and waits for its freeze.
+    let site = world.again();
+    let first = spawn({
+        let (site, web) = (site.clone(), web.clone());
+        async move { site.capture(&op("first"), &[web], Consistency::FileSystem).await }
+    });
+    let opened = tokio::task::spawn_blocking(move || fs::OpenOptions::new().write(true).open(go).unwrap());
+    let mut opened = opened.await.unwrap(); // the command reads
+    // A fence is dropped behind it.
+    let late = op("late");
+    let mut fence = Box::pin(site.fence(&late, &web, std::time::Duration::ZERO));
+    assert!(futures_util::poll!(fence.as_mut()).is_pending());
+    drop(fence);
+    std::io::Write::write_all(&mut opened, b"\n").unwrap();
+    drop(opened);
+    first.await.unwrap().unwrap();
+    // Time enough for the fence to get its turn: it stands among these, under the same authority.
+    for _ in 0..200 {
+        site.claim(&op("claim"), &web.machine).await.unwrap();
+    }
+    assert!(world.is_on("web"), "the late fence stopped it");
+}

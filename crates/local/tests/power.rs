@@ -205,7 +205,6 @@ async fn s1_rol2_a_stale_epoch_changes_nothing_anywhere() {
     world.site.claim(&op_at("claim", 5, "new"), &web.machine).await.unwrap();
     for stale in [op_at("x", 4, "old"), op_at("x", 5, "other")] {
         let site = world.again();
-        let isolated = || BootPermit::Isolated { network: "n".into() };
         let machine = world.found("web").await;
         let settings = Settings::default();
         let refused = [
@@ -215,7 +214,7 @@ async fn s1_rol2_a_stale_epoch_changes_nothing_anywhere() {
             site.capture(&stale, std::slice::from_ref(&web), Consistency::Crash).await.err(),
             site.sweep(&stale, &web, &[]).await.err(),
             site.fence(&stale, &web, Duration::ZERO).await.err(),
-            site.unfence(&stale, &web, isolated(), Start::Run).await.err(),
+            site.unfence(&stale, &web, permit(&stale, &web).await, Start::Run).await.err(),
             site.destroy(&stale, &web).await.err(),
             site.set_aside(&stale, &web).await.err(),
             site.attach(&stale, &machine, Some(web.clone()), &settings).await.err(),

@@ -4,7 +4,7 @@ use super::events::NoticeKind;
 use super::shared::{Cause, Slot, Turn};
 use super::steps::PIN;
 use super::vault::Vault;
-use crate::state::{Divergence, Trigger};
+use crate::state::{Divergence, Phase, Trigger};
 use crate::{
     Error, ErrorKind, Event, Finding, Item, MachineId, Owed, PhaseRecord, PointId, Prepared, Replica, Result,
     Severity, Unit, UnitId,
@@ -30,6 +30,7 @@ impl Vault {
     /// Those of replica and journal; `Conflict` for a unit that this vault has already.
     pub async fn adopt(&self, leg: &str) -> Result<Adopted> {
         let (shared, replica) = (&self.shared, self.shared.leg(leg)?.replica);
+        let mut adopted = Adopted::default();
         let mut others: Vec<_> =
             shared.legs.values().filter(|l| l.replica.name() != replica.name()).collect();
         let mut units: BTreeMap<UnitId, Vec<PhaseRecord>> = BTreeMap::new();
@@ -53,11 +54,11 @@ impl Vault {
                 }
             }
             others = answer;
-            if let Some(record) = known.into_iter().max_by_key(PhaseRecord::order) {
+            let newest = known.into_iter().max_by_key(PhaseRecord::order);
+            if let Some(record) = newest.filter(|r| r.control.item.state.phase != Phase::Unprotected) {
                 units.entry(record.unit().clone()).or_default().push(record);
             }
         }
-        let mut adopted = Adopted::default();
         for (id, records) in units {
             let first = &records[0].control;
             let is_group = first.members.len() > 1 || first.members[0].as_str() != id.as_str();
@@ -146,7 +147,8 @@ impl Vault {
                 }
             }
             for finding in self.contradictions(item).await {
-                if item.state.divergence != Divergence::Possible && finding.blocks() {
+                let watched = item.state.phase != Phase::MigrationCompleted;
+                if watched && item.state.divergence != Divergence::Possible && finding.blocks() {
                     events.push((item.id().clone(), Event::Moved(Trigger::FoundPossible)));
                 }
                 adopted.questions.push(finding);
@@ -186,7 +188,7 @@ impl Vault {
                         "adopt.active-off",
                         Severity::Warning,
                         cause,
-                        "start it, or go on from its state",
+                        "see that no other side runs, then start it, or go on from its state",
                     ));
                 }
                 _ => {}

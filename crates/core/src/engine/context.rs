@@ -147,7 +147,8 @@ impl Shared {
         let mut unproven = silent.to_vec();
         for instance in &item.instances {
             let spared = may_run.is_some_and(|r| r.is(instance)) || unproven.iter().any(|u| u.is(instance));
-            if !spared && !self.is_off(op, instance, grace).await? {
+            // It has had its time to shut down.
+            if !spared && !self.is_off(op, instance, Duration::ZERO).await? {
                 unproven.push(instance.clone());
             }
         }

@@ -42,19 +42,12 @@ fn differences(known: &Machine, now: &Machine) -> Vec<Finding> {
     let name = &known.instance.name;
     let mut found = vec![];
     for disk in &now.disks {
-        match known.disks.iter().find(|d| d.id == disk.id) {
-            None => {
-                let cause = format!("disk {} was added to {name} and is not replicated", disk.id);
-                let remedy = "disable the protection and protect the machine again to include it";
-                found.push(Finding::new("disk-added", Severity::Warning, cause, remedy));
-            }
-            Some(before) if disk.size < before.size => {
-                let cause =
-                    format!("disk {} of {name} shrank from {} to {} bytes", disk.id, before.size, disk.size);
-                let remedy = "disable the protection and protect the machine again";
-                found.push(Finding::new("disk-shrank", Severity::Critical, cause, remedy));
-            }
-            Some(_) => {}
+        let before = known.disks.iter().find(|d| d.id == disk.id);
+        if let Some(before) = before.filter(|before| disk.size < before.size) {
+            let cause =
+                format!("disk {} of {name} shrank from {} to {} bytes", disk.id, before.size, disk.size);
+            let remedy = "disable the protection and protect the machine again";
+            found.push(Finding::new("disk-shrank", Severity::Critical, cause, remedy));
         }
     }
     for disk in known.included().filter(|d| !now.disks.iter().any(|n| n.id == d.id)) {

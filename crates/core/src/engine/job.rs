@@ -151,8 +151,7 @@ pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beg
         if !run.is_some_and(|r| gives_way(r.operation, beginning.operation)) {
             return Err(Error::new(ErrorKind::Busy, format!("job {} is under way", control.job)));
         }
-        control.cancel();
-        control.stop_retrying();
+        control.give_way();
         let mut done = control.done.subscribe();
         let ended = done.wait_for(Option::is_some);
         let ended = shared.within(shared.deadlines.recovery_site, "the job that gives way", async {
@@ -300,20 +299,13 @@ pub(crate) fn start(turn: Turn) -> Result<Job> {
         // A role that panics ends the run here, as the engine's death would; who waits for the job is told.
         let driven = AssertUnwindSafe(drive(&turn, &control)).catch_unwind().await;
         let mut ended = driven.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        // Who stopped the retries decides what comes next.
         if let Ok(report) = &ended
             && matches!(report.outcome, Outcome::NeedsOperator { .. })
+            && !control.is_stopped()
             && let Some(undo) = undoes_itself(&turn.unit())
         {
-            let why = undo.1;
-            ended = match open(&turn, undo.0).await {
-                Ok(()) => drive(&turn, &control).await.map(|undone| match undone.outcome {
-                    Outcome::Done => {
-                        Report { outcome: Outcome::Unwound { why }, job: control.job.clone(), ..undone }
-                    }
-                    _ => undone,
-                }),
-                Err(error) => Err(error),
-            };
+            ended = undo_itself(&turn, &control, undo).await;
         }
         if let Err(error) = &ended {
             tracing::error!(unit = %slot.id, %error, "the run stopped; a new engine resumes it");
@@ -330,10 +322,31 @@ pub(crate) fn start(turn: Turn) -> Result<Job> {
     Ok(job)
 }
 
+/// Goes back by itself, under the job's name; what was asked of the failover is not asked of its undo.
+async fn undo_itself(
+    turn: &Turn,
+    of: &Arc<Control>,
+    (undo, why): (Beginning, crate::Failure),
+) -> Result<Report> {
+    open(turn, undo).await?;
+    let control = Control::new(of.job.clone());
+    let driven = AssertUnwindSafe(drive(turn, &control)).catch_unwind().await;
+    let undone = driven.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
+    Ok(match undone.outcome {
+        Outcome::Done => Report { outcome: Outcome::Unwound { why }, job: of.job.clone(), ..undone },
+        _ => undone,
+    })
+}
+
 fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
-    Error::new(ErrorKind::Cancelled, format!("a role has panicked, and the run stands where it was: {text}"))
+    Error::new(
+        ErrorKind::Cancelled,
+        format!(
+            "a role has panicked; the run stands where it was until Vault::resume goes on with it: {text}"
+        ),
+    )
 }
 
 /// A planned failover, or one that was to unwind, whose boot was refused for good fences what it booted and goes back by

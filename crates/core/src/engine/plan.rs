@@ -2,12 +2,12 @@
 
 use super::choose::choose;
 use super::shared::Shared;
-use super::survivor::{Survivor, survivor};
+use super::survivor::{Survivor, survivors};
 use crate::state::{Operation, Trigger, next};
 use crate::workflow::{Mark, steps};
 use crate::{
-    CommitRequest, DataLoss, DrillRequest, Item, JobId, JobRun, MachineId, Point, PointChoice, PointId,
-    Request, Result, Step, Timestamp, Unit,
+    CommitRequest, Cutover, DataLoss, DrillRequest, FailoverRequest, Item, JobId, JobRun, MachineId, Owed,
+    Point, PointChoice, PointId, Request, Result, Shutdown, Step, Timestamp, Unit,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub struct Downtime {
 /// Plans `operation` for a unit.
 ///
 /// # Errors
-/// As the operation itself would be refused.
+/// `Refused` where the state does not allow it. What the roles would refuse is found when it begins.
 pub(crate) async fn plan(
     shared: &Arc<Shared>,
     unit: &Unit,
@@ -65,8 +65,12 @@ pub(crate) async fn plan(
         downtime: None,
     };
     let chosen = points(shared, unit, operation, request).await?;
+    let mut copies = match request {
+        Request::Promote(request) => survivors(shared, unit, request.copy).await?,
+        _ => BTreeMap::new(),
+    };
     for item in &unit.members {
-        plan.member(shared, item, operation, request, chosen.get(item.id())).await?;
+        plan.member(shared, item, operation, request, chosen.get(item.id()), copies.remove(item.id()))?;
     }
     if !plan.stops.is_empty() && !plan.starts.is_empty() {
         plan.downtime = downtime(unit, operation);
@@ -112,13 +116,14 @@ async fn drilled(shared: &Arc<Shared>, unit: &Unit) -> Result<BTreeMap<MachineId
 }
 
 impl Plan {
-    async fn member(
+    fn member(
         &mut self,
         shared: &Arc<Shared>,
         item: &Item,
         operation: Operation,
         request: &Request,
         point: Option<&Point>,
+        copy: Option<Survivor>,
     ) -> Result<()> {
         use Operation::*;
         let (now, active) = (shared.clock.now(), item.active().name.clone());
@@ -136,7 +141,15 @@ impl Plan {
         }
         match operation {
             PlannedFailover | UnplannedFailover | PromoteTestFailover => {
-                self.stops.push(active);
+                let skips = matches!(
+                    request,
+                    Request::Failover(FailoverRequest {
+                        cutover: Cutover::Unplanned { shutdown: Shutdown::Skip, .. },
+                        ..
+                    })
+                );
+                self.stops.extend((!skips).then_some(active));
+                self.removes.extend(drill_of(item).filter(|_| operation == PromoteTestFailover));
                 self.starts.push(format!("{} at {site}", item.id()));
             }
             ChangePit => {
@@ -150,21 +163,24 @@ impl Plan {
             }
             CancelFailover => self.starts.push(format!("{active}, if it ran before")),
             Commit | CompleteMigration => {
-                self.removes.extend(item.kept.iter().map(|k| k.name.clone()));
+                self.removes.extend(item.kept.iter().map(|k| k.name.clone()).chain(drill_of(item)));
                 let purge = matches!(request, Request::Commit(CommitRequest { purge_now: true, .. }));
                 self.removes.extend(previous.filter(|_| purge).map(|p| p.name.clone()));
             }
-            ReverseReplicate => self.stops.extend(item.must_not_run().map(|i| i.name.clone())),
+            ReverseReplicate => {
+                self.stops.extend(item.must_not_run().map(|i| i.name.clone()));
+                self.removes.extend(item.owed.iter().filter_map(|owed| match owed {
+                    Owed::Remove { instance, .. } => Some(instance.name.clone()),
+                    _ => None,
+                }));
+            }
             TestFailover => self.starts.push(format!("{}-test at {site}, isolated", item.id())),
             TestFailoverCleanup => self.removes.extend(drill_of(item)),
             PromoteOther => {
-                let copy = match request {
-                    Request::Promote(request) => request.copy,
-                    _ => crate::CompleteCopy::default(),
-                };
-                let (starts, point, loss) = match survivor(shared, item, copy).await? {
-                    Survivor::Machine { instance, loss } => (instance.name, None, loss),
-                    Survivor::Point { point, leg, loss } => {
+                let (starts, point, loss) = match copy {
+                    None => return Ok(()),
+                    Some(Survivor::Machine { instance, loss }) => (instance.name, None, loss),
+                    Some(Survivor::Point { point, leg, loss }) => {
                         (format!("{} at {}", item.id(), leg.recovery_site.name()), Some(point), loss)
                     }
                 };

@@ -19,8 +19,19 @@ const BOOT_DRIVERS: [&str; 5] = ["storvsc", "vmbus", "storflt", "intelide", "ata
 pub(crate) async fn check(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Readiness> {
     let (leg, far) = (shared.leg(&item.out)?, shared.leg(&item.back)?);
     let settings = item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
-    let findings = circle(shared, &leg, &far, &item.machine, &settings).await?;
+    let mut findings = circle(shared, &leg, &far, &item.machine, &settings).await?;
+    findings.extend(unreplicated(item));
     Ok(keep(shared, slot, item.id(), findings))
+}
+
+/// Disks that nobody has left out and that are not replicated: added since.
+fn unreplicated(item: &Item) -> impl Iterator<Item = Finding> {
+    let added = item.machine.disks.iter().filter(|d| !d.included && !item.excluded.contains(&d.id));
+    added.map(|disk| {
+        let cause = format!("disk {} was added to {} and is not replicated", disk.id, item.active().name);
+        let remedy = "disable the protection and protect the machine again to include it";
+        Finding::new("disk-added", Severity::Warning, cause, remedy)
+    })
 }
 
 /// Remembers what was found, and tells what an operator should see to.

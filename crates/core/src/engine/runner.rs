@@ -140,6 +140,10 @@ async fn attempt(
             () = control.cancelled(), if compensable => {
                 Err(Error::new(ErrorKind::Cancelled, "cancelled by the operator"))
             }
+            // Every step can be taken again with its keys.
+            () = control.gives_way() => {
+                Err(Error::new(ErrorKind::Cancelled, "it gave way to what cannot wait"))
+            }
         };
         match taken {
             Err(error)
@@ -396,7 +400,9 @@ pub(crate) async fn remember(turn: &Turn, step: Option<Step>) -> Result<()> {
         );
     for item in &unit.members {
         let (before, quiet) = (Phase::InitialReplicationInProgress, item.state.phase);
-        if quiet == before || matches!(quiet, Phase::EnablingProtection | Phase::Unprotected) {
+        // What has left is written down as gone, so that nobody adopts it again.
+        let left = matches!(last, Some(Operation::DisableProtection | Operation::Purge)) && step.is_none();
+        if quiet == before || quiet == Phase::EnablingProtection || quiet == Phase::Unprotected && !left {
             continue;
         }
         let run = unit.run.as_ref().zip(step).map(|(run, step)| (run.id.clone(), format!("{step:?}")));
@@ -421,6 +427,10 @@ pub(crate) async fn remember(turn: &Turn, step: Option<Step>) -> Result<()> {
 
 /// What a run that has not recorded its intent to boot prepares of an item.
 fn prepared(run: &crate::JobRun, item: &crate::Item) -> Option<Prepared> {
+    if run.operation == Operation::PromoteOther {
+        // Its disks are made by another step, perhaps at the other site.
+        return None;
+    }
     let recovery = run.members.get(item.id())?.recovery.clone().filter(|_| !run.past_pivot())?;
     Some(Prepared { made_by: run.key(item.id(), Step::Materialise, run.round), recovery })
 }

@@ -173,7 +173,12 @@ pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
     }
     let first =
         unit.members.first().ok_or_else(|| Error::new(ErrorKind::NotFound, "the unit has no member"))?;
-    watch::sweep_once(turn).await;
+    tokio::select! {
+        () = watch::sweep_once(turn) => {}
+        () = slot.is_wanted() => {
+            return Err(Error::new(ErrorKind::Cancelled, "the cycle gave way to an operation"));
+        }
+    }
     let leg = shared.leg_of(first)?;
     let now = shared.clock.now();
     let key = OpKey(format!("{}/cycle-{}-{:08x}", unit.id, now.0, shared.random.bits() as u32));
@@ -228,13 +233,14 @@ fn wanted(slot: &Slot, item: &Item, now: Timestamp) -> Consistency {
 
 async fn prune(shared: &Arc<Shared>, unit: &Unit, item: &Item) -> Result<()> {
     let leg = shared.leg_of(item)?;
-    let points = leg.replica.points(item.id()).await?;
+    let limit = shared.deadlines.replica;
+    let points = shared.within(limit, "points", leg.replica.points(item.id())).await?;
     let drop = to_drop(&points, &policy(item).retention, shared.clock.now());
     if drop.is_empty() {
         return Ok(());
     }
     let op = item.op(format!("{}/prune-{}", item.id(), drop.last().map_or(0, |p| p.0)));
-    let dropped = leg.replica.prune(&op, item.id(), &drop).await?;
+    let dropped = shared.within(limit, "prune", leg.replica.prune(&op, item.id(), &drop)).await?;
     if !dropped.is_empty() {
         let kind = NoticeKind::Pruned { points: dropped.len() };
         shared.bus.publish(shared.clock.now(), &unit.id, Some(item.id()), kind);

@@ -52,6 +52,7 @@ pub(crate) struct Control {
     pub(crate) job: JobId,
     cancelled: AtomicBool,
     stopped: AtomicBool,
+    yields: AtomicBool,
     changed: Notify,
     pub(crate) done: watch::Sender<Option<Arc<Result<Report>>>>,
 }
@@ -78,6 +79,7 @@ impl Control {
             job,
             cancelled: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            yields: AtomicBool::new(false),
             changed: Notify::new(),
             done: watch::channel(None).0,
         })
@@ -92,6 +94,22 @@ impl Control {
     pub(crate) fn stop_retrying(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.changed.notify_waiters();
+    }
+
+    /// Something that cannot wait stands behind this job: also a call that is under way is not waited for.
+    pub(crate) fn give_way(&self) {
+        self.cancel();
+        self.yields.store(true, Ordering::SeqCst);
+        self.stop_retrying();
+    }
+
+    /// Whether nothing shall be tried again.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    pub(crate) async fn gives_way(&self) {
+        self.until(&self.yields).await;
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

@@ -4,12 +4,14 @@ use super::choose::choose;
 use super::shared::Shared;
 use crate::state::Phase;
 use crate::{
-    CompleteCopy, DataLoss, Error, ErrorKind, Instance, Item, Leg, Point, PointChoice, Result, Timestamp,
+    CompleteCopy, DataLoss, Error, ErrorKind, Instance, Item, Leg, MachineId, Point, PointChoice, Result,
+    Timestamp, Unit,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A complete copy.
+#[derive(Clone)]
 pub(crate) enum Survivor {
     /// The machine that ran before, as it stands.
     Machine {
@@ -29,30 +31,48 @@ pub(crate) enum Survivor {
     },
 }
 
-/// Finds the copy that is asked for.
+/// Finds the copies that are asked for: of a group the machines of all members, or one cut that all of them have sealed.
 ///
 /// # Errors
 /// `NotFound` where there is no such copy; `Unavailable` while nobody says whether a machine stands.
-pub(crate) async fn survivor(shared: &Arc<Shared>, item: &Item, copy: CompleteCopy) -> Result<Survivor> {
-    let standing = if matches!(copy, CompleteCopy::Point(_)) { None } else { machine(shared, item).await? };
-    match (standing, copy) {
-        (Some(instance), _) => {
-            let recovered = item.promotion.as_ref().and_then(|p| p.recovery.as_ref());
-            let since = recovered.map_or(Timestamp(0), |r| r.taken);
-            Ok(Survivor::Machine { instance, loss: DataLoss::since(since, shared.clock.now()) })
+pub(crate) async fn survivors(
+    shared: &Arc<Shared>,
+    unit: &Unit,
+    copy: CompleteCopy,
+) -> Result<BTreeMap<MachineId, Survivor>> {
+    let choice = match copy {
+        CompleteCopy::Point(id) => PointChoice::Custom(id),
+        CompleteCopy::Newest | CompleteCopy::Machine => {
+            if let Some(standing) = machines(shared, unit).await? {
+                return Ok(standing);
+            }
+            PointChoice::Latest
         }
-        (None, CompleteCopy::Machine) => {
-            let message = format!("no whole machine of {} stands at the side that is left", item.id());
-            Err(Error::new(ErrorKind::NotFound, message))
-        }
-        (None, CompleteCopy::Newest) => point(shared, item, PointChoice::Latest).await,
-        (None, CompleteCopy::Point(id)) => point(shared, item, PointChoice::Custom(id)).await,
+    };
+    if copy == CompleteCopy::Machine {
+        let message = format!("no whole machine of {} stands at the side that is left", unit.id);
+        return Err(Error::new(ErrorKind::NotFound, message));
     }
+    points(shared, unit, choice).await
 }
 
-/// The machine that ran before, unless a landing on it is unfinished.
+/// The machines that ran before, where all of them stand.
+async fn machines(shared: &Arc<Shared>, unit: &Unit) -> Result<Option<BTreeMap<MachineId, Survivor>>> {
+    let mut standing = BTreeMap::new();
+    for item in &unit.members {
+        let Some(instance) = machine(shared, item).await? else { return Ok(None) };
+        let recovered = item.promotion.as_ref().and_then(|p| p.recovery.as_ref());
+        let since = recovered.map_or(Timestamp(0), |r| r.taken);
+        let loss = DataLoss::since(since, shared.clock.now());
+        standing.insert(item.id().clone(), Survivor::Machine { instance, loss });
+    }
+    Ok(Some(standing))
+}
+
+/// The machine that ran before, unless a landing on its disks is unfinished.
 async fn machine(shared: &Arc<Shared>, item: &Item) -> Result<Option<Instance>> {
-    let unfinished = matches!(item.state.phase, Phase::ReprotectFailed | Phase::ReprotectInitiated);
+    let reprotects = matches!(item.state.phase, Phase::ReprotectFailed | Phase::ReprotectInitiated);
+    let unfinished = reprotects && shared.far_leg_of(item)?.store.is_none();
     let Some(previous) = item.promotion.as_ref().map(|p| &p.previous).filter(|_| !unfinished) else {
         return Ok(None);
     };
@@ -67,18 +87,30 @@ async fn machine(shared: &Arc<Shared>, item: &Item) -> Result<Option<Instance>> 
     Ok(None)
 }
 
-async fn point(shared: &Arc<Shared>, item: &Item, choice: PointChoice) -> Result<Survivor> {
-    let legs = [shared.leg_of(item)?, shared.far_leg_of(item)?];
-    let leg = legs.into_iter().find(|leg| leg.source.name() == item.active().site);
-    let leg = leg.ok_or_else(|| Error::new(ErrorKind::NotFound, "no leg ends at the side that is left"))?;
-    let points = leg.replica.points(item.id()).await?;
-    let members = BTreeMap::from([(item.id().clone(), points.clone())]);
-    let chosen = choose(&members, choice)?;
-    let chosen = points.into_iter().find(|p| Some(&p.id) == chosen.get(item.id()));
-    let point = chosen.ok_or_else(|| {
-        let message = "the side that is left holds no complete copy: no machine, no point";
-        Error::new(ErrorKind::NotFound, message)
-    })?;
-    let loss = DataLoss::since(point.taken, shared.clock.now());
-    Ok(Survivor::Point { point, leg, loss })
+async fn points(
+    shared: &Arc<Shared>,
+    unit: &Unit,
+    choice: PointChoice,
+) -> Result<BTreeMap<MachineId, Survivor>> {
+    let (mut legs, mut listed) = (BTreeMap::new(), BTreeMap::new());
+    for item in &unit.members {
+        let both = [shared.leg_of(item)?, shared.far_leg_of(item)?];
+        let leg = both.into_iter().find(|leg| leg.source.name() == item.active().site);
+        let leg =
+            leg.ok_or_else(|| Error::new(ErrorKind::NotFound, "no leg ends at the side that is left"))?;
+        listed.insert(item.id().clone(), leg.replica.points(item.id()).await?);
+        legs.insert(item.id().clone(), leg);
+    }
+    let chosen = choose(&listed, choice)?;
+    let mut found = BTreeMap::new();
+    for (machine, points) in listed {
+        let point = points.into_iter().find(|p| Some(&p.id) == chosen.get(&machine));
+        let (Some(point), Some(leg)) = (point, legs.remove(&machine)) else {
+            let message = "the side that is left holds no complete copy: no machine, no point";
+            return Err(Error::new(ErrorKind::NotFound, message));
+        };
+        let loss = DataLoss::since(point.taken, shared.clock.now());
+        found.insert(machine, Survivor::Point { point, leg, loss });
+    }
+    Ok(found)
 }

@@ -18,6 +18,14 @@ use std::time::Duration;
 /// # Errors
 /// Those of the journal. What a role does not answer is looked at again next time.
 pub(crate) async fn look(turn: &Turn) -> Result<()> {
+    tokio::select! {
+        looked = all(turn) => looked,
+        // An operation never waits for a side that does not answer; what is left is looked at next time.
+        () = turn.slot.is_wanted() => Ok(()),
+    }
+}
+
+async fn all(turn: &Turn) -> Result<()> {
     let unit = turn.unit();
     if unit.run.as_ref().is_some_and(|r| r.course != crate::workflow::Course::Parked) {
         return Ok(());

@@ -304,6 +304,7 @@ fn item() -> Item {
         kept: vec![kept()],
         drill: Some(drill()),
         traced: false,
+        excluded: BTreeSet::from(["swap".into()]),
         written_outside: true,
         owed: owed().to_vec(),
         settings: BTreeMap::from([("cloud".into(), full_settings())]),

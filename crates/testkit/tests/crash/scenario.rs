@@ -265,6 +265,7 @@ async fn adopted_half_way(engine: MemoryEngine) -> Result<MemoryEngine> {
     assert!(stuck.done().is_err(), "it can go neither way");
     let anew = MemoryEngine::over(engine.pair, Default::default()).await?;
     anew.vault.adopt("out").await?;
+    anew.vault.watch_now().await?; // takes back what the lost run had prepared
     Ok(anew)
 }
 

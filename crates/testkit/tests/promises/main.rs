@@ -2,6 +2,7 @@
 
 mod choices;
 mod data;
+mod giving_way;
 mod operations;
 mod requests;
 mod safety;

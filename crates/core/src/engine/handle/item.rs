@@ -151,11 +151,11 @@ impl ItemHandle {
         turn.record(&cause, &[(self.machine.clone(), Event::Removed(instance))], |_| {}).await
     }
 
-    /// Removes an instance that was set aside: an earlier point, or what an undo took out of the way. It goes at commit
-    /// by itself.
+    /// Removes an instance that is off for good: one that was set aside (it goes at commit by itself), or a machine that
+    /// was kept because it may hold what the winner lacks.
     ///
     /// # Errors
-    /// `NotFound`, naming what is kept; `Busy` while a job is under way; those of the site, and then it is still there.
+    /// `NotFound`, naming what can be dropped; `Refused` where the site did not make it for us; `Busy` while a job is under way; those of the site, and then it is still there.
     pub async fn drop_kept(&self, instance: &Instance) -> Result<()> {
         self.authorize(Verb::Retire)?;
         let turn = Turn::take(&self.shared, &self.slot).await;
@@ -163,10 +163,13 @@ impl ItemHandle {
             return Err(Error::new(ErrorKind::Busy, "a job is under way; it may need what is kept"));
         }
         let item = self.item()?;
-        let kept = item.kept.iter().find(|k| k.is(instance)).ok_or_else(|| {
+        // The machine that ran before is what an undo goes back to, and what a reprotect lands on.
+        let needed = |i: &Instance| item.promotion.as_ref().is_some_and(|p| p.previous.is(i));
+        let droppable = || item.must_not_run().filter(|i| !needed(i));
+        let kept = droppable().find(|k| k.is(instance)).ok_or_else(|| {
             let named = |i: &Instance| format!("{} at {}", i.name, i.site);
-            let kept: Vec<String> = item.kept.iter().map(named).collect();
-            let message = format!("{} is not kept; kept are: {}", named(instance), kept.join(", "));
+            let kept: Vec<String> = droppable().map(named).collect();
+            let message = format!("{} cannot be dropped; these can: {}", named(instance), kept.join(", "));
             Error::new(ErrorKind::NotFound, message)
         })?;
         let legs = [self.shared.leg(&item.out)?, self.shared.leg(&item.back)?];

@@ -6,8 +6,8 @@ use crate::engine::plan::{Plan, plan};
 use crate::engine::runner::can_be_cancelled;
 use crate::state::{Divergence, Operation, Phase, Resync};
 use crate::{
-    CommitRequest, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Finding, Force, JobRun,
-    PointChoice, PromoteRequest, ReprotectRequest, Request, Result, UndoRequest, UnitId, Verb,
+    CommitRequest, CompleteCopy, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Finding,
+    Force, JobRun, PointChoice, PromoteRequest, ReprotectRequest, Request, Result, UndoRequest, UnitId, Verb,
 };
 
 macro_rules! operations {
@@ -72,7 +72,8 @@ macro_rules! operations {
             /// What an operation would do, stop, start, remove and lose. Changes nothing.
             ///
             /// # Errors
-            /// As the operation itself would be refused.
+            /// `Refused` where the state does not allow the operation, `Invalid` for a request that cannot be meant. What the
+            /// roles would refuse is found when it begins.
             pub async fn plan(&self, operation: Operation, request: &Request) -> Result<Plan> {
                 if let Request::Failover(request) = request {
                     request.validate()?;
@@ -298,6 +299,19 @@ macro_rules! operations {
             /// `Refused` while the active side runs; `NotFound` where there is no such copy.
             pub async fn promote_other(&self, request: PromoteRequest) -> Result<Job> {
                 request.force.validate()?;
+                let unit = self.now()?;
+                if unit.members.len() > 1 && matches!(request.copy, CompleteCopy::Point(_)) {
+                    let rule = "a point belongs to one machine";
+                    return Err(Error::invalid("promote.copy", "Point", rule, "choose the newest for a group"));
+                }
+                // Before anything gives way to it.
+                for item in &unit.members {
+                    let active = item.active();
+                    if matches!(self.shared.runs(active).await, Ok(true)) {
+                        let message = format!("{} runs; the other side is started only when it is lost", active.name);
+                        return Err(Error::new(ErrorKind::Refused, message));
+                    }
+                }
                 self.begin(Operation::PromoteOther, Request::Promote(request)).await
             }
 

@@ -1,7 +1,7 @@
 use super::fence::grace;
 use super::prepare::recovery_of;
 use crate::engine::context::{Context, Effect, Effects};
-use crate::engine::survivor::{Survivor, survivor};
+use crate::engine::survivor::{Survivor, survivors};
 use crate::state::{Location, Trigger};
 use crate::{
     Armed, Error, ErrorKind, Event, Instance, Operation, PointId, Promotion, Request, Result, Start, Verdict,
@@ -155,20 +155,22 @@ pub(super) async fn find_survivor(context: &Context) -> Result<Effects> {
         return Err(Error::new(ErrorKind::Refused, "nobody answers for this"));
     };
     let shared = &context.shared;
+    let copies = survivors(shared, &context.unit, request.copy).await?;
     context
         .each(async |mut m| {
             let active = m.item.active().clone();
-            let gone = match shared.runs(&active).await {
-                Ok(true) => false,
-                Ok(false) | Err(_) => true,
+            // One that says that it is off is fenced before the boot; one that is silent is answered for.
+            m.progress.unproven = match shared.runs(&active).await {
+                Ok(true) => {
+                    let message =
+                        format!("{} runs; the other side is started only when it is lost", active.name);
+                    return Err(Error::new(ErrorKind::Refused, message));
+                }
+                Ok(false) => vec![],
+                Err(_) => vec![active],
             };
-            if !gone {
-                let message = format!("{} runs; the other side is started only when it is lost", active.name);
-                return Err(Error::new(ErrorKind::Refused, message));
-            }
             let generation = m.item.lineage.unused();
-            m.progress.unproven = vec![active];
-            match survivor(shared, &m.item, request.copy).await? {
+            match copies[m.item.id()].clone() {
                 Survivor::Machine { instance, loss } => {
                     m.progress.loss = Some(loss);
                     let instance = Instance { generation, ..instance };

@@ -346,7 +346,7 @@ impl RecoverySite for MemoryMasterTarget {
 
     async fn boot(&self, op: &Op, what: &Recovery, armed: &Armed, permit: BootPermit) -> Result<Booted> {
         let booted = async {
-            permit.admits(op, &armed.instance)?;
+            permit.admits(op, &armed.instance, what.purpose)?;
             let _gate = self.pass(op, &armed.instance.machine).await?;
             self.promoted(&armed.instance, |booted| *booted = true)?;
             self.on.detach(&op.part("detach"), &armed.instance).await?;

@@ -151,10 +151,12 @@ impl LandingSite for Site {
         &self,
         op: &Op,
         instance: &Instance,
-        _what: &Recovery,
+        what: &Recovery,
         permit: BootPermit,
     ) -> Result<Booted> {
-        self.act("start", op, &instance.machine, |state| state.boot(&self.name, op, instance, &permit))
+        self.act("start", op, &instance.machine, |state| {
+            state.boot(&self.name, op, instance, what.purpose, &permit)
+        })
     }
 
     async fn stop(&self, op: &Op, instance: &Instance, _grace: Duration) -> Result<()> {

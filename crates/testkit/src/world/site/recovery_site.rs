@@ -95,7 +95,7 @@ impl RecoverySite for Site {
                 let message = format!("leave to run in {network} starts a drill, nothing else");
                 return Err(Error::new(ErrorKind::Refused, message));
             }
-            state.boot(&self.name, op, &armed.instance, &permit)
+            state.boot(&self.name, op, &armed.instance, what.purpose, &permit)
         })
     }
 
@@ -153,9 +153,10 @@ impl State {
         site: &site_recovery::RoleName,
         op: &Op,
         instance: &Instance,
+        purpose: Purpose,
         permit: &BootPermit,
     ) -> Result<Booted> {
-        permit.admits(op, instance)?;
+        permit.admits(op, instance, purpose)?;
         let network = match permit {
             BootPermit::Isolated { network } if network == PRODUCTION => {
                 let message = format!("{network} is the production network, not an isolated one");

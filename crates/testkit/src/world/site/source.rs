@@ -4,7 +4,7 @@ use super::{Held, Site};
 use async_trait::async_trait;
 use site_recovery::{
     BootPermit, Capture, Changes, Clock, Consistency, Cursor, CutId, Disk, Disks, Error, ErrorKind, Fate,
-    Instance, Lifted, Machine, MachineId, Member, Op, OpKey, Power, Result, Source, Start,
+    Instance, Lifted, Machine, MachineId, Member, Op, OpKey, Power, Purpose, Result, Source, Start,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
@@ -192,11 +192,7 @@ impl Source for Site {
         start: Start,
     ) -> Result<Lifted> {
         self.act("unfence", op, &instance.machine, |state| {
-            permit.admits(op, instance)?;
-            if let BootPermit::Isolated { network } = &permit {
-                let message = format!("leave to run in {network} is no leave to run in production");
-                return Err(Error::new(ErrorKind::Refused, message));
-            }
+            permit.admits(op, instance, Purpose::Failover)?;
             let vm = state.vm(instance)?;
             let ran = vm.fence.as_ref().is_some_and(|mark| mark.ran);
             let wanted = start == Start::Run || start == Start::AsBefore && ran;
