@@ -98,7 +98,7 @@ impl Desk {
         armed: &Armed,
         permit: BootPermit,
     ) -> Result<Booted> {
-        permit.admits(op, &armed.instance)?;
+        permit.admits(op, &armed.instance, what.purpose)?;
         if matches!(permit, BootPermit::Isolated { .. }) {
             let message =
                 "a machine on its landing disks is production; it boots with a proof or a named force";

@@ -6,10 +6,10 @@ use crate::log::{Batch, GROUP, Group};
 use crate::overwrite::{Keep, Write};
 use crate::timeline::{Link, Opened, Part, Sealed, Stage, Timeline, compares};
 use site_recovery::{
-    ChangeSet, Complete, CutId, DiskId, Error, ErrorKind, Ingest, Landed, Machine, Manifest, Op, Point,
-    PointId, Record, Result, Run, fold,
+    ChangeSet, Complete, CutId, DiskId, Error, ErrorKind, Ingest, Landed, Machine, MachineId, Manifest, Op,
+    Point, PointId, Record, Result, Run, fold,
 };
-use site_recovery_record::unpack;
+use site_recovery_record::{Keyring, Unpacker};
 
 impl Desk {
     pub(crate) async fn begin(
@@ -54,7 +54,8 @@ impl Desk {
             inside(&line.known()?.machine, &record.disk, record.run)?;
         }
         let digest = line.progress.digest;
-        let (writes, digest) = blocking(move || verified(records, digest)).await?;
+        let machine = ingest.machine.clone();
+        let (writes, digest) = blocking(move || verified(&machine, records, digest)).await?;
         let count = writes.len() as u64;
         for some in groups(&writes) {
             self.overwrite(&mut line, Keep::Pending, some).await?;
@@ -204,12 +205,14 @@ fn acknowledge(line: &mut Line, writes: &[Write], batch: u64, count: u64, digest
     Ok(landed)
 }
 
-fn verified(records: Vec<Record>, digest: u64) -> Result<(Vec<Write>, u64)> {
+fn verified(machine: &MachineId, records: Vec<Record>, digest: u64) -> Result<(Vec<Write>, u64)> {
+    // Records come plain: there is nothing to open.
+    let unpacker = Unpacker::new(Keyring::new());
     let mut digest = digest;
     let mut writes = Vec::with_capacity(records.len());
     for record in records {
         digest = fold(digest, &record);
-        let bytes = unpack(&record)?;
+        let bytes = unpacker.unpack(machine, &record)?;
         writes.push(Write { disk: record.disk, run: record.run, bytes });
     }
     Ok((writes, digest))

@@ -58,7 +58,8 @@ impl Points {
             records.iter().try_for_each(|record| check_record(timeline, &plan, record))?;
             line.folder.clone()
         };
-        let (mut entries, parts) = blocking(move || encode(&records)).await??;
+        let (machine, with) = (ingest.machine.clone(), Arc::clone(&self.records));
+        let (mut entries, parts) = blocking(move || encode(&machine, &records, &with)).await??;
         if !folder.create_segment(id, parts).await? {
             let there = folder.get_index(id).await?;
             if there.len() != entries.len() || !there.iter().zip(&entries).all(|(a, b)| a.is(b)) {

@@ -41,6 +41,7 @@ use site_recovery::{
     Landed, Machine, MachineId, Manifest, Op, OpKey, PhaseRecord, Point, PointId, Record, RecoveryPointStore,
     Replica, Result, Role, RoleName, Run, Seed, Settings, Timestamp,
 };
+use site_recovery_record::{Codec, Keyring, Packer, Unpacker};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::OwnedMutexGuard;
@@ -54,6 +55,21 @@ pub struct Points {
     clock: Arc<dyn Clock>,
     lines: Mutex<BTreeMap<MachineId, Arc<tokio::sync::Mutex<Line>>>>,
     open: OpenPoints,
+    records: Arc<Records>,
+}
+
+/// What frames are made and opened with.
+#[derive(Debug)]
+struct Records {
+    packer: Packer,
+    unpacker: Unpacker,
+}
+
+impl Records {
+    fn with(keys: Keyring) -> Arc<Self> {
+        let packer = Packer::new(Codec::Zstd, keys.clone());
+        Arc::new(Self { packer, unpacker: Unpacker::new(keys) })
+    }
 }
 
 impl Points {
@@ -65,7 +81,16 @@ impl Points {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let prefix = prefix.into();
-        Self { name, store, prefix, clock, lines: Mutex::default(), open: OpenPoints::default() }
+        let (lines, open, records) = (Mutex::default(), OpenPoints::default(), Records::with(Keyring::new()));
+        Self { name, store, prefix, clock, lines, open, records }
+    }
+
+    /// With the keys that open the records of its machines. Records that come without a seal are sealed here, with the
+    /// key that `keys` have for their machine.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Keyring) -> Self {
+        self.records = Records::with(keys);
+        self
     }
 
     /// Points in a directory, which is made where it is missing. Blocks while it does so.

@@ -1,11 +1,11 @@
 //! Bytes out of segments: fetched by range, verified, laid where they belong.
 
+use crate::Records;
 use crate::extent_map::{Piece, Place};
 use crate::folder::Folder;
 use crate::segment::SegmentId;
 use bytes::Bytes;
-use site_recovery::{DiskId, Error, ErrorKind, Payload, Record, Result, Run};
-use site_recovery_record::unpack;
+use site_recovery::{DiskId, Error, ErrorKind, MachineId, Payload, Record, Result, Run};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::DerefMut;
 use std::sync::{Arc, Mutex};
@@ -20,12 +20,14 @@ type Found = BTreeMap<At, Bytes>;
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     folder: Folder,
+    machine: MachineId,
+    with: Arc<Records>,
     recent: Arc<Mutex<VecDeque<(At, Bytes)>>>,
 }
 
 impl Reader {
-    pub(crate) fn new(folder: Folder) -> Self {
-        Self { folder, recent: Arc::default() }
+    pub(crate) fn new(folder: Folder, machine: &MachineId, with: &Arc<Records>) -> Self {
+        Self { folder, machine: machine.clone(), with: Arc::clone(with), recent: Arc::default() }
     }
 
     /// Fills `into`, which begins at byte `start` of the disk, with these pieces and with zeros between them.
@@ -54,7 +56,7 @@ impl Reader {
                 let bytes = match plain.get(&at) {
                     Some(bytes) => bytes.clone(),
                     None => {
-                        let bytes = verified(&disk, place, &frames[&at])?;
+                        let bytes = reader.verified(&disk, place, &frames[&at])?;
                         plain.insert(at, bytes.clone());
                         if place.run != run {
                             reader.keep(at, &bytes);
@@ -76,7 +78,9 @@ impl Reader {
         let missing = BTreeSet::from([(place.segment, place.offset, place.len)]);
         let frames = self.frames(disk, &[(place.run, Some(place))], missing).await?;
         let disk = disk.clone();
-        blocking(move || verified(&disk, place, &frames[&(place.segment, place.offset)]).map(|_| ())).await?
+        let reader = self.clone();
+        blocking(move || reader.verified(&disk, place, &frames[&(place.segment, place.offset)]).map(|_| ()))
+            .await?
     }
 
     async fn frames(
@@ -103,6 +107,13 @@ impl Reader {
         Ok(frames)
     }
 
+    fn verified(&self, disk: &DiskId, place: Place, frame: &Bytes) -> Result<Bytes> {
+        let payload = Payload::Sealed(frame.clone());
+        let record = Record { disk: disk.clone(), run: place.run, checksum: place.checksum, payload };
+        let plain = self.with.unpacker.unpack(&self.machine, &record)?;
+        plain.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("disk {disk}: a frame without bytes")))
+    }
+
     fn known(&self, pieces: &[Piece]) -> Found {
         let recent = self.recent.lock().expect("no panic under this lock");
         let wanted =
@@ -115,13 +126,6 @@ impl Reader {
         recent.truncate(RECENT - 1);
         recent.push_front((at, bytes.clone()));
     }
-}
-
-fn verified(disk: &DiskId, place: Place, frame: &Bytes) -> Result<Bytes> {
-    let payload = Payload::Sealed(frame.clone());
-    let record = Record { disk: disk.clone(), run: place.run, checksum: place.checksum, payload };
-    let plain = unpack(&record)?;
-    plain.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("disk {disk}: a frame without bytes")))
 }
 
 pub(crate) fn shown(run: Run) -> String {

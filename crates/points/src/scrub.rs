@@ -25,7 +25,7 @@ impl Points {
             }
         };
         drop(line);
-        let reader = Reader::new(folder);
+        let reader = Reader::new(folder, machine, &self.records);
         for (disk, run, place) in map.all() {
             let Some(place) = place else { continue };
             if let Err(error) = reader.check(disk, place).await {

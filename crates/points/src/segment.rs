@@ -1,9 +1,10 @@
 //! A segment: the records of one batch, an index before their frames. Written once, whole, never changed.
 
+use crate::Records;
 use crate::extent_map::{ExtentMap, Place, get_name, put_name};
 use bytes::{Buf, BufMut, Bytes};
-use site_recovery::{DiskId, Form, Payload, Record, Result, Run, fold};
-use site_recovery_record::{Codec, checksum, pack, unpack};
+use site_recovery::{DiskId, Form, MachineId, Payload, Record, Result, Run, fold};
+use site_recovery_record::{checksum, is_sealed};
 use std::collections::BTreeMap;
 
 const MAGIC: &[u8; 8] = b"SRSEG\0\0\x01";
@@ -46,14 +47,22 @@ impl Entry {
 }
 
 /// Verifies every record and lays them out. CPU work: not for an async worker.
-pub(crate) fn encode(records: &[Record]) -> Result<(Vec<Entry>, Vec<Bytes>)> {
+pub(crate) fn encode(
+    machine: &MachineId,
+    records: &[Record],
+    with: &Records,
+) -> Result<(Vec<Entry>, Vec<Bytes>)> {
     let mut frames = vec![];
     for record in records {
-        let plain = unpack(record)?;
+        let plain = with.unpacker.unpack(machine, record)?;
         frames.push(match (&record.payload, plain) {
-            (Payload::Sealed(frame), _) => Some(frame.clone()),
-            (Payload::Plain(_), Some(plain)) => {
-                match pack(&record.disk, record.run, plain, Form::Sealed, Codec::Zstd).payload {
+            (Payload::Sealed(frame), _) if is_sealed(frame) || !with.packer.seals(machine) => {
+                Some(frame.clone())
+            }
+            // What comes without a seal gets it here.
+            (Payload::Plain(_) | Payload::Sealed(_), Some(plain)) => {
+                let packed = with.packer.pack(machine, &record.disk, record.run, plain, Form::Sealed);
+                match packed.payload {
                     Payload::Sealed(frame) => Some(frame),
                     _ => None,
                 }
@@ -134,10 +143,21 @@ fn encode_index(entries: &[Entry]) -> Vec<u8> {
 mod tests {
     use super::*;
     use site_recovery::ErrorKind;
+    use site_recovery_record::{Codec, Keyring, Packer};
 
     fn record(start: u64, plain: &'static [u8]) -> Record {
         let run = Run::new(start, plain.len() as u64);
-        pack(&"d".into(), run, Bytes::from_static(plain), Form::Plain, Codec::Raw)
+        Packer::new(Codec::Raw, Keyring::new()).pack(
+            &"m".into(),
+            &"d".into(),
+            run,
+            Bytes::from_static(plain),
+            Form::Plain,
+        )
+    }
+
+    fn encode(records: &[Record]) -> Result<(Vec<Entry>, Vec<Bytes>)> {
+        super::encode(&"m".into(), records, &Records::with(Keyring::new()))
     }
 
     #[test]

@@ -97,7 +97,8 @@ impl Points {
         let map = Arc::new(content(&folder, points).await?);
         let disk = |spec: &site_recovery::DiskSpec| {
             let (id, size) = (spec.id.clone(), spec.size);
-            let (reader, map, hold) = (Reader::new(folder.clone()), Arc::clone(&map), Arc::clone(&hold));
+            let (reader, map, hold) =
+                (Reader::new(folder.clone(), machine, &self.records), Arc::clone(&map), Arc::clone(&hold));
             (id.clone(), Arc::new(PointDisk { id, size, map, reader, _hold: hold }) as Arc<dyn Disk>)
         };
         Ok(manifest.machine.included().map(disk).collect())
@@ -121,7 +122,7 @@ impl Points {
         line.sync().await?;
         let Line { folder, ledger, working, .. } = &mut *line;
         let base = working.base(folder, ledger.timeline()?).await?;
-        let reader = Reader::new(folder.clone());
+        let reader = Reader::new(folder.clone(), machine, &self.records);
         let mut hashes = vec![];
         for part in run.pieces(HASHED) {
             let pieces = resolve(&[&working.delta, &base], disk, part);

@@ -4,7 +4,7 @@ mod support;
 
 use bytes::Bytes;
 use site_recovery::*;
-use site_recovery_record::{Codec, hash, pack};
+use site_recovery_record::{Codec, hash};
 use std::sync::Arc;
 use support::*;
 
@@ -145,8 +145,7 @@ async fn rep_6_damaged_records_are_refused_and_a_batch_counts_once() {
     );
     let outside = all_records(&image, &set(&[("data", 0, BLOCK)]), BLOCK);
     assert_eq!(kind(points.write(&ingest, 0, outside).await), ErrorKind::Invalid);
-    let unaligned =
-        pack(&"boot".into(), Run::new(100, 50), Bytes::from(vec![1; 50]), Form::Sealed, Codec::Raw);
+    let unaligned = pack(&"boot".into(), Run::new(100, 50), Bytes::from(vec![1; 50]), Codec::Raw);
     assert_eq!(kind(points.write(&ingest, 0, vec![unaligned]).await), ErrorKind::Invalid);
     let mut tally = Tally::new(&plan);
     let once = points.write(&ingest, 0, all.clone()).await.expect("landed");

@@ -5,7 +5,7 @@ use crate::means::Means;
 use crate::server::ProcessServer;
 use crate::spool::Spool;
 use site_recovery::{Error, Result, RoleName};
-use site_recovery_record::Codec;
+use site_recovery_record::{Codec, Keyring};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -18,6 +18,7 @@ pub struct Builder {
     spool_bytes: u64,
     disks_at_once: usize,
     codec: Codec,
+    keys: Keyring,
     threads: usize,
     known: Option<BTreeSet<RoleName>>,
 }
@@ -32,6 +33,7 @@ impl Builder {
             spool_bytes: u64::MAX,
             disks_at_once: 3,
             codec: Codec::Zstd,
+            keys: Keyring::new(),
             threads,
             known: None,
         }
@@ -75,6 +77,14 @@ impl Builder {
         self
     }
 
+    /// The keys that records are sealed with, for replicas that keep them sealed and in the spool. None unless said
+    /// otherwise: then nothing is sealed.
+    #[must_use]
+    pub fn keys(mut self, keys: Keyring) -> Self {
+        self.keys = keys;
+        self
+    }
+
     /// Threads for comparing, checksums and compression, over all machines; the processors of this host unless said
     /// otherwise.
     #[must_use]
@@ -113,7 +123,7 @@ impl Builder {
             }
             None => None,
         };
-        let means = Means::new(self.pool_bytes, self.threads, self.codec, self.disks_at_once);
+        let means = Means::new(self.pool_bytes, self.threads, self.codec, self.keys, self.disks_at_once);
         Ok(ProcessServer::new(self.name, means, spool, self.known))
     }
 }

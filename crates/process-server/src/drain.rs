@@ -5,12 +5,12 @@ use crate::blocking::blocking;
 use crate::delivery::{Batch, Delivery};
 use crate::desk::{Desk, Turn};
 use crate::halt::{Halt, Transfer};
+use crate::means::Means;
 use crate::server::ProcessServer;
 use crate::spool::{self, Reader, Shelf, Spooled, durable};
 use site_recovery::{
     ChangeSet, CutId, Error, ErrorKind, Form, MachineId, Op, Payload, Point, Record, Replica, Result,
 };
-use site_recovery_record::{Codec, pack, unpack};
 use std::sync::Arc;
 
 impl ProcessServer {
@@ -82,13 +82,15 @@ impl Drain<'_> {
     }
 
     async fn send(&self, mut reader: Reader, delivery: &mut Delivery) -> Transfer<()> {
-        let (form, codec) = (self.replica.capability().takes, self.server.means.codec);
+        let form = self.replica.capability().takes;
         let most = self.server.means.batch();
         loop {
             let (room, mine) = (self.server.means.room(most).await?, self.turn.clone());
+            let (means, machine) = (Arc::clone(&self.server.means), self.machine.clone());
             let read = self.server.means.compute(move || {
                 let _turn = mine;
-                let records = read(&mut reader, most, form, codec).map_err(spool::set_aside_if_damaged)?;
+                let records =
+                    read(&mut reader, most, form, &means, &machine).map_err(spool::set_aside_if_damaged)?;
                 Ok::<_, Error>((reader, records))
             });
             let (next, records) = read.await??;
@@ -146,25 +148,31 @@ fn follows(capture: &Spooled, set: &ChangeSet, base: &Base) -> bool {
 }
 
 /// The next records, up to `most` plain bytes, in the form that the replica takes. Empty at the end.
-fn read(reader: &mut Reader, most: u64, form: Form, codec: Codec) -> Result<Vec<Record>> {
+fn read(
+    reader: &mut Reader,
+    most: u64,
+    form: Form,
+    means: &Means,
+    machine: &MachineId,
+) -> Result<Vec<Record>> {
     let (mut records, mut bytes) = (vec![], 0);
     while bytes < most && records.len() < 1024 {
         let Some(record) = reader.next()? else { break };
         if record.payload != Payload::Zero {
             bytes += record.run.len;
         }
-        records.push(fit(record, form, codec)?);
+        records.push(fit(record, form, means, machine)?);
     }
     Ok(records)
 }
 
-fn fit(record: Record, form: Form, codec: Codec) -> Result<Record> {
+fn fit(record: Record, form: Form, means: &Means, machine: &MachineId) -> Result<Record> {
     match (&record.payload, form) {
         (Payload::Zero, _) | (Payload::Plain(_), Form::Plain) | (Payload::Sealed(_), Form::Sealed) => {
             Ok(record)
         }
-        _ => Ok(match unpack(&record)? {
-            Some(plain) => pack(&record.disk, record.run, plain, form, codec),
+        _ => Ok(match means.unpacker.unpack(machine, &record)? {
+            Some(plain) => means.packer.pack(machine, &record.disk, record.run, plain, form),
             None => record,
         }),
     }

@@ -11,7 +11,7 @@ use site_recovery::{
     ALIGNMENT, Disk, DiskId, Error, ErrorKind, Extent, Fill, Form, HASH_BLOCK, Hash, MachineId, Payload,
     Record, Replica, Result, Run,
 };
-use site_recovery_record::{MOST_BYTES, checksum_of_zeros, hash, is_zero, pack};
+use site_recovery_record::{MOST_BYTES, checksum_of_zeros, hash, is_zero};
 use std::sync::{Arc, LazyLock};
 
 /// Extents and hashes are asked for this many bytes at a time.
@@ -126,14 +126,15 @@ impl Lane {
     }
 
     async fn settle(&self, piece: Piece) -> Transfer<Parcel> {
-        let (id, form, codec, find) = (self.id.clone(), self.form, self.means.codec, self.find);
+        let (id, form, find) = (self.id.clone(), self.form, self.find);
         let Piece { run, fill, theirs, room } = piece;
         let found = match fill {
             Fill::Zero => sort(&id, run, None, &theirs, find, |_, _| unreachable!("zeros are not packed")),
             Fill::Data => {
                 let plain = self.read(run).await?;
+                let (means, machine) = (Arc::clone(&self.means), self.machine.clone());
                 let work = move || {
-                    let seal = |run: Run, plain| pack(&id, run, plain, form, codec);
+                    let seal = |run: Run, plain| means.packer.pack(&machine, &id, run, plain, form);
                     sort(&id, run, Some(&plain), &theirs, find, seal)
                 };
                 self.means.compute(work).await?

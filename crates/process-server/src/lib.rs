@@ -27,4 +27,4 @@ mod spool;
 
 pub use builder::Builder;
 pub use server::ProcessServer;
-pub use site_recovery_record::Codec;
+pub use site_recovery_record::{Codec, Keyring};

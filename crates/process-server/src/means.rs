@@ -3,7 +3,7 @@
 use crate::blocking::blocking;
 use crate::delivery::BATCH_BYTES;
 use site_recovery::{Error, ErrorKind, HASH_BLOCK, Pool, Result};
-use site_recovery_record::{Codec, MOST_BYTES};
+use site_recovery_record::{Codec, Keyring, MOST_BYTES, Packer, Unpacker};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,7 +21,8 @@ pub(crate) struct Means {
     room_bytes: u64,
     threads: Arc<Semaphore>,
     pub(crate) piece: u64,
-    pub(crate) codec: Codec,
+    pub(crate) packer: Packer,
+    pub(crate) unpacker: Unpacker,
     pub(crate) disks_at_once: usize,
 }
 
@@ -32,7 +33,13 @@ impl Means {
     /// The smallest pool that works.
     pub(crate) const LEAST_POOL: usize = 4 * HASH_BLOCK as usize;
 
-    pub(crate) fn new(pool_bytes: usize, threads: usize, codec: Codec, disks_at_once: usize) -> Self {
+    pub(crate) fn new(
+        pool_bytes: usize,
+        threads: usize,
+        codec: Codec,
+        keys: Keyring,
+        disks_at_once: usize,
+    ) -> Self {
         let pool = Pool::new(pool_bytes);
         let size = pool.size() as u64;
         let piece = (size / 16 / HASH_BLOCK * HASH_BLOCK).clamp(HASH_BLOCK, MOST_BYTES);
@@ -43,7 +50,8 @@ impl Means {
             room_bytes: pages * PAGE,
             threads: Arc::new(Semaphore::new(threads)),
             piece,
-            codec,
+            packer: Packer::new(codec, keys.clone()),
+            unpacker: Unpacker::new(keys),
             disks_at_once,
         }
     }

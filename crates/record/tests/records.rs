@@ -2,8 +2,18 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use site_recovery::{DiskId, ErrorKind, Form, Payload, Record, Run};
-use site_recovery_record::{Codec, MOST_BYTES, checksum, checksum_of_zeros, hash, is_zero, pack, unpack};
+use site_recovery::{DiskId, ErrorKind, Form, Payload, Record, Result, Run};
+use site_recovery_record::{
+    Codec, Keyring, MOST_BYTES, Packer, Unpacker, checksum, checksum_of_zeros, hash, is_zero,
+};
+
+fn pack(disk: &DiskId, run: Run, plain: Bytes, form: Form, codec: Codec) -> Record {
+    Packer::new(codec, Keyring::new()).pack(&"m".into(), disk, run, plain, form)
+}
+
+fn unpack(record: &Record) -> Result<Option<Bytes>> {
+    Unpacker::new(Keyring::new()).unpack(&"m".into(), record)
+}
 
 fn disk() -> DiskId {
     "data".into()

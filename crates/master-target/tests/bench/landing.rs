@@ -265,8 +265,14 @@ impl LandingSite for Landing {
         })
     }
 
-    async fn start(&self, op: &Op, instance: &Instance, _: &Recovery, permit: BootPermit) -> Result<Booted> {
-        permit.admits(op, instance)?;
+    async fn start(
+        &self,
+        op: &Op,
+        instance: &Instance,
+        what: &Recovery,
+        permit: BootPermit,
+    ) -> Result<Booted> {
+        permit.admits(op, instance, what.purpose)?;
         self.with(instance, |vm| {
             assert!(!vm.attached, "a machine starts on disks that somebody else may write");
             if vm.done.insert(op.key.clone(), instance.clone()).is_none() {

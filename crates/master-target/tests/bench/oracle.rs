@@ -129,8 +129,10 @@ impl Oracle {
                         continue;
                     }
                 }
-                let (form, codec) = (site_recovery::Form::Plain, site_recovery_record::Codec::Raw);
-                records.push(site_recovery_record::pack(disk, run, plain.to_vec().into(), form, codec));
+                let form = site_recovery::Form::Plain;
+                let codec = site_recovery_record::Codec::Raw;
+                let packer = site_recovery_record::Packer::new(codec, Default::default());
+                records.push(packer.pack(&id, disk, run, plain.to_vec().into(), form));
             }
         }
         for some in records.chunks(3) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use site_recovery::*;
 use site_recovery_points::Points;
-use site_recovery_record::{Codec, pack};
+use site_recovery_record::{Codec, Keyring, Packer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,6 +86,11 @@ pub(crate) fn control() -> Control {
     Control { unit: "web".into(), members: vec![id()], item }
 }
 
+/// A record of the machine `web`, sealed with no key.
+pub(crate) fn pack(disk: &DiskId, run: Run, plain: Bytes, codec: Codec) -> Record {
+    Packer::new(codec, Keyring::new()).pack(&"web".into(), disk, run, plain, Form::Sealed)
+}
+
 pub(crate) fn phase(epoch: u64, revision: u64) -> PhaseRecord {
     let mut control = control();
     control.item.epoch.number = epoch;
@@ -118,7 +123,7 @@ pub(crate) fn set(runs: &[(&str, u64, u64)]) -> ChangeSet {
 pub(crate) fn records(image: &Image, disk: &DiskId, run: Run, most: u64) -> Vec<Record> {
     let record = |part: Run| {
         let plain = &image[disk][part.start as usize..part.end() as usize];
-        pack(disk, part, Bytes::copy_from_slice(plain), Form::Sealed, Codec::Zstd)
+        pack(disk, part, Bytes::copy_from_slice(plain), Codec::Zstd)
     };
     run.pieces(most).map(record).collect()
 }

@@ -1,7 +1,7 @@
 use super::machine_id;
 use async_trait::async_trait;
 use site_recovery::*;
-use site_recovery_record::{hash, unpack};
+use site_recovery_record::{Keyring, Unpacker, hash};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -177,7 +177,9 @@ impl Replica for MemoryReplica {
         let State { ingest: open, working, touched, crossed, .. } = &mut *state;
         let open = open.as_mut().filter(|o| o.session == ingest.session).expect("an open session");
         assert_eq!(batch, open.batches, "batches count up from 0");
-        let plain = records.iter().map(unpack).collect::<Result<Vec<_>>>()?;
+        let unpacker = Unpacker::new(Keyring::new());
+        let shown = |record: &Record| unpacker.unpack(&ingest.machine, record);
+        let plain = records.iter().map(shown).collect::<Result<Vec<_>>>()?;
         for (record, plain) in records.iter().zip(plain) {
             let Run { start, len } = record.run;
             let disk = working.get_mut(&record.disk).expect("a disk of the machine");
