@@ -17,6 +17,8 @@ mod fault;
 mod journal;
 #[path = "teeth/landing_site.rs"]
 mod landing_site;
+#[path = "teeth/limited.rs"]
+mod limited;
 #[path = "teeth/master_target.rs"]
 mod master_target;
 #[path = "teeth/process_server.rs"]

@@ -1,6 +1,6 @@
 //! `Target`: TGT-1.
 
-use super::case::{must, op};
+use super::case::{in_time, must, op};
 use super::recovery_site::RecoverySiteFixture;
 use super::timeline::Timeline;
 use async_trait::async_trait;
@@ -52,6 +52,6 @@ pub async fn tgt_1_what_is_proposed_can_be_made<F: TargetFixture>() {
     let manifest = must(rule, "manifest", replica.manifest(line.machine.id(), line.id(0)).await);
     let proposed = must(rule, "propose", world.target().propose(&line.machine).await);
     let what = Recovery::of(manifest, line.id(0), Generation(1), Purpose::Failover, proposed);
-    let made = world.target().materialise(&op("materialise"), &what, &replica).await;
-    must(rule, "materialise as proposed", made);
+    let (target, op) = (world.target(), op("materialise"));
+    in_time(rule, "materialise as proposed", || target.materialise(&op, &what, &replica)).await;
 }

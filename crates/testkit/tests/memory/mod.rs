@@ -29,6 +29,10 @@ const LABELS: [&str; 2] = ["system", "data"];
 
 /// What stands between the roles of the world and the suite. Made anew whenever a fixture is reopened.
 pub(crate) trait Wrap: Send + Sync + 'static {
+    /// What the site can do.
+    fn site(site: Site) -> Site {
+        site
+    }
     fn source(_: &Site, honest: Arc<dyn Source>) -> Arc<dyn Source> {
         honest
     }
@@ -82,7 +86,7 @@ impl<W: Wrap> AtSite<W> {
 #[async_trait]
 impl<W: Wrap> SourceFixture for AtSite<W> {
     async fn new() -> Self {
-        let site = World::new(SEED).site("here");
+        let site = W::site(World::new(SEED).site("here"));
         site.add_machine("web", &[("system", 128 * KIB), ("data", 128 * KIB + 512)]);
         site.add_machine("db", &[("system", 128 * KIB)]);
         let guests = Guests::new(site.clone());
@@ -197,7 +201,7 @@ pub(crate) struct AtTarget<W> {
 impl<W: Wrap> RecoverySiteFixture for AtTarget<W> {
     async fn new() -> Self {
         let world = World::new(SEED);
-        let site = world.site("cloud");
+        let site = W::site(world.site("cloud"));
         let theirs = site.add_machine("theirs", &[("system", 64 * KIB)]).instance;
         let store = MemoryReplica::new("store", world.clock());
         let target = W::target(&site, Arc::new(site.clone()));
@@ -270,7 +274,7 @@ pub(crate) struct AtLanding<W> {
 #[async_trait]
 impl<W: Wrap> LandingSiteFixture for AtLanding<W> {
     async fn new() -> Self {
-        let site = World::new(SEED).site("here");
+        let site = W::site(World::new(SEED).site("here"));
         let mut machine = site.add_machine("web", &[("system", 256 * KIB), ("data", 128 * KIB + 512)]);
         machine.instance.machine = MachineId::from("suite-0");
         site.enrol(&op("enrol"), &machine).await.expect("the machine is as described");
