@@ -27,6 +27,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("LND-5", "merge leaves the branch"),
     ("LND-6", "tracking begins after the first write"),
     ("LND-7", "any permit will do"),
+    ("LND-7", "leave for a drill will do"),
     ("LND-7", "a repeat of start starts again"),
     ("LND-8", "remove takes anything"),
     ("LND-8", "gone already is an error"),
@@ -206,7 +207,7 @@ impl LandingSite for BrokenLanding {
         if is("a repeat of start starts again") {
             passed = anew(&passed);
         }
-        let admitted = permit.admits(op, instance).is_ok();
+        let admitted = permit.admits(op, instance, what.purpose).is_ok();
         let drill = is("leave for a drill will do") && matches!(permit, BootPermit::Isolated { .. });
         if (is("any permit will do") || drill || passed.epoch != op.epoch && admitted)
             && let Some(machine) = self.site.machine(&instance.name)

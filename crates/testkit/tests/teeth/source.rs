@@ -4,8 +4,8 @@ use crate::fault::{Gate, anew, dawdle, forge, is};
 use async_trait::async_trait;
 use site_recovery::{
     BootPermit, Capability, Capture, ChangeSet, Changes, Consistency, Cursor, CutId, Disk, Disks, Error,
-    ErrorKind, Fate, Instance, Lifted, Machine, MachineId, Op, OpKey, Power, Result, Role, RoleName, Source,
-    Start, StartGuard,
+    ErrorKind, Fate, Instance, Lifted, Machine, MachineId, Op, OpKey, Power, Purpose, Result, Role, RoleName,
+    Source, Start, StartGuard,
 };
 use site_recovery_testkit::world::Site;
 use std::collections::BTreeMap;
@@ -435,7 +435,7 @@ impl Source for BrokenSource {
         };
         let late = is("a late repeat lifts a newer fence") && start == Start::Stay;
         let passed = if is("a repeat of unfence starts again") || late { anew(&passed) } else { passed };
-        let admitted = permit.admits(op, instance);
+        let admitted = permit.admits(op, instance, Purpose::Failover);
         let drill = is("leave for a drill will do") && matches!(permit, BootPermit::Isolated { .. });
         let own = passed.epoch != op.epoch && admitted.is_ok() || is("any permit will do") || drill;
         if own && let Some(machine) = self.site.machine(&instance.name) {

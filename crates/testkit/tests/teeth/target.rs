@@ -21,6 +21,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("SIT-5", "withdraw leaves no tombstone"),
     ("SIT-6", "any permit will do"),
     ("SIT-6", "a drill runs in production"),
+    ("SIT-6", "leave for a drill will do for a failover"),
+    ("SIT-6", "leave for a failover will do for a drill"),
     ("SIT-7", "a repeat of boot starts again"),
     ("SIT-8", "settle stops the machine"),
     ("SIT-8", "a second settle is an error"),
@@ -159,15 +161,21 @@ impl RecoverySite for BrokenTarget {
             }
             return booted;
         }
-        let drill = matches!(permit, BootPermit::Isolated { .. });
-        let forced = is("any permit will do")
-            || is("a drill runs in production") && drill && what.purpose == Purpose::Drill
-            || is("leave for a drill will do for a failover") && drill && what.purpose == Purpose::Failover;
-        if (forced || passed.epoch != op.epoch && permit.admits(op, &armed.instance).is_ok())
-            && let Some(machine) = self.machine(&armed.instance)
-        {
+        let forced = match (what.purpose, &permit) {
+            (Purpose::Drill, BootPermit::Isolated { .. }) => is("a drill runs in production"),
+            (Purpose::Drill, _) => is("leave for a failover will do for a drill"),
+            (Purpose::Failover, BootPermit::Isolated { .. }) => {
+                is("leave for a drill will do for a failover") || is("any permit will do")
+            }
+            (Purpose::Failover, _) => {
+                let admitted = permit.admits(op, &armed.instance, what.purpose).is_ok();
+                passed.epoch != op.epoch && admitted || is("any permit will do")
+            }
+        };
+        if forced && let Some(machine) = self.machine(&armed.instance) {
             let permit = forge(&passed, &machine).await;
-            return self.honest.boot(&passed, what, armed, permit).await;
+            let what = Recovery { purpose: Purpose::Failover, ..what.clone() };
+            return self.honest.boot(&passed, &what, armed, permit).await;
         }
         self.honest.boot(&passed, what, armed, permit).await
     }

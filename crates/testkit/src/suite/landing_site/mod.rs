@@ -88,6 +88,7 @@ macro_rules! landing_site_suite {
             lnd_5_merge_is_final,
             lnd_6_all_that_is_written_is_in_the_changes,
             lnd_7_a_permit_of_another_is_refused,
+            lnd_7_leave_for_a_drill_is_refused,
             lnd_7_a_repeat_starts_nothing_again,
             lnd_8_only_what_we_made_is_removed,
             rol_1_a_repeat_after_a_crash_is_the_same,

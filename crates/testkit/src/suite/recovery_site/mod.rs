@@ -106,6 +106,8 @@ macro_rules! recovery_site_suite {
             sit_5_a_late_materialise_makes_nothing,
             sit_6_a_permit_of_another_is_refused,
             sit_6_isolated_is_isolated,
+            sit_6_leave_for_a_drill_is_no_leave_for_a_failover,
+            sit_6_leave_for_a_failover_is_no_leave_for_a_drill,
             sit_7_a_repeat_starts_nothing_again,
             sit_8_settle_leaves_the_machine_running,
             sit_9_what_the_machine_wrote_is_kept,

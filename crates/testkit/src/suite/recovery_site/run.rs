@@ -50,6 +50,21 @@ pub async fn sit_6_leave_for_a_drill_is_no_leave_for_a_failover<F: RecoverySiteF
     assert!(!here.runs(&armed.instance).await, "{rule}: a failover started by leave for a drill");
 }
 
+/// SIT-6: a drill runs in an isolated network or not at all: by any other permit it is `Refused`.
+pub async fn sit_6_leave_for_a_failover_is_no_leave_for_a_drill<F: RecoverySiteFixture>() {
+    let rule = "SIT-6";
+    let here = Ready::<F>::new(rule, 1).await;
+    if !here.can(here.site().capability().drills, "drills") {
+        return;
+    }
+    let what = here.recovery(0, Purpose::Drill).await;
+    let armed = here.materialise("drill", &what).await;
+    let permit = permit(&op("boot-drill"), &what.machine.standing_as(armed.instance.clone())).await;
+    let booted = here.site().boot(&op("boot-drill"), &what, &armed, permit).await;
+    must_be(rule, "boot of a drill with leave for a failover", ErrorKind::Refused, booted);
+    assert!(!here.runs(&armed.instance).await, "{rule}: a drill started by leave for a failover");
+}
+
 /// SIT-7: a repeat reports what is, and starts nothing that already ran under that key.
 pub async fn sit_7_a_repeat_starts_nothing_again<F: RecoverySiteFixture>() {
     let rule = "SIT-7";
