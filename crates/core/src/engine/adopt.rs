@@ -7,9 +7,10 @@ use super::vault::Vault;
 use crate::state::{Divergence, Phase, Trigger};
 use crate::{
     Error, ErrorKind, Event, Finding, Item, MachineId, Owed, PhaseRecord, PointId, Prepared, Replica, Result,
-    Severity, Unit, UnitId,
+    RoleName, Severity, Unit, UnitId,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::Arc;
 
 /// What was adopted, and where the facts contradict.
@@ -47,9 +48,16 @@ impl Vault {
                         known.extend(more);
                         answer.push(other);
                     }
-                    // The side that is lost says nothing: it is not waited for again.
+                    // The side that is lost says nothing: it is not waited for again, and that is no consent.
                     Err(error) => {
-                        tracing::info!(replica = %other.replica.name(), %error, "adopting without it")
+                        let cause = format!("{} does not say what it knows: {error}", other.replica.name());
+                        let remedy =
+                            "something newer may stand there: look at its machines before anything starts";
+                        let unheard = Finding::new("adopt.unheard", Severity::Critical, cause, remedy);
+                        adopted.questions.push(unheard);
+                        if error.kind() != ErrorKind::Unavailable {
+                            answer.push(other);
+                        }
                     }
                 }
             }
@@ -112,26 +120,15 @@ impl Vault {
                 epoch: epoch.clone(),
             };
             let leg = shared.leg_of(item)?;
-            let (replica, site) = (&leg.replica, &leg.recovery_site);
-            for (name, claimed) in [
-                (
-                    replica.name(),
-                    shared.within(shared.deadlines.replica, "claim", replica.claim(&op, item.id())).await,
-                ),
-                (
-                    site.name(),
-                    shared.within(shared.deadlines.replica, "claim", site.claim(&op, item.id())).await,
-                ),
-            ] {
-                match claimed {
-                    Err(error) if error.kind() == ErrorKind::Unavailable => {
-                        let cause =
-                            format!("{name} does not answer and knows nothing of this engine: {error}");
-                        let remedy = "whoever acted there before may still do so until it answers";
-                        let silent = Finding::new("adopt.silent", Severity::Warning, cause, remedy);
-                        adopted.questions.push(silent);
-                    }
-                    other => other?,
+            let far = shared.far_leg_of(item)?;
+            let mut asked = BTreeSet::new();
+            for leg in [&leg, &far] {
+                let (replica, site) = (&leg.replica, &leg.recovery_site);
+                if asked.insert(replica.name()) {
+                    self.claim(replica.name(), replica.claim(&op, item.id()), adopted).await?;
+                }
+                if asked.insert(site.name()) {
+                    self.claim(site.name(), site.claim(&op, item.id()), adopted).await?;
                 }
             }
             events
@@ -153,16 +150,35 @@ impl Vault {
                 }
                 adopted.questions.push(finding);
             }
-            adopted.machines.push(item.id().clone());
         }
+        let machines = unit.machines();
         let slot = Slot::new(unit, (0, 0));
         let turn = Turn::take(shared, &slot).await;
         turn.record(&Cause::engine("adopted"), &events, |_| {}).await?;
         shared.insert(&slot);
+        adopted.machines.extend(machines);
         for finding in &adopted.questions {
             shared.bus.publish(shared.clock.now(), &slot.id, None, NoticeKind::Alert(finding.clone()));
         }
         Ok(())
+    }
+
+    /// Shuts out whoever was in charge there; who does not answer is told.
+    async fn claim(
+        &self,
+        name: RoleName,
+        claim: impl Future<Output = Result<()>>,
+        adopted: &mut Adopted,
+    ) -> Result<()> {
+        match self.shared.within(self.shared.deadlines.replica, "claim", claim).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                let cause = format!("{name} does not answer and knows nothing of this engine: {error}");
+                let remedy = "whoever acted there before may still do so until it answers";
+                adopted.questions.push(Finding::new("adopt.silent", Severity::Warning, cause, remedy));
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Machines that run against the record. Silence says nothing.

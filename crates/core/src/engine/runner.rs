@@ -150,9 +150,9 @@ async fn attempt(
                 if error.is_temporary() && tries < shared.deadlines.tries && context.step != Step::Fence =>
             {
                 tracing::info!(step = ?context.step, tries, %error, "tried again later");
-                // Hydration takes its time: what is busy settling is asked again as often as it takes.
-                let hydrates = context.step == Step::Settle && error.kind() == ErrorKind::Busy;
-                tries += u32::from(!hydrates);
+                // Hydration and clones take their time: what is busy with them is asked again as often as it takes.
+                let works = matches!(context.step, Step::Settle | Step::Materialise);
+                tries += u32::from(!(works && error.kind() == ErrorKind::Busy));
                 tokio::select! {
                     () = shared.clock.sleep(shared.deadlines.retry_after) => {}
                     () = control.stopped_retrying() => return Err(error),

@@ -26,7 +26,7 @@ pub struct Survey {
 /// # Contract of all
 /// - LND-1 `branch`, `part`, `merge` and `detach` end every handle given out before: it writes nothing any more. `arm`
 ///   ends none: it precedes `detach`.
-/// - LND-2 Every method names an instance that `attach` or `part` returned; any other is `NotFound`.
+/// - LND-2 Every method names an instance that `attach` or `part` returned; any other is `NotFound`, but for `remove`.
 #[async_trait]
 pub trait LandingSite: Role {
     /// What stands in the way of landing this machine here, and where disks could be made. Changes nothing.

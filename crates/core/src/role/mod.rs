@@ -20,7 +20,9 @@
 //!   The register survives restarts, and is never where the platform's own undo can rewind it. Where check and effect
 //!   are not one atomic act, the adapter's docs name the window.
 //! - ROL-3 Bad input is refused before anything changes, naming field, value, rule and remedy.
-//! - ROL-4 Dropping a future means no longer waiting, never undone: the same call with the same key settles it.
+//! - ROL-4 Dropping a future means no longer waiting, never undone: the same call with the same key settles it. A call
+//!   that waits for its turn when it is dropped begins nothing: it must not strike after a later one. A call that was
+//!   begun may be left unpolled while another one is made, so no lock that the other one needs is held across an await.
 //! - ROL-5 An error may come after the effect. [`Unavailable`](crate::ErrorKind::Unavailable) says nothing about it.
 //! - ROL-6 An adapter's own note of a remote operation is a hint; the platform's name or mark is the proof.
 //! - ROL-7 Nothing is deleted that our keys did not make.

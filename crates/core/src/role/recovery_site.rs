@@ -28,8 +28,8 @@ pub trait RecoverySite: Role {
     /// - SIT-4 The replica's other points, newer ones too, open as before.
     ///
     /// # Errors
-    /// `Conflict` when the name is taken; `Refused` when the key was withdrawn, or what it made is gone; `Busy` while
-    /// another call of the key works; `OutOfSpace`; `Unsupported` for a drill where
+    /// `Conflict` when the name is taken; `Refused` when the key was withdrawn, or what it made is gone; `Busy` where
+    /// calls of one key meet, for the one that does not go on: it asks again; `OutOfSpace`; `Unsupported` for a drill where
     /// [`Capability::drills`](crate::Capability::drills) is false.
     async fn materialise(&self, op: &Op, what: &Recovery, from: &Arc<dyn Replica>) -> Result<Armed>;
 

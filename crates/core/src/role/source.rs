@@ -81,11 +81,12 @@ pub trait Source: Role {
     ///   removed.
     async fn sweep(&self, op: &Op, instance: &Instance, keep: &[OpKey]) -> Result<Vec<OpKey>>;
 
-    /// Merges all snapshots of a machine that is off into its disks, also those that are not ours.
+    /// Merges all snapshots of a machine that is off into its disks, also those that are not ours; captures of it that
+    /// are snapshots end. Its fence stays. The engine compares afterwards; a cursor that may have suffered is `Lost`.
     ///
     /// # Contract
-    /// - SRC-15 Afterwards `discover` counts none, and the disks hold the bytes of before. A machine without snapshots
-    ///   stays as it is; one that runs is `Refused`.
+    /// - SRC-15 Afterwards `discover` counts none (and not before the merge is over), and the disks hold the bytes of
+    ///   before. A machine without snapshots stays as it is; one that runs is `Refused`.
     ///
     /// # Errors
     /// `Unsupported` where the platform has no snapshots that could be merged: the default.
