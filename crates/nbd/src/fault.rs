@@ -11,7 +11,7 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("the connection broke: {0}")]
-    Broken(#[from] io::Error),
+    Broken(io::Error),
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
     #[error("no {what} within {span:?}")]
@@ -26,6 +26,19 @@ pub(crate) enum Fault {
     Absent(String),
     #[error("the disk failed in the middle of an answer: {0}")]
     CutShort(Error),
+    #[error("{0}")]
+    Ended(&'static str),
+}
+
+impl From<io::Error> for Fault {
+    /// In TLS 1.3 a server refuses a client's certificate only once the handshake has ended for the client.
+    fn from(error: io::Error) -> Self {
+        if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            Self::Tls(error)
+        } else {
+            Self::Broken(error)
+        }
+    }
 }
 
 fn reason(message: &str) -> String {

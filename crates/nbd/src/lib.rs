@@ -9,6 +9,21 @@
 //! [`Disk`]: site_recovery::Disk
 //! [`ChangeSet`]: site_recovery::ChangeSet
 //!
+//! ```no_run
+//! # async fn serve(disk: std::sync::Arc<dyn site_recovery::Disk>) -> site_recovery::Result<()> {
+//! use site_recovery_nbd::{Address, Export, Server};
+//! use std::time::Duration;
+//!
+//! let server = Server::builder()
+//!     .export(Export::read_only("web/root@17", disk))
+//!     .listen(Address::Unix("/run/points/web.sock".into()))
+//!     .await?;
+//! println!("qemu-img convert -O qcow2 {} web.qcow2", server.address().uri("web/root@17"));
+//! server.stop(Duration::from_secs(10)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # The protocol
 //! Fixed newstyle, `LIST`, `INFO`, `GO`, `EXPORT_NAME`, `ABORT`, `STARTTLS`, structured replies, meta contexts
 //! (`base:allocation`, `qemu:dirty-bitmap:NAME`), block status, several connections to one export. Not: old style, extended
@@ -19,7 +34,8 @@
 //!
 //! # Who may read
 //! Whoever can connect. A Unix socket is made for its owner alone; TCP without TLS is served on loopback alone, and beyond
-//! loopback a client has to show a certificate. TLS is required or off: a peer is never allowed to go on without it.
+//! loopback a client has to show a certificate. The socket's mode is set a moment after the socket is made, so its directory
+//! should be its owner's, too. TLS is required or off: a peer is never allowed to go on without it.
 //!
 //! # A peer's garbage
 //! cuts that peer off, is logged with its name (`tracing`, target `site_recovery_nbd`), and harms nobody else. Every wait for

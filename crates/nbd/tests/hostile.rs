@@ -271,10 +271,10 @@ async fn no_bytes_of_a_server_harm_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_nothing_is_cut_off_and_so_is_one_too_many() {
+async fn who_says_nothing_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let short = Duration::from_millis(300);
-    let limits = Limits { connections: 2, handshake: short, idle: short, stall: short, ..Limits::default() };
+    let limits = Limits { handshake: short, idle: short, stall: short, ..Limits::default() };
     let server = server(dir.path(), limits).await;
     let path = dir.path().join("s.sock");
     let conversation = conversation();
@@ -289,6 +289,14 @@ async fn who_says_nothing_is_cut_off_and_so_is_one_too_many() {
         };
         tokio::time::timeout(SOON, cut).await.expect("who says nothing is cut off");
     }
+    server.stop(SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_too_many_is_closed_and_the_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(dir.path(), Limits { connections: 2, ..Limits::default() }).await;
+    let path = dir.path().join("s.sock");
     let greeted = async || {
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let greeting = stream.read_u64().await;

@@ -98,7 +98,7 @@ async fn changes_since_a_point_are_a_dirty_bitmap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_go_to_an_overlay_and_are_gone_afterwards() {
-    if !peers("our server and its writers", &["qemu-io", "qemu-img"]) {
+    if !peers("our server and its writers", &["qemu-io", "qemu-img", "nbdcopy"]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -129,6 +129,19 @@ async fn writes_go_to_an_overlay_and_are_gone_afterwards() {
     run("qemu-io", &[&args[..], &[expected.as_str()]].concat()).await;
     let same = run("qemu-img", &["compare", "-f", "raw", "-F", "raw", &uri, &expected]).await;
     assert!(same.contains("identical"), "{same}");
+
+    // As an installer or a restore would: everything, over several connections.
+    let other = image(SIZE, 4);
+    let all = Export::with_overlay("all", disk.clone(), dir.path(), 64 * MIB).unwrap();
+    let writable =
+        Server::builder().export(all).listen(Address::Unix(dir.path().join("all.sock"))).await.unwrap();
+    let everything = file(dir.path(), "other.raw", &other.bytes);
+    run("nbdcopy", &[&everything, &writable.address().uri("all")]).await;
+    let same =
+        run("qemu-img", &["compare", "-f", "raw", "-F", "raw", &writable.address().uri("all"), &everything])
+            .await;
+    assert!(same.contains("identical"), "{same}");
+    writable.stop(Duration::from_secs(5)).await;
 
     let (code, too_much) = try_run("qemu-io", &["-f", "raw", "-c", "write -P 1 4M 12M", &uri]).await;
     assert!(code == Some(1) && too_much.contains("No space left"), "{too_much}");

@@ -147,5 +147,5 @@ async fn send(
     let bye = Request { flags: 0, command: command::DISC, cookie: 0, offset: 0, len: 0 };
     let _ = writer.write_all(&bye.encode()).await;
     let _ = writer.shutdown().await;
-    Fault::protocol("closed by its owner")
+    Fault::Ended("closed by its owner")
 }

@@ -235,14 +235,14 @@ impl RemoteDiskBuilder {
             ));
         }
         let name = format!("{} at {}", self.export, self.address);
-        self.open(name.clone()).await.map_err(|fault| fault.told().with("export", name))
-    }
-
-    async fn open(self, name: String) -> Result<RemoteDisk, Fault> {
         let spawner = match &self.spawner {
             Some(spawner) => Arc::clone(spawner),
-            None => Arc::new(TokioSpawner::current().map_err(Fault::CutShort)?),
+            None => Arc::new(TokioSpawner::current()?),
         };
+        self.open(name.clone(), spawner).await.map_err(|fault| fault.told().with("export", name))
+    }
+
+    async fn open(self, name: String, spawner: Arc<dyn Spawner>) -> Result<RemoteDisk, Fault> {
         let (agreed, first) = self.one(&*spawner).await?;
         let mut connections = vec![first];
         while agreed.several && connections.len() < self.connections {

@@ -117,8 +117,7 @@ impl Server {
     pub async fn stop(self, bound: Duration) -> Stopped {
         let _ = self.phase.send(Phase::Stopping);
         let all = self.offer.limits.connections as u32 + 1;
-        let ended =
-            async { self.offer.places.acquire_many(all).await.map_err(|_| Fault::protocol("closed")) };
+        let ended = async { self.offer.places.acquire_many(all).await.map_err(|_| Fault::Ended("closed")) };
         if within(&*self.offer.clock, bound, "end", ended).await.is_ok() {
             return Stopped { cut: 0 };
         }
@@ -299,7 +298,7 @@ async fn accept(_place: OwnedSemaphorePermit, listener: Listener, offer: Arc<Off
 async fn serve(_place: OwnedSemaphorePermit, stream: Box<dyn Stream>, peer: String, offer: Arc<Offer>) {
     let outcome = tokio::select! {
         biased;
-        () = offer.until(Phase::Cut) => Err(Fault::protocol("still connected when the server was stopped")),
+        () = offer.until(Phase::Cut) => Err(Fault::Ended("still at it when the server was stopped")),
         outcome = converse(stream, Arc::clone(&offer)) => outcome,
     };
     match outcome {

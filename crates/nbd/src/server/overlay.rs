@@ -184,3 +184,85 @@ async fn blocking<T: Send + 'static>(
         Error::new(kind, "the overlay's file cannot be used").caused_by(e)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use proptest::prelude::*;
+    use site_recovery::{Extent, Fill};
+
+    const SIZE: u64 = 40_000;
+
+    #[derive(Debug)]
+    struct Sevens;
+
+    #[async_trait]
+    impl Disk for Sevens {
+        fn size(&self) -> u64 {
+            SIZE
+        }
+
+        async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
+            Ok(vec![Extent { run: range, fill: Fill::Data }])
+        }
+
+        async fn read(&self, run: Run, pool: &Pool) -> Result<Bytes> {
+            let mut block = pool.take(run.len as usize).await?;
+            block.fill(7);
+            Ok(block.freeze())
+        }
+    }
+
+    async fn contents(overlay: &Overlay) -> Vec<u8> {
+        let (pool, mut bytes) = (Pool::new(2 * SIZE as usize), vec![]);
+        for (run, layer) in overlay.layers(Run::new(0, SIZE)) {
+            match layer {
+                Layer::Stored => bytes.extend_from_slice(&overlay.read(run, &pool).await.unwrap()),
+                Layer::Zeroed => bytes.resize(bytes.len() + run.len as usize, 0),
+                Layer::Below => bytes.resize(bytes.len() + run.len as usize, 7),
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_was_written_last_is_read(
+            acts in prop::collection::vec((0..SIZE, 1u64..12_000, prop::option::of(any::<u8>())), 0..16),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let dir = tempfile::tempdir().unwrap();
+                let overlay = Overlay::new(Arc::new(Sevens), dir.path(), 1 << 20).unwrap();
+                let mut expected = vec![7; SIZE as usize];
+                for (start, len, fill) in acts {
+                    let run = Run::new(start, len.min(SIZE - start));
+                    expected[run.start as usize..run.end() as usize].fill(fill.unwrap_or(0));
+                    match fill {
+                        Some(fill) => overlay.write(run.start, vec![fill; run.len as usize].into()).await.unwrap(),
+                        None => overlay.zero(run).await.unwrap(),
+                    }
+                }
+                assert!(contents(&overlay).await == expected);
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn at_its_bound_a_write_changes_nothing_and_zeroed_blocks_make_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let overlay = Overlay::new(Arc::new(Sevens), dir.path(), 3 * BLOCK).unwrap();
+        overlay.write(0, vec![1; 2 * BLOCK as usize].into()).await.unwrap();
+        let before = contents(&overlay).await;
+        let full = overlay.write(2 * BLOCK, vec![2; 2 * BLOCK as usize].into()).await.expect_err("no room");
+        assert_eq!(full.kind(), ErrorKind::OutOfSpace);
+        assert!(contents(&overlay).await == before);
+        overlay.write(100, vec![3; 100].into()).await.expect("what is stored is written in place");
+        overlay.zero(Run::new(0, 2 * BLOCK)).await.unwrap();
+        if overlay.layers(Run::new(0, BLOCK))[0].1 == Layer::Zeroed {
+            overlay.write(2 * BLOCK, vec![2; 2 * BLOCK as usize].into()).await.expect("there is room again");
+        }
+    }
+}

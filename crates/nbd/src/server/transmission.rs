@@ -81,7 +81,7 @@ impl Session {
                 break;
             }
             let slot = Arc::clone(&self.slots).acquire_owned().await;
-            let slot = slot.map_err(|_| Fault::protocol("no more requests"))?;
+            let slot = slot.map_err(|_| Fault::Ended("no more requests"))?;
             let written = match request.command {
                 command::WRITE => Some(self.receive(&mut reader, &request).await?),
                 _ => None,
