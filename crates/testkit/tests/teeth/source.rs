@@ -37,6 +37,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("SRC-9", "a sweep takes what is kept"),
     ("SRC-9", "a sweep leaves everything"),
     ("SRC-9", "a sweep takes tracking along"),
+    ("SRC-9", "a sweep tells keys as the platform spells them"),
+    ("SRC-9", "keys are cut to the length of a label"),
     ("SRC-10", "power is remembered"),
     ("SRC-10", "silence is off"),
     ("SRC-10", "off is not found"),
@@ -219,7 +221,11 @@ impl Source for BrokenSource {
     }
 
     async fn capture(&self, op: &Op, of: &[Instance], want: Consistency) -> Result<Capture> {
-        let op = &self.gate.pass(op, &of[0].machine, "capture")?;
+        let mut op = self.gate.pass(op, &of[0].machine, "capture")?;
+        if is("keys are cut to the length of a label") {
+            op.key.0.truncate(63);
+        }
+        let op = &op;
         if self.is_apart() {
             return self.one_after_the_other(op, of, want).await;
         }
@@ -334,7 +340,11 @@ impl Source for BrokenSource {
             self.site.forget_tracking();
         }
         let keep = if is("a sweep takes what is kept") { &[] } else { keep };
-        self.honest.sweep(&op, instance, keep).await
+        let swept = self.honest.sweep(&op, instance, keep).await?;
+        if is("a sweep tells keys as the platform spells them") {
+            return Ok(swept.into_iter().map(|key| OpKey(key.to_name())).collect());
+        }
+        Ok(swept)
     }
 
     async fn consolidate(&self, op: &Op, instance: &Instance) -> Result<()> {
