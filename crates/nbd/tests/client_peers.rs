@@ -58,6 +58,27 @@ async fn an_old_server_without_structured_replies_is_read_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_reads_whole_blocks_alone_is_asked_for_whole_blocks() {
+    if !peers("our client and a block size", &["nbdkit"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let disk = image(4 * MIB, 15);
+    write_sparse(&dir.path().join("disk.raw"), &disk.bytes);
+    let policy = "blocksize-error-policy=error blocksize-minimum=4096 blocksize-maximum=65536";
+    let peer = daemon(dir.path(), &format!("nbdkit -f -r --filter=blocksize-policy file disk.raw {policy}"));
+    let remote = RemoteDisk::builder(Address::Unix(peer.socket.clone()), "").connect().await.unwrap();
+    let pool = Pool::new(MIB as usize);
+    for run in [Run::new(4095, 2), Run::new(1, 0), Run::new(100_001, 200_000), Run::new(4 * MIB - 1, 1)] {
+        let bytes = remote.read(run, &pool).await.unwrap();
+        assert!(bytes == disk.bytes[run.start as usize..run.end() as usize], "other bytes at {run:?}");
+    }
+    let extents = remote.extents(Run::new(5000, 10)).await.unwrap();
+    assert_eq!((extents.len(), extents[0].run), (1, Run::new(5000, 10)));
+    reads_as(&remote, &disk.bytes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_qemu_calls_a_hole_is_read_unless_it_reads_as_zeros() {
     if !peers("our client, qemu-nbd and a backing file", &["qemu-nbd", "qemu-img", "qemu-io"]) {
         return;

@@ -5,6 +5,7 @@ mod support;
 
 use site_recovery::*;
 use site_recovery_nbd::{Address, Export, Limits, RemoteDisk, Server, Stopped};
+use site_recovery_testkit::clock::ManualClock;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
@@ -18,8 +19,12 @@ const SIZE: u64 = MIB;
 const SOON: Duration = Duration::from_secs(20);
 
 async fn server(dir: &Path, limits: Limits) -> Server {
+    server_by(Arc::new(SystemClock), dir, limits).await
+}
+
+async fn server_by(clock: Arc<dyn Clock>, dir: &Path, limits: Limits) -> Server {
     let export = Export::with_overlay("x", Arc::new(image(SIZE, 1)), dir, MIB).unwrap();
-    let builder = Server::builder().export(export).limits(limits);
+    let builder = Server::builder().export(export).limits(limits).clock(clock);
     builder.listen(Address::Unix(dir.join("s.sock"))).await.unwrap()
 }
 
@@ -272,25 +277,38 @@ async fn no_bytes_of_a_server_harm_the_client() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_says_nothing_is_cut_off() {
-    let dir = tempfile::tempdir().unwrap();
-    let short = Duration::from_millis(300);
-    let limits = Limits { handshake: short, idle: short, stall: short, ..Limits::default() };
-    let server = server(dir.path(), limits).await;
-    let path = dir.path().join("s.sock");
+    let (dir, clock, limits) = (tempfile::tempdir().unwrap(), ManualClock::new(), Limits::default());
+    let server = server_by(Arc::new(clock.clone()), dir.path(), limits).await;
     let conversation = conversation();
-    let until_go: Vec<u8> = conversation[..7].concat();
-    let half = conversation[7][..20].to_vec();
-    // In the handshake, between requests, and in the middle of one; each is heard out to the end of the stream.
-    for bytes in [vec![], vec![0, 0], until_go.clone(), [until_go.clone(), half].concat()] {
+    let until_go = conversation[..7].concat();
+    let half = [&until_go[..], &conversation[7][..20]].concat();
+    // In the handshake, between requests, and in the middle of one.
+    let cases = [
+        (vec![], limits.handshake),
+        (vec![0, 0], limits.handshake),
+        (until_go, limits.idle),
+        (half, limits.stall),
+    ];
+    for (bytes, span) in cases {
         let cut = async {
-            let mut stream = UnixStream::connect(&path).await.unwrap();
+            let mut stream = UnixStream::connect(dir.path().join("s.sock")).await.unwrap();
             stream.write_all(&bytes).await.unwrap();
-            stream.read_to_end(&mut vec![]).await.unwrap();
+            let (mut heard, mut last) = (vec![], [0; 20]);
+            while bytes.len() > 2 && !heard.ends_with(&ACKNOWLEDGED) {
+                let n = stream.read(&mut last).await.unwrap();
+                heard.extend(&last[..n]);
+            }
+            let before = clock.now();
+            as_time_flies(&clock, stream.read_to_end(&mut heard)).await.unwrap();
+            assert!(clock.now().since(before) >= span, "too early, with {} bytes", bytes.len());
         };
         tokio::time::timeout(SOON, cut).await.expect("who says nothing is cut off");
     }
     server.stop(SOON).await;
 }
+
+/// The last that a server says in answer to `GO`.
+const ACKNOWLEDGED: [u8; 12] = [0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_too_many_is_closed_and_the_others_stay() {
@@ -311,20 +329,24 @@ async fn one_connection_too_many_is_closed_and_the_others_stay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_no_answers_takes_no_more_than_its_share() {
     let dir = tempfile::tempdir().unwrap();
-    let limits =
-        Limits { memory: 4 << 20, requests: 8, stall: Duration::from_millis(500), ..Limits::default() };
-    let server = server(dir.path(), limits).await;
+    let (clock, limits) = (ManualClock::new(), Limits { memory: 4 << 20, requests: 8, ..Limits::default() });
+    let server = server_by(Arc::new(clock.clone()), dir.path(), limits).await;
     let path = dir.path().join("s.sock");
     let mut stream = UnixStream::connect(&path).await.unwrap();
     stream.write_all(&conversation()[..7].concat()).await.unwrap();
     // Far more answers than the socket holds; writing ends when the server has cut us off.
     let reads: Vec<u8> = (0..10_000).flat_map(|cookie| request(0, cookie, 0, SIZE as u32, &[])).collect();
     let cut = tokio::time::timeout(SOON, async {
-        let _ = stream.write_all(&reads).await;
+        let mut written = Box::pin(stream.write_all(&reads));
+        tokio::select! {
+            biased;
+            _ = &mut written => panic!("the server takes requests without end"),
+            () = is_well(&server) => {}
+        }
+        as_time_flies(&clock, written).await.expect_err("cut off");
         is_well(&server).await;
-        stream.read_to_end(&mut vec![]).await
     });
-    let _ = cut.await.expect("it is cut off, and others are served");
+    cut.await.expect("it is cut off, and others are served");
     server.stop(SOON).await;
 }
 
@@ -358,18 +380,21 @@ async fn a_server_that_ends_or_falls_silent_fails_all_that_is_in_flight() {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(&heard[..end]).await.unwrap();
             let mut request = vec![0; SAID + 28];
-            stream.read_exact(&mut request).await.unwrap();
+            // The client may have had enough before.
+            let _ = stream.read_exact(&mut request).await;
             if silent {
                 // Until the client has had enough.
                 let _ = stream.read_to_end(&mut vec![]).await;
             }
         };
         let asked = async {
+            let clock = ManualClock::new();
             let builder = RemoteDisk::builder(Address::Unix(path.clone()), "x").connections(1);
-            let remote = builder.timeout(Duration::from_millis(500)).connect().await.unwrap();
+            let remote = builder.clock(Arc::new(clock.clone())).connect().await.unwrap();
             let pool = Pool::new(MIB as usize);
             let read = |at| remote.read(Run::new(at, 4096), &pool);
-            let (a, b) = tokio::join!(read(0), read(4096));
+            let both = async { tokio::join!(read(0), read(4096)) };
+            let (a, b) = if silent { as_time_flies(&clock, both).await } else { both.await };
             let c = read(8192).await;
             for outcome in [a, b, c] {
                 let error = outcome.expect_err("nobody answers");

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use site_recovery::*;
 use site_recovery_nbd::{Address, Export, RemoteDisk, Server};
+use site_recovery_testkit::clock::ManualClock;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,21 +202,21 @@ async fn requests_of_one_connection_do_not_wait_for_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_answers_what_is_in_flight_and_cuts_it_at_its_bound() {
-    for (second_comes, bound) in [(true, 20_000), (false, 200)] {
-        let disk = SecondFirst::new();
+    for second_comes in [true, false] {
+        let (disk, clock) = (SecondFirst::new(), ManualClock::new());
         let export = Export::read_only("", disk.clone());
-        let server = Server::builder().export(export).listen(Address::loopback()).await.unwrap();
+        let builder = Server::builder().export(export).clock(Arc::new(clock.clone()));
+        let server = builder.listen(Address::loopback()).await.unwrap();
         let remote = one_connection(&server).await;
         let pool = Pool::new(8192);
         let stop = async {
             disk.asked.acquire().await.unwrap().forget();
-            let stopped = server.stop(Duration::from_millis(bound));
-            let comes = async {
-                if second_comes {
-                    disk.second.add_permits(1)
-                }
-            };
-            tokio::join!(biased; stopped, comes).0
+            let stopped = server.stop(Duration::from_secs(10));
+            if second_comes {
+                tokio::join!(biased; stopped, async { disk.second.add_permits(1) }).0
+            } else {
+                as_time_flies(&clock, stopped).await
+            }
         };
         let (read, stopped) = tokio::join!(remote.read(Run::new(0, 4096), &pool), stop);
         if second_comes {

@@ -18,6 +18,7 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -87,6 +88,8 @@ pub(crate) struct Offer {
     spawner: Arc<dyn Spawner>,
     /// One for each connection, and one for the listener.
     places: Arc<Semaphore>,
+    /// Connections that were cut.
+    cut: AtomicUsize,
     phase: watch::Receiver<Phase>,
 }
 
@@ -118,14 +121,12 @@ impl Server {
         let _ = self.phase.send(Phase::Stopping);
         let all = self.offer.limits.connections as u32 + 1;
         let ended = async { self.offer.places.acquire_many(all).await.map_err(|_| Fault::Ended("closed")) };
-        if within(&*self.offer.clock, bound, "end", ended).await.is_ok() {
-            return Stopped { cut: 0 };
+        if within(&*self.offer.clock, bound, "end", ended).await.is_err() {
+            let _ = self.phase.send(Phase::Cut);
+            // Every connection is dropped where it waits, so this ends by itself.
+            let _ = self.offer.places.acquire_many(all).await;
         }
-        let cut = all as usize - self.offer.places.available_permits();
-        let _ = self.phase.send(Phase::Cut);
-        // Every connection is dropped where it waits, so this ends by itself.
-        let _ = self.offer.places.acquire_many(all).await;
-        Stopped { cut }
+        Stopped { cut: self.offer.cut.load(Ordering::SeqCst) }
     }
 }
 
@@ -190,6 +191,7 @@ impl ServerBuilder {
                 None => Arc::new(TokioSpawner::current()?),
             },
             places: Arc::new(Semaphore::new(self.limits.connections + 1)),
+            cut: AtomicUsize::new(0),
             phase: watched,
         });
         let place = offer.place().expect("none is taken yet");
@@ -298,7 +300,10 @@ async fn accept(_place: OwnedSemaphorePermit, listener: Listener, offer: Arc<Off
 async fn serve(_place: OwnedSemaphorePermit, stream: Box<dyn Stream>, peer: String, offer: Arc<Offer>) {
     let outcome = tokio::select! {
         biased;
-        () = offer.until(Phase::Cut) => Err(Fault::Ended("still at it when the server was stopped")),
+        () = offer.until(Phase::Cut) => {
+            offer.cut.fetch_add(1, Ordering::SeqCst);
+            Err(Fault::Ended("still at it when the server was stopped"))
+        }
         outcome = converse(stream, Arc::clone(&offer)) => outcome,
     };
     match outcome {

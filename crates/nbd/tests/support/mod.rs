@@ -9,6 +9,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use site_recovery::*;
+use site_recovery_testkit::clock::ManualClock;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -94,6 +95,21 @@ pub async fn contents(disk: &dyn Disk) -> Vec<u8> {
         bytes.extend_from_slice(&disk.read(run, &pool).await.unwrap());
     }
     bytes
+}
+
+/// Does `work` while every wait by the clock ends at once.
+pub async fn as_time_flies<T>(clock: &ManualClock, work: impl Future<Output = T>) -> T {
+    let flies = async {
+        loop {
+            clock.advance_to_next();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = flies => unreachable!("it never ends"),
+    }
 }
 
 /// Whether these programs are here. Says so where not, and fails where they have to be.
