@@ -329,8 +329,11 @@ async fn one_connection_too_many_is_closed_and_the_others_stay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_no_answers_takes_no_more_than_its_share() {
     let dir = tempfile::tempdir().unwrap();
-    let (clock, limits) = (ManualClock::new(), Limits { memory: 4 << 20, requests: 8, ..Limits::default() });
-    let server = server_by(Arc::new(clock.clone()), dir.path(), limits).await;
+    let (clock, disk) = (ManualClock::new(), Arc::new(filled(vec![7; SIZE as usize])));
+    let limits = Limits { memory: 4 << 20, requests: 8, ..Limits::default() };
+    let builder = Server::builder().export(Export::read_only("x", disk.clone())).limits(limits);
+    let builder = builder.clock(Arc::new(clock.clone()));
+    let server = builder.listen(Address::Unix(dir.path().join("s.sock"))).await.unwrap();
     let path = dir.path().join("s.sock");
     let mut stream = UnixStream::connect(&path).await.unwrap();
     stream.write_all(&conversation()[..7].concat()).await.unwrap();
@@ -347,13 +350,15 @@ async fn who_reads_no_answers_takes_no_more_than_its_share() {
         is_well(&server).await;
     });
     cut.await.expect("it is cut off, and others are served");
+    let reads = disk.reads.load(Ordering::SeqCst);
+    assert!((1..20).contains(&reads), "{reads} MiB were read, of 10,000 that were asked for");
     server.stop(SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_byte_is_an_error_of_its_own_read_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Image { bad: Some(300_000), bytes: vec![7; SIZE as usize] };
+    let disk = Image { bad: Some(300_000), ..filled(vec![7; SIZE as usize]) };
     let server = Server::builder().export(Export::read_only("", Arc::new(disk)));
     let server = server.listen(Address::Unix(dir.path().join("s.sock"))).await.unwrap();
     let remote = RemoteDisk::builder(server.address().clone(), "").connections(1).connect().await.unwrap();

@@ -8,7 +8,7 @@ use site_recovery::*;
 use site_recovery_nbd::{Address, Export, Health, RemoteDisk, Server, find_last_clean};
 use std::sync::Arc;
 use std::time::Duration;
-use support::Image;
+use support::filled;
 
 fn point(id: u64) -> Point {
     Point {
@@ -30,7 +30,7 @@ fn store(n: u64, infected: u64) -> MockRecoveryPointStore {
     store.expect_points().returning(move |_| Ok((1..=n).map(point).collect()));
     store.expect_open().returning(move |_, point| {
         let bytes = vec![u8::from(point.0 >= infected); 4096];
-        Ok(Disks::from([("root".into(), Arc::new(Image { bytes, bad: None }) as Arc<dyn Disk>)]))
+        Ok(Disks::from([("root".into(), Arc::new(filled(bytes)) as Arc<dyn Disk>)]))
     });
     store
 }

@@ -159,7 +159,7 @@ async fn writes_go_to_an_overlay_and_are_gone_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_is_required_or_off() {
-    if !peers("our server and TLS", &["nbdinfo", "nbdcopy"]) {
+    if !peers("our server and TLS", &["nbdinfo", "nbdcopy", "qemu-img"]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -180,6 +180,16 @@ async fn tls_is_required_or_off() {
     let copy = dir.path().join("copy.raw");
     run("nbdcopy", &[&uri, copy.to_str().unwrap()]).await;
     assert!(std::fs::read(&copy).unwrap() == disk.bytes, "nbdcopy over TLS has other bytes");
+    let secret = format!("tls-creds-x509,id=tls,endpoint=client,dir={certificates}");
+    let image = format!(
+        "driver=nbd,server.type=inet,server.host=127.0.0.1,server.port={},export=x,tls-creds=tls",
+        at.port()
+    );
+    let converted = dir.path().join("converted.raw");
+    let converted = converted.to_str().unwrap();
+    run("qemu-img", &["convert", "--object", &secret, "--image-opts", "-O", "raw", &image, converted]).await;
+    assert!(std::fs::read(converted).unwrap() == disk.bytes, "qemu-img over TLS has other bytes");
+
     let (code, said) = try_run("nbdinfo", &["--size", &server.address().uri("x")]).await;
     assert_ne!(code, Some(0), "who speaks without TLS is refused: {said}");
 

@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 
@@ -25,6 +26,8 @@ pub struct Image {
     pub bytes: Vec<u8>,
     /// Reads that touch this byte fail.
     pub bad: Option<u64>,
+    /// How often it was read.
+    pub reads: AtomicUsize,
 }
 
 impl std::fmt::Debug for Image {
@@ -51,7 +54,12 @@ pub fn image(size: u64, seed: u64) -> Image {
             *byte = first.wrapping_add((i / 512) as u8) | 1;
         }
     }
-    Image { bytes, bad: None }
+    filled(bytes)
+}
+
+/// A disk of these bytes.
+pub fn filled(bytes: Vec<u8>) -> Image {
+    Image { bytes, bad: None, reads: AtomicUsize::new(0) }
 }
 
 #[async_trait]
@@ -82,6 +90,7 @@ impl Disk for Image {
             return Err(Error::new(ErrorKind::Corrupt, "this byte is damaged"));
         }
         let mut block = pool.take(run.len as usize).await?;
+        self.reads.fetch_add(1, Ordering::SeqCst);
         block.copy_from_slice(&self.bytes[run.start as usize..run.end() as usize]);
         Ok(block.freeze())
     }
