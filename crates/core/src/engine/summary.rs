@@ -4,10 +4,10 @@ use super::handle::parked;
 use super::schedule::policy;
 use super::shared::{Shared, Slot};
 use crate::state::{Divergence, Operation, Phase, Resync, State};
-use crate::workflow::JobRun;
+use crate::workflow::{Course, JobRun};
 use crate::{
     Consistency, DiskId, DiskRole, Finding, Item, Machine, MachineId, Nic, Owed, PointId, Policy, Result,
-    Settings, Severity, Timestamp,
+    Settings, Severity, Timestamp, Unit,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -127,7 +127,7 @@ pub(crate) fn of(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Summa
         machine: item.id().clone(),
         state: item.state,
         allowed: item.state.allowed_operations(),
-        health: health(item, &pulse, parked(&unit), now),
+        health: health(item, &pulse, parked(&unit), undriven(slot, &unit), now),
         newest,
         newest_application: pulse.newest_application,
         agent: item.machine.guest.agent.clone(),
@@ -141,7 +141,13 @@ pub(crate) fn of(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Summa
     })
 }
 
-fn health(item: &Item, pulse: &super::shared::Pulse, parked: bool, now: Timestamp) -> Health {
+/// A run that an engine left, by its end or by a panic: nothing is done for the unit before it is resumed.
+fn undriven(slot: &Slot, unit: &Unit) -> bool {
+    let driven = slot.control.lock().expect("no panic under this lock").is_some();
+    !driven && unit.run.as_ref().is_some_and(|run| run.course != Course::Parked)
+}
+
+fn health(item: &Item, pulse: &super::shared::Pulse, parked: bool, undriven: bool, now: Timestamp) -> Health {
     let mut findings = vec![];
     let mut say = |code: &str, severity, cause: String, remedy: &str| {
         findings.push(Finding::new(code, severity, cause, remedy));
@@ -205,6 +211,14 @@ fn health(item: &Item, pulse: &super::shared::Pulse, parked: bool, now: Timestam
             Severity::Critical,
             format!("{} is not proven off", unproven.name),
             "it is fenced as soon as it answers",
+        );
+    }
+    if undriven {
+        say(
+            "undriven",
+            Severity::Critical,
+            "a job stands where an engine left it, and nothing else is done meanwhile".into(),
+            "resume the vault",
         );
     }
     if parked {

@@ -44,7 +44,7 @@ pub trait RecoverySite: Role {
     ///
     /// # Contract
     /// - SIT-6 A permit that does not speak of this instance is `Refused`; with `Isolated`, which only
-    ///   [`Purpose::Drill`](crate::Purpose::Drill) may use, the machine is in that network and in no other.
+    ///   [`Purpose::Drill`](crate::Purpose::Drill) may use and must use, the machine is in that network and in no other.
     /// - SIT-7 A repeat reports what is, and starts nothing that already ran under that key. Lifts our own fence of this
     ///   instance. One that ran under another key and is off is started; one that runs is reported.
     async fn boot(&self, op: &Op, what: &Recovery, armed: &Armed, permit: BootPermit) -> Result<Booted>;

@@ -209,6 +209,8 @@ async fn o1_a_panic_of_a_role_ends_the_job_and_is_resumed_anew() -> Result<()> {
     let job = vault.item(web.id())?.failover(FailoverRequest::planned(OUT)).await?;
     let error = job.wait().await.expect_err("it panicked");
     assert!(error.to_string().contains("this validation is broken"), "{error}");
+    let health = vault.item(web.id())?.summary()?.health;
+    assert!(health.findings.iter().any(|f| f.code == "undriven"), "{health:?}");
     let (anew, jobs) = engine.restarted().await?;
     for job in jobs {
         job.done().await?;
