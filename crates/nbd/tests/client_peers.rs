@@ -203,3 +203,38 @@ async fn our_own_server_over_tls_is_read_as_it_is() {
     drop(remote);
     server.stop(Duration::from_secs(5)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dsk_1_2_3_4_a_remote_disk_keeps_the_rules_of_disks() {
+    let disk = Arc::new(image(SIZE, 16));
+    let server = Server::builder().export(Export::read_only("", disk.clone()));
+    let server = server.listen(Address::loopback()).await.unwrap();
+    let remote = RemoteDisk::builder(server.address().clone(), "").connect().await.unwrap();
+    reads_as(&remote, &disk.bytes).await;
+    for asked in
+        [Run::new(4096, 12_288), Run::new(SIZE - 512, 8192), Run::new(SIZE, 1), Run::new(SIZE + 9, 9)]
+    {
+        let told: u64 = remote.extents(asked).await.unwrap().iter().map(|e| e.run.len).sum();
+        assert_eq!(told, asked.end().min(SIZE).saturating_sub(asked.start), "{asked:?}");
+    }
+    let pool = Pool::new(4096);
+    for past in [Run::new(SIZE - 1, 2), Run::new(SIZE + 1, 0), Run::new(u64::MAX, 2)] {
+        let error = remote.read(past, &pool).await.expect_err("past the end");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    let held = remote.read(Run::new(0, 4096), &pool).await.unwrap();
+    let mut next = Box::pin(pool.take(4096));
+    tokio::select! {
+        biased;
+        _ = &mut next => panic!("bytes were read in memory that is not of the pool"),
+        () = std::future::ready(()) => {}
+    }
+    drop(held);
+    next.await.unwrap();
+    // A read that nobody waits for any more harms no other, and its memory comes back.
+    drop(tokio::time::timeout(Duration::ZERO, remote.read(Run::new(0, 4096), &pool)).await);
+    assert!(
+        remote.read(Run::new(SIZE - 100, 100), &pool).await.unwrap() == disk.bytes[SIZE as usize - 100..]
+    );
+    server.stop(Duration::from_secs(5)).await;
+}
