@@ -171,7 +171,8 @@ async fn no_bytes_of_a_client_harm_the_server() {
         say(&path, &bytes).await;
     }
     is_well(&server).await;
-    assert_eq!(server.stop(SOON).await, Stopped { cut: 0 });
+    // The last that hung up may be one that it has not noticed yet.
+    assert!(server.stop(SOON).await.cut <= 1);
     assert_eq!(panics(), 0);
 }
 
@@ -299,7 +300,10 @@ async fn who_says_nothing_is_cut_off() {
                 heard.extend(&last[..n]);
             }
             let before = clock.now();
-            as_time_flies(&clock, stream.read_to_end(&mut heard)).await.unwrap();
+            // A socket that is closed over bytes that nobody has read says so.
+            if let Err(error) = as_time_flies(&clock, stream.read_to_end(&mut heard)).await {
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+            }
             assert!(clock.now().since(before) >= span, "too early, with {} bytes", bytes.len());
         };
         tokio::time::timeout(SOON, cut).await.expect("who says nothing is cut off");
