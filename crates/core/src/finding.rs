@@ -48,6 +48,15 @@ impl Finding {
         )
     }
 
+    /// The error of what a finding refuses, naming the field that a setting's code tells.
+    pub(crate) fn refusal(&self) -> crate::Error {
+        let error = crate::Error::new(crate::ErrorKind::Invalid, format!("{}; {}", self.cause, self.remedy));
+        match self.code.strip_prefix("setting.") {
+            Some(field) => error.with("field", field),
+            None => error.with("code", &self.code),
+        }
+    }
+
     /// Whether it refuses the operation.
     pub fn blocks(&self) -> bool {
         self.severity == Severity::Critical

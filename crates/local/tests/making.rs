@@ -1,7 +1,6 @@
 //! Two calls under one key: the later one builds, the earlier one is told, and no byte of it reaches the machine.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(dead_code, reason = "the support is shared with other tests")]
 
 mod support;
 

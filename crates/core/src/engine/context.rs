@@ -148,7 +148,7 @@ impl Shared {
         for instance in &item.instances {
             let spared = may_run.is_some_and(|r| r.is(instance)) || unproven.iter().any(|u| u.is(instance));
             // It has had its time to shut down.
-            if !spared && !self.is_off(op, instance, Duration::ZERO).await? {
+            if !spared && !self.is_off(op, instance).await? {
                 unproven.push(instance.clone());
             }
         }
@@ -159,11 +159,11 @@ impl Shared {
     }
 
     /// Whether one instance can be fenced and reads back as off and guarded. Only a stale authority is an error.
-    async fn is_off(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<bool> {
+    async fn is_off(&self, op: &Op, instance: &Instance) -> Result<bool> {
         let Some(source) = self.sources.get(&instance.site) else { return Ok(false) };
         let op = op.part(&format!("alone/{}", instance.name));
-        let fence = source.fence(&op, instance, grace);
-        match self.within(grace + self.deadlines.source, "fence", fence).await {
+        let fence = source.fence(&op, instance, Duration::ZERO);
+        match self.within(self.deadlines.source, "fence", fence).await {
             Err(error) if error.kind() == crate::ErrorKind::StaleEpoch => return Err(error),
             Err(_) => return Ok(false),
             Ok(()) => {}

@@ -111,9 +111,7 @@ impl ItemHandle {
         let site = self.shared.leg_of(&item)?.recovery_site;
         let findings = site.check(&item.machine, &settings).await?;
         if let Some(found) = findings.iter().find(|f| f.blocks()) {
-            let message = format!("{}; {}", found.cause, found.remedy);
-            let field = found.code.trim_start_matches("setting.").to_owned();
-            return Err(Error::new(ErrorKind::Invalid, message).with("field", field));
+            return Err(found.refusal());
         }
         self.edit(Event::Set { site: site.name(), settings }).await?;
         Ok(findings)

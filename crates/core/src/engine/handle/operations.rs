@@ -365,9 +365,7 @@ macro_rules! operations {
                     let found = self.shared.within(self.shared.deadlines.recovery_site, "check", check).await;
                     let refused = |f: &&Finding| f.blocks() && f.code.starts_with("setting.");
                     if let Some(found) = found.iter().flatten().find(refused) {
-                        let field = found.code.trim_start_matches("setting.").to_owned();
-                        let message = format!("{}; {}", found.cause, found.remedy);
-                        return Err(Error::new(ErrorKind::Invalid, message).with("field", field));
+                        return Err(found.refusal());
                     }
                 }
                 Ok(())
@@ -380,8 +378,7 @@ macro_rules! operations {
                     let check = leg.recovery_site.check(&item.machine, &settings);
                     let findings = self.shared.within(self.shared.deadlines.recovery_site, "check", check).await?;
                     if let Some(found) = findings.iter().find(|f| f.blocks()) {
-                        let message = format!("{}: {}; {}", found.code, found.cause, found.remedy);
-                        return Err(Error::new(ErrorKind::Invalid, message));
+                        return Err(found.refusal());
                     }
                 }
                 Ok(())
