@@ -2,11 +2,12 @@
 
 use crate::Outcome;
 use crate::bench::{Bench, clear, stored};
-use crate::churn::{Churn, pattern};
+use crate::churn::{Churn, Write};
 use crate::images::SIZE_OF_R;
 use crate::programs::shell;
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A point every five minutes, for a day.
@@ -81,18 +82,21 @@ pub(crate) fn create(point: usize, options: &str) -> String {
 pub(crate) struct Guest {
     dir: PathBuf,
     churn: Churn,
-    pattern: Vec<u8>,
+    r: File,
 }
 
 impl Guest {
     pub(crate) fn new(bench: &Bench, r: &Path, churn: Churn) -> Outcome<Self> {
-        Ok(Self { dir: bench.fresh("writes")?, churn, pattern: pattern(r)? })
+        Ok(Self { dir: bench.fresh("writes")?, churn, r: File::open(r)? })
     }
 
     /// A file of commands that write what changes until this point, and then flush.
     pub(crate) fn commands(&self, point: usize) -> Outcome<PathBuf> {
-        let bytes = |from: usize| self.pattern[from..from + self.churn.size() as usize].to_vec();
-        let writes = self.churn.writes(point).into_iter().map(|write| (write.start, bytes(write.from)));
+        let write = |write: Write| {
+            let mut bytes = vec![0; self.churn.size() as usize];
+            self.r.read_exact_at(&mut bytes, write.from).map(|()| (write.start, bytes))
+        };
+        let writes = self.churn.writes(point).into_iter().map(write).collect::<Result<Vec<_>, _>>()?;
         qemu_writes(&self.dir, writes)
     }
 }

@@ -2,10 +2,8 @@
 
 use crate::Outcome;
 use crate::images::{Dice, SIZE_OF_R};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 
+/// Bytes are taken from the beginning of R, so that they look like what is there.
 const PATTERN: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,11 +14,11 @@ pub(crate) enum Churn {
     Small,
 }
 
-/// One write: where, and from where in the pattern its bytes are.
+/// One write: where, and from where in R its bytes are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Write {
     pub(crate) start: u64,
-    pub(crate) from: usize,
+    pub(crate) from: u64,
 }
 
 impl Churn {
@@ -61,15 +59,8 @@ impl Churn {
         let mut dice = Dice(self.size() << 32 | point as u64);
         let write = |_| Write {
             start: dice.below(SIZE_OF_R / self.size()) * self.size(),
-            from: dice.below(PATTERN - self.size()) as usize,
+            from: dice.below(PATTERN - self.size()),
         };
         (0..self.count()).map(write).collect()
     }
-}
-
-/// The bytes that writes take theirs from: the beginning of R, so that they look like what is there.
-pub(crate) fn pattern(r: &Path) -> Outcome<Vec<u8>> {
-    let mut bytes = vec![0; PATTERN as usize];
-    File::open(r)?.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
 }

@@ -8,8 +8,7 @@ use crate::images::{BLOCK, dirty_blocks};
 use crate::meter::{Cost, Running};
 use crate::site::{Image, Site, disk_id, machine_id, op};
 use site_recovery::{
-    Basis, Disk, HASH_BLOCK, Pool, ProcessServer, Replica, Run, Seed, Settings, Shipped, Source,
-    SystemClock,
+    Basis, Disk, HASH_BLOCK, Pool, ProcessServer, Replica, Run, Seed, Settings, Shipped, Source, SystemClock,
 };
 use site_recovery_nbd::{Address, Export, Server};
 use site_recovery_points::Points;
@@ -142,7 +141,7 @@ async fn ship(store: &Path, image: &Path, cut: &str, by: &str, seal: &str) -> Ou
 
 async fn history(store: &Path, r: &Path, churn: Churn, upto: usize) -> Outcome<()> {
     let points: Arc<dyn Replica> = Arc::new(directory(store, &Keyring::new())?);
-    let (image, server) = (Arc::new(Image::churned(r)?), shipper(Keyring::new()).await?);
+    let (image, server) = (Arc::new(Image::churned(r, churn)?), shipper(Keyring::new()).await?);
     let there = points.points(&machine_id()).await?.last().map(|newest| newest.cut.to_string());
     let next = match there {
         Some(cut) => cut.parse::<usize>()? + 1,
@@ -154,10 +153,10 @@ async fn history(store: &Path, r: &Path, churn: Churn, upto: usize) -> Outcome<(
         }
     };
     for point in 1..next {
-        image.advance(churn, point);
+        image.advance(point);
     }
     for point in next..=upto {
-        let changes = image.advance(churn, point);
+        let changes = image.advance(point);
         let began = Instant::now();
         send(&server, &points, Site::new(&image, Some(changes)), &point.to_string(), Basis::Delta).await?;
         println!("{:.3}", began.elapsed().as_secs_f64() * 1e3);

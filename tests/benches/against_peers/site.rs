@@ -1,7 +1,7 @@
 //! A site of one machine whose disk is an image file: nothing but the reads that any process server does.
 
 use crate::Outcome;
-use crate::churn::{Churn, pattern};
+use crate::churn::{Churn, Write};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{SeekFrom, seek};
@@ -18,8 +18,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
-
-const SMALLEST: u64 = 4096;
 
 pub(crate) fn machine_id() -> MachineId {
     "web".into()
@@ -87,42 +85,51 @@ impl Site {
     }
 }
 
-/// An image file, and what was written over it since: nothing of that is in the file.
+/// An image file, and what a guest wrote over it since: nothing of that is in the file.
 #[derive(Debug)]
 pub(crate) struct Image {
     file: Arc<File>,
     size: u64,
     data: Vec<Run>,
-    pattern: Vec<u8>,
-    /// Where in the pattern the bytes of a block are.
-    written: RwLock<BTreeMap<u64, usize>>,
+    churn: Churn,
+    /// For a block that was written, from where in the file its bytes are.
+    written: RwLock<BTreeMap<u64, u64>>,
 }
 
 impl Image {
     pub(crate) fn open(path: &Path) -> Outcome<Self> {
+        Self::churned(path, Churn::Large)
+    }
+
+    /// With a guest that writes as the churn says.
+    pub(crate) fn churned(path: &Path, churn: Churn) -> Outcome<Self> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
         let data = data_of(&file, size)?;
-        Ok(Self { file: Arc::new(file), size, data, pattern: vec![], written: RwLock::default() })
-    }
-
-    /// With a guest that writes as [`Churn`] says.
-    pub(crate) fn churned(path: &Path) -> Outcome<Self> {
-        Ok(Self { pattern: pattern(path)?, ..Self::open(path)? })
+        Ok(Self { file: Arc::new(file), size, data, churn, written: RwLock::default() })
     }
 
     /// Writes what is written until this point, and tells where.
-    pub(crate) fn advance(&self, churn: Churn, point: usize) -> ChangeSet {
-        let (mut changes, mut written) =
-            (ChangeSet::new(), self.written.write().expect("no panic under this lock"));
-        for write in churn.writes(point) {
-            let run = Run::new(write.start, churn.size());
-            changes.add(&disk_id(), run);
-            for block in run.pieces(SMALLEST) {
-                written.insert(block.start, write.from + (block.start - run.start) as usize);
-            }
+    pub(crate) fn advance(&self, point: usize) -> ChangeSet {
+        let mut written = self.written.write().expect("no panic under this lock");
+        let write = |write: Write| {
+            written.insert(write.start, write.from);
+            (disk_id(), Run::new(write.start, self.churn.size()))
+        };
+        self.churn.writes(point).into_iter().map(write).collect()
+    }
+
+    /// Where in the file the bytes of a run are, piece by piece.
+    fn places(&self, run: Run) -> Vec<(Run, u64)> {
+        let written = self.written.read().expect("no panic under this lock");
+        if written.is_empty() {
+            return vec![(run, run.start)];
         }
-        changes
+        let place = |piece: Run| {
+            let block = piece.start / self.churn.size() * self.churn.size();
+            (piece, written.get(&block).map_or(piece.start, |from| from + piece.start - block))
+        };
+        run.pieces(self.churn.size()).map(place).collect()
     }
 }
 
@@ -149,11 +156,9 @@ impl Disk for Image {
     async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
         let end = range.end().min(self.size);
         let (mut extents, mut at) = (vec![], range.start);
+        let range = Run::new(range.start, end.saturating_sub(range.start));
         let first = self.data.partition_point(|run| run.end() <= range.start);
-        let inside = self.data[first..]
-            .iter()
-            .map_while(|run| run.intersection(Run::new(range.start, end - range.start)));
-        for run in inside {
+        for run in self.data[first..].iter().map_while(|run| run.intersection(range)) {
             if at < run.start {
                 extents.push(Extent { run: Run::new(at, run.start - at), fill: Fill::Zero });
             }
@@ -168,20 +173,17 @@ impl Disk for Image {
 
     async fn read(&self, run: Run, pool: &Pool) -> Result<Bytes> {
         let mut block = pool.take(run.len as usize).await?;
-        let file = Arc::clone(&self.file);
-        let read =
-            tokio::task::spawn_blocking(move || file.read_exact_at(&mut block, run.start).map(|()| block));
-        let failed = |e| Error::new(ErrorKind::Unavailable, "the image cannot be read").caused_by(e);
-        let mut block = read
-            .await
-            .map_err(|e| Error::new(ErrorKind::Cancelled, "broken off").caused_by(e))?
-            .map_err(failed)?;
-        let written = self.written.read().expect("no panic under this lock");
-        for (start, from) in written.range(run.start..run.end()) {
-            let (to, len) = ((start - run.start) as usize, SMALLEST.min(run.end() - start) as usize);
-            block[to..to + len].copy_from_slice(&self.pattern[*from..*from + len]);
-        }
-        Ok(block.freeze())
+        let (file, places) = (Arc::clone(&self.file), self.places(run));
+        let read = tokio::task::spawn_blocking(move || {
+            for (piece, from) in places {
+                let to = (piece.start - run.start) as usize;
+                file.read_exact_at(&mut block[to..to + piece.len as usize], from)?;
+            }
+            Ok(block.freeze())
+        });
+        let failed =
+            |e: std::io::Error| Error::new(ErrorKind::Unavailable, "the image cannot be read").caused_by(e);
+        read.await.map_err(|e| Error::new(ErrorKind::Cancelled, "broken off").caused_by(e))?.map_err(failed)
     }
 }
 

@@ -3,10 +3,10 @@
 use crate::Outcome;
 use crate::bench::{Bench, clear};
 use crate::chain::{POINTS, external, ours};
-use crate::churn::{Churn, pattern};
+use crate::churn::Churn;
 use crate::dedup::Chunks;
 use crate::programs::{need, shell};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
 /// Of small writes, whose chain would take 10 GiB; and what restic and borg are given, which need seconds for each.
@@ -51,11 +51,13 @@ fn chunks(bench: &Bench, chunks: Chunks, churn: Churn) -> Outcome<f64> {
     shell("cp --reflink=never \"$R\" \"$O\"", &[("R", &r), ("O", &disk)])?;
     chunks.init(&dir)?;
     chunks.keep(bench, &dir, &disk, "0")?;
-    let (base, pattern, file) =
-        (chunks.stored(&dir)?, pattern(&r)?, OpenOptions::new().write(true).open(&disk)?);
+    let (base, r, file) =
+        (chunks.stored(&dir)?, File::open(&r)?, OpenOptions::new().write(true).open(&disk)?);
+    let mut bytes = vec![0; churn.size() as usize];
     for point in 1..=FEW_OF_CHUNKS {
         for write in churn.writes(point) {
-            file.write_all_at(&pattern[write.from..write.from + churn.size() as usize], write.start)?;
+            r.read_exact_at(&mut bytes, write.from)?;
+            file.write_all_at(&bytes, write.start)?;
         }
         chunks.keep(bench, &dir, &disk, &point.to_string())?;
     }
