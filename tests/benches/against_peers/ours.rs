@@ -156,7 +156,8 @@ async fn history(store: &Path, r: &Path, churn: Churn, upto: usize) -> Outcome<(
         image.advance(point);
     }
     for point in next..=upto {
-        let changes = image.advance(point);
+        image.advance(point);
+        let changes = image.changes(point);
         let began = Instant::now();
         send(&server, &points, Site::new(&image, Some(changes)), &point.to_string(), Basis::Delta).await?;
         println!("{:.3}", began.elapsed().as_secs_f64() * 1e3);

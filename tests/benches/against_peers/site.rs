@@ -1,7 +1,7 @@
 //! A site of one machine whose disk is an image file: nothing but the reads that any process server does.
 
 use crate::Outcome;
-use crate::churn::{Churn, Write};
+use crate::churn::Churn;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{SeekFrom, seek};
@@ -109,14 +109,16 @@ impl Image {
         Ok(Self { file: Arc::new(file), size, data, churn, written: RwLock::default() })
     }
 
-    /// Writes what is written until this point, and tells where.
-    pub(crate) fn advance(&self, point: usize) -> ChangeSet {
+    /// Writes what is written until this point.
+    pub(crate) fn advance(&self, point: usize) {
         let mut written = self.written.write().expect("no panic under this lock");
-        let write = |write: Write| {
-            written.insert(write.start, write.from);
-            (disk_id(), Run::new(write.start, self.churn.size()))
-        };
-        self.churn.writes(point).into_iter().map(write).collect()
+        written.extend(self.churn.writes(point).iter().map(|write| (write.start, write.from)));
+    }
+
+    /// What a source would tell of the writes until this point.
+    pub(crate) fn changes(&self, point: usize) -> ChangeSet {
+        let writes = self.churn.writes(point).into_iter();
+        writes.map(|write| (disk_id(), Run::new(write.start, self.churn.size()))).collect()
     }
 
     /// Where in the file the bytes of a run are, piece by piece.
