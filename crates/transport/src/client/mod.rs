@@ -1,0 +1,156 @@
+//! The client: a recovery point store of another process as a role of this one.
+
+mod connection;
+mod disk;
+mod far;
+mod flight;
+mod link;
+mod store;
+
+use crate::fault::Result;
+use crate::tls::ClientTls;
+use far::Far;
+use link::{Link, Owner};
+use site_recovery::{
+    Capability, Clock, Error, Random, RoleName, Spawner, SystemClock, SystemRandom, TokioSpawner,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A recovery point store that a [`Server`](crate::Server) serves.
+///
+/// It keeps the far store's contract, and adds one thing to its errors: what cannot be reached within the
+/// [patience](RemoteStoreBuilder::patience) is `Unavailable`. Until then a connection that broke is made again, and what
+/// was in flight on it is asked again: every changing call carries the key of its effect, and a batch that comes again
+/// counts once.
+///
+/// # Cancel safety
+/// That of the far store. A call that is dropped before it left does not leave any more; one that did is dropped there, too,
+/// before anything that is asked later begins.
+#[derive(Debug)]
+pub struct RemoteStore {
+    name: RoleName,
+    owner: Arc<Owner>,
+}
+
+/// How a far store is reached; see [`RemoteStore::builder`].
+#[derive(Debug)]
+pub struct RemoteStoreBuilder {
+    address: String,
+    role: RoleName,
+    tls: ClientTls,
+    stall: Duration,
+    patience: Duration,
+    memory: usize,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    spawner: Option<Arc<dyn Spawner>>,
+}
+
+impl RemoteStore {
+    /// The store `role` of the server at `address`, as in `dr.example.net:7443`.
+    pub fn builder(address: impl Into<String>, role: RoleName, tls: ClientTls) -> RemoteStoreBuilder {
+        RemoteStoreBuilder {
+            address: address.into(),
+            role,
+            tls,
+            stall: Duration::from_secs(30),
+            patience: Duration::from_secs(60),
+            memory: 64 << 20,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            spawner: None,
+        }
+    }
+}
+
+impl RemoteStoreBuilder {
+    /// How long nothing may move before a connection is given up; 30 seconds unless said otherwise.
+    #[must_use]
+    pub fn stall(mut self, span: Duration) -> Self {
+        self.stall = span;
+        self
+    }
+
+    /// How long calls wait for a connection before they are `Unavailable`; a minute unless said otherwise. A call that has
+    /// left waits for its answer as long as the far side shows signs of life.
+    #[must_use]
+    pub fn patience(mut self, span: Duration) -> Self {
+        self.patience = span;
+        self
+    }
+
+    /// The longest answer, 1 MiB to 1 GiB; 64 MiB unless said otherwise. Reads of disks go into the caller's pool.
+    #[must_use]
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Another clock than the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Another randomness than the system's: it names this client.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Starts tasks elsewhere than on the caller's runtime.
+    #[must_use]
+    pub fn spawner(mut self, spawner: Arc<dyn Spawner>) -> Self {
+        self.spawner = Some(spawner);
+        self
+    }
+
+    /// Connects now, once, and learns what the store can do.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the setting. `Unavailable` where nobody answers; `Denied` where a certificate is not taken, on
+    /// either side; `NotFound` for the role; `Unsupported` where there is no common version of the protocol.
+    pub async fn connect(self) -> Result<RemoteStore> {
+        let name = self.role.clone();
+        let link = Link::connected(self.far()?).await?;
+        Ok(RemoteStore { name, owner: Arc::new(Owner(link)) })
+    }
+
+    /// Connects with the first call. The store has to have this capability, or every call is `Conflict`.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the setting.
+    pub fn lazy(self, capability: Capability) -> Result<RemoteStore> {
+        let name = self.role.clone();
+        let link = Link::lazy(self.far()?, capability);
+        Ok(RemoteStore { name, owner: Arc::new(Owner(link)) })
+    }
+
+    fn far(self) -> Result<Far> {
+        if !(1 << 20..=1 << 30).contains(&self.memory) {
+            return Err(Error::invalid("memory", self.memory, "1 MiB to 1 GiB", "choose another number"));
+        }
+        let spans = [("stall", self.stall), ("patience", self.patience)];
+        if let Some((field, _)) = spans.into_iter().find(|(_, span)| span.is_zero()) {
+            return Err(Error::invalid(field, "zero", "it takes some time", "give it some"));
+        }
+        let spawner = match self.spawner {
+            Some(spawner) => spawner,
+            None => Arc::new(TokioSpawner::current()?),
+        };
+        Ok(Far {
+            address: self.address,
+            role: self.role,
+            tls: self.tls,
+            client: format!("{:016x}{:016x}", self.random.bits(), self.random.bits()),
+            stall: self.stall,
+            patience: self.patience,
+            longest: self.memory as u32,
+            clock: self.clock,
+            spawner,
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! The roles of a remote store: each method is one request.
+
+use super::RemoteStore;
+use super::disk::{Handle, RemoteDisk};
+use super::flight::{Answer, Ask, gone};
+use crate::fault::{Fault, Result};
+use crate::frame::{Kind, MOST_RECORDS, WriteHead, has_end, json, parse_hashes, payload};
+use crate::message::{Call, Opened, Runs};
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use site_recovery::{
+    Capability, ChangeSet, Complete, CutId, Disk, DiskId, Disks, Error, Finding, HASH_BLOCK, Hash, Head,
+    Ingest, Landed, Machine, MachineId, Manifest, Op, PhaseRecord, Point, PointId, Record,
+    RecoveryPointStore, Replica, Role, RoleName, Run, Seed, Settings, Timestamp,
+};
+use std::sync::Arc;
+
+/// The most that hashes are asked of at a time.
+const HASHED: u64 = HASH_BLOCK << 16;
+
+impl RemoteStore {
+    async fn call<T: DeserializeOwned>(&self, operation: &'static str, call: Call) -> Result<T> {
+        self.plain(Ask::call(&call)).await.map_err(|e| e.at(&self.name, operation))
+    }
+
+    async fn plain<T: DeserializeOwned>(&self, ask: Ask) -> Result<T> {
+        let body = self.body(ask).await?;
+        json("an answer", &body).map_err(|e| Fault::from(e).told())
+    }
+
+    async fn body(&self, ask: Ask) -> Result<Vec<u8>> {
+        match self.owner.0.ask(ask).await? {
+            Answer::Bytes(body) => Ok(body),
+            Answer::Room(_) => Err(gone()),
+        }
+    }
+
+    async fn open_point(&self, machine: &MachineId, point: PointId) -> Result<Disks> {
+        // Let go with the last disk, or here.
+        let number = self.owner.0.flight.new_handle();
+        let call = Call::Open { handle: number, machine: machine.clone(), point, cut: None };
+        let ask = Ask { opens: Some((number, machine.clone(), point)), ..Ask::call(&call) };
+        let opened: Opened = self.plain(ask).await?;
+        let handle = Arc::new(Handle { owner: Arc::clone(&self.owner), number });
+        let disk = |(place, (id, size)): (usize, (DiskId, u64))| {
+            let disk = RemoteDisk { handle: Arc::clone(&handle), disk: place as u32, size };
+            (id, Arc::new(disk) as Arc<dyn Disk>)
+        };
+        Ok(opened.disks.into_iter().enumerate().map(disk).collect())
+    }
+
+    async fn hashes_of(&self, machine: &MachineId, disk: &DiskId, run: Run) -> Result<Vec<Hash>> {
+        if !has_end(run) {
+            return Err(endless(run));
+        }
+        let (mut hashes, mut at) = (vec![], run.start);
+        loop {
+            let part = Run::new(at, (run.end() - at).min(HASHED));
+            let call = Call::Hashes { machine: machine.clone(), disk: disk.clone(), run: part };
+            let body = self.body(Ask::call(&call)).await?;
+            hashes.extend(parse_hashes(&body).map_err(|e| Fault::from(e).told())?);
+            at = part.end();
+            if at == run.end() {
+                return Ok(hashes);
+            }
+        }
+    }
+
+    async fn land(&self, ingest: &Ingest, batch: u64, records: &[Record]) -> Result<Landed> {
+        if records.len() > MOST_RECORDS {
+            let rule = format!("a batch has at most {MOST_RECORDS} records");
+            return Err(Error::invalid("records", records.len(), &rule, "send smaller batches"));
+        }
+        if let Some(record) = records.iter().find(|r| !has_end(r.run)) {
+            return Err(endless(record.run));
+        }
+        if let Some(record) = records.iter().find(|r| r.disk.0.len() > u16::MAX.into()) {
+            let rule = "a name has at most 65535 bytes";
+            return Err(Error::invalid("disk", format!("{} bytes", record.disk.0.len()), rule, "shorten it"));
+        }
+        let mut parts = vec![WriteHead::encode(ingest, batch, records)];
+        parts.extend(records.iter().filter_map(payload).cloned());
+        self.plain(Ask::of(Kind::Write, parts)).await
+    }
+}
+
+fn endless(run: Run) -> Error {
+    let value = format!("{} bytes at {}", run.len, run.start);
+    Error::invalid("run", value, "it ends below 2^64", "give a run of the disk")
+}
+
+#[async_trait]
+impl Role for RemoteStore {
+    fn name(&self) -> RoleName {
+        self.name.clone()
+    }
+
+    fn capability(&self) -> Capability {
+        self.owner.0.capability().clone()
+    }
+
+    async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
+        self.call("claim", Call::Claim { op: op.clone(), machine: machine.clone() }).await
+    }
+}
+
+#[async_trait]
+impl Replica for RemoteStore {
+    async fn machines(&self) -> Result<Vec<MachineId>> {
+        self.call("machines", Call::Machines).await
+    }
+
+    async fn prepare(&self, op: &Op, machine: &Machine, seed: &Seed, settings: &Settings) -> Result<()> {
+        let (op, machine) = (op.clone(), machine.clone());
+        let call = Call::Prepare { op, machine, seed: seed.clone(), settings: settings.clone() };
+        self.call("prepare", checked(call, &self.name, "prepare")?).await
+    }
+
+    async fn head(&self, machine: &MachineId) -> Result<Head> {
+        let head: Head = self.call("head", Call::Head { machine: machine.clone() }).await?;
+        checked(head, &self.name, "head")
+    }
+
+    async fn begin(&self, op: &Op, machine: &Machine, cut: &CutId, plan: &ChangeSet) -> Result<Ingest> {
+        let (op, machine) = (op.clone(), machine.clone());
+        let call = Call::Begin { op, machine, cut: cut.clone(), plan: plan.clone() };
+        self.call("begin", checked(call, &self.name, "begin")?).await
+    }
+
+    async fn write(&self, ingest: &Ingest, batch: u64, records: Vec<Record>) -> Result<Landed> {
+        self.land(ingest, batch, &records).await.map_err(|e| e.at(&self.name, "write"))
+    }
+
+    async fn seal(&self, ingest: &Ingest, manifest: &Manifest, complete: Complete) -> Result<Point> {
+        let (ingest, manifest) = (ingest.clone(), manifest.clone());
+        let (records, digest) = (complete.records(), complete.digest());
+        self.call("seal", Call::Seal { ingest, manifest, records, digest }).await
+    }
+
+    async fn points(&self, machine: &MachineId) -> Result<Vec<Point>> {
+        self.call("points", Call::Points { machine: machine.clone() }).await
+    }
+
+    async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {
+        self.call("manifest", Call::Manifest { machine: machine.clone(), point }).await
+    }
+
+    async fn open(&self, machine: &MachineId, point: PointId) -> Result<Disks> {
+        self.open_point(machine, point).await.map_err(|e| e.at(&self.name, "open"))
+    }
+
+    async fn hashes(&self, machine: &MachineId, disk: &DiskId, run: Run) -> Result<Vec<Hash>> {
+        self.hashes_of(machine, disk, run).await.map_err(|e| e.at(&self.name, "hashes"))
+    }
+
+    async fn changed(
+        &self,
+        machine: &MachineId,
+        from: Option<PointId>,
+        to: PointId,
+    ) -> Result<Option<ChangeSet>> {
+        let call = Call::Changed { machine: machine.clone(), from, to };
+        checked(self.call::<Option<ChangeSet>>("changed", call).await?, &self.name, "changed")
+    }
+
+    async fn pin(&self, op: &Op, machine: &MachineId, point: PointId, why: &str) -> Result<()> {
+        let (op, machine, why) = (op.clone(), machine.clone(), why.to_owned());
+        self.call("pin", Call::Pin { op, machine, point, why }).await
+    }
+
+    async fn unpin(&self, op: &Op, machine: &MachineId, point: PointId, why: &str) -> Result<()> {
+        let (op, machine, why) = (op.clone(), machine.clone(), why.to_owned());
+        self.call("unpin", Call::Unpin { op, machine, point, why }).await
+    }
+
+    async fn prune(&self, op: &Op, machine: &MachineId, drop: &[PointId]) -> Result<Vec<PointId>> {
+        let (op, machine, drop) = (op.clone(), machine.clone(), drop.to_vec());
+        self.call("prune", Call::Prune { op, machine, drop }).await
+    }
+
+    async fn delete(&self, op: &Op, machine: &MachineId) -> Result<()> {
+        self.call("delete", Call::Delete { op: op.clone(), machine: machine.clone() }).await
+    }
+
+    async fn remember(&self, op: &Op, machine: &MachineId, record: &PhaseRecord) -> Result<()> {
+        let (op, machine, record) = (op.clone(), machine.clone(), record.clone());
+        self.call("remember", Call::Remember { op, machine, record }).await
+    }
+
+    async fn recall(&self, machine: &MachineId) -> Result<Option<PhaseRecord>> {
+        self.call("recall", Call::Recall { machine: machine.clone() }).await
+    }
+}
+
+#[async_trait]
+impl RecoveryPointStore for RemoteStore {
+    async fn lock(&self, op: &Op, machine: &MachineId, point: PointId, until: Timestamp) -> Result<()> {
+        let (op, machine) = (op.clone(), machine.clone());
+        self.call("lock", Call::Lock { op, machine, point, until }).await
+    }
+
+    async fn scrub(&self, machine: &MachineId, point: PointId) -> Result<Vec<Finding>> {
+        self.call("scrub", Call::Scrub { machine: machine.clone(), point }).await
+    }
+}
+
+/// What has runs in it, looked at before it leaves and when it comes.
+fn checked<T: Runs>(value: T, name: &RoleName, operation: &'static str) -> Result<T> {
+    value
+        .checked()
+        .map_err(|e| Error::new(site_recovery::ErrorKind::Invalid, e.to_string()).at(name, operation))
+}

@@ -1,0 +1,251 @@
+//! Control: what is said in JSON, beside the bytes.
+
+use crate::frame::{Malformed, has_end};
+use serde::{Deserialize, Serialize};
+use site_recovery::{
+    Capability, ChangeSet, CutId, DiskId, Head, Ingest, Machine, MachineId, Manifest, Op, PhaseRecord,
+    PointId, RoleName, Run, Seed, Settings, Timestamp,
+};
+use std::fmt;
+
+/// Versions of the protocol that this build speaks.
+pub(crate) const SPOKEN: Versions = Versions { oldest: 1, newest: 1 };
+
+/// The application protocol of the TLS handshake, so that no other service of the same authority is taken for this one.
+pub(crate) const ALPN: &[u8] = b"site-recovery-transport";
+
+/// The most bytes of a hello, a welcome or an error.
+pub(crate) const LONGEST_WORD: u32 = 64 * 1024;
+
+/// A range of protocol versions, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Versions {
+    pub(crate) oldest: u32,
+    pub(crate) newest: u32,
+}
+
+impl Versions {
+    /// The newest version of both.
+    pub(crate) fn common(self, other: Versions) -> Option<u32> {
+        let newest = self.newest.min(other.newest);
+        (newest >= self.oldest.max(other.oldest)).then_some(newest)
+    }
+
+    pub(crate) fn contains(self, version: u32) -> bool {
+        (self.oldest..=self.newest).contains(&version)
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.oldest, self.newest)
+    }
+}
+
+/// What a client says first. Its shape, as that of [`Welcome`], is the same in all versions; fields may be added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) versions: Versions,
+    /// Whom it wants to talk to.
+    pub(crate) role: RoleName,
+    /// Random, the same for all connections of one client.
+    pub(crate) client: String,
+    /// Counts the client's connections. A newer one ends the older.
+    pub(crate) connection: u64,
+    /// It hangs up when nothing comes for so many milliseconds.
+    pub(crate) silence: u64,
+    /// The longest frame that it takes.
+    pub(crate) longest: u32,
+}
+
+/// What a server says first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    /// The version that is spoken from now on.
+    pub(crate) version: u32,
+    pub(crate) capability: Capability,
+    /// The credit: bytes of requests that may be unanswered at a time.
+    pub(crate) credit: u32,
+    /// Requests that may be unanswered at a time.
+    pub(crate) requests: u32,
+    /// It hangs up when nothing comes for so many milliseconds.
+    pub(crate) silence: u64,
+}
+
+/// One call of a role, but for `write`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Call {
+    Claim {
+        op: Op,
+        machine: MachineId,
+    },
+    Machines,
+    Prepare {
+        op: Op,
+        machine: Machine,
+        seed: Seed,
+        settings: Settings,
+    },
+    Head {
+        machine: MachineId,
+    },
+    Begin {
+        op: Op,
+        machine: Machine,
+        cut: CutId,
+        plan: ChangeSet,
+    },
+    Seal {
+        ingest: Ingest,
+        manifest: Manifest,
+        records: u64,
+        digest: u64,
+    },
+    Points {
+        machine: MachineId,
+    },
+    Manifest {
+        machine: MachineId,
+        point: PointId,
+    },
+    /// Opens a point under a handle of the client's choice. Again after a connection broke, and then only if it is the same
+    /// cut still.
+    Open {
+        handle: u64,
+        machine: MachineId,
+        point: PointId,
+        cut: Option<CutId>,
+    },
+    Hashes {
+        machine: MachineId,
+        disk: DiskId,
+        run: Run,
+    },
+    Changed {
+        machine: MachineId,
+        from: Option<PointId>,
+        to: PointId,
+    },
+    Pin {
+        op: Op,
+        machine: MachineId,
+        point: PointId,
+        why: String,
+    },
+    Unpin {
+        op: Op,
+        machine: MachineId,
+        point: PointId,
+        why: String,
+    },
+    Prune {
+        op: Op,
+        machine: MachineId,
+        drop: Vec<PointId>,
+    },
+    Delete {
+        op: Op,
+        machine: MachineId,
+    },
+    Remember {
+        op: Op,
+        machine: MachineId,
+        record: PhaseRecord,
+    },
+    Recall {
+        machine: MachineId,
+    },
+    Lock {
+        op: Op,
+        machine: MachineId,
+        point: PointId,
+        until: Timestamp,
+    },
+    Scrub {
+        machine: MachineId,
+        point: PointId,
+    },
+}
+
+/// The disks of an opened point, by name, with their sizes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    pub(crate) cut: CutId,
+    pub(crate) disks: Vec<(DiskId, u64)>,
+}
+
+/// What has runs in it keeps their rules also when it came from a peer: sorted, merged, each with an end.
+pub(crate) trait Runs: Sized {
+    fn checked(self) -> Result<Self, Malformed>;
+}
+
+impl Runs for ChangeSet {
+    fn checked(self) -> Result<Self, Malformed> {
+        if let Some(run) = self.disks().flat_map(|(_, runs)| runs).find(|r| !has_end(**r)) {
+            return Err(Malformed::Run { start: run.start, len: run.len });
+        }
+        let apart = |runs: &[Run]| {
+            runs.iter().all(|r| r.len > 0) && runs.is_sorted_by(|last, next| last.end() < next.start)
+        };
+        if self.disks().all(|(_, runs)| apart(runs)) {
+            return Ok(self);
+        }
+        Ok(self.disks().flat_map(|(disk, runs)| runs.iter().map(|r| (disk.clone(), *r))).collect())
+    }
+}
+
+impl Runs for Option<ChangeSet> {
+    fn checked(self) -> Result<Self, Malformed> {
+        self.map(Runs::checked).transpose()
+    }
+}
+
+impl Runs for Head {
+    fn checked(self) -> Result<Self, Malformed> {
+        Ok(match self {
+            Self::Unsettled { point, cursor, touched } => {
+                Self::Unsettled { point, cursor, touched: touched.checked()? }
+            }
+            other => other,
+        })
+    }
+}
+
+impl Runs for Call {
+    fn checked(self) -> Result<Self, Malformed> {
+        Ok(match self {
+            Self::Begin { op, machine, cut, plan } => Self::Begin { op, machine, cut, plan: plan.checked()? },
+            Self::Prepare { op, machine, seed: Seed::Known { at, landing, cursor, differs }, settings } => {
+                let seed = Seed::Known { at, landing, cursor, differs: differs.checked()? };
+                Self::Prepare { op, machine, seed, settings }
+            }
+            Self::Hashes { run, .. } if !has_end(run) => {
+                return Err(Malformed::Run { start: run.start, len: run.len });
+            }
+            other => other,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o9_versions_meet_at_the_newest_of_both() {
+        let of = |oldest, newest| Versions { oldest, newest };
+        assert_eq!(of(1, 3).common(of(2, 9)), Some(3));
+        assert_eq!(of(1, 3).common(of(4, 9)), None);
+        assert_eq!(of(4, 9).common(of(1, 3)), None);
+    }
+
+    #[test]
+    fn runs_of_a_peer_are_sorted_and_have_an_end() {
+        let set: ChangeSet =
+            serde_json::from_str(r#"{"d":[{"start":8,"len":8},{"start":0,"len":9}]}"#).expect("JSON");
+        assert_eq!(set.checked().expect("fine").runs(&"d".into()), [Run::new(0, 16)]);
+        let endless = format!(r#"{{"d":[{{"start":9,"len":{}}}]}}"#, u64::MAX);
+        let set: ChangeSet = serde_json::from_str(&endless).expect("JSON");
+        assert_eq!(set.checked(), Err(Malformed::Run { start: 9, len: u64::MAX }));
+    }
+}

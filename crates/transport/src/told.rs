@@ -1,0 +1,122 @@
+//! Errors as they cross: kind, whether they pass, who met them, what a person reads, and the facts.
+
+use serde::{Deserialize, Serialize};
+use site_recovery::{Error, ErrorKind, ErrorStatus, RoleName};
+
+/// Names of facts. An error gives its facts by name alone, so the names that cross are those that are known here.
+const FACTS: [&str; 32] = [
+    "asked",
+    "at",
+    "attempts",
+    "code",
+    "compare",
+    "crashed",
+    "cut",
+    "disk",
+    "entry",
+    "epoch",
+    "errno",
+    "export",
+    "field",
+    "file",
+    "flush",
+    "folder",
+    "job",
+    "key",
+    "ledger",
+    "limit",
+    "locked_until",
+    "machine",
+    "object",
+    "operation",
+    "point",
+    "read",
+    "register",
+    "run",
+    "session",
+    "subject",
+    "timeline_stands_at",
+    "unit",
+];
+
+/// An error on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    kind: ErrorKind,
+    temporary: bool,
+    role: Option<RoleName>,
+    message: String,
+    facts: Vec<(String, String)>,
+    causes: Option<String>,
+}
+
+impl From<&Error> for Told {
+    fn from(error: &Error) -> Self {
+        let fact = |name: &&str| error.fact(name).map(|value| (name.to_string(), value.to_owned()));
+        Self {
+            kind: error.kind(),
+            temporary: error.is_temporary(),
+            role: error.role().cloned(),
+            message: error.message().to_owned(),
+            facts: FACTS.iter().filter_map(fact).collect(),
+            causes: std::error::Error::source(error).map(ToString::to_string),
+        }
+    }
+}
+
+impl From<Told> for Error {
+    fn from(told: Told) -> Self {
+        let status = if told.temporary { ErrorStatus::Temporary } else { ErrorStatus::Permanent };
+        let mut error = Error::new(told.kind, told.message).status(status);
+        for (name, value) in told.facts {
+            if let Some(name) = FACTS.iter().find(|n| **n == name) {
+                error = error.with(name, value);
+            }
+        }
+        match told.causes {
+            Some(causes) => error.caused_by(causes),
+            None => error,
+        }
+    }
+}
+
+impl Told {
+    /// As JSON, cut so that it is never longer than a peer takes.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let json = |told: &Self| serde_json::to_vec(told).expect("plain data serialises");
+        let whole = json(self);
+        if whole.len() <= crate::message::LONGEST_WORD as usize {
+            return whole;
+        }
+        let cut = |text: &str| text[..text.floor_char_boundary(2048)].to_owned();
+        json(&Self { message: cut(&self.message), facts: vec![], causes: None, ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_arrives_as_it_left() {
+        let disk = std::io::Error::other("the disk is gone");
+        let error =
+            Error::invalid("plan", "odd", "it is even", "round it").with("disk", "root").caused_by(disk);
+        let error = error.status(ErrorStatus::Temporary);
+        let json = Told::from(&error).to_json();
+        let told: Told = serde_json::from_slice(&json).expect("JSON");
+        let back = Error::from(told);
+        assert_eq!(back.to_string(), error.to_string());
+        assert_eq!((back.kind(), back.is_temporary()), (error.kind(), true));
+        assert_eq!((back.fact("field"), back.fact("disk")), (Some("plan"), Some("root")));
+    }
+
+    #[test]
+    fn a_long_error_is_cut_between_characters() {
+        let error = Error::new(ErrorKind::Corrupt, "é".repeat(100_000)).with("disk", "d".repeat(100_000));
+        let json = Told::from(&error).to_json();
+        assert!(json.len() <= crate::message::LONGEST_WORD as usize);
+        let told: Told = serde_json::from_slice(&json).expect("JSON");
+        assert_eq!(Error::from(told).kind(), ErrorKind::Corrupt);
+    }
+}
