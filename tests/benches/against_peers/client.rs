@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const DEPTH: u64 = 16;
-const LONGEST_START: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_START: Duration = Duration::from_secs(60);
 
 /// What a server did for a client.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ pub(crate) struct Served {
 pub(crate) fn read(socket: &Path, started: Instant, bytes: u64) -> Outcome<Served> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (disk, pool) = connect(socket, "", None, started).await?;
+        let (disk, pool) = connect(socket, None, started).await?;
         disk.read(Run::new(0, 4096), &pool).await?;
         let first_4k_ms = started.elapsed().as_secs_f64() * 1e3;
         let began = Instant::now();
@@ -51,12 +51,11 @@ pub(crate) fn read(socket: &Path, started: Instant, bytes: u64) -> Outcome<Serve
 /// Connects as soon as the server listens: there is nothing to wait on but to try again.
 pub(crate) async fn connect(
     socket: &Path,
-    export: &str,
     bitmap: Option<&str>,
     started: Instant,
 ) -> Outcome<(Arc<RemoteDisk>, Pool)> {
     loop {
-        let mut builder = RemoteDisk::builder(Address::Unix(socket.to_owned()), export);
+        let mut builder = RemoteDisk::builder(Address::Unix(socket.to_owned()), "");
         if let Some(bitmap) = bitmap {
             builder = builder.bitmap(bitmap);
         }

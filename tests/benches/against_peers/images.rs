@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 pub(crate) const BLOCK: u64 = 64 << 10;
-const SIZE_OF_A: u64 = 4 << 30;
+pub(crate) const SIZE_OF_A: u64 = 4 << 30;
 pub(crate) const SIZE_OF_R: u64 = 1 << 30;
 const FILES_IN_A: u64 = 1850 << 20;
 const DIRTY: u64 = SIZE_OF_A / BLOCK / 100;

@@ -12,6 +12,7 @@
 
 mod bench;
 mod chain;
+mod child;
 mod churn;
 mod client;
 mod copy;
@@ -53,7 +54,7 @@ const GROUPS: [Group; 10] = [
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let done = match words.split_first() {
-        Some((first, rest)) if first == "--child" => ours::child(rest),
+        Some((first, rest)) if first == "--child" => child::run(rest),
         _ => against_peers(&words),
     };
     match done {
