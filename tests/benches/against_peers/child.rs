@@ -33,7 +33,9 @@ pub(crate) fn run(words: &[String]) -> Outcome<()> {
             ["ship", store, image, cut, by, codec, seal] => {
                 ship(Path::new(store), Path::new(image), cut, by, codec, seal).await
             }
-            ["receive", store, port, tls] => receive(Path::new(store), port.parse()?, Path::new(tls)).await,
+            ["receive", store, port, tls, seal] => {
+                receive(Path::new(store), port.parse()?, Path::new(tls), seal).await
+            }
             ["send", port, tls, image, codec, seal] => {
                 send(port.parse()?, Path::new(tls), Path::new(image), codec, seal).await
             }
@@ -68,8 +70,8 @@ async fn ship(store: &Path, image: &Path, cut: &str, by: &str, codec: &str, seal
 }
 
 /// Keeps points for whoever comes over the network, until it is killed.
-async fn receive(store: &Path, port: u16, identities: &Path) -> Outcome<()> {
-    let points = Arc::new(directory(store, &Keyring::new())?);
+async fn receive(store: &Path, port: u16, identities: &Path, seal: &str) -> Outcome<()> {
+    let points = Arc::new(directory(store, &keys(seal))?);
     let file = |name: &str| fs::read(identities.join(name));
     let tls = ServerTls::new(&file("server-cert.pem")?, &file("server-key.pem")?, &file("ca-cert.pem")?)?;
     let _server = Keeper::builder(tls).role(points).listen(SocketAddr::from(([127, 0, 0, 1], port))).await?;

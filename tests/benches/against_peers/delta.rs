@@ -15,7 +15,7 @@ const RSYNC: &str = r#"rsync --inplace --no-whole-file --block-size=65536 --stat
 const BDSYNC: &str = r#"bdsync --blocksize=65536 --hash=md5 "bdsync --server" "$C" "$O" >"$D"; bdsync --patch="$O" <"$D"; sync -d "$O""#;
 const BITMAP: &str = r#"qemu-nbd -r -t -f qcow2 -B b0 -k "$S" "$Q" & server=$!
     "$SELF" --child copy-dirty "$S" b0 "$O" || { kill $server; exit 1; }
-    kill $server; wait $server || true"#;
+    kill $server; wait $server 2>/dev/null || true"#;
 
 /// G4: nobody knows what changed, both sides are read whole.
 pub(crate) fn by_scan(bench: &Bench) -> Outcome<()> {

@@ -25,9 +25,9 @@ pub(crate) enum By {
     KnownChanges,
 }
 
-const FAR: &str = r#""$SELF" --child receive "$STORE" "$PORT" "$TLS" & server=$!
+const FAR: &str = r#""$SELF" --child receive "$STORE" "$PORT" "$TLS" "$SEAL" & server=$!
     "$SELF" --child send "$PORT" "$TLS" "$IMAGE" "$CODEC" "$SEAL" || { kill $server; exit 1; }
-    kill $server; wait $server || true"#;
+    kill $server; wait $server 2>/dev/null || true"#;
 
 impl Bench {
     /// Ships an image into a store, zstd; the bytes that crossed, both ways.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const NBD_TLS: &str = r#"nbdkit -f -i 127.0.0.1 -p "$PORT" -P "$PID" --tls=require --tls-certificates="$TLS" --tls-verify-peer file "$O" & server=$!
     while ! [ -s "$PID" ]; do sleep .005; done
     nbdcopy --flush "$A" "nbds://localhost:$PORT/?tls-certificates=$TLS" || { kill $server; exit 1; }
-    sync -d "$O"; kill $server; wait $server || true"#;
+    sync -d "$O"; kill $server; wait $server 2>/dev/null || true"#;
 const NBD_PLAIN: &str = r#"nbdcopy --flush -- "$A" [ nbdkit --exit-with-parent file "$O" ]; sync -d "$O""#;
 const ZSTD: &str = r#"(socat -u TCP-LISTEN:"$PORT",bind=127.0.0.1,reuseaddr - | zstd -q -d --sparse -f -o "$O") & server=$!
     zstd -q -1 -T2 -c "$A" | socat -u - TCP:127.0.0.1:"$PORT",retry=200,interval=0.01
