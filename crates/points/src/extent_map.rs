@@ -2,7 +2,7 @@
 
 use crate::segment::SegmentId;
 use bytes::{Buf, BufMut};
-use site_recovery::{ChangeSet, DiskId, Run};
+use site_recovery::{ChangeSet, DiskId, Hash, Run};
 use std::collections::{BTreeMap, BTreeSet};
 
 const MAGIC: &[u8; 8] = b"SRMAP\0\0\x01";
@@ -16,7 +16,7 @@ pub(crate) struct Place {
     pub(crate) len: u32,
     /// The run of the whole record, of which a piece may be a part.
     pub(crate) run: Run,
-    pub(crate) checksum: u64,
+    pub(crate) checksum: Hash,
 }
 
 /// A run that was written: a part of a record, or zeros.
@@ -121,7 +121,7 @@ impl ExtentMap {
                     out.put_u32_le(place.len);
                     out.put_u64_le(place.run.start);
                     out.put_u64_le(place.run.len);
-                    out.put_u64_le(place.checksum);
+                    out.put_u128_le(place.checksum);
                 }
             }
         }
@@ -150,7 +150,7 @@ impl ExtentMap {
                         offset: from.try_get_u64_le().ok()?,
                         len: from.try_get_u32_le().ok()?,
                         run: Run::new(from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?),
-                        checksum: from.try_get_u64_le().ok()?,
+                        checksum: from.try_get_u128_le().ok()?,
                     }),
                 };
                 start.checked_add(len)?;
@@ -196,7 +196,7 @@ mod tests {
 
     fn place(batch: u64, run: Run) -> Option<Place> {
         let segment = SegmentId { session: 1, batch };
-        Some(Place { segment, offset: 28, len: 40, run, checksum: batch })
+        Some(Place { segment, offset: 28, len: 40, run, checksum: batch.into() })
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::Records;
 use crate::extent_map::{ExtentMap, Place, get_name, put_name};
 use bytes::{Buf, BufMut, Bytes};
-use site_recovery::{DiskId, Form, MachineId, Payload, Record, Result, Run, fold};
+use site_recovery::{DiskId, Form, Hash, MachineId, Payload, Record, Result, Run, fold};
 use site_recovery_record::{checksum, is_sealed};
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(crate) struct SegmentId {
 pub(crate) struct Entry {
     pub(crate) disk: DiskId,
     pub(crate) run: Run,
-    pub(crate) checksum: u64,
+    pub(crate) checksum: Hash,
     /// Where its frame lies in the object; none for zeros.
     pub(crate) frame: Option<(u64, u32)>,
 }
@@ -54,20 +54,19 @@ pub(crate) fn encode(
 ) -> Result<(Vec<Entry>, Vec<Bytes>)> {
     let mut frames = vec![];
     for record in records {
-        let plain = with.unpacker.unpack(machine, record)?;
-        frames.push(match (&record.payload, plain) {
-            (Payload::Sealed(frame), _) if is_sealed(frame) || !with.packer.seals(machine) => {
-                Some(frame.clone())
-            }
+        with.unpacker.check(machine, record)?;
+        frames.push(match &record.payload {
+            Payload::Zero => None,
+            Payload::Sealed(frame) if is_sealed(frame) || !with.packer.seals(machine) => Some(frame.clone()),
             // What comes without a seal gets it here.
-            (Payload::Plain(_) | Payload::Sealed(_), Some(plain)) => {
+            Payload::Plain(_) | Payload::Sealed(_) => {
+                let plain = with.unpacker.unpack(machine, record)?.unwrap_or_default();
                 let packed = with.packer.pack(machine, &record.disk, record.run, plain, Form::Sealed);
                 match packed.payload {
                     Payload::Sealed(frame) => Some(frame),
                     _ => None,
                 }
             }
-            _ => None,
         });
     }
     let mut entries: Vec<Entry> = records
@@ -111,7 +110,7 @@ pub(crate) fn decode_index(mut from: &[u8]) -> Option<Vec<Entry>> {
         let disk = disks.get(from.try_get_u32_le().ok()? as usize)?.clone();
         let run = Run::new(from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
         run.start.checked_add(run.len)?;
-        let checksum = from.try_get_u64_le().ok()?;
+        let checksum = from.try_get_u128_le().ok()?;
         let (offset, len) = (from.try_get_u64_le().ok()?, from.try_get_u32_le().ok()?);
         entries.push(Entry { disk, run, checksum, frame: (len > 0).then_some((offset, len)) });
     }
@@ -132,7 +131,7 @@ fn encode_index(entries: &[Entry]) -> Vec<u8> {
         out.put_u32_le(names[&entry.disk]);
         out.put_u64_le(entry.run.start);
         out.put_u64_le(entry.run.len);
-        out.put_u64_le(entry.checksum);
+        out.put_u128_le(entry.checksum);
         out.put_u64_le(offset);
         out.put_u32_le(len);
     }

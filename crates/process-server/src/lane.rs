@@ -11,7 +11,7 @@ use site_recovery::{
     ALIGNMENT, Disk, DiskId, Error, ErrorKind, Extent, Fill, Form, HASH_BLOCK, Hash, MachineId, Payload,
     Record, Replica, Result, Run,
 };
-use site_recovery_record::{MOST_BYTES, checksum_of_zeros, hash, is_zero};
+use site_recovery_record::{MOST_BYTES, hash, is_zero};
 use std::sync::{Arc, LazyLock};
 
 /// Extents and hashes are asked for this many bytes at a time.
@@ -215,8 +215,7 @@ fn sort(
             Found::Differs(seal(run, plain.slice(start..start + run.len as usize)))
         }
         (Verdict::Zero, _) | (Verdict::Data, None) => {
-            let checksum = checksum_of_zeros(run.len);
-            Found::Differs(Record { disk: id.clone(), run, checksum, payload: Payload::Zero })
+            Found::Differs(Record { disk: id.clone(), run, checksum: 0, payload: Payload::Zero })
         }
     });
     found.collect()
