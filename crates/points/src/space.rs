@@ -14,7 +14,7 @@ use crate::pack::{self, Frame, PackRef};
 use crate::sealed::Sealed;
 use crate::segment::SegmentId;
 use bytes::Bytes;
-use site_recovery::{DiskId, Result, Run};
+use site_recovery::{DiskId, ErrorKind, Result, Run};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most frame bytes of one pack.
@@ -32,8 +32,26 @@ struct Plan {
 }
 
 impl Line {
-    /// Takes `point` out from between two others: what the later one becomes, and what is garbage then.
+    /// Takes `point` out from between two others: what the later one becomes, and what is garbage then. Where something
+    /// is damaged that says what is needed, everything stays.
     pub(crate) async fn take_over(
+        &self,
+        before: Option<&Kept>,
+        point: &Kept,
+        mut after: Kept,
+    ) -> Result<(Kept, Vec<Garbage>)> {
+        after.gap.space = after.gap.space.and(point.gap.space).and(point.own);
+        after.gap.packs.extend(point.gap.packs.iter().cloned());
+        match self.give_back(before, point, after.clone()).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, point = %point.id, "its space does not come back");
+                Ok((after, vec![]))
+            }
+            given => given,
+        }
+    }
+
+    async fn give_back(
         &self,
         before: Option<&Kept>,
         point: &Kept,
@@ -70,8 +88,7 @@ impl Line {
             }
         }
         let dead = Space { stored: 0, dead: died };
-        after.gap.space = after.gap.space.and(point.gap.space).and(point.own).and(dead);
-        after.gap.packs.extend(point.gap.packs.iter().cloned());
+        after.gap.space = after.gap.space.and(dead);
         let Space { stored, dead } = after.gap.space;
         if dead * 4 >= stored {
             self.look_through(before, &mut after, &mut garbage).await?;
