@@ -7,7 +7,8 @@
 //!
 //! # What it asks of a store
 //! Create-only puts (`PutMode::Create`), listings that show what was put before, and puts that are durable when they
-//! return. [`Points::directory`] syncs files and the directories that name them.
+//! return. [`Points::directory`] syncs files and the directories that name them,
+//! and writes past the page cache where the file system takes it.
 //!
 //! # Limits
 //! - A point that is open in another process is not known here: prune from the process that opens.
@@ -19,6 +20,7 @@
 mod attached;
 mod cache;
 mod catalogue;
+mod directory;
 mod extent_map;
 mod folder;
 mod ingest;
@@ -42,10 +44,10 @@ mod working_copy;
 use async_trait::async_trait;
 use cache::Cache;
 use catalogue::Kept;
+use directory::Directory;
 use folder::Folder;
 use line::Line;
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use point_disk::OpenPoints;
 use refusal::failed;
@@ -123,8 +125,8 @@ impl Points {
             Error::invalid("path", path.display(), rule, "choose another one").caused_by(error)
         };
         std::fs::create_dir_all(path).map_err(|e| unusable(e.into()))?;
-        let store = LocalFileSystem::new_with_prefix(path).map_err(|e| unusable(e.into()))?;
-        Ok(Self::new(name, Arc::new(store.with_fsync(true)), Path::default(), clock))
+        let path = path.canonicalize().map_err(|e| unusable(e.into()))?;
+        Ok(Self::new(name, Arc::new(Directory::new(path)), Path::default(), clock))
     }
 
     /// The machine's line, alone, and as it stands now.

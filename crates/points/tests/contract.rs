@@ -541,7 +541,7 @@ async fn many_points_share_layers_and_stay_right() {
 
 #[tokio::test]
 async fn rep_4_a_write_under_way_when_another_session_begins_is_not_acknowledged() {
-    let store = Arc::new(object_store::memory::InMemory::new());
+    let store = Arc::new(support::faulty::Faulty::sound(Arc::new(object_store::memory::InMemory::new())));
     let instance = || {
         let clock = Arc::new(HandClock::default());
         let prefix = object_store::path::Path::from("below/here");
