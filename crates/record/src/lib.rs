@@ -25,7 +25,7 @@ use bytes::Bytes;
 use frame::Damage;
 use place::Place;
 use seal::{Opener, Sealer, Shut};
-use site_recovery::{DiskId, Error, ErrorKind, Form, MachineId, Payload, Record, Result, Run};
+use site_recovery::{DiskId, Error, ErrorKind, Form, Hash, MachineId, Payload, Record, Result, Run};
 
 /// The most bytes that one record may carry.
 pub const MOST_BYTES: u64 = 1 << 20;
@@ -56,11 +56,29 @@ impl Packer {
     /// # Panics
     /// When `plain` is not `run.len` bytes: the caller would send a run that it did not read.
     pub fn pack(&self, machine: &MachineId, disk: &DiskId, run: Run, plain: Bytes, form: Form) -> Record {
-        assert_eq!(plain.len() as u64, run.len, "a record carries the whole run and nothing else");
-        if is_zero(&plain) {
+        if plain.len() as u64 == run.len && is_zero(&plain) {
             return Record { disk: disk.clone(), run, checksum: 0, payload: Payload::Zero };
         }
         let checksum = hash(&plain);
+        self.pack_hashed(machine, disk, run, plain, checksum, form)
+    }
+
+    /// The same, of bytes that are known not to be all zero, and to have this hash: what was compared is not hashed
+    /// again.
+    ///
+    /// # Panics
+    /// As [`pack`](Self::pack); in debug builds also when the hash is another one.
+    pub fn pack_hashed(
+        &self,
+        machine: &MachineId,
+        disk: &DiskId,
+        run: Run,
+        plain: Bytes,
+        checksum: Hash,
+        form: Form,
+    ) -> Record {
+        assert_eq!(plain.len() as u64, run.len, "a record carries the whole run and nothing else");
+        debug_assert_eq!(checksum, hash(&plain), "the hash is that of the bytes");
         let place = Place { machine, disk, run, checksum };
         let payload = match form {
             Form::Plain => Payload::Plain(plain),
