@@ -6,6 +6,7 @@
     reason = "shared by several test programs; a test that cannot go on fails"
 )]
 
+pub mod odd;
 pub mod shipping;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
