@@ -1,5 +1,72 @@
-//! x
+//! The data plane: what a process server ships crosses a network to a recovery point store in another process.
+//!
+//! - [`Server`] serves stores under their names, to clients that show a certificate of its authority.
+//! - [`RemoteStore`] is such a store on the other side: a [`Role`], a [`Replica`], a [`RecoveryPointStore`], with all
+//!   their methods.
+//!
+//! [`Role`]: site_recovery::Role
+//! [`Replica`]: site_recovery::Replica
+//! [`RecoveryPointStore`]: site_recovery::RecoveryPointStore
+//!
+//! ```no_run
+//! # use std::{sync::Arc, time::Duration};
+//! # async fn there(points: Arc<dyn site_recovery::RecoveryPointStore>, pem: impl Fn(&str) -> Vec<u8>) -> site_recovery::Result<()> {
+//! use site_recovery_transport::{Server, ServerTls};
+//!
+//! let tls = ServerTls::new(&pem("server.pem"), &pem("server.key"), &pem("ca.pem"))?;
+//! let server = Server::builder(tls).role(points).listen("0.0.0.0:7443".parse().expect("an address")).await?;
+//! # let stopped = async {};
+//! stopped.await;
+//! server.stop(Duration::from_secs(10)).await;
+//! # Ok(())
+//! # }
+//! # async fn here(pem: impl Fn(&str) -> Vec<u8>) -> site_recovery::Result<()> {
+//! use site_recovery_transport::{ClientTls, RemoteStore};
+//!
+//! let tls = ClientTls::new(&pem("client.pem"), &pem("client.key"), &pem("ca.pem"), "dr.example.net")?;
+//! let store = RemoteStore::builder("dr.example.net:7443", "points".into(), tls).connect().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What crosses
+//! Frames over one TLS 1.3 connection per client. A `write` is a compact head and the records' payloads as they lie in
+//! memory; on the other side they are slices of one buffer. Reads of opened points, extents and hashes are plain bytes, every
+//! other call is JSON. Requests are answered in any order. `docs/formats.md`, *Wire*, has every byte.
+//!
+//! # Flow and limits
+//! The server grants each connection a credit, [`Limits::memory`]: a client has never more bytes of unanswered requests on
+//! the way, and one that goes beyond is cut off. Reads wait for memory of the same size. A batch that is larger than the
+//! credit is `Invalid`. Both sides say so every now and then when they have nothing to say; where nothing moves for a
+//! [`stall`](Limits::stall), the peer is given up.
+//!
+//! # A connection that breaks
+//! is made again with the next call, or at once where calls or opened points need it. What was not answered is asked again:
+//! the [`Op`](site_recovery::Op) of a changing call names its effect, and a batch that comes again counts once. So a cut costs
+//! what was in flight. The server ends an older connection of a client, and drops what it began, before it welcomes the next
+//! one: no call strikes after a later one. What cannot be reached within the [`patience`](RemoteStoreBuilder::patience), or
+//! was sent sixteen times, is `Unavailable`.
+//!
+//! A point that is open is opened again, and has to be the same cut. Meanwhile nobody holds it on the other side, so a point
+//! that is not pinned may be dropped there; its disks are `NotFound` then.
+//!
+//! # Who is let in
+//! Whoever shows a certificate of the authority, to every store that is served, by TLS 1.3 alone. There is no way to skip a
+//! check. A server of another name or authority is `Denied`.
+//!
+//! # A peer's garbage
+//! cuts that peer off, is logged with its address (`tracing`, target `site_recovery_transport`), and harms nobody else.
+//!
+//! # Errors
+//! Those of the far store arrive with kind, status, role, message, causes and the facts whose names both sides know.
+//! Of the connection: `Unavailable`; `Denied` for certificates; `NotFound` for a store that is not served; `Unsupported`,
+//! naming both, where there is no common version; `Conflict` where a store's capability changed.
+//!
+//! # Not yet
+//! Process servers, sources, targets and master targets across a network; enrolment, rights per store and revocation of
+//! certificates; compression of control calls. One connection per client, and so one core per end for TLS.
 #![forbid(unsafe_code)]
+
 mod client;
 mod fault;
 mod frame;
@@ -8,6 +75,7 @@ mod server;
 mod tls;
 mod told;
 mod wire;
+
 pub use client::{RemoteStore, RemoteStoreBuilder};
 pub use server::{Limits, Server, ServerBuilder, Stopped};
 pub use tls::{ClientTls, ServerTls};

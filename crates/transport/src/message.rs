@@ -73,6 +73,7 @@ pub(crate) struct Welcome {
 }
 
 /// One call of a role, but for `write`.
+#[allow(clippy::large_enum_variant, reason = "one per request, and never many of them in one place")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Call {
     Claim {

@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// Read from the socket at a time: rustls itself asks for 4 KiB.
-const READ_AT_ONCE: usize = 256 * 1024;
+const READ_AT_ONCE: usize = 64 * 1024;
 /// Encrypted at a time.
-const WRITE_AT_ONCE: usize = 1 << 20;
+const WRITE_AT_ONCE: usize = 64 * 1024;
 
 pub(crate) type Secure = TlsStream<BufReader<TcpStream>>;
 

@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 /// What has to move within one stall, so that a peer that trickles is found out.
 const PIECE: usize = 256 * 1024;
+/// How long a peer has to read what was said last, and to hang up.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Slices handed on at a time.
 const SLICES: usize = 32;
 
@@ -137,13 +139,13 @@ impl Inlet {
         Ok(())
     }
 
-    /// Reads until the peer ends its way, for at most a stall, and forgets what comes.
+    /// Reads until the peer ends its way, for a short while, and forgets what comes.
     pub(crate) async fn drain(&mut self) -> Result<(), Fault> {
         let read = async {
             let mut spare = vec![0; 16 * 1024];
             while self.stream.read(&mut spare).await? > 0 {}
             Ok(())
         };
-        within(&*self.clock, self.stall, "end", read).await
+        within(&*self.clock, self.stall.min(LAST_WORDS), "end", read).await
     }
 }

@@ -33,6 +33,8 @@ struct State {
     /// What is open, to be opened again on the next connection.
     opened: BTreeMap<u64, Call>,
     last_handle: u64,
+    /// Counts answers.
+    answered: u64,
     is_driven: bool,
     is_closed: bool,
 }
@@ -218,6 +220,7 @@ impl Flight {
         let mut state = self.lock();
         let Some(job) = state.sent.remove(&id) else { return };
         state.taken -= job.ask.len();
+        state.answered += 1;
         self.changed.notify_one();
         if let Some((handle, machine, point)) = job.ask.opens {
             if job.given_up {
@@ -233,15 +236,22 @@ impl Flight {
         }
     }
 
-    /// The connection broke: what was in flight waits for the next one.
-    pub(super) fn lost(&self, fault: &Fault) {
+    /// How many answers there were.
+    pub(super) fn answered(&self) -> u64 {
+        self.lock().answered
+    }
+
+    /// The connection broke: what was in flight waits for the next one. How much that is.
+    pub(super) fn lost(&self, fault: &Fault) -> usize {
         let mut state = self.lock();
         state.asides.clear();
         state.taken = 0;
+        let mut unanswered = 0;
         for (id, job) in std::mem::take(&mut state.sent) {
             if job.given_up || job.rank == Rank::Reopening {
                 continue;
             }
+            unanswered += 1;
             if job.sends < MOST_SENDS {
                 state.waiting.insert((job.rank, id), job);
             } else {
@@ -249,6 +259,7 @@ impl Flight {
             }
         }
         state.waiting.retain(|(rank, _), _| *rank == Rank::Asked);
+        unanswered
     }
 
     /// Ends all that waits.

@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::far::Far;
 use super::flight::{Answer, Ask, Flight, gone};
 use crate::fault::{Fault, Result, within};
+use futures_util::future::BoxFuture;
 use site_recovery::Capability;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -71,17 +72,29 @@ impl Link {
     }
 
     async fn drive(self: Arc<Self>, mut first: Option<Connection>) {
+        // Runs from one answer to the next: who lets us in and then says nothing is out of reach, too.
+        let mut patience = None;
         loop {
             let connection = match first.take() {
                 Some(connection) => Some(connection),
-                None => self.connect().await,
+                None => {
+                    let span = self.far.patience;
+                    self.connect(patience.get_or_insert_with(|| self.far.clock.sleep(span))).await
+                }
             };
             let hold = connection.is_some();
-            if let Some(connection) = connection {
-                let fault = connection.run(&self.flight).await;
-                let (role, address) = (&self.far.role, &self.far.address);
-                tracing::debug!(target: "site_recovery_transport", %role, address, %fault, "connection ended");
-                self.flight.lost(&fault);
+            match connection {
+                Some(connection) => {
+                    let before = self.flight.answered();
+                    let fault = connection.run(&self.flight).await;
+                    let (role, address) = (&self.far.role, &self.far.address);
+                    tracing::debug!(target: "site_recovery_transport", %role, address, %fault, "connection ended");
+                    let unanswered = self.flight.lost(&fault);
+                    if unanswered == 0 || self.flight.answered() > before {
+                        patience = None;
+                    }
+                }
+                None => patience = None,
             }
             if self.flight.rest(hold) {
                 return;
@@ -90,12 +103,12 @@ impl Link {
     }
 
     /// Tries until it works, or patience ends: then all that waits fails, and nothing is returned.
-    async fn connect(&self) -> Option<Connection> {
+    async fn connect(&self, patience: &mut BoxFuture<'static, ()>) -> Option<Connection> {
         let mut last = None;
         let outcome = tokio::select! {
             biased;
             outcome = self.try_on(&mut last) => outcome,
-            () = self.far.clock.sleep(self.far.patience) => {
+            () = patience => {
                 Err(last.unwrap_or(Fault::Silent { what: "connection", span: self.far.patience }))
             }
         };

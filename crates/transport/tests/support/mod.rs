@@ -6,6 +6,9 @@
     reason = "shared by several test programs; a test that cannot go on fails"
 )]
 
+pub mod odd;
+pub mod shipping;
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use site_recovery::*;
 use site_recovery_transport::*;
