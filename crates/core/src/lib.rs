@@ -70,8 +70,9 @@ pub use request::{
     PointChoice, PromoteRequest, ReprotectRequest, Request, Shutdown, UndoRequest,
 };
 pub use role::{
-    Append, Basis, Journal, LOSING_SIDE, Lag, LandingSite, Leg, MasterTarget, POINT_ZERO, ProcessServer,
-    RecoveryPointStore, RecoverySite, Replica, Role, Shipment, Shipped, Source, Sources, Survey, Target,
+    Append, Basis, DiskLag, Journal, LOSING_SIDE, Lag, LandingSite, Leg, MasterTarget, POINT_ZERO,
+    ProcessServer, RecoveryPointStore, RecoverySite, Replica, Role, Shipment, Shipped, Source, Sources,
+    Survey, Target,
 };
 pub use run::{ALIGNMENT, ChangeSet, Extent, Fill, Run};
 pub use settings::{DiskSettings, Location, NicSettings, Placement, Settings};

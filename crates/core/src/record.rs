@@ -31,9 +31,9 @@ pub struct Record {
     pub disk: DiskId,
     /// Which run; at most 1 MiB, aligned to 4 KiB but for the end of the disk.
     pub run: Run,
-    /// CRC-64/NVME of the plain bytes (of the zeros, for [`Payload::Zero`]); made by `site-recovery-record`,
-    /// verified wherever the record lands.
-    pub checksum: u64,
+    /// [`Hash`](type@Hash) of the plain bytes, 0 for [`Payload::Zero`]; made where they were first read, verified wherever
+    /// they are needed again. Of a whole [`HASH_BLOCK`] it is what blocks are compared by.
+    pub checksum: Hash,
     /// What the run holds.
     pub payload: Payload,
 }
@@ -97,7 +97,8 @@ pub fn fold(digest: u64, record: &Record) -> u64 {
         .0
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    let mixed = (record.checksum ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ name)
+    let checksum = record.checksum as u64 ^ (record.checksum >> 64) as u64;
+    let mixed = (checksum ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ name)
         .wrapping_mul(0xd6e8_feb8_6659_fd93);
     digest.wrapping_add(mixed ^ (mixed >> 32))
 }

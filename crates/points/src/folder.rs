@@ -1,46 +1,41 @@
-//! One machine's objects, by name, and what the store says in our words.
+//! One machine's objects, by name.
 
-use crate::extent_map::ExtentMap;
+use crate::attached::Attached;
+use crate::cache::Cache;
+use crate::ledger::Noted;
+use crate::refusal::{damaged, failed};
 use crate::segment::{self, Entry, SegmentId};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
-use object_store::{Error as StoreError, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
-use serde::{Deserialize, Serialize};
-use site_recovery::{Error, ErrorKind, Result};
-use site_recovery_record::{checksum, hash};
+use object_store::{
+    Error as StoreError, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+};
+use serde::Serialize;
+use site_recovery::{ChangeSet, Error, ErrorKind, Result};
+use site_recovery_record::checksum;
 use std::sync::Arc;
 
-/// Names an immutable object that the ledger refers to: the number of the ledger that brought it, what it is, and the
-/// digest and length of its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Attached(String);
-
-impl Attached {
-    fn new(number: u64, kind: &str, bytes: &[u8]) -> Self {
-        Self(format!("{number:020}-{kind}-{:032x}-{}", hash(bytes), bytes.len()))
-    }
-
-    fn describes(&self, bytes: &[u8]) -> bool {
-        self.0.ends_with(&format!("-{:032x}-{}", hash(bytes), bytes.len()))
-    }
-
-    /// The ledger that brought it.
-    pub(crate) fn number(&self) -> Option<u64> {
-        self.0.split('-').next()?.parse().ok()
-    }
-}
+/// Sessions whose objects lie in one folder: few enough to be listed, many enough that folders are rare.
+const SESSIONS: u64 = 1024;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
     store: Arc<dyn ObjectStore>,
     root: Path,
+    pub(crate) cache: Arc<Cache>,
+}
+
+/// An object of a session, and how large it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Found {
+    Segment(SegmentId, u64),
+    Attached(Attached, u64),
 }
 
 impl Folder {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>, root: Path) -> Self {
-        Self { store, root }
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, root: Path, cache: Arc<Cache>) -> Self {
+        Self { store, root, cache }
     }
 
     fn ledgers(&self) -> Path {
@@ -51,22 +46,33 @@ impl Folder {
         self.ledgers().join(format!("{number:020}"))
     }
 
-    fn attached(&self, name: &Attached) -> Path {
-        self.root.clone().join("attached").join(name.0.as_str())
+    fn pages(&self) -> Path {
+        self.root.clone().join("pages")
     }
 
-    fn session(&self, session: u64) -> Path {
-        self.root.clone().join("segments").join(format!("{session:020}"))
+    fn shard(&self, session: u64) -> Path {
+        self.root.clone().join("data").join(format!("{:017}", session / SESSIONS))
+    }
+
+    fn attached(&self, name: &Attached) -> Path {
+        let folder = if name.is_page() { self.pages() } else { self.shard(name.number()) };
+        folder.join(name.as_str())
     }
 
     fn segment(&self, id: SegmentId) -> Path {
-        self.session(id.session).join(format!("{:020}", id.batch))
+        self.shard(id.session).join(format!("{:020}-s-{:020}", id.session, id.batch))
     }
 
     /// Numbers of the ledgers there are.
     pub(crate) async fn list_ledgers(&self) -> Result<Vec<u64>> {
         let names = self.list(&self.ledgers()).await?;
-        Ok(names.iter().filter_map(|path| path.filename()?.parse().ok()).collect())
+        Ok(names.iter().filter_map(|meta| meta.location.filename()?.parse().ok()).collect())
+    }
+
+    /// Whether this is the newest ledger, given that it was once.
+    pub(crate) async fn is_newest(&self, number: u64) -> Result<bool> {
+        // In this order: a ledger that is there after the next one was not has no next one.
+        Ok(!self.exists(&self.ledger(number + 1)).await? && self.exists(&self.ledger(number)).await?)
     }
 
     pub(crate) async fn get_ledger(&self, number: u64) -> Result<Option<Bytes>> {
@@ -82,10 +88,20 @@ impl Folder {
         self.delete(&self.ledger(number)).await
     }
 
+    /// Writes an object that a later ledger will refer to.
     pub(crate) async fn attach(&self, number: u64, kind: &str, bytes: Vec<u8>) -> Result<Attached> {
         let name = Attached::new(number, kind, &bytes);
         self.store.put(&self.attached(&name), bytes.into()).await.map_err(failed)?;
         Ok(name)
+    }
+
+    pub(crate) async fn attach_json(
+        &self,
+        number: u64,
+        kind: &str,
+        what: &impl Serialize,
+    ) -> Result<Attached> {
+        self.attach(number, kind, json(kind, what)?).await
     }
 
     /// # Errors
@@ -99,38 +115,59 @@ impl Folder {
         Ok(bytes)
     }
 
+    /// A part of an attached object, whose bytes the caller verifies.
+    pub(crate) async fn get_part(&self, name: &Attached, at: u64, len: u64) -> Result<Bytes> {
+        self.range(&self.attached(name), at, len).await
+    }
+
     pub(crate) async fn get_json<T: serde::de::DeserializeOwned>(&self, name: &Attached) -> Result<T> {
         let bytes = self.get_attached(name).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| damaged(&self.attached(name), "it does not parse").caused_by(e))
+        serde_json::from_slice(&bytes).map_err(|e| self.is_damaged(name, "it does not parse").caused_by(e))
     }
 
-    pub(crate) async fn get_map(&self, name: &Attached) -> Result<ExtentMap> {
-        let bytes = self.get_attached(name).await?;
-        ExtentMap::decode(&bytes).ok_or_else(|| damaged(&self.attached(name), "it is no extent map"))
+    pub(crate) async fn noted(&self, noted: &Noted) -> Result<ChangeSet> {
+        match noted {
+            Noted::Here(set) => Ok(set.clone()),
+            Noted::There(object) => self.get_json(object).await,
+        }
     }
 
-    pub(crate) async fn list_attached(&self) -> Result<Vec<Attached>> {
-        let names = self.list(&self.root.clone().join("attached")).await?;
-        Ok(names.iter().filter_map(|path| Some(Attached(path.filename()?.to_owned()))).collect())
+    pub(crate) fn is_damaged(&self, name: &Attached, why: &str) -> Error {
+        damaged(&self.attached(name), why)
     }
 
-    pub(crate) async fn delete_attached(&self, name: &Attached) -> Result<()> {
-        self.delete(&self.attached(name)).await
+    /// Every page there is.
+    pub(crate) async fn list_pages(&self) -> Result<Vec<Attached>> {
+        let names = self.list(&self.pages()).await?;
+        Ok(names.iter().filter_map(|meta| Attached::named(meta.location.filename()?)).collect())
     }
 
-    /// Batches of one session, or of all.
-    pub(crate) async fn list_segments(&self, session: Option<u64>) -> Result<Vec<SegmentId>> {
-        let prefix = session.map_or_else(|| self.root.clone().join("segments"), |s| self.session(s));
-        let names = self.list(&prefix).await?;
-        let parse = |path: &Path| {
-            let mut parts = path.as_ref().rsplit('/');
-            let batch = parts.next()?.parse().ok()?;
-            Some(SegmentId { session: parts.next()?.parse().ok()?, batch })
-        };
-        let mut found: Vec<SegmentId> = names.iter().filter_map(parse).collect();
+    /// Everything of these sessions, in order.
+    pub(crate) async fn list_sessions(&self, first: u64, last: u64) -> Result<Vec<Found>> {
+        let mut found = vec![];
+        if first > last {
+            return Ok(found);
+        }
+        for shard in first / SESSIONS..=last / SESSIONS {
+            let (folder, from) = (self.shard(shard * SESSIONS), format!("{first:020}"));
+            let there = self.store.list_with_offset(Some(&folder), &folder.clone().join(from));
+            let there: Vec<ObjectMeta> = there.try_collect().await.map_err(failed)?;
+            let of_them =
+                there.iter().filter_map(parse).filter(|found| (first..=last).contains(&found.session()));
+            found.extend(of_them);
+        }
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// Batches of one session.
+    pub(crate) async fn list_segments(&self, session: u64) -> Result<Vec<SegmentId>> {
+        let found = self.list_sessions(session, session).await?;
+        let segments = found.into_iter().filter_map(|found| match found {
+            Found::Segment(id, _) => Some(id),
+            Found::Attached(..) => None,
+        });
+        Ok(segments.collect())
     }
 
     /// False where a segment of that name exists already.
@@ -151,19 +188,41 @@ impl Folder {
         segment::decode_index(&index).ok_or_else(|| damaged(&path, "its index does not parse"))
     }
 
-    /// Frames of one segment, by offset and length.
-    pub(crate) async fn get_frames(&self, id: SegmentId, frames: &[(u64, u32)]) -> Result<Vec<Bytes>> {
-        let path = self.segment(id);
+    /// Frames of one segment, by offset and length; none where there is no such segment.
+    pub(crate) async fn get_frames(
+        &self,
+        id: SegmentId,
+        frames: &[(u64, u32)],
+    ) -> Result<Option<Vec<Bytes>>> {
         let ranges: Vec<_> = frames.iter().map(|(at, len)| *at..at + u64::from(*len)).collect();
-        match self.store.get_ranges(&path, &ranges).await {
-            Ok(bytes) => Ok(bytes),
-            Err(StoreError::NotFound { .. }) => Err(damaged(&path, "it is gone")),
-            Err(error) => Err(self.cut_short(&path, ranges.iter().map(|r| r.end).max(), error).await),
-        }
+        self.parts(&self.segment(id), &ranges).await
+    }
+
+    /// Parts of an attached object, whose bytes the caller verifies.
+    pub(crate) async fn get_parts(&self, name: &Attached, parts: &[(u64, u32)]) -> Result<Vec<Bytes>> {
+        let ranges: Vec<_> = parts.iter().map(|(at, len)| *at..at + u64::from(*len)).collect();
+        let path = self.attached(name);
+        self.parts(&path, &ranges).await?.ok_or_else(|| damaged(&path, "it is gone"))
+    }
+
+    pub(crate) fn is_gone(&self, id: SegmentId) -> Error {
+        damaged(&self.segment(id), "it is gone")
     }
 
     pub(crate) async fn delete_segment(&self, id: SegmentId) -> Result<()> {
         self.delete(&self.segment(id)).await
+    }
+
+    pub(crate) async fn delete_attached(&self, name: &Attached) -> Result<()> {
+        self.delete(&self.attached(name)).await
+    }
+
+    async fn parts(&self, path: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Option<Vec<Bytes>>> {
+        match self.store.get_ranges(path, ranges).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.cut_short(path, ranges.iter().map(|r| r.end).max(), error).await),
+        }
     }
 
     async fn range(&self, path: &Path, start: u64, len: u64) -> Result<Bytes> {
@@ -188,8 +247,16 @@ impl Folder {
         }
     }
 
-    async fn list(&self, prefix: &Path) -> Result<Vec<Path>> {
-        self.store.list(Some(prefix)).map_ok(|meta| meta.location).try_collect().await.map_err(failed)
+    async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>> {
+        self.store.list(Some(prefix)).try_collect().await.map_err(failed)
+    }
+
+    async fn exists(&self, path: &Path) -> Result<bool> {
+        match self.store.head(path).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     async fn get(&self, path: &Path) -> Result<Option<Bytes>> {
@@ -220,26 +287,28 @@ impl Folder {
     }
 }
 
-/// An object that is not what was written.
-pub(crate) fn damaged(path: &Path, why: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("{path} is damaged: {why}")).with("object", path)
+impl Found {
+    pub(crate) fn session(&self) -> u64 {
+        match self {
+            Found::Segment(id, _) => id.session,
+            Found::Attached(name, _) => name.number(),
+        }
+    }
 }
 
-/// What a store's error means to a caller.
-pub(crate) fn failed(error: StoreError) -> Error {
-    let kind = match &error {
-        StoreError::NotFound { .. } => ErrorKind::NotFound,
-        StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => ErrorKind::Conflict,
-        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => ErrorKind::Denied,
-        StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => ErrorKind::Unsupported,
-        error if is_full(error) => ErrorKind::OutOfSpace,
-        _ => ErrorKind::Unavailable,
-    };
-    Error::new(kind, "the object store refused").caused_by(error)
+pub(crate) fn json(kind: &str, what: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(what).map_err(|e| {
+        Error::new(ErrorKind::Unsupported, format!("the {kind} cannot be written as JSON")).caused_by(e)
+    })
 }
 
-fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
-    error.downcast_ref::<std::io::Error>().is_some_and(|e| full.contains(&e.kind()))
-        || error.source().is_some_and(is_full)
+fn parse(meta: &ObjectMeta) -> Option<Found> {
+    let name = meta.location.filename()?;
+    match name.split_once("-s-") {
+        Some((session, batch)) => {
+            let id = SegmentId { session: session.parse().ok()?, batch: batch.parse().ok()? };
+            Some(Found::Segment(id, meta.size))
+        }
+        None => Some(Found::Attached(Attached::named(name)?, meta.size)),
+    }
 }

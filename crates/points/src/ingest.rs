@@ -1,11 +1,16 @@
 //! `begin`, `write`, `seal`: how bytes become a point.
 
 use crate::Points;
-use crate::ledger::{Kept, Ledger, Open, Timeline, call};
+use crate::attached::Attached;
+use crate::catalogue::Kept;
+use crate::layer::Layered;
+use crate::ledger::{Garbage, Ledger, Open, Timeline, call};
 use crate::line::Line;
+use crate::map::{Layer, LayerRef, Map, due};
 use crate::reader::{blocking, shown};
+use crate::sealed::Sealed;
 use crate::segment::{SegmentId, encode};
-use crate::working_copy::{Progress, content};
+use crate::working_copy::Progress;
 use site_recovery::{
     ALIGNMENT, ChangeSet, Complete, CutId, Error, ErrorKind, Ingest, Landed, Machine, Manifest, Op, Point,
     PointId, Record, Result, Run,
@@ -13,10 +18,8 @@ use site_recovery::{
 use site_recovery_record::MOST_BYTES;
 use std::sync::Arc;
 
-/// A point's content is written out whole when what is to be read to open it has grown by half, but not before so many
-/// pieces came together, and in any case after so many points.
-const PIECES: u64 = 4096;
-const POINTS: usize = 128;
+/// A layer that is larger lies beside its point, not in it.
+const BESIDE: usize = 64 << 10;
 
 impl Points {
     pub(crate) async fn open_ingest(
@@ -33,13 +36,15 @@ impl Points {
         timeline.describe(machine)?;
         let plan = cut_plan(machine, timeline, plan)?;
         timeline.close();
-        let plan = line.attach_json("plan", &plan).await?;
+        let plan = line.note("plan", plan).await?;
         let session = next.next_session;
         next.timeline_mut()?.open = Some(Open { session, op: op.clone(), cut: cut.clone(), plan });
         next.next_session += 1;
         line.commit(next).await?;
         line.count_closed().await?;
-        let resume = line.progress().await?.landed.clone();
+        let Line { folder, ledger, working, .. } = &mut *line;
+        working.sync_opened(folder, ledger.timeline()?).await?;
+        let resume = working.progress(folder, ledger.timeline()?).await?.landed.clone();
         Ok(Ingest { op: op.clone(), machine: machine.id().clone(), session, resume })
     }
 
@@ -87,10 +92,9 @@ impl Points {
         let mut next = line.ledger.admit(&ingest.op)?;
         let call = call("seal", &ingest.op, &manifest.cut);
         let sealed = next.done(&call).map(<[PointId]>::to_vec);
-        let timeline = next.timeline_mut()?;
-        let is_open = timeline.open.as_ref().is_some_and(|open| is_session(open, ingest));
-        if let Some(kept) = timeline.points.iter().find(|p| p.cut == manifest.cut) {
-            let point = kept.point();
+        let is_open = next.timeline()?.open.as_ref().is_some_and(|open| is_session(open, ingest));
+        if let Some(point) = line.sealed_as(&manifest.cut, is_open).await? {
+            let timeline = next.timeline_mut()?;
             if is_open {
                 timeline.close();
                 line.commit(next).await?;
@@ -102,12 +106,18 @@ impl Points {
             let message = format!("cut {} was sealed as point {dropped}, which was dropped", manifest.cut);
             return Err(Error::new(ErrorKind::Refused, message).with("point", dropped));
         }
+        let timeline = next.timeline_mut()?;
         let Some(open) = timeline.open.take_if(|_| is_open) else { return Err(not_open(ingest)) };
         check_manifest(ingest, &open, &timeline.machine, manifest)?;
-        line.count_closed().await?;
-        line.sync().await?;
-        let counted = line.working.count(ingest.session);
-        if counted != (complete.records(), complete.digest()) {
+        line.progress().await?;
+        let expected = (complete.records(), complete.digest());
+        let mut counted = line.working.count(ingest.session);
+        if counted != expected {
+            // Another process may have landed some of them.
+            line.sync().await?;
+            counted = line.working.count(ingest.session);
+        }
+        if counted != expected {
             let message = format!(
                 "{} records landed in this session, {} were sent, or they are not the same ones: begin again",
                 counted.0,
@@ -116,14 +126,16 @@ impl Points {
             return Err(Error::new(ErrorKind::Corrupt, message).with("session", ingest.session));
         }
         let id = PointId(next.next_point);
-        let kept = line.keep(id, manifest).await?;
+        let kept = line.keep(id, ingest.session, manifest).await?;
         let point = kept.point();
         next.next_point += 1;
         let timeline = next.timeline_mut()?;
         (timeline.seed, timeline.open) = (None, None);
         timeline.carried.clear();
         timeline.machine = manifest.machine.clone();
-        timeline.points.push(kept);
+        let number = line.attaching();
+        let replaced = timeline.catalogue.push(&line.folder, number, kept).await?;
+        next.garbage.extend(replaced.into_iter().map(Garbage::Attached));
         next.remember_done(call, &[id]);
         line.commit(next).await?;
         Ok(point)
@@ -136,7 +148,7 @@ impl Line {
         let mut next = self.ledger.clone();
         let timeline = next.timeline_mut()?;
         for carried in timeline.carried.iter_mut().filter(|c| c.landed.is_none()) {
-            let batches = self.folder.list_segments(Some(carried.session)).await?;
+            let batches = self.folder.list_segments(carried.session).await?;
             let mut runs: Vec<(u64, u64)> = vec![];
             for SegmentId { batch, .. } in batches {
                 match runs.last_mut() {
@@ -159,30 +171,65 @@ impl Line {
         self.working.progress(&self.folder, timeline).await
     }
 
-    /// Writes manifest, delta and, where it is time, the whole content of a new point.
-    async fn keep(&mut self, id: PointId, manifest: &Manifest) -> Result<Kept> {
-        let attached = self.attach_json("manifest", manifest).await?;
-        let pieces = self.working.delta.len() as u64;
-        let delta = self.folder.attach(self.next(), "delta", self.working.delta.encode()).await?;
-        let mut kept = Kept::new(id, manifest, attached, delta, pieces);
-        let points = &self.ledger.timeline()?.points;
-        if is_time_to_write_out(points, pieces) {
-            let mut whole = content(&self.folder, points).await?;
-            whole.apply(&self.working.delta);
-            let attached = self.folder.attach(self.next(), "whole", whole.encode()).await?;
-            kept.whole = Some((attached, whole.len() as u64));
+    /// The point that this cut was sealed as. Only a call that comes late, when its session is closed, looks at all.
+    async fn sealed_as(&self, cut: &CutId, is_open: bool) -> Result<Option<Point>> {
+        let catalogue = &self.ledger.timeline()?.catalogue;
+        if let Some(kept) = catalogue.recent().iter().rev().find(|kept| kept.cut == *cut) {
+            return Ok(Some(kept.point()));
         }
-        Ok(kept)
+        if is_open {
+            return Ok(None);
+        }
+        let all = catalogue.after(&self.folder, None, usize::MAX).await?;
+        Ok(all.into_iter().find(|kept| kept.cut == *cut).map(|kept| kept.point()))
     }
-}
 
-fn is_time_to_write_out(points: &[Kept], pieces: u64) -> bool {
-    let from = points.iter().rposition(|p| p.whole.is_some()).unwrap_or(0);
-    let Some(base) = points.get(from) else { return false };
-    let since = &points[from + 1..];
-    let grown = since.iter().map(|p| p.pieces).sum::<u64>() + pieces;
-    let base = base.whole.as_ref().map_or(base.pieces, |(_, pieces)| *pieces);
-    since.len() >= POINTS || grown > PIECES.max(base / 2)
+    /// Writes the object of a new point, and merges layers where that is due.
+    async fn keep(&mut self, id: PointId, session: u64, manifest: &Manifest) -> Result<Kept> {
+        self.attaching();
+        let base = self.working.base(&self.folder, self.ledger.timeline()?).await?;
+        let (mut own, mut layers) = (None, base.refs());
+        if !self.working.delta.is_empty() {
+            let layer = Layered::of(&self.working.delta);
+            if layer.bytes.len() > BESIDE {
+                layers.insert(0, self.beside(session, &layer, 1).await?);
+            } else {
+                own = Some(layer);
+            }
+        }
+        let mut stack = Map::new(self.folder.clone(), layers);
+        if let Some(layer) = &own {
+            stack.layers.insert(0, Layer::made(Attached::new(session, "own", &layer.bytes), layer));
+        }
+        let refs = stack.refs();
+        let due = due(&refs);
+        let mut layers = refs;
+        if due > 0 {
+            let (merged, points) = (stack.merged(due).await?, layers[..due].iter().map(|l| l.points).sum());
+            layers.drain(..due);
+            layers.insert(0, self.beside(session, &merged, points).await?);
+            own = None;
+        } else if own.is_some() {
+            layers.remove(0);
+        }
+        let bytes = Sealed::encode(manifest, own, layers)?;
+        let object = self.folder.attach(session, "point", bytes).await?;
+        let first = self.ledger.timeline()?.catalogue.newest().map_or(1, |newest| newest.last + 1);
+        Ok(Kept::new(id, manifest, object, (first, session), self.working.space()))
+    }
+
+    /// Writes a layer as an object of its own.
+    async fn beside(&self, session: u64, layer: &Layered, points: u64) -> Result<LayerRef> {
+        let object = self.folder.attach(session, "map", layer.bytes.clone()).await?;
+        Ok(LayerRef {
+            object,
+            at: 0,
+            len: layer.bytes.len() as u64,
+            pieces: layer.pieces,
+            points,
+            newest: layer.newest,
+        })
+    }
 }
 
 fn is_session(open: &Open, ingest: &Ingest) -> bool {

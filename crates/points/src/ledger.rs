@@ -1,15 +1,17 @@
 //! All that is true of one machine, in one small object. Every change is the next number of it, created or not at all:
 //! so the check of the epoch and the effect are one atomic act.
 
-use crate::folder::Attached;
+use crate::attached::Attached;
+use crate::catalogue::Catalogue;
+use crate::segment::SegmentId;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    Consistency, Cursor, CutId, DiskId, Epoch, Error, ErrorKind, Generation, Machine, MachineId, Manifest,
-    Op, PhaseRecord, Point, PointId, Result, Timestamp,
+    ChangeSet, Cursor, CutId, DiskId, Epoch, Error, ErrorKind, Machine, MachineId, Op, PhaseRecord, PointId,
+    Result,
 };
 use site_recovery_record::{checksum, hash};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 const VERSION: u32 = 1;
 /// Calls that are remembered, so that a late repeat changes nothing.
@@ -24,7 +26,29 @@ pub(crate) struct Ledger {
     pub(crate) next_point: u64,
     pub(crate) next_session: u64,
     pub(crate) timeline: Option<Timeline>,
+    /// What nothing refers to any more, until it is deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) garbage: Vec<Garbage>,
     done: VecDeque<Done>,
+}
+
+/// Objects that nothing refers to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Garbage {
+    Attached(Attached),
+    Segment(SegmentId),
+    /// Everything of sessions up to this one, and the pages of ledgers up to this one: a timeline that was deleted.
+    Timeline {
+        session: u64,
+        ledger: u64,
+    },
+}
+
+/// A change set: here where it is short, else in an object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Noted {
+    Here(ChangeSet),
+    There(Attached),
 }
 
 /// A call that took effect, and what it answered.
@@ -42,8 +66,10 @@ pub(crate) struct Timeline {
     /// The first point that this timeline could have.
     pub(crate) first: PointId,
     pub(crate) seed: Option<Seeded>,
-    /// Oldest first.
-    pub(crate) points: Vec<Kept>,
+    pub(crate) catalogue: Catalogue,
+    /// Frames that were found damaged: they match nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) damaged: Vec<(SegmentId, u64)>,
     /// Sessions that were closed since the last seal, oldest first.
     pub(crate) carried: Vec<Carried>,
     pub(crate) open: Option<Open>,
@@ -53,7 +79,7 @@ pub(crate) struct Timeline {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seeded {
     pub(crate) cursor: Option<Cursor>,
-    pub(crate) touched: Attached,
+    pub(crate) touched: Noted,
 }
 
 /// A closed session, and which of its batches had landed by then: one that comes later counts for nothing.
@@ -71,60 +97,7 @@ pub(crate) struct Open {
     pub(crate) session: u64,
     pub(crate) op: Op,
     pub(crate) cut: CutId,
-    pub(crate) plan: Attached,
-}
-
-/// A sealed point, and where its bytes and its manifest are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Kept {
-    pub(crate) id: PointId,
-    pub(crate) cut: CutId,
-    members: Vec<MachineId>,
-    taken: Timestamp,
-    consistency: Consistency,
-    generation: Generation,
-    pub(crate) pins: BTreeSet<String>,
-    pub(crate) locked_until: Option<Timestamp>,
-    pub(crate) manifest: Attached,
-    /// What was written since the point before.
-    pub(crate) delta: Attached,
-    /// How many pieces that has.
-    pub(crate) pieces: u64,
-    /// The whole content, where it was written out so that opening stays short, and how many pieces that has.
-    pub(crate) whole: Option<(Attached, u64)>,
-}
-
-impl Kept {
-    pub(crate) fn new(id: PointId, of: &Manifest, manifest: Attached, delta: Attached, pieces: u64) -> Self {
-        Self {
-            id,
-            cut: of.cut.clone(),
-            members: of.members.clone(),
-            taken: of.taken,
-            consistency: of.consistency,
-            generation: of.machine.instance.generation,
-            pins: BTreeSet::new(),
-            locked_until: None,
-            manifest,
-            delta,
-            pieces,
-            whole: None,
-        }
-    }
-
-    pub(crate) fn point(&self) -> Point {
-        Point {
-            id: self.id,
-            cut: self.cut.clone(),
-            members: self.members.clone(),
-            taken: self.taken,
-            consistency: self.consistency,
-            generation: self.generation,
-            pins: self.pins.iter().cloned().collect(),
-            locked_until: self.locked_until,
-            verified: true,
-        }
-    }
+    pub(crate) plan: Noted,
 }
 
 impl Ledger {
@@ -137,6 +110,7 @@ impl Ledger {
             next_point: 1,
             next_session: 1,
             timeline: None,
+            garbage: vec![],
             done: VecDeque::new(),
         }
     }
@@ -169,16 +143,6 @@ impl Ledger {
         while self.done.len() > REMEMBERED {
             self.done.pop_front();
         }
-    }
-
-    /// Everything that this ledger refers to.
-    pub(crate) fn attached(&self) -> BTreeSet<&Attached> {
-        let Some(timeline) = &self.timeline else { return BTreeSet::new() };
-        let points = timeline.points.iter().flat_map(|p| {
-            [&p.manifest, &p.delta].into_iter().chain(p.whole.as_ref().map(|(attached, _)| attached))
-        });
-        let seed = timeline.seed.iter().map(|s| &s.touched);
-        points.chain(seed).chain(timeline.open.iter().map(|o| &o.plan)).collect()
     }
 
     /// A line with the checksum of the rest, and the rest: JSON.
@@ -218,26 +182,8 @@ impl Ledger {
 impl Timeline {
     pub(crate) fn new(machine: &Machine, first: PointId) -> Self {
         let sizes = machine.disks.iter().map(|d| (d.id.clone(), d.size)).collect();
-        let (points, carried) = (vec![], vec![]);
-        Self { machine: machine.clone(), sizes, first, seed: None, points, carried, open: None }
-    }
-
-    pub(crate) fn newest(&self) -> Option<&Kept> {
-        self.points.last()
-    }
-
-    pub(crate) fn point(&self, id: PointId) -> Result<&Kept> {
-        self.points.iter().find(|p| p.id == id).ok_or_else(|| no_point(id))
-    }
-
-    /// All points up to this one, which is the last of them.
-    pub(crate) fn upto(&self, id: PointId) -> Result<&[Kept]> {
-        let at = self.points.iter().position(|p| p.id == id).ok_or_else(|| no_point(id))?;
-        Ok(&self.points[..=at])
-    }
-
-    pub(crate) fn point_mut(&mut self, id: PointId) -> Result<&mut Kept> {
-        self.points.iter_mut().find(|p| p.id == id).ok_or_else(|| no_point(id))
+        let (catalogue, damaged, carried) = (Catalogue::default(), vec![], vec![]);
+        Self { machine: machine.clone(), sizes, first, seed: None, catalogue, damaged, carried, open: None }
     }
 
     /// The machine as it is now. A disk never shrinks.
@@ -272,10 +218,6 @@ pub(crate) fn call(what: &str, op: &Op, with: &impl Serialize) -> String {
 
 fn no_timeline(machine: &MachineId) -> Error {
     Error::new(ErrorKind::NotFound, format!("{machine} has no timeline here: prepare one"))
-}
-
-fn no_point(id: PointId) -> Error {
-    Error::new(ErrorKind::NotFound, format!("there is no point {id}"))
 }
 
 #[cfg(test)]

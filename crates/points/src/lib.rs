@@ -7,7 +7,8 @@
 //!
 //! # What it asks of a store
 //! Create-only puts (`PutMode::Create`), listings that show what was put before, and puts that are durable when they
-//! return. [`Points::directory`] syncs files and the directories that name them.
+//! return. [`Points::directory`] syncs files and the directories that name them,
+//! and writes past the page cache where the file system takes it.
 //!
 //! # Limits
 //! - A point that is open in another process is not known here: prune from the process that opens.
@@ -16,26 +17,41 @@
 //! - A segment goes when no point needs any of it; segments are not rewritten.
 #![forbid(unsafe_code)]
 
+mod attached;
+mod cache;
+mod catalogue;
+mod directory;
 mod extent_map;
 mod folder;
 mod ingest;
+mod layer;
 mod ledger;
 mod line;
+mod map;
+mod overlay;
+mod pack;
 mod point_disk;
 mod prune;
 mod reader;
+mod refusal;
 mod scrub;
+mod sealed;
 mod segment;
+mod space;
 mod timeline;
 mod working_copy;
 
 use async_trait::async_trait;
-use folder::{Folder, failed};
+use cache::Cache;
+use catalogue::Kept;
+use directory::Directory;
+use folder::Folder;
 use line::Line;
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use point_disk::OpenPoints;
+use refusal::failed;
+use sealed::Sealed;
 use site_recovery::{
     Capability, ChangeSet, Clock, Complete, CutId, DiskId, Disks, Error, Finding, Form, Hash, Head, Ingest,
     Landed, Machine, MachineId, Manifest, Op, OpKey, PhaseRecord, Point, PointId, Record, RecoveryPointStore,
@@ -56,6 +72,7 @@ pub struct Points {
     lines: Mutex<BTreeMap<MachineId, Arc<tokio::sync::Mutex<Line>>>>,
     open: OpenPoints,
     records: Arc<Records>,
+    cache: Arc<Cache>,
 }
 
 /// What frames are made and opened with.
@@ -82,7 +99,7 @@ impl Points {
     ) -> Self {
         let prefix = prefix.into();
         let (lines, open, records) = (Mutex::default(), OpenPoints::default(), Records::with(Keyring::new()));
-        Self { name, store, prefix, clock, lines, open, records }
+        Self { name, store, prefix, clock, lines, open, records, cache: Cache::new() }
     }
 
     /// With the keys that open the records of its machines. Records that come without a seal are sealed here, with the
@@ -108,8 +125,8 @@ impl Points {
             Error::invalid("path", path.display(), rule, "choose another one").caused_by(error)
         };
         std::fs::create_dir_all(path).map_err(|e| unusable(e.into()))?;
-        let store = LocalFileSystem::new_with_prefix(path).map_err(|e| unusable(e.into()))?;
-        Ok(Self::new(name, Arc::new(store.with_fsync(true)), Path::default(), clock))
+        let path = path.canonicalize().map_err(|e| unusable(e.into()))?;
+        Ok(Self::new(name, Arc::new(Directory::new(path)), Path::default(), clock))
     }
 
     /// The machine's line, alone, and as it stands now.
@@ -121,7 +138,7 @@ impl Points {
             let mut lines = self.lines.lock().expect("no panic under this lock");
             let line = lines.entry(machine.clone()).or_insert_with(|| {
                 let folder = self.prefix.clone().join(OpKey::from(machine.as_str()).to_name());
-                let folder = Folder::new(Arc::clone(&self.store), folder);
+                let folder = self.folder(folder);
                 Arc::new(tokio::sync::Mutex::new(Line::new(folder, machine.clone())))
             });
             Arc::clone(line)
@@ -131,11 +148,15 @@ impl Points {
         Ok(line)
     }
 
+    fn folder(&self, root: Path) -> Folder {
+        Folder::new(Arc::clone(&self.store), root, Arc::clone(&self.cache))
+    }
+
     async fn list_machines(&self) -> Result<Vec<MachineId>> {
         let there = self.store.list_with_delimiter(Some(&self.prefix)).await.map_err(failed)?;
         let mut machines = vec![];
         for folder in there.common_prefixes {
-            let mut line = Line::new(Folder::new(Arc::clone(&self.store), folder), MachineId::from(""));
+            let mut line = Line::new(self.folder(folder), MachineId::from(""));
             line.refresh().await?;
             if line.ledger.timeline.is_some() {
                 machines.push(line.ledger.machine);
@@ -143,6 +164,14 @@ impl Points {
         }
         machines.sort();
         Ok(machines)
+    }
+
+    /// At most `most` points after this one, oldest first: of a long history, a page. None for a machine that is not known.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the object; what the store says.
+    pub async fn page(&self, machine: &MachineId, after: Option<PointId>, most: usize) -> Result<Vec<Point>> {
+        self.list(machine, after, most).await.map_err(|e| e.at(&self.name, "page"))
     }
 
     async fn raise(&self, op: &Op, machine: &MachineId) -> Result<()> {
@@ -194,14 +223,14 @@ impl Replica for Points {
     }
 
     async fn points(&self, machine: &MachineId) -> Result<Vec<Point>> {
-        let line = self.enter(machine).await.map_err(|e| e.at(&self.name, "points"))?;
-        Ok(line.ledger.timeline.iter().flat_map(|t| &t.points).map(ledger::Kept::point).collect())
+        self.list(machine, None, usize::MAX).await.map_err(|e| e.at(&self.name, "points"))
     }
 
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {
         let read = async {
             let line = self.enter(machine).await?;
-            line.folder.get_json(&line.ledger.timeline()?.point(point)?.manifest).await
+            let kept = line.ledger.timeline()?.catalogue.get(&line.folder, point).await?;
+            Sealed::read(&line.folder, &kept.object).await.map(|sealed| sealed.manifest)
         };
         read.await.map_err(|e| e.at(&self.name, "manifest"))
     }
@@ -224,19 +253,21 @@ impl Replica for Points {
     }
 
     async fn pin(&self, op: &Op, machine: &MachineId, point: PointId, why: &str) -> Result<()> {
-        let edit = |timeline: &mut ledger::Timeline| {
-            timeline.point_mut(point)?.pins.insert(why.to_owned());
+        let edit = |kept: &mut Kept| {
+            kept.pins.insert(why.to_owned());
             Ok(())
         };
-        self.mark(op, machine, ("pin", &(point, why)), edit).await.map_err(|e| e.at(&self.name, "pin"))
+        self.mark(op, machine, ("pin", &(point, why)), point, edit).await.map_err(|e| e.at(&self.name, "pin"))
     }
 
     async fn unpin(&self, op: &Op, machine: &MachineId, point: PointId, why: &str) -> Result<()> {
-        let edit = |timeline: &mut ledger::Timeline| {
-            timeline.point_mut(point)?.pins.remove(why);
+        let edit = |kept: &mut Kept| {
+            kept.pins.remove(why);
             Ok(())
         };
-        self.mark(op, machine, ("unpin", &(point, why)), edit).await.map_err(|e| e.at(&self.name, "unpin"))
+        self.mark(op, machine, ("unpin", &(point, why)), point, edit)
+            .await
+            .map_err(|e| e.at(&self.name, "unpin"))
     }
 
     async fn prune(&self, op: &Op, machine: &MachineId, drop: &[PointId]) -> Result<Vec<PointId>> {
@@ -260,8 +291,10 @@ impl Replica for Points {
 #[async_trait]
 impl RecoveryPointStore for Points {
     async fn lock(&self, op: &Op, machine: &MachineId, point: PointId, until: Timestamp) -> Result<()> {
-        let edit = |timeline: &mut ledger::Timeline| Self::lock_point(timeline, point, until);
-        self.mark(op, machine, ("lock", &(point, until)), edit).await.map_err(|e| e.at(&self.name, "lock"))
+        let edit = |kept: &mut Kept| Self::lock_point(kept, until);
+        self.mark(op, machine, ("lock", &(point, until)), point, edit)
+            .await
+            .map_err(|e| e.at(&self.name, "lock"))
     }
 
     async fn scrub(&self, machine: &MachineId, point: PointId) -> Result<Vec<Finding>> {

@@ -1,7 +1,7 @@
 //! One machine's ledger as this process knows it, and how it moves on.
 
 use crate::folder::Folder;
-use crate::ledger::Ledger;
+use crate::ledger::{Garbage, Ledger};
 use crate::working_copy::WorkingCopy;
 use site_recovery::{Error, ErrorKind, MachineId, Result};
 
@@ -15,15 +15,27 @@ pub(crate) struct Line {
     pub(crate) number: u64,
     pub(crate) ledger: Ledger,
     pub(crate) working: WorkingCopy,
+    /// Objects were attached for a ledger that may not have been made.
+    unsettled: bool,
+    /// Whether there may be objects that no ledger names.
+    pub(crate) suspect: bool,
+    /// Of the ledger's garbage, this is deleted.
+    pub(crate) deleted: Vec<Garbage>,
 }
 
 impl Line {
     pub(crate) fn new(folder: Folder, machine: MachineId) -> Self {
-        Self { folder, number: 0, ledger: Ledger::new(machine), working: WorkingCopy::default() }
+        let (ledger, working) = (Ledger::new(machine), WorkingCopy::default());
+        Self { folder, number: 0, ledger, working, unsettled: false, suspect: true, deleted: vec![] }
     }
 
     /// Reads the newest ledger, whoever wrote it.
     pub(crate) async fn refresh(&mut self) -> Result<()> {
+        self.suspect |= self.unsettled;
+        self.unsettled = false;
+        if self.number > 0 && self.folder.is_newest(self.number).await? {
+            return Ok(());
+        }
         loop {
             let newest = self.folder.list_ledgers().await?.into_iter().max().unwrap_or(0);
             if newest == self.number {
@@ -51,32 +63,45 @@ impl Line {
     ///
     /// # Errors
     /// `Busy` when another process changed the timeline at the same moment: nothing was changed.
-    pub(crate) async fn commit(&mut self, next: Ledger) -> Result<()> {
+    pub(crate) async fn commit(&mut self, mut next: Ledger) -> Result<()> {
         if next == self.ledger && self.number > 0 {
             return Ok(());
         }
+        next.garbage.retain(|garbage| !self.deleted.contains(garbage));
         let (number, bytes) = (self.next(), next.encode()?);
+        self.unsettled = true;
         if !self.folder.create_ledger(number, bytes.clone()).await?
             && self.folder.get_ledger(number).await?.as_ref() != Some(&bytes)
         {
             let message = "another process changed the timeline at the same moment: try again";
             return Err(Error::new(ErrorKind::Busy, message));
         }
-        (self.number, self.ledger) = (number, next);
+        (self.number, self.ledger, self.unsettled) = (number, next, false);
+        self.deleted.clear();
         self.trim().await
+    }
+
+    /// The number of the next ledger, to attach objects by, which are left over unless it is made.
+    pub(crate) fn attaching(&mut self) -> u64 {
+        self.unsettled = true;
+        self.next()
     }
 
     /// Deletes ledgers that are far behind. One that is as far behind although it was just created was created in the
     /// place of a trimmed one, by a writer that slept meanwhile: it changed nothing.
-    async fn trim(&self) -> Result<()> {
-        let there = self.folder.list_ledgers().await?;
-        if there.iter().any(|n| *n >= self.number + KEPT) {
+    async fn trim(&mut self) -> Result<()> {
+        let mut there = self.folder.list_ledgers().await?;
+        there.sort_unstable();
+        if there.last().is_some_and(|n| *n >= self.number + KEPT) {
+            self.number = 0;
             let message = "the timeline moved on far while this call slept: repeat it";
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
         for number in there.into_iter().filter(|n| n + KEPT <= self.number) {
+            // In order, and not past one that stays: where one is there and the next is not, it is the newest.
             if let Err(error) = self.folder.delete_ledger(number).await {
-                tracing::debug!(%error, number, "an old ledger stays for now");
+                tracing::debug!(%error, number, "old ledgers stay for now");
+                break;
             }
         }
         Ok(())
@@ -86,6 +111,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Cache;
     use object_store::memory::InMemory;
     use object_store::path::Path;
     use site_recovery::{Epoch, Op};
@@ -102,7 +128,9 @@ mod tests {
             [(1, ErrorKind::Busy), (3, ErrorKind::Busy), (KEPT + 5, ErrorKind::Unavailable)]
         {
             let store = Arc::new(InMemory::new());
-            let line = || Line::new(Folder::new(Arc::clone(&store) as _, Path::from("web")), "web".into());
+            let line = || {
+                Line::new(Folder::new(Arc::clone(&store) as _, Path::from("web"), Cache::new()), "web".into())
+            };
             let (mut sleeper, mut other) = (line(), line());
             sleeper.commit(raised(&sleeper, 1)).await.expect("first");
             let late = raised(&sleeper, 1000);

@@ -1,6 +1,6 @@
 //! A disk at a point, and the hold that keeps the point while somebody reads it.
 
-use crate::extent_map::{ExtentMap, Piece, resolve};
+use crate::map::Map;
 use crate::reader::Reader;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -48,15 +48,9 @@ impl Drop for Hold {
 pub(crate) struct PointDisk {
     pub(crate) id: DiskId,
     pub(crate) size: u64,
-    pub(crate) map: Arc<ExtentMap>,
+    pub(crate) map: Arc<Map>,
     pub(crate) reader: Reader,
     pub(crate) _hold: Arc<Hold>,
-}
-
-impl PointDisk {
-    fn pieces(&self, run: Run) -> Vec<Piece> {
-        resolve(&[&self.map], &self.id, run)
-    }
 }
 
 #[async_trait]
@@ -68,8 +62,10 @@ impl Disk for PointDisk {
     async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
         let end = range.start.saturating_add(range.len).min(self.size);
         let mut extents: Vec<Extent> = vec![];
-        for (run, place) in self.pieces(Run::new(range.start, end.saturating_sub(range.start))) {
-            let fill = if place.is_some() { Fill::Data } else { Fill::Zero };
+        let range = Run::new(range.start, end.saturating_sub(range.start));
+        for (run, held) in self.map.pieces(&self.id, range).await? {
+            let is_data = held.is_some_and(|held| held.place().is_some());
+            let fill = if is_data { Fill::Data } else { Fill::Zero };
             match extents.last_mut() {
                 Some(last) if last.fill == fill => last.run.len += run.len,
                 _ if run.len > 0 => extents.push(Extent { run, fill }),
@@ -85,8 +81,9 @@ impl Disk for PointDisk {
             let rule = format!("the disk has {} bytes", self.size);
             return Err(Error::invalid("run", value, &rule, "read inside the disk").with("disk", &self.id));
         }
+        let pieces = self.map.pieces(&self.id, run).await?;
         let block = pool.take(run.len as usize).await?;
-        let block = self.reader.fill(&self.id, self.pieces(run), run.start, block).await?;
+        let block = self.reader.fill(&self.id, pieces, run.start, block).await?;
         Ok(block.freeze())
     }
 }

@@ -1,8 +1,9 @@
-//! Dropping points, and what nobody refers to after that.
+//! Dropping points, and deleting what nobody refers to after that.
 
 use crate::Points;
-use crate::extent_map::ExtentMap;
-use crate::ledger::{Kept, Ledger, Timeline, call};
+use crate::catalogue::{Catalogue, Edits, Kept};
+use crate::folder::Found;
+use crate::ledger::{Garbage, Ledger, Noted, call};
 use crate::line::Line;
 use site_recovery::{Error, ErrorKind, MachineId, Op, PointId, Result};
 use std::collections::BTreeSet;
@@ -23,13 +24,13 @@ impl Points {
             line.collect().await;
             return Ok(dropped);
         }
-        let timeline = next.timeline_mut()?;
-        let dropped = self.droppable(machine, timeline, drop);
-        line.without(timeline, &dropped).await?;
-        next.remember_done(call, &dropped);
+        let dropped = self.droppable(&line, &next.timeline()?.catalogue, drop).await?;
+        let ids: Vec<PointId> = dropped.iter().map(|kept| kept.id).collect();
+        line.without(&mut next, dropped).await?;
+        next.remember_done(call, &ids);
         line.commit(next).await?;
         line.collect().await;
-        Ok(dropped)
+        Ok(ids)
     }
 
     pub(crate) async fn forget(&self, op: &Op, machine: &MachineId) -> Result<()> {
@@ -37,16 +38,10 @@ impl Points {
         let mut next = line.ledger.admit(op)?;
         let call = call("delete", op, &());
         if next.done(&call).is_none() {
-            let now = self.clock.now();
-            let locked = |p: &&Kept| p.locked_until.is_some_and(|until| until > now);
-            if let Some(point) = next.timeline.iter().flat_map(|t| &t.points).find(locked) {
-                let message = format!("point {} is locked: delete the timeline after that", point.id);
-                let until = point.locked_until.map(|t| t.to_string()).unwrap_or_default();
-                return Err(Error::new(ErrorKind::Refused, message).with("locked_until", until));
-            }
-            if let Some(point) = self.open.of(machine).first() {
-                let message = format!("point {point} is being read: delete the timeline after that");
-                return Err(Error::new(ErrorKind::Busy, message));
+            if let Some(timeline) = &next.timeline {
+                self.deletable(&line, machine, &timeline.catalogue).await?;
+                next.garbage =
+                    vec![Garbage::Timeline { session: next.next_session - 1, ledger: line.number }];
             }
             next.timeline = None;
             next.remember_done(call, &[]);
@@ -56,75 +51,155 @@ impl Points {
         Ok(())
     }
 
-    fn droppable(&self, machine: &MachineId, timeline: &Timeline, drop: &[PointId]) -> Vec<PointId> {
-        let (now, open, newest) = (self.clock.now(), self.open.of(machine), timeline.newest().map(|p| p.id));
-        let stays = |p: &Kept| {
-            !p.pins.is_empty()
-                || p.locked_until.is_some_and(|until| until > now)
-                || open.contains(&p.id)
-                || Some(p.id) == newest
-        };
-        let points = timeline.points.iter();
-        points.filter(|p| drop.contains(&p.id) && !stays(p)).map(|p| p.id).collect()
+    async fn deletable(&self, line: &Line, machine: &MachineId, catalogue: &Catalogue) -> Result<()> {
+        let now = self.clock.now();
+        let all = catalogue.after(&line.folder, None, usize::MAX).await?;
+        if let Some(point) = all.iter().find(|p| p.locked_until.is_some_and(|until| until > now)) {
+            let message = format!("point {} is locked: delete the timeline after that", point.id);
+            let until = point.locked_until.map(|t| t.to_string()).unwrap_or_default();
+            return Err(Error::new(ErrorKind::Refused, message).with("locked_until", until));
+        }
+        if let Some(point) = self.open.of(machine).first() {
+            let message = format!("point {point} is being read: delete the timeline after that");
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
+        Ok(())
+    }
+
+    /// What of the list may go, oldest first.
+    async fn droppable(&self, line: &Line, catalogue: &Catalogue, drop: &[PointId]) -> Result<Vec<Kept>> {
+        let (now, open) = (self.clock.now(), self.open.of(&line.ledger.machine));
+        let newest = catalogue.newest().map(|kept| kept.id);
+        let mut found = vec![];
+        for id in drop.iter().collect::<BTreeSet<_>>() {
+            let kept = match catalogue.get(&line.folder, *id).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                kept => kept?,
+            };
+            let stays = !kept.pins.is_empty()
+                || kept.locked_until.is_some_and(|until| until > now)
+                || open.contains(id)
+                || Some(*id) == newest;
+            found.extend((!stays).then_some(kept));
+        }
+        Ok(found)
     }
 }
 
 impl Line {
-    /// Takes points out of a timeline: what each of them wrote goes to the next that stays.
-    async fn without(&self, timeline: &mut Timeline, dropped: &[PointId]) -> Result<()> {
-        let (mut kept, mut merged) = (vec![], None);
-        for mut point in std::mem::take(&mut timeline.points) {
-            let goes = dropped.contains(&point.id);
-            if !goes && merged.is_none() {
-                kept.push(point);
-                continue;
-            }
-            let delta = self.folder.get_map(&point.delta).await?;
-            let mut written = merged.take().unwrap_or_else(ExtentMap::default);
-            written.apply(&delta);
-            if goes {
-                merged = Some(written);
-                continue;
-            }
-            point.pieces = written.len() as u64;
-            point.delta = self.folder.attach(self.next(), "delta", written.encode()).await?;
-            kept.push(point);
+    /// Takes points out of a timeline, oldest first.
+    async fn without(&mut self, next: &mut Ledger, dropped: Vec<Kept>) -> Result<()> {
+        if dropped.is_empty() {
+            return Ok(());
         }
-        timeline.points = kept;
+        let number = self.attaching();
+        let (mut edits, mut last): (Edits, Option<(PointId, Option<Kept>)>) = (Edits::new(), None);
+        let (mut garbage, timeline) = (vec![], next.timeline_mut()?);
+        for point in dropped {
+            let point = edits.get(&point.id).cloned().flatten().unwrap_or(point);
+            let before = match (timeline.catalogue.before(&self.folder, point.id).await?, last.take()) {
+                (Some(before), Some((id, kept))) if before.id == id => kept,
+                (before, _) => before.map(|kept| edits.get(&kept.id).cloned().flatten().unwrap_or(kept)),
+            };
+            let after = PointId(point.id.0 + 1);
+            let after = timeline.catalogue.at_or_after(&self.folder, after).await?;
+            let after = after.expect("the newest point is never dropped");
+            let after = edits.get(&after.id).cloned().flatten().unwrap_or(after);
+            let (after, dead) = self.take_over(before.as_ref(), &point, after).await?;
+            garbage.extend(dead);
+            edits.insert(after.id, Some(after));
+            edits.insert(point.id, None);
+            last = Some((point.id, before));
+        }
+        let replaced = timeline.catalogue.edit(&self.folder, number, &edits).await?;
+        garbage.extend(replaced.into_iter().map(Garbage::Attached));
+        next.garbage.extend(garbage);
         Ok(())
     }
 
     /// Deletes what the ledger does not refer to. What cannot be deleted now is found the next time.
-    async fn collect(&self) {
+    async fn collect(&mut self) {
         if let Err(error) = self.try_collect().await {
             tracing::warn!(%error, machine = %self.ledger.machine, "unused objects stay for now");
         }
     }
 
-    async fn try_collect(&self) -> Result<()> {
-        let attached = self.ledger.attached();
-        for name in self.folder.list_attached().await? {
-            let is_old = name.number().is_some_and(|number| number <= self.number);
-            if is_old && !attached.contains(&name) {
-                self.folder.delete_attached(&name).await?;
+    async fn try_collect(&mut self) -> Result<()> {
+        for garbage in self.ledger.garbage.clone() {
+            if self.deleted.contains(&garbage) {
+                continue;
             }
+            match &garbage {
+                Garbage::Attached(name) => self.folder.delete_attached(name).await?,
+                Garbage::Segment(id) => self.folder.delete_segment(*id).await?,
+                Garbage::Timeline { session, ledger } => self.delete_upto(*session, *ledger).await?,
+            }
+            self.deleted.push(garbage);
         }
-        let (mut used, live) = (BTreeSet::new(), live_sessions(&self.ledger));
-        for point in self.ledger.timeline.iter().flat_map(|t| &t.points) {
-            used.extend(self.folder.get_map(&point.delta).await?.segments());
+        if self.suspect {
+            self.delete_left_over_pages().await?;
+            self.delete_left_over_of_newest().await?;
+            self.suspect = false;
         }
-        for id in self.folder.list_segments(None).await? {
-            if id.session < self.ledger.next_session && !live.contains(&id.session) && !used.contains(&id) {
-                self.folder.delete_segment(id).await?;
+        Ok(())
+    }
+
+    async fn delete_upto(&self, session: u64, ledger: u64) -> Result<()> {
+        for found in self.folder.list_sessions(0, session).await? {
+            self.delete_found(found).await?;
+        }
+        for page in self.folder.list_pages().await?.iter().filter(|page| page.number() <= ledger) {
+            self.folder.delete_attached(page).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_left_over_pages(&self) -> Result<()> {
+        let mut used = BTreeSet::new();
+        if let Some(timeline) = &self.ledger.timeline {
+            used = timeline.catalogue.pages(&self.folder).await?;
+            let noted =
+                timeline.seed.iter().map(|seed| &seed.touched).chain(timeline.open.iter().map(|o| &o.plan));
+            used.extend(noted.filter_map(|noted| match noted {
+                Noted::There(object) => Some(object.clone()),
+                Noted::Here(_) => None,
+            }));
+        }
+        for page in self.folder.list_pages().await? {
+            if page.number() <= self.number && !used.contains(&page) {
+                self.folder.delete_attached(&page).await?;
             }
         }
         Ok(())
     }
-}
 
-/// Sessions whose batches are not in a point yet.
-fn live_sessions(ledger: &Ledger) -> BTreeSet<u64> {
-    let Some(timeline) = &ledger.timeline else { return BTreeSet::new() };
-    let carried = timeline.carried.iter().map(|c| c.session);
-    carried.chain(timeline.open.iter().map(|o| o.session)).collect()
+    /// What was left by seals of the newest point that were broken off, and by sessions that were given up before it.
+    async fn delete_left_over_of_newest(&mut self) -> Result<()> {
+        let Some(timeline) = &self.ledger.timeline else { return Ok(()) };
+        let Some(newest) = timeline.catalogue.newest().cloned() else { return Ok(()) };
+        let before = timeline.catalogue.before(&self.folder, newest.id).await?;
+        let after = before.as_ref().map_or(0, |kept| kept.last);
+        let needed = self.needed(before.as_ref(), &newest).await?;
+        let base = self.working.base(&self.folder, self.ledger.timeline()?).await?;
+        let objects: BTreeSet<_> = base.objects().into_iter().chain([&newest.object]).cloned().collect();
+        for found in self.folder.list_sessions(after + 1, newest.last).await? {
+            let stays = match &found {
+                Found::Segment(id, _) => needed.contains_key(id),
+                Found::Attached(name, _) => {
+                    objects.contains(name) || newest.gap.packs.iter().any(|pack| pack.object == *name)
+                }
+            };
+            if !stays {
+                self.delete_found(found).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_found(&self, found: Found) -> Result<()> {
+        match found {
+            Found::Segment(id, _) => self.folder.delete_segment(id).await,
+            Found::Attached(name, _) => self.folder.delete_attached(&name).await,
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Bytes out of segments: fetched by range, verified, laid where they belong.
 
 use crate::Records;
-use crate::extent_map::{Piece, Place};
+use crate::extent_map::{Held, Piece, Place};
 use crate::folder::Folder;
+use crate::line::Line;
+use crate::pack::PackRef;
 use crate::segment::SegmentId;
 use bytes::Bytes;
 use site_recovery::{DiskId, Error, ErrorKind, MachineId, Payload, Record, Result, Run};
@@ -23,11 +25,19 @@ pub(crate) struct Reader {
     machine: MachineId,
     with: Arc<Records>,
     recent: Arc<Mutex<VecDeque<(At, Bytes)>>>,
+    /// Where frames of segments that are gone were found last.
+    packs: Arc<Mutex<Vec<PackRef>>>,
 }
 
 impl Reader {
     pub(crate) fn new(folder: Folder, machine: &MachineId, with: &Arc<Records>) -> Self {
-        Self { folder, machine: machine.clone(), with: Arc::clone(with), recent: Arc::default() }
+        Self {
+            folder,
+            machine: machine.clone(),
+            with: Arc::clone(with),
+            recent: Arc::default(),
+            packs: Arc::default(),
+        }
     }
 
     /// Fills `into`, which begins at byte `start` of the disk, with these pieces and with zeros between them.
@@ -41,7 +51,7 @@ impl Reader {
         let mut plain = self.known(&pieces);
         let missing: BTreeSet<(SegmentId, u64, u32)> = pieces
             .iter()
-            .filter_map(|(_, place)| *place)
+            .filter_map(|(_, held)| held.as_ref()?.place())
             .filter(|place| !plain.contains_key(&(place.segment, place.offset)))
             .map(|place| (place.segment, place.offset, place.len))
             .collect();
@@ -50,8 +60,8 @@ impl Reader {
         blocking(move || {
             let mut into = into;
             into.fill(0);
-            for (run, place) in pieces {
-                let Some(place) = place else { continue };
+            for (run, held) in pieces {
+                let Some(Held::Data(place)) = held else { continue };
                 let at = (place.segment, place.offset);
                 let bytes = match plain.get(&at) {
                     Some(bytes) => bytes.clone(),
@@ -73,14 +83,21 @@ impl Reader {
         .await?
     }
 
-    /// Reads one record and says whether it is what was written.
+    /// Reads one record and says whether it is what was written: whole where its key is here, else by its frame.
     pub(crate) async fn check(&self, disk: &DiskId, place: Place) -> Result<()> {
         let missing = BTreeSet::from([(place.segment, place.offset, place.len)]);
-        let frames = self.frames(disk, &[(place.run, Some(place))], missing).await?;
-        let disk = disk.clone();
-        let reader = self.clone();
-        blocking(move || reader.verified(&disk, place, &frames[&(place.segment, place.offset)]).map(|_| ()))
-            .await?
+        let frames = self.frames(disk, &[(place.run, Some(Held::Data(place)))], missing).await?;
+        let (disk, reader) = (disk.clone(), self.clone());
+        blocking(move || {
+            let frame = &frames[&(place.segment, place.offset)];
+            let record = record(&disk, place, frame);
+            reader.with.unpacker.check(&reader.machine, &record)?;
+            match reader.with.unpacker.unpack(&reader.machine, &record) {
+                Err(error) if error.kind() == ErrorKind::Denied => Ok(()),
+                other => other.map(|_| ()),
+            }
+        })
+        .await?
     }
 
     async fn frames(
@@ -95,8 +112,10 @@ impl Reader {
         }
         let mut frames = Found::new();
         for (segment, wanted) in by_segment {
-            let got = self.folder.get_frames(segment, &wanted).await.map_err(|error| {
-                let of_it = |piece: &&Piece| piece.1.is_some_and(|p| p.segment == segment);
+            let got = self.wherever(segment, &wanted).await.map_err(|error| {
+                let of_it = |piece: &&Piece| {
+                    piece.1.and_then(|held| held.place()).is_some_and(|p| p.segment == segment)
+                };
                 match pieces.iter().find(of_it) {
                     Some((run, _)) => error.with("disk", disk).with("run", shown(*run)),
                     None => error,
@@ -107,17 +126,33 @@ impl Reader {
         Ok(frames)
     }
 
+    /// Frames of a segment, or of the pack that took them in when the segment went.
+    async fn wherever(&self, segment: SegmentId, frames: &[(u64, u32)]) -> Result<Vec<Bytes>> {
+        if let Some(found) = self.folder.get_frames(segment, frames).await? {
+            return Ok(found);
+        }
+        let known = self.packs.lock().expect("no panic under this lock").clone();
+        if let Ok(Some(found)) = self.folder.get_packed(&known, segment, frames).await {
+            return Ok(found);
+        }
+        let mut line = Line::new(self.folder.clone(), self.machine.clone());
+        line.refresh().await?;
+        let owner = line.ledger.timeline()?.catalogue.owner(&self.folder, segment.session).await?;
+        let packs = owner.map(|kept| kept.gap.packs).unwrap_or_default();
+        let found = self.folder.get_packed(&packs, segment, frames).await?;
+        *self.packs.lock().expect("no panic under this lock") = packs;
+        found.ok_or_else(|| self.folder.is_gone(segment))
+    }
+
     fn verified(&self, disk: &DiskId, place: Place, frame: &Bytes) -> Result<Bytes> {
-        let payload = Payload::Sealed(frame.clone());
-        let record = Record { disk: disk.clone(), run: place.run, checksum: place.checksum, payload };
-        let plain = self.with.unpacker.unpack(&self.machine, &record)?;
+        let plain = self.with.unpacker.unpack(&self.machine, &record(disk, place, frame))?;
         plain.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("disk {disk}: a frame without bytes")))
     }
 
     fn known(&self, pieces: &[Piece]) -> Found {
         let recent = self.recent.lock().expect("no panic under this lock");
-        let wanted =
-            |at: &At| pieces.iter().any(|(_, place)| place.is_some_and(|p| (p.segment, p.offset) == *at));
+        let places = || pieces.iter().filter_map(|(_, held)| held.as_ref()?.place());
+        let wanted = |at: &At| places().any(|p| (p.segment, p.offset) == *at);
         recent.iter().filter(|(at, _)| wanted(at)).cloned().collect()
     }
 
@@ -126,6 +161,11 @@ impl Reader {
         recent.truncate(RECENT - 1);
         recent.push_front((at, bytes.clone()));
     }
+}
+
+fn record(disk: &DiskId, place: Place, frame: &Bytes) -> Record {
+    let payload = Payload::Sealed(frame.clone());
+    Record { disk: disk.clone(), run: place.run, checksum: place.checksum, payload }
 }
 
 pub(crate) fn shown(run: Run) -> String {

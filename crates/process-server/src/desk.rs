@@ -1,12 +1,12 @@
-//! One machine at this process server: its epoch register, whose turn it is, and how far the transfer is.
+//! One machine at this process server: its epoch register, and whose turn it is.
 
 use crate::blocking::blocking;
+use crate::progress::Progress;
 use crate::spool::durable;
 use futures_util::future::{Either, select};
-use site_recovery::{CutId, Epoch, Error, ErrorKind, MachineId, Op, PointId, Result};
+use site_recovery::{Clock, CutId, Epoch, Error, ErrorKind, MachineId, Op, PointId, Result};
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 
@@ -50,24 +50,36 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         *self.desk.holder.lock().expect("no panic under this lock") = None;
-        self.desk.progress.end(&self.desk.machine);
+    }
+}
+
+/// The transfer ends with the call, also when what it left behind holds the turn on.
+struct Ends<'a>(&'a Progress);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
 impl Desk {
     /// `register` is the file that keeps the epoch; without one it lives as long as the process, and the replica's
     /// register alone outlasts it.
-    pub(crate) fn new(machine: MachineId, register: Option<PathBuf>) -> Self {
+    pub(crate) fn new(machine: MachineId, register: Option<PathBuf>, clock: Arc<dyn Clock>) -> Self {
         let register = Register { loaded: register.is_none(), file: register, epoch: None };
         Self {
+            progress: Progress::new(machine.clone(), clock),
             machine,
             register: Arc::new(AsyncMutex::new(register)),
             raised: watch::Sender::new(None),
             work: Arc::default(),
             holder: Mutex::default(),
-            progress: Progress::default(),
             cost: Mutex::default(),
         }
+    }
+
+    pub(crate) fn machine(&self) -> &MachineId {
+        &self.machine
     }
 
     /// Runs `work` when it is its turn, and stops it as soon as a higher epoch arrives.
@@ -79,7 +91,11 @@ impl Desk {
         self.admit(op).await?;
         let mut raised = self.raised.subscribe();
         let stale = pin!(async { raised.wait_for(|now| !op.epoch.passes(now.as_ref())).await.is_ok() });
-        let run = pin!(async { work(self.turn(op).await).await });
+        let run = pin!(async {
+            let turn = self.turn(op).await;
+            let _ends = Ends(&self.progress);
+            work(turn).await
+        });
         match select(run, stale).await {
             Either::Left((done, _)) => done,
             Either::Right(_) => Err(self.stale(op)),
@@ -138,47 +154,5 @@ impl Register {
         }
         self.loaded = true;
         Ok(())
-    }
-}
-
-/// How far the transfer under way is.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    transfer: AtomicU64,
-    backlog: AtomicU64,
-    shipped: AtomicU64,
-}
-
-impl Progress {
-    pub(crate) fn begin(&self, machine: &MachineId, bytes: u64) {
-        self.transfer.store(bytes, Relaxed);
-        self.backlog.store(bytes, Relaxed);
-        self.show(machine);
-    }
-
-    /// `done` bytes of the set are settled, for `crossed` bytes on the way.
-    pub(crate) fn advance(&self, machine: &MachineId, done: u64, crossed: u64) {
-        let left = self.backlog.load(Relaxed).saturating_sub(done);
-        self.backlog.store(left, Relaxed);
-        self.shipped.fetch_add(crossed, Relaxed);
-        metrics::counter!("site_recovery_shipped_bytes_total", "machine" => machine.0.clone())
-            .increment(crossed);
-        self.show(machine);
-    }
-
-    fn end(&self, machine: &MachineId) {
-        self.transfer.store(0, Relaxed);
-        self.backlog.store(0, Relaxed);
-        self.show(machine);
-    }
-
-    fn show(&self, machine: &MachineId) {
-        metrics::gauge!("site_recovery_backlog_bytes", "machine" => machine.0.clone())
-            .set(self.backlog.load(Relaxed) as f64);
-    }
-
-    /// Backlog, transfer, shipped since start.
-    pub(crate) fn read(&self) -> (u64, u64, u64) {
-        (self.backlog.load(Relaxed), self.transfer.load(Relaxed), self.shipped.load(Relaxed))
     }
 }

@@ -2,15 +2,19 @@
 
 use crate::base::Base;
 use crate::blocking::blocking;
-use crate::delivery::{Batch, Delivery};
+use crate::delivery::Delivery;
 use crate::desk::{Desk, Turn};
 use crate::halt::{Halt, Transfer};
+use crate::judge::Found;
+use crate::lane::Parcel;
 use crate::means::Means;
 use crate::server::ProcessServer;
 use crate::spool::{self, Reader, Shelf, Spooled, durable};
+use futures_util::stream::{self, Stream};
 use site_recovery::{
-    ChangeSet, CutId, Error, ErrorKind, Form, MachineId, Op, Payload, Point, Record, Replica, Result,
+    ChangeSet, CutId, Error, ErrorKind, Form, Landed, MachineId, Op, Payload, Point, Record, Replica, Result,
 };
+use std::pin::pin;
 use std::sync::Arc;
 
 impl ProcessServer {
@@ -73,41 +77,49 @@ impl Drain<'_> {
         self.remember(base.begun(capture.cut(), &set)).await?;
         let manifest = &capture.header.manifest;
         let op = Op { key: capture.header.key.clone(), epoch: self.op.epoch.clone() };
-        let mut delivery = Delivery::begin(self.replica, self.desk, &op, manifest, &set).await?;
-        self.send(reader, &mut delivery).await?;
+        let begun =
+            Delivery::begin(&self.server.means, self.desk, self.turn, self.replica, &op, manifest, &set);
+        let mut delivery = begun.await?;
+        let parcels = pin!(self.parcels(reader, delivery.resume().clone()));
+        delivery.carry(parcels).await?;
         let (point, _) = delivery.seal(manifest).await?;
         self.remember(Base::sealed(&point, manifest)).await?;
         tracing::info!(machine = %self.machine, cut = %capture.cut(), "a spooled capture was sealed");
         Ok(point)
     }
 
-    async fn send(&self, mut reader: Reader, delivery: &mut Delivery) -> Transfer<()> {
+    /// What the file holds, in order: some of it at a time.
+    fn parcels(&self, reader: Reader, landed: Landed) -> impl Stream<Item = Transfer<Parcel>> {
         let form = self.replica.capability().takes;
-        let most = self.server.means.batch();
-        loop {
-            let (room, mine) = (self.server.means.room(most).await?, self.turn.clone());
-            let (means, machine) = (Arc::clone(&self.server.means), self.machine.clone());
-            let read = self.server.means.compute(move || {
-                let _turn = mine;
-                let records =
-                    read(&mut reader, most, form, &means, &machine).map_err(spool::set_aside_if_damaged)?;
-                Ok::<_, Error>((reader, records))
-            });
-            let (next, records) = read.await??;
-            reader = next;
-            if records.is_empty() {
-                return Ok(());
-            }
-            let mut batch = Batch { rooms: vec![room], ..Batch::default() };
-            for record in records {
-                if record.run.end() <= delivery.resume(&record.disk) {
-                    batch.equal.push((record.disk, record.run));
-                } else {
-                    batch.records.push(record);
+        stream::try_unfold(reader, move |reader| {
+            let landed = landed.clone();
+            async move {
+                let most = self.server.means.piece;
+                let room = self.server.means.rooms.take(self.machine, most).await;
+                let (means, machine) = (Arc::clone(&self.server.means), self.machine.clone());
+                let (mut reader, mine) = (reader, self.turn.clone());
+                let read = self.server.means.compute(move || {
+                    let _turn = mine;
+                    let records = read(&mut reader, most, form, &means, &machine);
+                    Ok::<_, Error>((reader, records.map_err(spool::set_aside_if_damaged)?))
+                });
+                let (reader, records) = read.await??;
+                if records.is_empty() {
+                    return Ok(None);
                 }
+                let mut found = Found::default();
+                for record in records {
+                    self.desk.progress.taken(&record.disk, record.run.len);
+                    let below = landed.get(&record.disk).copied().unwrap_or(0);
+                    if record.run.end() <= below {
+                        found.equal.push((record.disk, record.run));
+                    } else {
+                        found.records.push(record);
+                    }
+                }
+                Ok(Some((Parcel { found, room: Some(room) }, reader)))
             }
-            delivery.send(batch).await?;
-        }
+        })
     }
 
     async fn superseded(&self, capture: &Spooled, base: &Base) -> Result<Error> {

@@ -2,9 +2,10 @@
 //! records, and seals the point. While the replica is away it keeps whole captures in a spool on disk.
 //!
 //! ```text
-//!  plan                 lane (per disk, up to 3 at once)              delivery | spool
-//!  head of the replica  extents -> room -> read -> compare, zeros,    batches of acknowledged records, then the
-//!  + changes + touched  -> checksum, pack on bounded blocking threads  seal; or one durable file, drained later
+//!  plan                 lane (per disk, up to 3 at once)                delivery | spool
+//!  head of the replica  extents, hashes -> room -> read -> judge:       batches, up to 4 under way at once, counted as
+//!  + changes + touched  zero, equal, or packed, on bounded threads      they are acknowledged; then the seal. Or one
+//!                                                                       durable file, drained later
 //! ```
 //!
 //! [`ProcessServer::builder`] says how much memory, how many threads, and where the spool is. One process server
@@ -18,9 +19,12 @@ mod delivery;
 mod desk;
 mod drain;
 mod halt;
+mod judge;
 mod lane;
 mod means;
 mod plan;
+mod progress;
+mod room;
 mod server;
 mod ship;
 mod spool;

@@ -2,12 +2,11 @@
 
 use crate::blocking::blocking;
 use crate::delivery::BATCH_BYTES;
+use crate::room::Rooms;
 use site_recovery::{Error, ErrorKind, HASH_BLOCK, Pool, Result};
 use site_recovery_record::{Codec, Keyring, MOST_BYTES, Packer, Unpacker};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-const PAGE: u64 = 4096;
+use tokio::sync::Semaphore;
 
 /// Memory and threads of one process server.
 ///
@@ -17,55 +16,52 @@ const PAGE: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Means {
     pub(crate) pool: Pool,
-    room: Arc<Semaphore>,
-    room_bytes: u64,
+    pub(crate) rooms: Arc<Rooms>,
     threads: Arc<Semaphore>,
+    /// The most that is read in one go.
     pub(crate) piece: u64,
+    /// Reads under way per disk.
+    pub(crate) reads: usize,
+    pub(crate) compresses: bool,
     pub(crate) packer: Packer,
     pub(crate) unpacker: Unpacker,
     pub(crate) disks_at_once: usize,
+    pub(crate) writes_at_once: usize,
 }
 
-/// Part of the pool, given back when dropped.
-pub(crate) type Room = OwnedSemaphorePermit;
+/// How many of each.
+#[derive(Debug, Clone)]
+pub(crate) struct Bounds {
+    pub(crate) pool_bytes: usize,
+    pub(crate) threads: usize,
+    pub(crate) disks_at_once: usize,
+    pub(crate) writes_at_once: usize,
+}
 
 impl Means {
     /// The smallest pool that works.
     pub(crate) const LEAST_POOL: usize = 4 * HASH_BLOCK as usize;
 
-    pub(crate) fn new(
-        pool_bytes: usize,
-        threads: usize,
-        codec: Codec,
-        keys: Keyring,
-        disks_at_once: usize,
-    ) -> Self {
-        let pool = Pool::new(pool_bytes);
+    pub(crate) fn new(bounds: &Bounds, codec: Codec, keys: Keyring) -> Self {
+        let pool = Pool::new(bounds.pool_bytes);
         let size = pool.size() as u64;
-        let piece = (size / 16 / HASH_BLOCK * HASH_BLOCK).clamp(HASH_BLOCK, MOST_BYTES);
-        let pages = (size - size / 4) / PAGE;
         Self {
-            pool,
-            room: Arc::new(Semaphore::new(pages as usize)),
-            room_bytes: pages * PAGE,
-            threads: Arc::new(Semaphore::new(threads)),
-            piece,
+            rooms: Rooms::new(size - size / 4),
+            threads: Arc::new(Semaphore::new(bounds.threads)),
+            piece: (size / 16 / HASH_BLOCK * HASH_BLOCK).clamp(HASH_BLOCK, MOST_BYTES),
+            reads: bounds.threads.clamp(4, 16),
+            compresses: codec != Codec::Raw,
             packer: Packer::new(codec, keys.clone()),
             unpacker: Unpacker::new(keys),
-            disks_at_once,
+            disks_at_once: bounds.disks_at_once,
+            writes_at_once: bounds.writes_at_once,
+            pool,
         }
     }
 
-    /// The most plain bytes of one batch.
+    /// A batch closes at so many bytes that cross.
     pub(crate) fn batch(&self) -> u64 {
-        BATCH_BYTES.min(self.room_bytes)
-    }
-
-    /// Waits for room for `bytes`, or for all there is.
-    pub(crate) async fn room(&self, bytes: u64) -> Result<Room> {
-        let pages = bytes.min(self.room_bytes).div_ceil(PAGE) as u32;
-        let taken = Arc::clone(&self.room).acquire_many_owned(pages).await;
-        taken.map_err(|e| Error::new(ErrorKind::Cancelled, "the pool is closed").caused_by(e))
+        BATCH_BYTES
     }
 
     /// Runs CPU work on one of the bounded threads.

@@ -8,7 +8,7 @@ use crate::ship::Shipping;
 use crate::spool::{Shelf, Spool};
 use async_trait::async_trait;
 use site_recovery::{
-    Capability, Error, Finding, Lag, MachineId, Op, Point, Replica, Result, Role, RoleName, Severity,
+    Capability, Clock, Error, Finding, Lag, MachineId, Op, Point, Replica, Result, Role, RoleName, Severity,
     Shipment, Shipped, Source,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +24,8 @@ use tracing::Instrument;
 ///   what they began is over.
 /// - Plain bytes in memory never exceed the pool. Frames made of them stay within three quarters of it again, and a
 ///   few hundred KiB per disk go for what is known of it (extents, hashes).
-/// - The order of the pool is first come, first served, over all machines: a replica that hangs holds what its machine
-///   has in flight, at most 32 MiB, until its calls end.
+/// - Room in the pool is given first come, first served, over all machines, but no machine holds more of it than stays
+///   free for the others: one whose replica hangs leaves at least half, until its calls end.
 ///
 /// # The spool
 /// Where a folder is given, a delta that the replica does not answer for is kept there whole, durably, and is shipped
@@ -35,14 +35,16 @@ use tracing::Instrument;
 /// as the process, and the replica's own register stands alone after a restart.
 ///
 /// # Metrics
-/// Per `machine`: counters `site_recovery_read_bytes_total` and `site_recovery_shipped_bytes_total`, gauge
-/// `site_recovery_backlog_bytes`.
+/// Per `machine`: counters `site_recovery_read_bytes_total` and `site_recovery_sent_bytes_total`, gauges
+/// `site_recovery_backlog_bytes` and `site_recovery_drain_seconds`, of the transfer under way. Per `machine` and `disk`:
+/// gauge `site_recovery_disk_bytes` with `place` `source` (still to read), `in_flight` and `destination`.
 #[derive(Debug)]
 pub struct ProcessServer {
     name: RoleName,
     pub(crate) means: Arc<Means>,
     pub(crate) spool: Option<Arc<Spool>>,
     known: Option<BTreeSet<RoleName>>,
+    clock: Arc<dyn Clock>,
     desks: Mutex<BTreeMap<MachineId, Arc<Desk>>>,
 }
 
@@ -57,8 +59,10 @@ impl ProcessServer {
         means: Means,
         spool: Option<Spool>,
         known: Option<BTreeSet<RoleName>>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { name, means: Arc::new(means), spool: spool.map(Arc::new), known, desks: Mutex::default() }
+        let (means, spool) = (Arc::new(means), spool.map(Arc::new));
+        Self { name, means, spool, known, clock, desks: Mutex::default() }
     }
 
     pub(crate) fn shelf(&self, machine: &MachineId, replica: &Arc<dyn Replica>) -> Option<Shelf> {
@@ -69,7 +73,7 @@ impl ProcessServer {
         let mut desks = self.desks.lock().expect("no panic under this lock");
         let new = || {
             let register = self.spool.as_ref().map(|spool| spool.register(machine));
-            Arc::new(Desk::new(machine.clone(), register))
+            Arc::new(Desk::new(machine.clone(), register, Arc::clone(&self.clock)))
         };
         Arc::clone(desks.entry(machine.clone()).or_insert_with(new))
     }
@@ -120,8 +124,7 @@ impl site_recovery::ProcessServer for ProcessServer {
     }
 
     async fn lag(&self, machine: &MachineId) -> Result<Lag> {
-        let (backlog, transfer, shipped) = self.desk(machine).progress.read();
-        let mut lag = Lag { backlog, transfer, shipped, spooled: vec![] };
+        let mut lag = self.desk(machine).progress.lag();
         if let Some(spool) = self.spool.clone() {
             let machine = machine.clone();
             let spooled = blocking(move || {

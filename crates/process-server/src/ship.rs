@@ -2,24 +2,23 @@
 
 use crate::base::Base;
 use crate::blocking::blocking;
-use crate::delivery::{Batch, Delivery, feed};
+use crate::delivery::Delivery;
 use crate::desk::{Cost, Desk, Turn};
 use crate::drain::point_of;
 use crate::halt::Transfer;
-use crate::lane::Lane;
+use crate::lane::{Lane, Parcel, parcels};
 use crate::plan::{Find, Plan, Planned, plan};
 use crate::server::ProcessServer;
 use crate::spool::{Header, Reader, Shelf, Spool};
-use futures_util::future::try_join;
+use futures_util::StreamExt;
 use site_recovery::{
     ChangeSet, CutId, DiskId, Disks, Error, ErrorKind, Form, Manifest, Member, Op, Point, Replica, Result,
     Run, Shipment, Shipped, Source,
 };
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
-/// Parcels between reading and sending.
-const BETWEEN: usize = 8;
+/// Parcels that are appended to the spool in one go.
+const APPENDED: usize = 16;
 
 /// One call.
 pub(crate) struct Shipping<'a> {
@@ -66,17 +65,12 @@ impl Shipping<'_> {
 
     async fn send(&self, plan: &Plan, disks: &Disks, manifest: &Manifest) -> Transfer<(Point, Cost)> {
         let op = self.op.part(plan.key());
-        let mut delivery = Delivery::begin(self.replica, self.desk, &op, manifest, &plan.set).await?;
+        let means = &self.server.means;
+        let begun = Delivery::begin(means, self.desk, &self.turn, self.replica, &op, manifest, &plan.set);
+        let mut delivery = begun.await?;
         let form = self.replica.capability().takes;
         let lanes = self.lanes(plan, disks, form, |id, runs| delivery.left(id, runs));
-        let (to, mut from) = mpsc::channel(BETWEEN);
-        let send = async {
-            while let Some(batch) = Batch::next(&mut from).await {
-                delivery.send(batch).await?;
-            }
-            Ok(())
-        };
-        try_join(feed(lanes, self.server.means.disks_at_once, to), send).await?;
+        delivery.carry(parcels(lanes, means.disks_at_once)).await?;
         delivery.seal(manifest).await
     }
 
@@ -132,25 +126,25 @@ impl Shipping<'_> {
         shelf: Shelf,
         spool: &Arc<Spool>,
     ) -> Result<u64> {
-        self.desk.progress.begin(self.member.machine.id(), plan.set.bytes());
+        self.desk.progress.begin(&plan.set);
         let set = plan.set.clone();
         let mut writer = self.blocking(move || shelf.create(&header, &set)).await?;
         let lanes = self.lanes(plan, disks, Form::Sealed, |_, runs| runs.to_vec());
-        let (to, mut from) = mpsc::channel(BETWEEN);
-        let write = async {
-            while let Some(batch) = Batch::next(&mut from).await {
-                let spool = Arc::clone(spool);
-                let appended = self.blocking(move || {
-                    batch.records.iter().try_for_each(|record| writer.append(record))?;
-                    writer.flush()?;
-                    spool.check_room()?;
-                    Ok(writer)
-                });
-                writer = appended.await?;
-            }
-            Ok(writer)
-        };
-        let ((), writer) = try_join(feed(lanes, self.server.means.disks_at_once, to), write).await?;
+        let mut parcels = parcels(lanes, self.server.means.disks_at_once).ready_chunks(APPENDED);
+        while let Some(ready) = parcels.next().await {
+            let ready = ready.into_iter().collect::<Transfer<Vec<Parcel>>>()?;
+            let (spool, desk) = (Arc::clone(spool), Arc::clone(self.desk));
+            let appended = self.blocking(move || {
+                for record in ready.iter().flat_map(|parcel| &parcel.found.records) {
+                    writer.append(record)?;
+                    desk.progress.landed(&record.disk, record.run.len);
+                }
+                writer.flush()?;
+                spool.check_room()?;
+                Ok(writer)
+            });
+            writer = appended.await?;
+        }
         self.blocking(move || writer.publish()).await
     }
 
@@ -161,15 +155,18 @@ impl Shipping<'_> {
         form: Form,
         mut left: impl FnMut(&DiskId, &[Run]) -> Vec<Run>,
     ) -> Vec<(Lane, Vec<Run>)> {
+        let machine = self.member.machine.id();
+        let bytes_read = metrics::counter!("site_recovery_read_bytes_total", "machine" => machine.0.clone());
         let lane = |(id, runs): (&DiskId, &[Run])| {
             let lane = Lane {
                 means: Arc::clone(&self.server.means),
-                machine: self.member.machine.id().clone(),
+                desk: Arc::clone(self.desk),
                 id: id.clone(),
                 disk: Arc::clone(&disks[id]),
                 find: plan.find,
                 replica: Arc::clone(self.replica),
                 form,
+                bytes_read: bytes_read.clone(),
             };
             (lane, left(id, runs))
         };

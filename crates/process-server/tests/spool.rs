@@ -112,8 +112,8 @@ async fn prs4_a_capture_that_broke_half_way_is_spooled_whole_and_lands_once() {
     world.replica.fault(Fault::None);
     // The source is gone by now: all of it is in the spool.
     assert_eq!(cuts(&world.drain("d").await.unwrap()), ["one"]);
-    let rest: u64 = world.replica.crossed().iter().map(|c| c.1.len).sum();
-    assert_eq!(landed + rest, 6 * MIB);
+    let all = landed + world.replica.crossed().iter().map(|c| c.1.len).sum::<u64>();
+    assert!((6 * MIB..=6 * MIB + POOL).contains(&all), "{all}: only what was in flight comes again");
     world.assert_points_are_captures();
 }
 
@@ -132,8 +132,8 @@ async fn prs6_a_drain_that_breaks_goes_on_and_a_seal_whose_reply_was_lost_is_fou
     assert!(landed > 0);
     world.replica.fault(Fault::AwayAtSeal { done: true });
     world.drain("d").await.unwrap_err();
-    let rest: u64 = world.replica.crossed().iter().map(|c| c.1.len).sum();
-    assert_eq!(landed + rest, 6 * MIB);
+    let all = landed + world.replica.crossed().iter().map(|c| c.1.len).sum::<u64>();
+    assert!((6 * MIB..=6 * MIB + POOL).contains(&all), "{all}: only what was in flight comes again");
     world.replica.fault(Fault::None);
     assert_eq!(cuts(&world.drain("d").await.unwrap()), ["one", "two"]);
     assert_eq!(world.replica.sealed().len(), 3);

@@ -1,38 +1,29 @@
-//! The bytes of a sealed payload: eight of header, then the body.
+//! The bytes of a sealed payload: sixteen of header, then the body.
 //!
 //! | at | bytes | what |
 //! |---|---|---|
 //! | 0 | 1 | version, 1 |
-//! | 1 | 1 | codec of the body: 0 raw, 1 zstd |
+//! | 1 | 1 | codec of the body: 0 raw, 1 zstd, 2 LZ4 |
 //! | 2 | 1 | seal around the codec: 0 none, 1 AES-256-GCM |
 //! | 3 | 1 | 0 |
 //! | 4 | 4 | plain bytes, little endian |
+//! | 8 | 8 | CRC-64/NVME of the eight bytes before, of the place, and of the body, little endian |
 //!
 //! With a seal, the body is: name of the key (8), stream (16), number of the record in it (8, little endian), what the
 //! codec made, sealed, and the tag (16).
 
-use crate::seal::{Opener, PREFIX, Place, Sealer, Shut, TAG};
+use crate::codec::{Codec, compressed, decompressed};
+use crate::digest::checksum_of;
+use crate::place::Place;
+use crate::seal::{Opener, PREFIX, Sealer, Shut, TAG};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
-use zstd::bulk::{Compressor, Decompressor};
 
 const VERSION: u8 = 1;
-const RAW: u8 = 0;
-const ZSTD: u8 = 1;
 const UNSEALED: u8 = 0;
 const AES_GCM: u8 = 1;
-const HEADER: usize = 8;
-const LEVEL: i32 = 1;
-
-/// How the bytes of a sealed payload are made smaller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Codec {
-    /// Not at all.
-    Raw,
-    /// Zstandard, level 1.
-    Zstd,
-}
+/// What says of what kind the frame is.
+const KIND: usize = 8;
+const HEADER: usize = KIND + 8;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Damage {
@@ -44,6 +35,8 @@ pub(crate) enum Damage {
     Kind(u8, u8, u8),
     #[error("the frame is of {0} bytes")]
     Length(u32),
+    #[error("the frame was changed, or belongs elsewhere: it does not match its checksum")]
+    Checksum,
     #[error("the frame does not decompress")]
     Body,
     #[error(transparent)]
@@ -52,11 +45,8 @@ pub(crate) enum Damage {
 
 /// Frames plain bytes: compressed where that makes them smaller, then sealed where there is a key.
 pub(crate) fn close(plain: &[u8], codec: Codec, sealer: &Sealer, place: Place<'_>) -> Bytes {
-    let framed = |codec: u8, body: &[u8]| framed(codec, plain.len(), body, sealer, place);
-    match codec {
-        Codec::Raw => framed(RAW, plain),
-        Codec::Zstd => compressed(plain, |body| framed(ZSTD, body)).unwrap_or_else(|| framed(RAW, plain)),
-    }
+    let framed = |codec: Codec, body: &[u8]| framed(codec, plain.len(), body, sealer, place);
+    compressed(plain, codec, |body| framed(codec, body)).unwrap_or_else(|| framed(Codec::Raw, plain))
 }
 
 /// Whether a frame is sealed with a key.
@@ -64,67 +54,73 @@ pub fn is_sealed(frame: &[u8]) -> bool {
     frame.get(2) == Some(&AES_GCM)
 }
 
-/// The plain bytes of a frame.
+/// Whether a frame is what was made for this place. Needs no key, and opens nothing.
+pub(crate) fn check(frame: &[u8], place: Place<'_>) -> Result<(), Damage> {
+    let head = Head::read(frame, place)?;
+    let (sum, body) = frame[KIND..].split_first_chunk().expect("the header was read");
+    if checksum_of([&frame[..KIND], &place.bytes(), body]) != u64::from_le_bytes(*sum) {
+        return Err(Damage::Checksum);
+    }
+    if head.sealed && body.len() < PREFIX + TAG { Err(Shut::Short.into()) } else { Ok(()) }
+}
+
+/// The plain bytes of a frame, which may be other ones than were framed: the checksum of the place tells.
 pub(crate) fn open(frame: &Bytes, opener: &Opener, place: Place<'_>) -> Result<Bytes, Damage> {
-    let Some((header, body)) = frame.split_first_chunk::<HEADER>() else {
-        return Err(Damage::Short(frame.len()));
-    };
-    let [version, codec, seal, reserved, plain @ ..] = *header;
-    let plain = u32::from_le_bytes(plain);
-    match (version, codec, seal, reserved) {
-        (VERSION, _, _, _) if u64::from(plain) != place.run.len => Err(Damage::Length(plain)),
-        (VERSION, RAW, UNSEALED, 0) => Ok(frame.slice(HEADER..)),
-        (VERSION, ZSTD, UNSEALED, 0) => decompressed(body, plain as usize),
-        (VERSION, RAW, AES_GCM, 0) => Ok(opener.open(place, header, body)?.into()),
-        (VERSION, ZSTD, AES_GCM, 0) => decompressed(&opener.open(place, header, body)?, plain as usize),
-        (VERSION, ..) => Err(Damage::Kind(codec, seal, reserved)),
-        _ => Err(Damage::Version(version)),
+    let Head { codec, sealed } = Head::read(frame, place)?;
+    let len = place.run.len as usize;
+    match (sealed, codec) {
+        (false, Codec::Raw) => Ok(frame.slice(HEADER..)),
+        (false, codec) => decompressed(&frame[HEADER..], codec, len).ok_or(Damage::Body),
+        (true, codec) => {
+            let body = opener.open(place, &frame[..KIND], &frame[HEADER..])?;
+            if codec == Codec::Raw {
+                return Ok(body.into());
+            }
+            decompressed(&body, codec, len).ok_or(Damage::Body)
+        }
     }
 }
 
-fn framed(codec: u8, plain: usize, body: &[u8], sealer: &Sealer, place: Place<'_>) -> Bytes {
+struct Head {
+    codec: Codec,
+    sealed: bool,
+}
+
+impl Head {
+    fn read(frame: &[u8], place: Place<'_>) -> Result<Self, Damage> {
+        let Some(header) = frame.first_chunk::<HEADER>() else { return Err(Damage::Short(frame.len())) };
+        let [version, codec, seal, reserved, plain @ .., _, _, _, _, _, _, _, _] = *header;
+        let plain = u32::from_le_bytes(plain);
+        if version != VERSION {
+            return Err(Damage::Version(version));
+        }
+        if u64::from(plain) != place.run.len {
+            return Err(Damage::Length(plain));
+        }
+        let kind = || Damage::Kind(codec, seal, reserved);
+        let sealed = match (seal, reserved) {
+            (UNSEALED, 0) => false,
+            (AES_GCM, 0) => true,
+            _ => return Err(kind()),
+        };
+        Ok(Self { codec: Codec::numbered(codec).ok_or_else(kind)?, sealed })
+    }
+}
+
+fn framed(codec: Codec, plain: usize, body: &[u8], sealer: &Sealer, place: Place<'_>) -> Bytes {
     let len = u32::try_from(plain).expect("a record is at most 1 MiB");
     let sealed = sealer.seals(place.machine);
-    let mut frame = Vec::with_capacity(HEADER + PREFIX + body.len() + TAG);
-    frame.extend([VERSION, codec, if sealed { AES_GCM } else { UNSEALED }, 0]);
+    let around = if sealed { PREFIX + TAG } else { 0 };
+    let mut frame = Vec::with_capacity(HEADER + around + body.len());
+    frame.extend([VERSION, codec.number(), if sealed { AES_GCM } else { UNSEALED }, 0]);
     frame.extend(len.to_le_bytes());
+    frame.extend([0; HEADER - KIND]);
     if sealed {
-        sealer.seal(place, &mut frame, body);
+        sealer.seal(place, &mut frame, KIND, body);
     } else {
         frame.extend_from_slice(body);
     }
+    let sum = checksum_of([&frame[..KIND], &place.bytes(), &frame[HEADER..]]);
+    frame[KIND..HEADER].copy_from_slice(&sum.to_le_bytes());
     frame.into()
-}
-
-struct Compressing {
-    zstd: Compressor<'static>,
-    scratch: Vec<u8>,
-}
-
-thread_local! {
-    static COMPRESSING: RefCell<Option<Compressing>> = const { RefCell::new(None) };
-    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-}
-
-/// None where it does not get smaller: then it does not fit the scratch.
-fn compressed(plain: &[u8], with: impl FnOnce(&[u8]) -> Bytes) -> Option<Bytes> {
-    COMPRESSING.with_borrow_mut(|packer| {
-        if packer.is_none() {
-            *packer = Some(Compressing { zstd: Compressor::new(LEVEL).ok()?, scratch: vec![] });
-        }
-        let Compressing { zstd, scratch } = packer.as_mut()?;
-        scratch.resize(plain.len().saturating_sub(1), 0);
-        let body = zstd.compress_to_buffer(plain, scratch.as_mut_slice()).ok()?;
-        Some(with(&scratch[..body]))
-    })
-}
-
-fn decompressed(body: &[u8], len: usize) -> Result<Bytes, Damage> {
-    UNPACKER.with_borrow_mut(|unpacker| {
-        if unpacker.is_none() {
-            *unpacker = Some(Decompressor::new().map_err(|_| Damage::Body)?);
-        }
-        let unpacker = unpacker.as_mut().ok_or(Damage::Body)?;
-        unpacker.decompress(body, len).map(Bytes::from).map_err(|_| Damage::Body)
-    })
 }

@@ -5,23 +5,27 @@
 //! their async workers.
 //!
 //! Sealing is AES-256-GCM under the keys of a [`Keyring`]: with none, records are framed and stay readable to everybody.
-//! What is sealed keeps its checksum and its place in the open: machine, disk, run, CRC-64 and the hashes of blocks tell
-//! an onlooker what is equal and where, never what it is.
+//! What is sealed keeps its checksum and its place in the open: machine, disk, run and the hash of its bytes tell an
+//! onlooker what is equal and where, never what it is.
 #![forbid(unsafe_code)]
 
+mod codec;
 mod digest;
 mod frame;
 mod keys;
+mod place;
 mod seal;
 
-pub use digest::{checksum, checksum_of_zeros, hash, is_zero};
-pub use frame::{Codec, is_sealed};
+pub use codec::Codec;
+pub use digest::{checksum, hash, is_zero};
+pub use frame::is_sealed;
 pub use keys::{KEY_BYTES, Key, KeyId, Keyring};
 
 use bytes::Bytes;
 use frame::Damage;
-use seal::{Opener, Place, Sealer, Shut};
-use site_recovery::{DiskId, Error, ErrorKind, Form, MachineId, Payload, Record, Result, Run};
+use place::Place;
+use seal::{Opener, Sealer, Shut};
+use site_recovery::{DiskId, Error, ErrorKind, Form, Hash, MachineId, Payload, Record, Result, Run};
 
 /// The most bytes that one record may carry.
 pub const MOST_BYTES: u64 = 1 << 20;
@@ -52,13 +56,30 @@ impl Packer {
     /// # Panics
     /// When `plain` is not `run.len` bytes: the caller would send a run that it did not read.
     pub fn pack(&self, machine: &MachineId, disk: &DiskId, run: Run, plain: Bytes, form: Form) -> Record {
-        assert_eq!(plain.len() as u64, run.len, "a record carries the whole run and nothing else");
-        if is_zero(&plain) {
-            let checksum = checksum_of_zeros(run.len);
-            return Record { disk: disk.clone(), run, checksum, payload: Payload::Zero };
+        if plain.len() as u64 == run.len && is_zero(&plain) {
+            return Record { disk: disk.clone(), run, checksum: 0, payload: Payload::Zero };
         }
-        let checksum = checksum(&plain);
-        let place = Place { machine, disk, run };
+        let checksum = hash(&plain);
+        self.pack_hashed(machine, disk, run, plain, checksum, form)
+    }
+
+    /// The same, of bytes that are known not to be all zero, and to have this hash: what was compared is not hashed
+    /// again.
+    ///
+    /// # Panics
+    /// As [`pack`](Self::pack); in debug builds also when the hash is another one.
+    pub fn pack_hashed(
+        &self,
+        machine: &MachineId,
+        disk: &DiskId,
+        run: Run,
+        plain: Bytes,
+        checksum: Hash,
+        form: Form,
+    ) -> Record {
+        assert_eq!(plain.len() as u64, run.len, "a record carries the whole run and nothing else");
+        debug_assert_eq!(checksum, hash(&plain), "the hash is that of the bytes");
+        let place = Place { machine, disk, run, checksum };
         let payload = match form {
             Form::Plain => Payload::Plain(plain),
             Form::Sealed => Payload::Sealed(frame::close(&plain, self.codec, &self.sealer, place)),
@@ -77,6 +98,22 @@ impl Unpacker {
         Self(Opener::new(keys))
     }
 
+    /// Whether a machine's record is what was packed for its place, without opening it: no key is needed, and what was
+    /// compressed stays so.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt), naming disk and run.
+    pub fn check(&self, machine: &MachineId, record: &Record) -> Result<()> {
+        bounds(record)?;
+        match &record.payload {
+            Payload::Zero if record.checksum == 0 => Ok(()),
+            Payload::Zero => Err(corrupt(record, "the checksum is not that of zeros")),
+            Payload::Plain(plain) => verify(record, plain),
+            Payload::Sealed(frame) => frame::check(frame, place(machine, record))
+                .map_err(|damage| corrupt(record, &damage.to_string())),
+        }
+    }
+
     /// The plain bytes of a machine's record; none for a run of zeros.
     ///
     /// # Errors
@@ -84,30 +121,42 @@ impl Unpacker {
     /// and its seal fits this place; [`Denied`](ErrorKind::Denied), naming the key that is missing. Garbage costs at most
     /// [`MOST_BYTES`] of memory.
     pub fn unpack(&self, machine: &MachineId, record: &Record) -> Result<Option<Bytes>> {
-        let Run { start, len } = record.run;
-        if len == 0 || len > MOST_BYTES || start.checked_add(len).is_none() {
-            return Err(corrupt(record, &format!("a record carries 1 to {MOST_BYTES} bytes")));
-        }
+        bounds(record)?;
         let plain = match &record.payload {
-            Payload::Zero if record.checksum == checksum_of_zeros(len) => return Ok(None),
-            Payload::Zero => return Err(corrupt(record, "the checksum is not that of zeros")),
+            Payload::Zero => return self.check(machine, record).map(|()| None),
             Payload::Plain(plain) => plain.clone(),
             Payload::Sealed(frame) => {
-                let place = Place { machine, disk: &record.disk, run: record.run };
-                frame::open(frame, &self.0, place).map_err(|damage| match damage {
+                frame::open(frame, &self.0, place(machine, record)).map_err(|damage| match damage {
                     Damage::Shut(Shut::NoKey(key)) => shut(record, machine, key),
                     damage => corrupt(record, &damage.to_string()),
                 })?
             }
         };
-        if plain.len() as u64 != len {
-            return Err(corrupt(record, &format!("it carries {} bytes", plain.len())));
-        }
-        if checksum(&plain) != record.checksum {
-            return Err(corrupt(record, "the bytes do not match their checksum"));
-        }
+        verify(record, &plain)?;
         Ok(Some(plain))
     }
+}
+
+fn bounds(record: &Record) -> Result<()> {
+    let Run { start, len } = record.run;
+    if len == 0 || len > MOST_BYTES || start.checked_add(len).is_none() {
+        return Err(corrupt(record, &format!("a record carries 1 to {MOST_BYTES} bytes")));
+    }
+    Ok(())
+}
+
+fn verify(record: &Record, plain: &[u8]) -> Result<()> {
+    if plain.len() as u64 != record.run.len {
+        return Err(corrupt(record, &format!("it carries {} bytes", plain.len())));
+    }
+    if hash(plain) != record.checksum {
+        return Err(corrupt(record, "the bytes do not match their checksum"));
+    }
+    Ok(())
+}
+
+fn place<'a>(machine: &'a MachineId, record: &'a Record) -> Place<'a> {
+    Place { machine, disk: &record.disk, run: record.run, checksum: record.checksum }
 }
 
 fn shut(record: &Record, machine: &MachineId, key: KeyId) -> Error {

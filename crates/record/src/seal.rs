@@ -6,9 +6,10 @@
 //! does not open.
 
 use crate::keys::{Key, KeyId, Keyring};
+use crate::place::Place;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf;
-use site_recovery::{DiskId, MachineId, Run};
+use site_recovery::MachineId;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,33 +24,16 @@ const READY: usize = 64;
 
 pub(crate) type Stream = [u8; 16];
 
-/// Where a record belongs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) machine: &'a MachineId,
-    pub(crate) disk: &'a DiskId,
-    pub(crate) run: Run,
-}
-
-impl Place<'_> {
-    /// What is authenticated beside the body. Lengths stand before names, so that no two places read the same.
-    fn with(&self, header: &[u8]) -> Vec<u8> {
-        let mut bytes = header.to_vec();
-        for name in [self.machine.as_str(), self.disk.as_str()] {
-            bytes.extend((name.len() as u64).to_le_bytes());
-            bytes.extend(name.as_bytes());
-        }
-        bytes.extend(self.run.start.to_le_bytes());
-        bytes.extend(self.run.len.to_le_bytes());
-        bytes
-    }
-}
-
 fn subkey(key: &Key, stream: &Stream, machine: &MachineId) -> LessSafeKey {
     let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, stream).extract(key.bytes.as_slice());
     let info = [b"site-recovery record 1\0".as_slice(), machine.as_str().as_bytes()];
     let expanded = extracted.expand(&info, &AES_256_GCM).expect("the length is that of the cipher's key");
     LessSafeKey::new(UnboundKey::from(expanded))
+}
+
+/// What is authenticated beside the body.
+fn bound(kind: &[u8], place: Place<'_>) -> Vec<u8> {
+    [kind, &place.bytes()].concat()
 }
 
 fn nonce(number: u64) -> Nonce {
@@ -84,10 +68,10 @@ impl Sealer {
         self.keys.sealing(machine).is_some()
     }
 
-    /// Appends prefix, sealed body and tag to `frame`, which is the header.
-    pub(crate) fn seal(&self, place: Place<'_>, frame: &mut Vec<u8>, body: &[u8]) {
+    /// Appends prefix, sealed body and tag to `frame`, which is the header; its first `kind` bytes are authenticated.
+    pub(crate) fn seal(&self, place: Place<'_>, frame: &mut Vec<u8>, kind: usize, body: &[u8]) {
         let key = self.keys.sealing(place.machine).expect("asked before");
-        let bound = place.with(frame);
+        let bound = bound(&frame[..kind], place);
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         frame.extend(key.id().0);
         frame.extend(self.stream);
@@ -140,8 +124,8 @@ impl Opener {
         Self { keys, ready: Mutex::default() }
     }
 
-    /// The body of a frame: `header`, and what stands after it.
-    pub(crate) fn open(&self, place: Place<'_>, header: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Shut> {
+    /// The body of a frame of this kind.
+    pub(crate) fn open(&self, place: Place<'_>, kind: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Shut> {
         let (prefix, body) = sealed.split_first_chunk::<PREFIX>().ok_or(Shut::Short)?;
         if body.len() < TAG {
             return Err(Shut::Short);
@@ -151,7 +135,7 @@ impl Opener {
         let number = u64::from_le_bytes(number.try_into().expect("then eight bytes"));
         let subkey = self.subkey(KeyId(*id), stream, place.machine)?;
         let mut body = body.to_vec();
-        let bound = Aad::from(place.with(header));
+        let bound = Aad::from(self::bound(kind, place));
         let plain = subkey.open_in_place(nonce(number), bound, &mut body).map_err(|_| Shut::Broken)?.len();
         body.truncate(plain);
         Ok(body)

@@ -38,7 +38,7 @@ mod source;
 pub use journal::{Append, Journal};
 pub use landing_site::{LandingSite, Survey};
 pub use master_target::{LOSING_SIDE, MasterTarget, POINT_ZERO};
-pub use process_server::{Basis, Lag, ProcessServer, Shipment, Shipped};
+pub use process_server::{Basis, DiskLag, Lag, ProcessServer, Shipment, Shipped};
 pub use recovery_site::{RecoverySite, Target};
 pub use replica::{RecoveryPointStore, Replica};
 pub use source::{Source, Sources};

@@ -1,8 +1,10 @@
 use super::{Replica, Role, Source};
-use crate::{Capture, Control, CutId, Finding, MachineId, Op, Point, Result, RoleName};
+use crate::{Capture, Control, CutId, DiskId, Finding, MachineId, Op, Point, Result, RoleName};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How the runs to ship are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +64,24 @@ pub struct Lag {
     pub shipped: u64,
     /// Cuts in the spool, oldest first.
     pub spooled: Vec<CutId>,
+    /// The transfer under way, per disk.
+    #[serde(default)]
+    pub disks: BTreeMap<DiskId, DiskLag>,
+    /// How long the backlog takes at the rate of the last minutes: zero without a backlog, [`Duration::MAX`] where nothing
+    /// has moved for minutes, `None` as long as no rate was measured.
+    #[serde(default)]
+    pub drain_time: Option<Duration>,
+}
+
+/// How far one disk is in the transfer under way; the three together are its part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DiskLag {
+    /// Bytes at the source still to read.
+    pub to_read: u64,
+    /// Bytes that were read and are not settled yet.
+    pub in_flight: u64,
+    /// Bytes at the destination: acknowledged, or found equal there.
+    pub landed: u64,
 }
 
 /// Moves the bytes of a capture to a replica, as records, and seals the point.

@@ -42,6 +42,10 @@ pub trait Replica: Role {
 
     /// Lands records; `batch` counts up from 0 within a session, and a batch that comes again counts once.
     ///
+    /// Batches of one session may be under way side by side, and land in any order: their runs do not overlap. A replica
+    /// takes them at the same time where it can, or one after the other; what it returns, and what `begin` returns later as
+    /// `resume`, is below the first run of the plan that has not landed, whatever landed above it.
+    ///
     /// # Contract
     /// - REP-6 What is acknowledged is durable. A record whose bytes do not match its checksum is `Corrupt`, and none
     ///   of its batch is acknowledged. A record outside plan or disk is `Invalid`; none of its batch lands.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    ChangeSet, Cursor, CutId, DiskId, Error, ErrorKind, Manifest, OpKey, Payload, PointId, Record, Result,
-    Run, fold,
+    ChangeSet, Cursor, CutId, DiskId, Error, ErrorKind, Hash, Manifest, OpKey, Payload, PointId, Record,
+    Result, Run, fold,
 };
 use site_recovery_record::checksum;
 use std::fs::File;
@@ -209,20 +209,20 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|e| Error::new(ErrorKind::Invalid, "not JSON").caused_by(e))
 }
 
-/// `kind u8 (1 zero, 2 plain, 3 sealed), disk length u32, disk, start, len, checksum u64, payload`.
+/// `kind u8 (1 zero, 2 plain, 3 sealed), disk length u32, disk, start, len u64, checksum u128, payload`.
 fn encode(record: &Record) -> Vec<u8> {
     let (kind, payload): (u8, &[u8]) = match &record.payload {
         Payload::Zero => (1, &[]),
         Payload::Plain(bytes) => (2, bytes),
         Payload::Sealed(bytes) => (3, bytes),
     };
-    let mut body = Vec::with_capacity(29 + record.disk.0.len() + payload.len());
+    let mut body = Vec::with_capacity(37 + record.disk.0.len() + payload.len());
     body.push(kind);
     body.extend_from_slice(&(record.disk.0.len() as u32).to_le_bytes());
     body.extend_from_slice(record.disk.0.as_bytes());
-    for n in [record.run.start, record.run.len, record.checksum] {
-        body.extend_from_slice(&n.to_le_bytes());
-    }
+    body.extend_from_slice(&record.run.start.to_le_bytes());
+    body.extend_from_slice(&record.run.len.to_le_bytes());
+    body.extend_from_slice(&record.checksum.to_le_bytes());
     body.extend_from_slice(payload);
     body
 }
@@ -235,7 +235,8 @@ fn decode(mut body: Bytes) -> Option<Record> {
     let disk = std::str::from_utf8(body.get(..name)?).ok()?.to_owned();
     let _ = body.split_to(name);
     let run = Run::new(number(&mut body)?, number(&mut body)?);
-    let checksum = number(&mut body)?;
+    let checksum = Hash::from_le_bytes(*body.first_chunk()?);
+    let _ = body.split_to(size_of::<Hash>());
     let payload = match kind {
         1 if body.is_empty() => Payload::Zero,
         2 => Payload::Plain(body),

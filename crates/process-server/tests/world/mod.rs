@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 pub const KIB: u64 = 1024;
 pub const MIB: u64 = 1024 * KIB;
+/// The memory of every server here: no more is in flight.
+pub const POOL: u64 = 4 * MIB;
 
 /// One machine on its way.
 pub struct World {
@@ -24,7 +26,7 @@ pub struct World {
 
 impl World {
     pub async fn new(disks: &[(&str, u64)]) -> World {
-        let server = ProcessServer::builder("ps").pool(4 << 20).build().await.unwrap();
+        let server = ProcessServer::builder("ps").pool(POOL as usize).build().await.unwrap();
         World { site: Arc::new(Site::new(disks)), replica: Arc::default(), server }
     }
 
@@ -98,7 +100,7 @@ impl World {
 }
 
 pub async fn spooling(folder: &std::path::Path) -> ProcessServer {
-    ProcessServer::builder("ps").pool(4 << 20).spool(folder).build().await.unwrap()
+    ProcessServer::builder("ps").pool(POOL as usize).spool(folder).build().await.unwrap()
 }
 
 pub fn machine_id() -> MachineId {

@@ -2,7 +2,7 @@ use super::machine_id;
 use async_trait::async_trait;
 use site_recovery::*;
 use site_recovery_record::{Keyring, Unpacker, hash};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -55,10 +55,25 @@ struct Open {
     cut: CutId,
     plan: ChangeSet,
     session: u64,
-    landed: Landed,
-    batches: u64,
+    landed: ChangeSet,
+    batches: BTreeSet<u64>,
     records: u64,
     digest: u64,
+}
+
+impl Open {
+    /// Per disk, below what all of the plan has landed.
+    fn resume(&self) -> Landed {
+        let below = |(disk, runs): (&DiskId, &[Run])| {
+            let missing = |run: &&Run| !self.landed.contains(disk, **run);
+            let Some(gap) = runs.iter().find(missing) else {
+                return (disk.clone(), runs.last().unwrap().end());
+            };
+            let part = self.landed.runs(disk).iter().find(|l| l.start <= gap.start && l.end() > gap.start);
+            (disk.clone(), part.map_or(gap.start, Run::end))
+        };
+        self.plan.disks().filter(|(_, runs)| !runs.is_empty()).map(below).collect()
+    }
 }
 
 impl MemoryReplica {
@@ -92,7 +107,7 @@ impl MemoryReplica {
 
     fn reach(&self) -> Result<std::sync::MutexGuard<'_, State>> {
         let state = self.state.lock().unwrap();
-        let batches = state.ingest.as_ref().map_or(0, |i| i.batches);
+        let batches = state.ingest.as_ref().map_or(0, |i| i.batches.len() as u64);
         match state.fault {
             Fault::Away => Err(silence()),
             Fault::AwayAfter(n) | Fault::ReplyLostAfter(n) if batches >= n => Err(silence()),
@@ -140,24 +155,31 @@ impl Replica for MemoryReplica {
             state.working.entry(disk.id.clone()).or_default().resize(disk.size as usize, 0);
         }
         state.working.retain(|id, _| machine.included().any(|d| &d.id == id));
-        let landed = match state.ingest.take() {
-            Some(open) if open.key == op.key => open.landed,
+        let resume = match state.ingest.take() {
+            Some(open) if open.key == op.key => open.resume(),
             _ => Landed::new(),
         };
+        // What has landed above, out of turn, comes again.
+        let below = |(disk, end): (&DiskId, &u64)| (disk.clone(), Run::new(0, *end));
+        let landed = resume.iter().map(below).collect();
         state.ingest = Some(Open {
             key: op.key.clone(),
             cut: cut.clone(),
             plan: plan.clone(),
             session,
-            landed: landed.clone(),
-            batches: 0,
+            landed,
+            batches: BTreeSet::new(),
             records: 0,
             digest: 0,
         });
-        Ok(Ingest { op: op.clone(), machine: machine.id().clone(), session, resume: landed })
+        Ok(Ingest { op: op.clone(), machine: machine.id().clone(), session, resume })
     }
 
     async fn write(&self, ingest: &Ingest, batch: u64, mut records: Vec<Record>) -> Result<Landed> {
+        // Batches overtake each other, as on a network.
+        for _ in 0..batch % 3 * 8 {
+            tokio::task::yield_now().await;
+        }
         let _line = self.line.lock().await;
         let hangs = matches!(self.state.lock().unwrap().fault, Fault::HangAfter(n) if batch >= n);
         if hangs {
@@ -176,7 +198,10 @@ impl Replica for MemoryReplica {
         }
         let State { ingest: open, working, touched, crossed, .. } = &mut *state;
         let open = open.as_mut().filter(|o| o.session == ingest.session).expect("an open session");
-        assert_eq!(batch, open.batches, "batches count up from 0");
+        assert!(
+            open.batches.iter().next_back().is_none_or(|last| batch <= last + 4),
+            "no more than 4 at once"
+        );
         let unpacker = Unpacker::new(Keyring::new());
         let shown = |record: &Record| unpacker.unpack(&ingest.machine, record);
         let plain = records.iter().map(shown).collect::<Result<Vec<_>>>()?;
@@ -185,21 +210,25 @@ impl Replica for MemoryReplica {
             let disk = working.get_mut(&record.disk).expect("a disk of the machine");
             assert!(open.plan.contains(&record.disk, record.run), "outside of the plan: {record:?}");
             assert!(start % ALIGNMENT == 0 && (len % ALIGNMENT == 0 || start + len == disk.len() as u64));
-            let below = open.landed.get(&record.disk).copied().unwrap_or(0);
-            assert!(start >= below, "{start} after {below}: the offsets of a disk only go up");
+            let again = |run: &Run| run.intersection(record.run).is_some();
+            assert!(!open.landed.runs(&record.disk).iter().any(again), "{record:?} comes again");
+            assert!(
+                start / HASH_BLOCK == (start + len - 1) / HASH_BLOCK || plain.is_none(),
+                "within a block"
+            );
             let into = &mut disk[start as usize..(start + len) as usize];
             match &plain {
                 Some(plain) => into.copy_from_slice(plain),
                 None => into.fill(0),
             }
             touched.add(&record.disk, record.run);
-            open.landed.insert(record.disk.clone(), start + len);
+            open.landed.add(&record.disk, record.run);
             open.digest = fold(open.digest, record);
             open.records += 1;
             crossed.push((record.disk.clone(), record.run, plain.is_some()));
         }
-        open.batches += 1;
-        let (landed, batches) = (open.landed.clone(), open.batches);
+        assert!(open.batches.insert(batch), "batch {batch} comes again");
+        let (landed, batches) = (open.resume(), open.batches.len() as u64);
         match state.fault {
             Fault::ReplyLostAfter(n) if batches >= n => Err(silence()),
             _ => Ok(landed),

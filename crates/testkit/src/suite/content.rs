@@ -14,9 +14,9 @@ const RECORD: u64 = 32 * 1024;
 /// The bytes of every disk of a machine, in the machine's order.
 pub(super) type Image = Vec<Vec<u8>>;
 
-/// CRC-64/NVME of plain bytes, as a [`Record`] carries it.
-pub fn checksum(bytes: &[u8]) -> u64 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)
+/// xxh3-128 of plain bytes, 0 of zeros: as a [`Record`] carries it.
+pub fn checksum(bytes: &[u8]) -> Hash {
+    if bytes.iter().all(|b| *b == 0) { 0 } else { hash(bytes) }
 }
 
 /// `len` bytes that no other seed gives, none of them zero.

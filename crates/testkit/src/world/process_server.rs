@@ -3,7 +3,6 @@
 use super::BLOCK;
 use super::register::Register;
 use async_trait::async_trait;
-use crc_fast::{CrcAlgorithm, checksum};
 use site_recovery::{
     Basis, Capability, ChangeSet, Changes, CutId, Disk, DiskId, Disks, Error, ErrorKind, Finding, HASH_BLOCK,
     Head, Ingest, Lag, MachineId, Manifest, Member, Op, Payload, Point, Pool, ProcessServer, Record, Replica,
@@ -332,8 +331,8 @@ impl Line<'_> {
 }
 
 fn record(disk: &DiskId, run: Run, bytes: bytes::Bytes) -> Record {
-    let checksum = checksum(CrcAlgorithm::Crc64Nvme, &bytes);
     let zero = bytes.iter().all(|b| *b == 0);
+    let checksum = if zero { 0 } else { xxh3_128(&bytes) };
     let payload = if zero { Payload::Zero } else { Payload::Plain(bytes) };
     Record { disk: disk.clone(), run, checksum, payload }
 }

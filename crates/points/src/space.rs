@@ -1,0 +1,208 @@
+//! Space that comes back.
+//!
+//! What a dropped point wrote is needed only by the next point that is kept, or by nobody: what later points need of it,
+//! that one needs too. So the bytes between two kept points are one *gap*, counted with the later one. Each drop adds to
+//! the count what has just died there; once a quarter of a gap is dead, it is looked through: segments that nobody needs
+//! go, and of those that are mostly dead the rest is copied, sealed as it is, into a pack.
+
+use crate::catalogue::{Gap, Kept, Space};
+use crate::extent_map::{Place, share};
+use crate::folder::Found;
+use crate::ledger::Garbage;
+use crate::line::Line;
+use crate::pack::{self, Frame, PackRef};
+use crate::sealed::Sealed;
+use crate::segment::SegmentId;
+use bytes::Bytes;
+use site_recovery::{DiskId, ErrorKind, Result, Run};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most frame bytes of one pack.
+const PACK: u64 = 64 << 20;
+
+/// Frames that are needed, per segment.
+pub(crate) type Needed = BTreeMap<SegmentId, BTreeMap<u64, u32>>;
+
+/// An object with frames that are needed, and one that is to be written anew.
+#[derive(Debug, Default)]
+struct Plan {
+    kept: u64,
+    rewritten: Vec<Frame>,
+    garbage: Vec<Garbage>,
+}
+
+impl Line {
+    /// Takes `point` out from between two others: what the later one becomes, and what is garbage then. Where something
+    /// is damaged that says what is needed, everything stays.
+    pub(crate) async fn take_over(
+        &self,
+        before: Option<&Kept>,
+        point: &Kept,
+        mut after: Kept,
+    ) -> Result<(Kept, Vec<Garbage>)> {
+        after.gap.space = after.gap.space.and(point.gap.space).and(point.own);
+        after.gap.packs.extend(point.gap.packs.iter().cloned());
+        match self.give_back(before, point, after.clone()).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, point = %point.id, "its space does not come back");
+                Ok((after, vec![]))
+            }
+            given => given,
+        }
+    }
+
+    async fn give_back(
+        &self,
+        before: Option<&Kept>,
+        point: &Kept,
+        mut after: Kept,
+    ) -> Result<(Kept, Vec<Garbage>)> {
+        let folder = &self.folder;
+        let since = before.map_or(0, |kept| kept.last);
+        let map = Sealed::read(folder, &point.object).await?.map(folder);
+        let later = Sealed::read(folder, &after.object).await?.map(folder);
+        let mut covered: Vec<(DiskId, Run)> = vec![];
+        let newer =
+            |disk: &DiskId, run, session| if session > point.last { Some((disk.clone(), run)) } else { None };
+        later
+            .above(point.last)
+            .visit(|disk, run, held| covered.extend(newer(disk, run, held.session())))
+            .await?;
+        let mut died = 0;
+        for (disk, run) in covered {
+            let pieces = map.pieces(&disk, run).await?;
+            let places = pieces.iter().filter_map(|(run, held)| Some((*run, held.as_ref()?.place()?)));
+            died +=
+                places.filter(|(_, p)| p.segment.session > since).map(|(run, p)| share(run, &p)).sum::<u64>();
+        }
+        let mut garbage = vec![];
+        let (objects, stay) = (map.objects(), later.objects());
+        let mut also: BTreeSet<_> = BTreeSet::new();
+        if let Some(before) = before {
+            let earlier = Sealed::read(folder, &before.object).await?.map(folder);
+            also.extend(earlier.objects().into_iter().cloned());
+        }
+        for object in objects.into_iter().chain([&point.object]).collect::<BTreeSet<_>>() {
+            if !stay.contains(object) && !also.contains(object) {
+                garbage.push(Garbage::Attached(object.clone()));
+            }
+        }
+        let dead = Space { stored: 0, dead: died };
+        after.gap.space = after.gap.space.and(dead);
+        let Space { stored, dead } = after.gap.space;
+        if dead * 4 >= stored {
+            self.look_through(before, &mut after, &mut garbage).await?;
+        }
+        Ok((after, garbage))
+    }
+
+    /// What the point needs of the sessions after the one before it.
+    pub(crate) async fn needed(&self, before: Option<&Kept>, point: &Kept) -> Result<Needed> {
+        let since = before.map_or(0, |kept| kept.last);
+        let map = Sealed::read(&self.folder, &point.object).await?.map(&self.folder);
+        let mut needed = Needed::new();
+        let mut need = |place: Place| {
+            if place.segment.session > since {
+                needed.entry(place.segment).or_default().insert(place.offset, place.len);
+            }
+        };
+        map.above(since).visit(|_, _, held| held.place().into_iter().for_each(&mut need)).await?;
+        Ok(needed)
+    }
+
+    async fn look_through(
+        &self,
+        before: Option<&Kept>,
+        point: &mut Kept,
+        garbage: &mut Vec<Garbage>,
+    ) -> Result<()> {
+        let since = before.map_or(0, |kept| kept.last);
+        let needed = self.needed(before, point).await?;
+        let mut plan = Plan::default();
+        let mut packs = vec![];
+        for found in self.folder.list_sessions(since + 1, point.first - 1).await? {
+            if let Found::Segment(id, size) = found {
+                let frames = needed.get(&id).map(|frames| of(id, frames)).unwrap_or_default();
+                plan.judge(frames, size, Garbage::Segment(id));
+            }
+        }
+        let before = std::mem::take(&mut point.gap.packs);
+        for pack in before.clone() {
+            let index = self.folder.pack_index(&pack.object).await?;
+            let is_needed = |frame: &&Frame| needed.get(&frame.0).is_some_and(|of| of.contains_key(&frame.1));
+            let frames: Vec<Frame> = index.frames().iter().filter(is_needed).copied().collect();
+            let size = index.frames().iter().map(|frame| u64::from(frame.2)).sum();
+            if !plan.judge(frames, size, Garbage::Attached(pack.object.clone())) {
+                packs.push(pack);
+            }
+        }
+        let moved: u64 = plan.rewritten.iter().map(|frame| u64::from(frame.2)).sum();
+        plan.rewritten.sort_unstable();
+        for frames in in_packs(&plan.rewritten) {
+            packs.push(self.write_pack(point.last, frames, &before).await?);
+        }
+        point.gap = Gap { space: Space { stored: plan.kept + moved, dead: 0 }, packs };
+        garbage.extend(plan.garbage);
+        Ok(())
+    }
+
+    async fn write_pack(&self, number: u64, frames: &[Frame], packs: &[PackRef]) -> Result<PackRef> {
+        let mut bytes = pack::encode(frames);
+        let mut rest = frames;
+        while let Some((segment, ..)) = rest.first() {
+            let count = rest.iter().take_while(|frame| frame.0 == *segment).count();
+            let of_segment: Vec<(u64, u32)> = rest[..count].iter().map(|frame| (frame.1, frame.2)).collect();
+            for frame in self.get_wherever(*segment, &of_segment, packs).await? {
+                bytes.extend_from_slice(&frame);
+            }
+            rest = &rest[count..];
+        }
+        let (first, last) = (frames[0].0, frames[frames.len() - 1].0);
+        Ok(PackRef { object: self.folder.attach(number, "pack", bytes).await?, first, last })
+    }
+
+    async fn get_wherever(
+        &self,
+        segment: SegmentId,
+        frames: &[(u64, u32)],
+        packs: &[PackRef],
+    ) -> Result<Vec<Bytes>> {
+        if let Some(found) = self.folder.get_frames(segment, frames).await? {
+            return Ok(found);
+        }
+        let packed = self.folder.get_packed(packs, segment, frames).await?;
+        packed.ok_or_else(|| self.folder.is_gone(segment))
+    }
+}
+
+impl Plan {
+    /// Whether an object goes: at once, or because the rest of it is written anew.
+    fn judge(&mut self, frames: Vec<Frame>, size: u64, garbage: Garbage) -> bool {
+        let live: u64 = frames.iter().map(|frame| u64::from(frame.2)).sum();
+        if live * 2 >= size {
+            self.kept += live;
+            return false;
+        }
+        self.rewritten.extend(frames);
+        self.garbage.push(garbage);
+        true
+    }
+}
+
+fn of(id: SegmentId, frames: &BTreeMap<u64, u32>) -> Vec<Frame> {
+    frames.iter().map(|(offset, len)| (id, *offset, *len)).collect()
+}
+
+/// Cut so that each part fits a pack.
+fn in_packs(frames: &[Frame]) -> Vec<&[Frame]> {
+    let (mut packs, mut start, mut size) = (vec![], 0, 0);
+    for (at, frame) in frames.iter().enumerate() {
+        if size + u64::from(frame.2) > PACK && at > start {
+            packs.push(&frames[start..at]);
+            (start, size) = (at, 0);
+        }
+        size += u64::from(frame.2);
+    }
+    packs.extend((start < frames.len()).then(|| &frames[start..]));
+    packs
+}
