@@ -17,7 +17,7 @@ const LEAF: usize = 64;
 /// Leaves in a node.
 const NODE: usize = 128;
 /// Points in the ledger itself before the older ones become a leaf.
-const RECENT: usize = 2 * LEAF;
+const RECENT: usize = LEAF + LEAF / 2;
 
 /// A sealed point, and where its bytes and its manifest are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -149,7 +149,9 @@ impl Folder {
             return Ok(found);
         }
         for shard in first / SESSIONS..=last / SESSIONS {
-            let there = self.list(&self.shard(shard * SESSIONS)).await?;
+            let (folder, from) = (self.shard(shard * SESSIONS), format!("{first:020}"));
+            let there = self.store.list_with_offset(Some(&folder), &folder.clone().join(from));
+            let there: Vec<ObjectMeta> = there.try_collect().await.map_err(failed)?;
             let of_them =
                 there.iter().filter_map(parse).filter(|found| (first..=last).contains(&found.session()));
             found.extend(of_them);

@@ -42,7 +42,9 @@ impl Points {
         next.next_session += 1;
         line.commit(next).await?;
         line.count_closed().await?;
-        let resume = line.progress().await?.landed.clone();
+        let Line { folder, ledger, working, .. } = &mut *line;
+        working.sync_opened(folder, ledger.timeline()?).await?;
+        let resume = working.progress(folder, ledger.timeline()?).await?.landed.clone();
         Ok(Ingest { op: op.clone(), machine: machine.id().clone(), session, resume })
     }
 

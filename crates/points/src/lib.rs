@@ -166,6 +166,14 @@ impl Points {
         Ok(machines)
     }
 
+    /// At most `most` points after this one, oldest first: of a long history, a page. None for a machine that is not known.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the object; what the store says.
+    pub async fn page(&self, machine: &MachineId, after: Option<PointId>, most: usize) -> Result<Vec<Point>> {
+        self.list(machine, after, most).await.map_err(|e| e.at(&self.name, "page"))
+    }
+
     async fn raise(&self, op: &Op, machine: &MachineId) -> Result<()> {
         let mut line = self.enter(machine).await?;
         let next = line.ledger.admit(op)?;
@@ -215,7 +223,7 @@ impl Replica for Points {
     }
 
     async fn points(&self, machine: &MachineId) -> Result<Vec<Point>> {
-        self.page(machine, None, usize::MAX).await.map_err(|e| e.at(&self.name, "points"))
+        self.list(machine, None, usize::MAX).await.map_err(|e| e.at(&self.name, "points"))
     }
 
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {

@@ -93,7 +93,7 @@ impl Points {
     }
 
     /// At most `most` points after this one, oldest first; none for a machine that is not known.
-    pub(crate) async fn page(
+    pub(crate) async fn list(
         &self,
         machine: &MachineId,
         after: Option<PointId>,

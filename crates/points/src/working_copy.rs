@@ -34,7 +34,17 @@ pub(crate) struct Progress {
 impl WorkingCopy {
     /// Reads the indexes of what landed that is not known yet, and forgets what does not count any more.
     pub(crate) async fn sync(&mut self, folder: &Folder, timeline: &Timeline) -> Result<()> {
-        let wanted = wanted(folder, timeline).await?;
+        let open = timeline.open.as_ref().map(|open| open.session);
+        self.sync_with(folder, timeline, open).await
+    }
+
+    /// The same for a session that was opened just now: nothing can have landed in it yet.
+    pub(crate) async fn sync_opened(&mut self, folder: &Folder, timeline: &Timeline) -> Result<()> {
+        self.sync_with(folder, timeline, None).await
+    }
+
+    async fn sync_with(&mut self, folder: &Folder, timeline: &Timeline, open: Option<u64>) -> Result<()> {
+        let wanted = wanted(folder, timeline, open).await?;
         let mut missing = vec![];
         for id in wanted.iter().filter(|id| !self.segments.contains_key(id)) {
             missing.push((*id, folder.get_index(*id).await?));
@@ -183,7 +193,7 @@ fn resumed(carried: &[Carried], op: &Op, cut: &CutId) -> BTreeSet<u64> {
     same.map(|c| c.session).collect()
 }
 
-async fn wanted(folder: &Folder, timeline: &Timeline) -> Result<BTreeSet<SegmentId>> {
+async fn wanted(folder: &Folder, timeline: &Timeline, open: Option<u64>) -> Result<BTreeSet<SegmentId>> {
     let mut wanted = BTreeSet::new();
     for Carried { session, landed, .. } in &timeline.carried {
         match landed {
@@ -193,8 +203,8 @@ async fn wanted(folder: &Folder, timeline: &Timeline) -> Result<BTreeSet<Segment
             None => wanted.extend(folder.list_segments(*session).await?),
         }
     }
-    if let Some(open) = &timeline.open {
-        wanted.extend(folder.list_segments(open.session).await?);
+    if let Some(session) = open {
+        wanted.extend(folder.list_segments(session).await?);
     }
     Ok(wanted)
 }

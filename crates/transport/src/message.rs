@@ -7,6 +7,7 @@ use site_recovery::{
     PointId, RoleName, Run, Seed, Settings, Timestamp,
 };
 use std::fmt;
+use std::time::Duration;
 
 /// Versions of the protocol that this build speaks.
 pub(crate) const SPOKEN: Versions = Versions { oldest: 1, newest: 1 };
@@ -70,6 +71,12 @@ pub(crate) struct Welcome {
     pub(crate) requests: u32,
     /// It hangs up when nothing comes for so many milliseconds.
     pub(crate) silence: u64,
+}
+
+/// How often to say "still there" to a peer that hangs up after so many milliseconds of silence. Not more often than is sane,
+/// whatever it says.
+pub(crate) fn beat(silence: u64) -> Duration {
+    Duration::from_millis(silence.clamp(100, 3_600_000)) / 3
 }
 
 /// One call of a role, but for `write`.

@@ -2,11 +2,11 @@
 
 use crate::fault::{Fault, Result};
 use crate::message::ALPN;
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use site_recovery::Error;
@@ -48,6 +48,9 @@ impl ServerTls {
         let config = builder.with_single_cert(certificates("certificate", certificate)?, private_key(key)?);
         let mut config = config.map_err(|e| unusable("certificate", e))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
+        // A session that is resumed would be let in by a certificate that was looked at long ago.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self(Arc::new(config)))
     }
 
@@ -77,6 +80,7 @@ impl ClientTls {
             builder.with_client_auth_cert(certificates("certificate", certificate)?, private_key(key)?);
         let mut config = config.map_err(|e| unusable("certificate", e))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = Resumption::disabled();
         let name = ServerName::try_from(name.to_owned()).map_err(|e| unusable("name", e))?;
         Ok(Self { config: Arc::new(config), name })
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use site_recovery::{Error, ErrorKind, ErrorStatus, RoleName};
 
 /// Names of facts. An error gives its facts by name alone, so the names that cross are those that are known here.
-const FACTS: [&str; 32] = [
+const FACTS: [&str; 38] = [
     "asked",
     "at",
     "attempts",
@@ -27,16 +27,22 @@ const FACTS: [&str; 32] = [
     "limit",
     "locked_until",
     "machine",
+    "not_set_aside",
+    "not_spooled",
     "object",
     "operation",
+    "output",
     "point",
     "read",
     "register",
     "run",
     "session",
+    "set_aside_as",
     "subject",
     "timeline_stands_at",
     "unit",
+    "write",
+    "zero",
 ];
 
 /// An error on its way.

@@ -4,7 +4,7 @@
 mod support;
 
 use site_recovery::*;
-use site_recovery_transport::Server;
+use site_recovery_transport::{Limits, Server};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -117,4 +117,39 @@ async fn what_cannot_be_reached_in_the_bound_is_unavailable_and_comes_back() {
     let server = serve(&tls, points(dir.path())).await;
     proxy.redirect(server.address());
     assert!(far.machines().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn o2_many_batches_at_once_keep_to_the_credit_also_over_cuts() {
+    let (tls, dir) = (Tls::new(), tempfile::tempdir().unwrap());
+    // A server cuts off whoever goes beyond: then this would not come to an end.
+    let limits = Limits { memory: 4 << 20, requests: 3, ..Limits::default() };
+    let builder = Server::builder(tls.server.clone()).role(points(dir.path())).limits(limits);
+    let server = builder.listen(loopback()).await.unwrap();
+    let proxy = Proxy::new(server.address(), vec![3 * MIB, 5 * MIB]).await;
+    let store = remote(&tls, proxy.address).lazy(points(dir.path()).capability()).unwrap();
+    let shipper = Shipper::new(3, 16 * MIB).await;
+    let (disk, plan) = (DiskId::from("root"), ChangeSet::whole(&shipper.machine.disks));
+    store.prepare(&op("prepare"), &shipper.machine, &Seed::Fresh, &Settings::default()).await.unwrap();
+    let ingest = store.begin(&op("copy"), &shipper.machine, &"cut".into(), &plan).await.unwrap();
+    let contents: Vec<u8> = (0..16 * MIB).map(|at| (at / 4096) as u8).collect();
+    let write = |batch: u64| {
+        let pieces = Run::new(batch * MIB, MIB).pieces(HASH_BLOCK);
+        let records = pieces.map(|run| {
+            let bytes = contents[run.start as usize..run.end() as usize].to_vec();
+            let checksum = site_recovery_record::checksum(&bytes);
+            Record { disk: disk.clone(), run, checksum, payload: Payload::Plain(bytes.into()) }
+        });
+        store.write(&ingest, batch, records.collect())
+    };
+    let written = futures_util::future::try_join_all((0..16).map(write));
+    tokio::time::timeout(SOON, written).await.expect("in time").unwrap();
+    assert_eq!(proxy.cut.load(SeqCst), 2);
+    let sent = proxy.up.load(SeqCst);
+    assert!(sent <= 16 * MIB + 2 * limits.memory as u64 + MIB, "{sent} bytes sent");
+    let found = store.hashes(shipper.machine.id(), &disk, Run::new(0, 16 * MIB)).await.unwrap();
+    let expected: Vec<Hash> = contents.chunks(HASH_BLOCK as usize).map(site_recovery_record::hash).collect();
+    assert!(found == expected, "every batch has landed");
+    drop(store);
+    server.stop(SOON).await;
 }

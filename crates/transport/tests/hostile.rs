@@ -27,7 +27,7 @@ async fn odd_server(hand: &ByHand, odd: Odd, limits: Limits) -> Server {
 }
 
 async fn is_well(hand: &ByHand, server: &Server) {
-    let store = remote(&hand.tls, server.address()).connect().await.unwrap();
+    let store = remote(&hand.tls, server.address()).lazy(Capability::default()).unwrap();
     let answer = tokio::time::timeout(SOON, store.points(&"web".into())).await.expect("in time");
     assert!(answer.unwrap().is_empty());
 }
@@ -127,7 +127,7 @@ async fn a_client_that_breaks_the_rules_is_cut_off() {
 async fn damaged_conversations_of_a_client_harm_nobody() {
     let before = panics();
     let hand = ByHand::new();
-    let server = odd_server(&hand, Odd::default(), Limits { stall: BRIEF, ..limits() }).await;
+    let server = odd_server(&hand, Odd::default(), Limits { stall: BRIEF * 4, ..limits() }).await;
     let right = [
         hello("right", 1, (1, 1)),
         call(OPEN),
@@ -164,8 +164,7 @@ async fn damaged_conversations_of_a_client_harm_nobody() {
 #[tokio::test]
 async fn who_says_nothing_or_half_of_it_is_hung_up_on() {
     let hand = ByHand::new();
-    let limits = Limits { handshake: BRIEF, stall: BRIEF, ..limits() };
-    let server = odd_server(&hand, Odd::default(), limits).await;
+    let server = odd_server(&hand, Odd::default(), Limits { handshake: BRIEF, ..limits() }).await;
     for said in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", &[22, 3, 1, 2, 0]] {
         let mut plain = TcpStream::connect(server.address()).await.unwrap();
         plain.write_all(said).await.unwrap();
@@ -174,6 +173,8 @@ async fn who_says_nothing_or_half_of_it_is_hung_up_on() {
     }
     let mut quiet = hand.client(server.address()).await;
     quiet.ends().await;
+    server.stop(SOON).await;
+    let server = odd_server(&hand, Odd::default(), Limits { stall: BRIEF * 4, ..limits() }).await;
     for (number, half) in [&write(1, 100_000)[..60_000], &write(1, 10)[..9], &[]].into_iter().enumerate() {
         let mut peer = hand.client(server.address()).await;
         peer.enter(&format!("half-{number}"), 1).await;

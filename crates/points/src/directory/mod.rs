@@ -38,6 +38,20 @@ impl Directory {
     fn file(&self, location: &Path) -> PathBuf {
         self.root.join(location.as_ref())
     }
+
+    fn list_from(&self, prefix: Option<&Path>, after: Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        let at = prefix.cloned().unwrap_or_default();
+        let path = self.file(&at);
+        let all = async move {
+            let walk = move || {
+                let mut found = vec![];
+                walk(&path, &at, &after, &mut found).map_err(|e| failed(&at, e))?;
+                Ok(stream::iter(found.into_iter().map(Ok)))
+            };
+            blocking(walk).await
+        };
+        stream::once(all).try_flatten().boxed()
+    }
 }
 
 impl fmt::Display for Directory {
@@ -112,17 +126,15 @@ impl ObjectStore for Directory {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let at = prefix.cloned().unwrap_or_default();
-        let path = self.file(&at);
-        let all = async move {
-            let walk = move || {
-                let mut found = vec![];
-                walk(&path, &at, &mut found).map_err(|e| failed(&at, e))?;
-                Ok(stream::iter(found.into_iter().map(Ok)))
-            };
-            blocking(walk).await
-        };
-        stream::once(all).try_flatten().boxed()
+        self.list_from(prefix, Path::default())
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.list_from(prefix, offset.clone())
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -130,8 +142,7 @@ impl ObjectStore for Directory {
         let path = self.file(&at);
         blocking(move || {
             let (mut objects, mut common_prefixes) = (vec![], vec![]);
-            for (name, found) in entries(&path).map_err(|e| failed(&at, e))? {
-                let location = at.clone().join(name);
+            for (location, found) in entries(&path, &at, &Path::default()).map_err(|e| failed(&at, e))? {
                 if found.is_dir() {
                     common_prefixes.push(location);
                 } else {
@@ -155,20 +166,20 @@ fn part(file: &File, range: &Range<u64>) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn walk(path: &std::path::Path, at: &Path, found: &mut Vec<ObjectMeta>) -> io::Result<()> {
-    for (name, meta) in entries(path)? {
-        let location = at.clone().join(name.as_str());
+fn walk(path: &std::path::Path, at: &Path, after: &Path, found: &mut Vec<ObjectMeta>) -> io::Result<()> {
+    for (location, meta) in entries(path, at, after)? {
         if meta.is_dir() {
-            walk(&path.join(name), &location, found)?;
-        } else {
+            walk(&path.join(location.filename().unwrap_or_default()), &location, after, found)?;
+        } else if location > *after {
             found.push(described(location, &meta)?);
         }
     }
     Ok(())
 }
 
-/// What is in a directory, by name; nothing where there is none. What is being written begins with a dot.
-fn entries(path: &std::path::Path) -> io::Result<Vec<(String, std::fs::Metadata)>> {
+/// What is in a directory, by name; nothing where there is none. What is being written begins with a dot. A file that is
+/// not after `after` is not even looked at.
+fn entries(path: &std::path::Path, at: &Path, after: &Path) -> io::Result<Vec<(Path, std::fs::Metadata)>> {
     let there = match std::fs::read_dir(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
         there => there?,
@@ -177,12 +188,13 @@ fn entries(path: &std::path::Path) -> io::Result<Vec<(String, std::fs::Metadata)
     for entry in there {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.starts_with('.') {
+        let location = at.clone().join(name.as_str());
+        if name.starts_with('.') || location <= *after && entry.file_type()?.is_file() {
             continue;
         }
         match entry.metadata() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            meta => found.push((name, meta?)),
+            meta => found.push((location, meta?)),
         }
     }
     found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));

@@ -4,7 +4,7 @@ use super::far::Far;
 use super::flight::{Flight, Grant, Next, told};
 use crate::fault::{Fault, Result};
 use crate::frame::{Kind, json};
-use crate::message::{Hello, LONGEST_WORD, SPOKEN, Welcome};
+use crate::message::{Hello, LONGEST_WORD, SPOKEN, Versions, Welcome, beat};
 use crate::wire::{Inlet, Outlet, ways};
 use site_recovery::{Capability, Clock, Error};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Connection {
         }
         let welcome: Welcome = json("a welcome", &body)?;
         if !SPOKEN.contains(welcome.version) {
-            let theirs = crate::message::Versions { oldest: welcome.version, newest: welcome.version };
+            let theirs = Versions { oldest: welcome.version, newest: welcome.version };
             return Err(Fault::Version { ours: SPOKEN, theirs });
         }
         Ok(Self {
@@ -59,7 +59,7 @@ impl Connection {
             inlet,
             clock: Arc::clone(&far.clock),
             grant: Grant { credit: welcome.credit, requests: welcome.requests },
-            beat: Duration::from_millis(welcome.silence) / 3,
+            beat: beat(welcome.silence),
             longest: far.longest,
             capability: welcome.capability,
         })

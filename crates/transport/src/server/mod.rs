@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 /// Bounds on what peers can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; one more is closed at once. 1 to 4096.
+    /// Connections at a time, those in their handshake as well; one more is closed at once. 1 to 4096.
     pub connections: usize,
     /// The credit of a connection: bytes of requests that are not answered yet, and so the longest of them. As much again
     /// is for reads of opened points; other answers come besides. 1 MiB to 1 GiB.

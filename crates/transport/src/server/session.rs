@@ -6,7 +6,7 @@ use super::requests::Requests;
 use super::{Offer, Phase};
 use crate::fault::{Fault, Result, within};
 use crate::frame::{Header, Kind, MOST_READ, Malformed, Place, WriteHead, json};
-use crate::message::{Call, Hello, LONGEST_WORD, Runs, SPOKEN, Welcome};
+use crate::message::{Call, Hello, LONGEST_WORD, Runs, SPOKEN, Welcome, beat};
 use crate::told::Told;
 use crate::wire::{Inlet, Outlet, ways};
 use bytes::Bytes;
@@ -17,7 +17,6 @@ use site_recovery::{Error, ErrorKind, Pool, RecoveryPointStore};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -33,13 +32,14 @@ pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, offer: &Arc<Of
         }
         let hello: Hello = json("a hello", &inlet.body(header, LONGEST_WORD).await?)?;
         let admitted = async {
-            let role = offer.admit(&hello)?;
+            let (version, role) = offer.admit(&hello)?;
             let registered = offer.clients.register(&hello.client, hello.connection).await?;
-            Ok::<_, Fault>((role, registered))
+            Ok::<_, Fault>((version, role, registered))
         };
         match admitted.await {
-            Ok((role, registered)) => {
-                let welcome = serde_json::to_vec(&offer.welcome(&*role)).expect("plain data serialises");
+            Ok((version, role, registered)) => {
+                let welcome =
+                    serde_json::to_vec(&offer.welcome(version, &*role)).expect("plain data serialises");
                 outlet.send(Kind::Welcome, 0, &[welcome.into()]).await?;
                 Ok((outlet, inlet, hello, role, registered))
             }
@@ -73,21 +73,20 @@ pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, offer: &Arc<Of
 }
 
 impl Offer {
-    fn admit(&self, hello: &Hello) -> Result<Arc<dyn RecoveryPointStore>, Fault> {
-        if SPOKEN.common(hello.versions).is_none() {
-            return Err(Fault::Version { ours: SPOKEN, theirs: hello.versions });
-        }
-        self.roles.get(&hello.role).cloned().ok_or_else(|| {
-            Fault::Unwelcome(Error::new(
-                ErrorKind::NotFound,
-                format!("no role {:?} is served here", hello.role.0),
-            ))
-        })
+    /// The version to speak, and whom with.
+    fn admit(&self, hello: &Hello) -> Result<(u32, Arc<dyn RecoveryPointStore>), Fault> {
+        let version = SPOKEN.common(hello.versions);
+        let version = version.ok_or(Fault::Version { ours: SPOKEN, theirs: hello.versions })?;
+        let role = self.roles.get(&hello.role).cloned().ok_or_else(|| {
+            let said = format!("no role {:?} is served here", hello.role.0);
+            Fault::Unwelcome(Error::new(ErrorKind::NotFound, said))
+        })?;
+        Ok((version, role))
     }
 
-    fn welcome(&self, role: &dyn RecoveryPointStore) -> Welcome {
+    fn welcome(&self, version: u32, role: &dyn RecoveryPointStore) -> Welcome {
         Welcome {
-            version: SPOKEN.newest,
+            version,
             capability: role.capability(),
             credit: self.limits.memory as u32,
             requests: self.limits.requests as u32,
@@ -250,7 +249,7 @@ impl Session<'_> {
         outlet: &mut Outlet,
         mut replies: mpsc::UnboundedReceiver<(u64, Outcome)>,
     ) -> Result<(), Fault> {
-        let beat = Duration::from_millis(self.hello.silence) / 3;
+        let beat = beat(self.hello.silence);
         loop {
             tokio::select! {
                 biased;
