@@ -19,8 +19,6 @@ pub(crate) struct History {
     pub(crate) path: PathBuf,
     /// Bytes on disk beyond the first point.
     pub(crate) grown: u64,
-    /// Milliseconds that the first points took, where they were taken.
-    pub(crate) young: Vec<f64>,
 }
 
 /// Ours, with 288 points after the first.
@@ -29,8 +27,8 @@ pub(crate) fn ours(bench: &Bench, churn: Churn) -> Outcome<History> {
         let (r, store) = (bench.images.r()?, dir.join("store"));
         bench.history(&store, &r, churn, 0)?;
         let base = stored(&store)?;
-        let (_, took) = bench.history(&store, &r, churn, POINTS)?;
-        Ok((stored(&store)?.saturating_sub(base), took[..5.min(took.len())].to_vec()))
+        bench.history(&store, &r, churn, POINTS)?;
+        Ok(stored(&store)?.saturating_sub(base))
     })
 }
 
@@ -47,7 +45,7 @@ pub(crate) fn external(bench: &Bench, churn: Churn, points: usize, options: &str
         for point in 1..=points {
             shell(&create(point, options), &[("D", dir), ("W", &guest.commands(point)?)])?;
         }
-        Ok((stored(dir)?.saturating_sub(base), vec![]))
+        Ok(stored(dir)?.saturating_sub(base))
     })
 }
 
@@ -63,7 +61,7 @@ pub(crate) fn internal(bench: &Bench) -> Outcome<History> {
             );
             shell(&text, &[("D", dir), ("W", &guest.commands(point)?)])?;
         }
-        Ok((stored(dir)?.saturating_sub(base), vec![]))
+        Ok(stored(dir)?.saturating_sub(base))
     })
 }
 
@@ -114,18 +112,18 @@ pub(crate) fn qemu_writes(dir: &Path, writes: impl IntoIterator<Item = (u64, Vec
 }
 
 /// Makes a history where there is none of this name yet.
-fn once(bench: &Bench, name: &str, make: impl FnOnce(&Path) -> Outcome<(u64, Vec<f64>)>) -> Outcome<History> {
+fn once(bench: &Bench, name: &str, make: impl FnOnce(&Path) -> Outcome<u64>) -> Outcome<History> {
     let (path, half) = (bench.at(name), bench.at("half-made"));
     if !path.exists() {
         clear(&half)?;
         fs::create_dir_all(&half)?;
         let began = std::time::Instant::now();
         let made = make(&half)?;
-        fs::write(half.join("made.json"), serde_json::to_vec(&made)?)?;
+        fs::write(half.join("grown"), made.to_string())?;
         shell("sync", &[])?;
         fs::rename(&half, &path)?;
         println!("  made {name} in {:.0} s", began.elapsed().as_secs_f64());
     }
-    let (grown, young) = serde_json::from_slice(&fs::read(path.join("made.json"))?)?;
-    Ok(History { path, grown, young })
+    let grown = fs::read_to_string(path.join("grown"))?.parse()?;
+    Ok(History { path, grown })
 }

@@ -16,12 +16,10 @@ pub(crate) fn and_expire(bench: &Bench) -> Outcome<()> {
     let (store, chain) = (history.path.join("store"), external(bench, CHURN, POINTS, "")?.path);
     let guest = Guest::new(bench, &r, CHURN)?;
 
-    let (mut next, mut above, mut in_process) = (POINTS, POINTS, vec![]);
+    let (mut next, mut above) = (POINTS, POINTS);
     let add = || {
         next += 1;
-        let (cost, took) = bench.history(&store, &r, CHURN, next)?;
-        in_process.extend(took);
-        Ok(cost)
+        Ok(bench.history(&store, &r, CHURN, next)?.0)
     };
     let stack = || {
         above += 1;
@@ -33,22 +31,23 @@ pub(crate) fn and_expire(bench: &Bench) -> Outcome<()> {
     let against = "a point behind 288, processes included, against qemu-img create -u, qemu-io";
     bench.report.costs("G10", against, &costs, None, Some(1.0))?;
 
-    let (_, took) = bench.history(&store, &r, CHURN, next + pairs)?;
-    let young = median(history.young.iter().copied());
-    let aged: Vec<_> = took.iter().map(|took| (*took, young)).collect();
-    bench.report.figures(
-        "G10",
-        "ms of a point in a running process, behind 288 against behind 0",
-        &aged,
-        Some(1.5),
-    )?;
-    let first: Vec<_> = in_process.iter().map(|took| (*took, young)).collect();
-    bench.report.figures(
-        "G10",
-        "ms of the first point of a process, behind 288 against behind 0",
-        &first,
-        None,
-    )?;
+    let young = bench.fresh("young")?;
+    bench.history(&young, &r, CHURN, 0)?;
+    let (mut points, mut first) = (next, 0);
+    let behind_many = || {
+        points += 1;
+        bench.history(&store, &r, CHURN, points)
+    };
+    let behind_few = || {
+        first += 1;
+        bench.history(&young, &r, CHURN, first)
+    };
+    let took = bench.in_turn(pairs, behind_many, behind_few)?;
+    let took: Vec<_> = took
+        .iter()
+        .map(|(many, few)| (median(many.1.iter().copied()), median(few.1.iter().copied())))
+        .collect();
+    bench.report.figures("G10", "ms of a point, ours behind 288 against ours behind 0", &took, Some(1.5))?;
 
     let mut oldest = 0;
     let merge = || {
