@@ -57,7 +57,7 @@ pub(crate) fn internal(bench: &Bench) -> Outcome<History> {
         let (base, guest) = (stored(dir)?, Guest::new(bench, &r, Churn::Large)?);
         for point in 1..=POINTS {
             let text = format!(
-                "qemu-img snapshot -c s{point} \"$D/p0.qcow2\"; qemu-io -f qcow2 \"$D/p0.qcow2\" <\"$W\" >/dev/null"
+                "qemu-img snapshot -c s{point} \"$D/p0.qcow2\"; qemu-io -t writeback -f qcow2 \"$D/p0.qcow2\" <\"$W\" >/dev/null"
             );
             shell(&text, &[("D", dir), ("W", &guest.commands(point)?)])?;
         }
@@ -71,7 +71,7 @@ pub(crate) fn create(point: usize, options: &str) -> String {
     let cluster = r#""driver":"qcow2","file":{"driver":"file","filename":"'"$D"'/"#;
     format!(
         r#"cd "$D"; qemu-img create -q -u -f qcow2 {options} -b p{below}.qcow2 -F qcow2 p{point}.qcow2 {SIZE_OF_R}
-        qemu-io 'json:{{{cluster}p{point}.qcow2"}},"backing":null}}' <"$W" >/dev/null"#
+        qemu-io -t writeback 'json:{{{cluster}p{point}.qcow2"}},"backing":null}}' <"$W" >/dev/null"#
     )
 }
 
