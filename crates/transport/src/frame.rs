@@ -15,7 +15,7 @@ const RECORD: usize = 24 + size_of_val(&CHECKSUM);
 const CHECKSUM: [u8; size_of::<Checksum>()] = [0; size_of::<Checksum>()];
 
 /// The type of [`Record::checksum`], as it crosses.
-type Checksum = u64;
+type Checksum = Hash;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

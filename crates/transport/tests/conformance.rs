@@ -59,8 +59,9 @@ impl ReplicaFixture for Remote {
             return false;
         }
         let folder = OpKey::from(machine.id().as_str()).to_name();
-        let sessions = sorted(self.dir.path().join(folder).join("segments"));
-        let batch = &sorted(sessions[0].clone())[0];
+        let shards = sorted(self.dir.path().join(folder).join("data"));
+        let batch = sorted(shards[0].clone()).into_iter().find(|p| p.to_string_lossy().contains("-s-"));
+        let batch = &batch.unwrap();
         let mut bytes = std::fs::read(batch).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(batch, bytes).unwrap();

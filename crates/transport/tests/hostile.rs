@@ -213,13 +213,13 @@ async fn a_client_that_reads_no_answers_takes_no_more_than_its_memory() {
         peer.say(&place(id, 1, 0, 1 << 20)).await.unwrap();
     }
     let freed = async {
-        while most.load(SeqCst) == 0 || held.load(SeqCst) > 0 {
+        // Until the sockets are full, answers come and go.
+        while most.load(SeqCst) < 2 << 20 || held.load(SeqCst) > 0 {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(SOON, freed).await.expect("it is cut off");
     assert!(most.load(SeqCst) <= limits.memory as i64, "{most:?} bytes held, at most {}", limits.memory);
-    assert!(most.load(SeqCst) >= 2 << 20, "several reads were under way");
     is_well(&hand, &server).await;
     server.stop(SOON).await;
 }
