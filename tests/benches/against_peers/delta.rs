@@ -113,6 +113,9 @@ fn dirty_qcow2(bench: &Bench, a: &Path, c: &Path) -> Outcome<std::path::PathBuf>
     };
     let writes = dirty_blocks().into_iter().map(block).collect::<Result<Vec<_>, _>>()?;
     let commands = qemu_writes(&bench.fresh("writes")?, writes)?;
-    shell("qemu-io -t writeback -f qcow2 \"$Q\" <\"$W\" >/dev/null; sync \"$Q\"", &[("Q", &qcow2), ("W", &commands)])?;
+    shell(
+        "qemu-io -t writeback -f qcow2 \"$Q\" <\"$W\" >/dev/null; sync \"$Q\"",
+        &[("Q", &qcow2), ("W", &commands)],
+    )?;
     Ok(qcow2)
 }
