@@ -174,9 +174,10 @@ impl Delivery {
 
     fn write(&mut self, batch: Batch) -> impl Future<Output = Transfer<Batch>> + Send + 'static {
         let (replica, ingest, number) = (Arc::clone(&self.replica), Arc::clone(&self.ingest), self.batches);
-        let turn = self.turn.clone();
+        let (means, turn) = (Arc::clone(&self.means), self.turn.clone());
         self.batches += 1;
         async move {
+            means.meter.pass(batch.crossing).await;
             // Part of the turn also when it is given up: the next call begins when it is over.
             let _turn = turn;
             let sent = replica.write(&ingest, number, batch.records.clone()).await;

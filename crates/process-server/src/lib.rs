@@ -22,13 +22,16 @@ mod halt;
 mod judge;
 mod lane;
 mod means;
+mod meter;
 mod plan;
 mod progress;
 mod room;
 mod server;
 mod ship;
 mod spool;
+mod throttle;
 
 pub use builder::Builder;
 pub use server::ProcessServer;
 pub use site_recovery_record::{Codec, Keyring};
+pub use throttle::{Throttle, Weekday, Window};

@@ -6,6 +6,7 @@ use crate::desk::Desk;
 use crate::means::Means;
 use crate::ship::Shipping;
 use crate::spool::{Shelf, Spool};
+use crate::throttle::Throttle;
 use async_trait::async_trait;
 use site_recovery::{
     Capability, Clock, Error, Finding, Lag, MachineId, Op, Point, Replica, Result, Role, RoleName, Severity,
@@ -63,6 +64,16 @@ impl ProcessServer {
     ) -> Self {
         let (means, spool) = (Arc::new(means), spool.map(Arc::new));
         Self { name, means, spool, known, clock, desks: Mutex::default() }
+    }
+
+    /// Changes the throttle, also for what is under way.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field; then the one before holds on.
+    pub fn set_throttle(&self, throttle: Throttle) -> Result<()> {
+        throttle.validate().map_err(|e| e.at(&self.name, "set_throttle"))?;
+        self.means.meter.set(throttle);
+        Ok(())
     }
 
     pub(crate) fn shelf(&self, machine: &MachineId, replica: &Arc<dyn Replica>) -> Option<Shelf> {

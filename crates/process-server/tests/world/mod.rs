@@ -1,5 +1,11 @@
 //! A machine and a replica in memory, byte exact, with the faults that a process server must stand.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part"
+)]
 
 mod replica;
 mod site;
