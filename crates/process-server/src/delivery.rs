@@ -45,6 +45,10 @@ fn payload_len(record: &Record) -> u64 {
     }
 }
 
+fn got_smaller(record: &Record) -> bool {
+    !matches!(&record.payload, Payload::Sealed(frame) if frame.len() as u64 >= record.run.len)
+}
+
 /// An open ingest.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -190,6 +194,9 @@ impl Delivery {
             self.tally.landed(record);
             self.desk.progress.landed(&record.disk, record.run.len);
             self.cost.changed += record.run.len;
+            if self.means.compresses && !got_smaller(record) {
+                self.cost.incompressible += record.run.len;
+            }
         }
         self.cost.shipped += batch.crossing;
         self.desk.progress.crossed(batch.crossing);

@@ -19,6 +19,8 @@ mod delivery;
 mod desk;
 mod drain;
 mod halt;
+mod health;
+mod host;
 mod judge;
 mod lane;
 mod means;
