@@ -5,8 +5,8 @@ use crate::alarm::Alarm;
 use crate::audit::{AuditRecord, sha256_hex};
 use crate::{
     Append, Authorizer, Clock, Deadlines, EngineId, Error, ErrorKind, Event, GuestPreparation, Item, JobId,
-    Journal, Leg, MachineId, Point, PointId, Random, Readiness, Report, Result, Sources, Spawner, Timestamp, Unit,
-    UnitId, Validation, apply,
+    Journal, Leg, MachineId, Point, PointId, Random, Readiness, Report, Result, Sources, Spawner, Timestamp,
+    Unit, UnitId, Validation, apply,
 };
 use std::collections::BTreeMap;
 use std::future::Future;
