@@ -111,7 +111,10 @@ fn process_server() -> MockProcessServer {
     let mut server = MockProcessServer::new();
     server.expect_name().return_const(RoleName::from("process-server"));
     server.expect_knows().returning(|_| Ok(vec![]));
-    let sealed = |what: &Shipment| Shipped::Sealed { point: point(&what.capture), changed: 0, shipped: 0 };
+    let sealed = |what: &Shipment| {
+        let point = point(&what.capture);
+        Shipped::Sealed { point, changed: 0, shipped: 0, incompressible: 0 }
+    };
     server.expect_ship().returning(move |_, what, _, _| Ok(sealed(what)));
     server
 }

@@ -50,8 +50,11 @@ impl Stage {
         let (dir, clock) = (dir.into(), Arc::new(SystemClock));
         let here = LocalSite::open("here".into(), dir.join("here"), clock.clone())?;
         let cloud = LocalSite::open("cloud".into(), dir.join("cloud"), clock.clone())?;
-        let process_server =
-            ProcessServer::builder("process-server").spool(dir.join("spool")).build().await?;
+        let process_server = ProcessServer::builder("process-server")
+            .spool(dir.join("spool"))
+            .spool_limit(1 << 30)
+            .build()
+            .await?;
         let points = Points::directory("points".into(), dir.join("points"), clock.clone())?;
         let landing = Arc::new(here.clone());
         let master_target =

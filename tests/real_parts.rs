@@ -83,8 +83,13 @@ impl Life {
         let (dir, clock) = (dir.to_owned(), Arc::new(SystemClock));
         let here = LocalSite::open("here".into(), dir.join("here"), clock.clone())?;
         let cloud = LocalSite::open("cloud".into(), dir.join("cloud"), clock.clone())?;
-        let process_server =
-            Arc::new(ProcessServer::builder("process-server").spool(dir.join("spool")).build().await?);
+        let process_server = Arc::new(
+            ProcessServer::builder("process-server")
+                .spool(dir.join("spool"))
+                .spool_limit(1 << 30)
+                .build()
+                .await?,
+        );
         let points = Arc::new(Points::directory("points".into(), dir.join("points"), clock.clone())?);
         let landing = Arc::new(here.clone());
         let retention = dir.join("retention");

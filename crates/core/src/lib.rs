@@ -5,6 +5,7 @@
 //! [engine](Vault). It does no I/O of its own.
 #![forbid(unsafe_code)]
 
+mod alarm;
 pub mod audit;
 mod capability;
 mod capture;
@@ -36,6 +37,7 @@ pub mod state;
 mod unit;
 pub mod workflow;
 
+pub use alarm::AlarmRule;
 pub use capability::{Capability, Form};
 pub use capture::{Capture, Changes, Consistency, Cursor, Fate, Member};
 pub use clock::{Clock, Random, Spawner, SystemClock, SystemRandom, Timestamp, TokioSpawner};

@@ -1,6 +1,6 @@
 //! How often, how long, and when to worry.
 
-use crate::{Error, Result};
+use crate::{AlarmRule, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -35,6 +35,18 @@ pub struct Policy {
     pub rpo_threshold: Duration,
     /// Which points are kept.
     pub retention: Retention,
+    /// When a change rate is alarming; `None`: never. An alarm pins the point before it, told by health and events, and
+    /// changes nothing else.
+    #[serde(default = "by_default", skip_serializing_if = "is_default")]
+    pub alarm: Option<AlarmRule>,
+}
+
+fn by_default() -> Option<AlarmRule> {
+    Some(AlarmRule::default())
+}
+
+fn is_default(alarm: &Option<AlarmRule>) -> bool {
+    *alarm == by_default()
 }
 
 impl Default for Policy {
@@ -45,6 +57,7 @@ impl Default for Policy {
             application_consistent: Some(HOUR),
             rpo_threshold: HOUR,
             retention: Retention::Grid { days: 1 },
+            alarm: by_default(),
         }
     }
 }
@@ -70,6 +83,7 @@ impl Policy {
             application_consistent: Some(HOUR),
             rpo_threshold: 15 * MINUTE,
             retention: Retention::KeepAll { span: DAY },
+            alarm: by_default(),
         }
     }
 
@@ -77,7 +91,8 @@ impl Policy {
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid), naming the field: an interval under 1 s or over 24 h, retention over 15
-    /// days, application-consistent points more often than the interval or less often than retention.
+    /// days, application-consistent points more often than the interval or less often than retention, an alarm's
+    /// rule out of its bounds.
     pub fn validate(&self) -> Result<()> {
         let bad = |field, value: String, rule: &str| {
             Err(Error::invalid(field, value, rule, "choose a value within it"))
@@ -118,7 +133,7 @@ impl Policy {
                 "not shorter than the interval",
             );
         }
-        Ok(())
+        self.alarm.as_ref().map_or(Ok(()), AlarmRule::validate)
     }
 }
 

@@ -98,8 +98,8 @@ pub fn fold(digest: u64, record: &Record) -> u64 {
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let checksum = record.checksum as u64 ^ (record.checksum >> 64) as u64;
-    let mixed = (checksum ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ name)
-        .wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let mixed =
+        (checksum ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ name).wrapping_mul(0xd6e8_feb8_6659_fd93);
     digest.wrapping_add(mixed ^ (mixed >> 32))
 }
 

@@ -10,7 +10,7 @@ use site_recovery::Run;
 use std::sync::Arc;
 
 /// Bytes of all of it, about.
-const BYTES: u64 = 48 << 20;
+const BYTES: u64 = 32 << 20;
 
 /// What an object is, or a part of it that begins at this byte.
 type Key = (Attached, u64);

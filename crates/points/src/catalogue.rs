@@ -57,6 +57,9 @@ pub(crate) struct Space {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Gap {
     pub(crate) space: Space,
+    /// Points that were dropped since it was looked through.
+    #[serde(default)]
+    pub(crate) dropped: u64,
     #[serde(default)]
     pub(crate) packs: Vec<PackRef>,
 }

@@ -17,7 +17,7 @@ use site_recovery_record::checksum;
 use std::sync::Arc;
 
 /// Sessions whose objects lie in one folder: few enough to be listed, many enough that folders are rare.
-const SESSIONS: u64 = 1024;
+const SESSIONS: u64 = 256;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
@@ -73,6 +73,10 @@ impl Folder {
     pub(crate) async fn is_newest(&self, number: u64) -> Result<bool> {
         // In this order: a ledger that is there after the next one was not has no next one.
         Ok(!self.exists(&self.ledger(number + 1)).await? && self.exists(&self.ledger(number)).await?)
+    }
+
+    pub(crate) async fn has_ledger(&self, number: u64) -> Result<bool> {
+        self.exists(&self.ledger(number)).await
     }
 
     pub(crate) async fn get_ledger(&self, number: u64) -> Result<Option<Bytes>> {

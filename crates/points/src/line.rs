@@ -15,6 +15,8 @@ pub(crate) struct Line {
     pub(crate) number: u64,
     pub(crate) ledger: Ledger,
     pub(crate) working: WorkingCopy,
+    /// The oldest ledger that is there, where it is known.
+    oldest: Option<u64>,
     /// Objects were attached for a ledger that may not have been made.
     unsettled: bool,
     /// Whether there may be objects that no ledger names.
@@ -26,7 +28,16 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn new(folder: Folder, machine: MachineId) -> Self {
         let (ledger, working) = (Ledger::new(machine), WorkingCopy::default());
-        Self { folder, number: 0, ledger, working, unsettled: false, suspect: true, deleted: vec![] }
+        Self {
+            folder,
+            number: 0,
+            ledger,
+            working,
+            oldest: None,
+            unsettled: false,
+            suspect: true,
+            deleted: vec![],
+        }
     }
 
     /// Reads the newest ledger, whoever wrote it.
@@ -87,23 +98,27 @@ impl Line {
         self.next()
     }
 
-    /// Deletes ledgers that are far behind. One that is as far behind although it was just created was created in the
+    /// Deletes ledgers that are far behind. One that was created although the one before it is gone was created in the
     /// place of a trimmed one, by a writer that slept meanwhile: it changed nothing.
     async fn trim(&mut self) -> Result<()> {
-        let mut there = self.folder.list_ledgers().await?;
-        there.sort_unstable();
-        if there.last().is_some_and(|n| *n >= self.number + KEPT) {
+        if self.number > 1 && !self.folder.has_ledger(self.number - 1).await? {
             self.number = 0;
             let message = "the timeline moved on far while this call slept: repeat it";
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        for number in there.into_iter().filter(|n| n + KEPT <= self.number) {
+        let mut oldest = match self.oldest {
+            Some(oldest) => oldest,
+            None => self.folder.list_ledgers().await?.into_iter().min().unwrap_or(self.number),
+        };
+        while oldest + KEPT <= self.number {
             // In order, and not past one that stays: where one is there and the next is not, it is the newest.
-            if let Err(error) = self.folder.delete_ledger(number).await {
-                tracing::debug!(%error, number, "old ledgers stay for now");
+            if let Err(error) = self.folder.delete_ledger(oldest).await {
+                tracing::debug!(%error, oldest, "old ledgers stay for now");
                 break;
             }
+            oldest += 1;
         }
+        self.oldest = Some(oldest);
         Ok(())
     }
 }

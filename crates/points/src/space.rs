@@ -2,7 +2,8 @@
 //!
 //! What a dropped point wrote is needed only by the next point that is kept, or by nobody: what later points need of it,
 //! that one needs too. So the bytes between two kept points are one *gap*, counted with the later one. Each drop adds to
-//! the count what has just died there; once a quarter of a gap is dead, it is looked through: segments that nobody needs
+//! the count what has just died there; once a quarter of a gap is dead, it is looked through (not for
+//! a few bytes): segments that nobody needs
 //! go, and of those that are mostly dead the rest is copied, sealed as it is, into a pack.
 
 use crate::catalogue::{Gap, Kept, Space};
@@ -19,6 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The most frame bytes of one pack.
 const PACK: u64 = 64 << 20;
+/// A gap is not looked through for less dead than this, unless so many points were dropped.
+const WORTH_IT: u64 = 256 << 10;
+const DROPPED: u64 = 64;
 
 /// Frames that are needed, per segment.
 pub(crate) type Needed = BTreeMap<SegmentId, BTreeMap<u64, u32>>;
@@ -42,6 +46,7 @@ impl Line {
     ) -> Result<(Kept, Vec<Garbage>)> {
         after.gap.space = after.gap.space.and(point.gap.space).and(point.own);
         after.gap.packs.extend(point.gap.packs.iter().cloned());
+        after.gap.dropped += point.gap.dropped + 1;
         match self.give_back(before, point, after.clone()).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::warn!(%error, point = %point.id, "its space does not come back");
@@ -90,7 +95,7 @@ impl Line {
         let dead = Space { stored: 0, dead: died };
         after.gap.space = after.gap.space.and(dead);
         let Space { stored, dead } = after.gap.space;
-        if dead * 4 >= stored {
+        if dead * 4 >= stored && (dead >= WORTH_IT || after.gap.dropped >= DROPPED) {
             self.look_through(before, &mut after, &mut garbage).await?;
         }
         Ok((after, garbage))
@@ -141,7 +146,7 @@ impl Line {
         for frames in in_packs(&plan.rewritten) {
             packs.push(self.write_pack(point.last, frames, &before).await?);
         }
-        point.gap = Gap { space: Space { stored: plan.kept + moved, dead: 0 }, packs };
+        point.gap = Gap { space: Space { stored: plan.kept + moved, dead: 0 }, dropped: 0, packs };
         garbage.extend(plan.garbage);
         Ok(())
     }

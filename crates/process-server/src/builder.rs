@@ -2,8 +2,10 @@
 
 use crate::blocking::blocking;
 use crate::means::{Bounds, Means};
+use crate::meter::Meter;
 use crate::server::ProcessServer;
 use crate::spool::Spool;
+use crate::throttle::Throttle;
 use site_recovery::{Clock, Error, Result, RoleName, SystemClock};
 use site_recovery_record::{Codec, Keyring};
 use std::collections::BTreeSet;
@@ -20,6 +22,7 @@ pub struct Builder {
     codec: Codec,
     keys: Keyring,
     clock: Arc<dyn Clock>,
+    throttle: Throttle,
     known: Option<BTreeSet<RoleName>>,
 }
 
@@ -34,6 +37,7 @@ impl Builder {
             codec: Codec::Zstd,
             keys: Keyring::new(),
             clock: Arc::new(SystemClock),
+            throttle: Throttle::default(),
             known: None,
         }
     }
@@ -107,6 +111,13 @@ impl Builder {
         self
     }
 
+    /// How fast bytes may cross, and when; as fast as they go unless said otherwise.
+    #[must_use]
+    pub fn throttle(mut self, throttle: Throttle) -> Self {
+        self.throttle = throttle;
+        self
+    }
+
     /// What tells the time; the system's clock unless said otherwise.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -130,6 +141,7 @@ impl Builder {
         least("writes_at_once", self.bounds.writes_at_once, 1)?;
         least("threads", self.bounds.threads, 1)?;
         least("name", self.name.0.len(), 1)?;
+        self.throttle.validate().map_err(|e| e.at(&self.name, "build"))?;
         let spool = match self.spool {
             Some(folder) => {
                 let opened = blocking(move || Spool::open(&folder, self.spool_bytes)).await;
@@ -137,7 +149,8 @@ impl Builder {
             }
             None => None,
         };
-        let means = Means::new(&self.bounds, self.codec, self.keys);
+        let meter = Meter::new(Arc::clone(&self.clock), self.throttle);
+        let means = Means::new(&self.bounds, self.codec, self.keys, meter);
         Ok(ProcessServer::new(self.name, means, spool, self.known, self.clock))
     }
 }

@@ -45,6 +45,10 @@ fn payload_len(record: &Record) -> u64 {
     }
 }
 
+fn got_smaller(record: &Record) -> bool {
+    !matches!(&record.payload, Payload::Sealed(frame) if frame.len() as u64 >= record.run.len)
+}
+
 /// An open ingest.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -174,9 +178,10 @@ impl Delivery {
 
     fn write(&mut self, batch: Batch) -> impl Future<Output = Transfer<Batch>> + Send + 'static {
         let (replica, ingest, number) = (Arc::clone(&self.replica), Arc::clone(&self.ingest), self.batches);
-        let turn = self.turn.clone();
+        let (means, turn) = (Arc::clone(&self.means), self.turn.clone());
         self.batches += 1;
         async move {
+            means.meter.pass(batch.crossing).await;
             // Part of the turn also when it is given up: the next call begins when it is over.
             let _turn = turn;
             let sent = replica.write(&ingest, number, batch.records.clone()).await;
@@ -189,6 +194,9 @@ impl Delivery {
             self.tally.landed(record);
             self.desk.progress.landed(&record.disk, record.run.len);
             self.cost.changed += record.run.len;
+            if self.means.compresses && !got_smaller(record) {
+                self.cost.incompressible += record.run.len;
+            }
         }
         self.cost.shipped += batch.crossing;
         self.desk.progress.crossed(batch.crossing);

@@ -4,7 +4,7 @@ use crate::blocking::blocking;
 use crate::progress::Progress;
 use crate::spool::durable;
 use futures_util::future::{Either, select};
-use site_recovery::{Clock, CutId, Epoch, Error, ErrorKind, MachineId, Op, PointId, Result};
+use site_recovery::{Clock, CutId, Epoch, Error, ErrorKind, MachineId, Op, Point, PointId, Result, Shipped};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -27,6 +27,14 @@ pub(crate) struct Desk {
 pub(crate) struct Cost {
     pub(crate) changed: u64,
     pub(crate) shipped: u64,
+    pub(crate) incompressible: u64,
+}
+
+impl Cost {
+    pub(crate) fn of(self, point: Point) -> Shipped {
+        let Cost { changed, shipped, incompressible } = self;
+        Shipped::Sealed { point, changed, shipped, incompressible }
+    }
 }
 
 #[derive(Debug)]

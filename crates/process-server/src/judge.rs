@@ -4,7 +4,7 @@ use crate::means::Means;
 use crate::plan::Find;
 use bytes::Bytes;
 use site_recovery::{DiskId, Form, HASH_BLOCK, Hash, MachineId, Payload, Record, Run};
-use site_recovery_record::{MOST_BYTES, hash, is_zero};
+use site_recovery_record::{Bundle, MOST_BYTES, hash, is_zero};
 use std::sync::LazyLock;
 
 /// A run of one fill, and what the replica holds there.
@@ -40,9 +40,11 @@ pub(crate) struct Judge<'a> {
 impl Judge<'_> {
     pub(crate) fn all(&self, pieces: Vec<Piece>) -> Found {
         let mut found = Found::default();
+        let bytes = pieces.iter().filter(|piece| piece.plain.is_some()).map(|piece| piece.run.len).sum();
+        let mut bundle = self.means.packer.bundle(self.machine, self.disk, self.form, bytes);
         for piece in pieces {
             match &piece.plain {
-                Some(plain) => self.data(&piece, plain, &mut found),
+                Some(plain) => self.data(&piece, plain, &mut bundle, &mut found),
                 None if self.find == Find::ByHash => {
                     for (number, block) in piece.run.pieces(HASH_BLOCK).enumerate() {
                         self.zero(block, piece.theirs.get(number), &mut found);
@@ -54,7 +56,7 @@ impl Judge<'_> {
         found
     }
 
-    fn data(&self, piece: &Piece, plain: &Bytes, found: &mut Found) {
+    fn data(&self, piece: &Piece, plain: &Bytes, bundle: &mut Bundle<'_>, found: &mut Found) {
         for (number, block) in piece.run.pieces(HASH_BLOCK).enumerate() {
             let start = (block.start - piece.run.start) as usize;
             let bytes = &plain[start..start + block.len as usize];
@@ -69,8 +71,7 @@ impl Judge<'_> {
                 continue;
             }
             let bytes = plain.slice(start..start + block.len as usize);
-            let packer = &self.means.packer;
-            found.records.push(packer.pack_hashed(self.machine, self.disk, block, bytes, ours, self.form));
+            found.records.push(bundle.pack(block, bytes, ours));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::blocking::blocking;
 use crate::delivery::BATCH_BYTES;
+use crate::meter::Meter;
 use crate::room::Rooms;
 use site_recovery::{Error, ErrorKind, HASH_BLOCK, Pool, Result};
 use site_recovery_record::{Codec, Keyring, MOST_BYTES, Packer, Unpacker};
@@ -27,6 +28,7 @@ pub(crate) struct Means {
     pub(crate) unpacker: Unpacker,
     pub(crate) disks_at_once: usize,
     pub(crate) writes_at_once: usize,
+    pub(crate) meter: Meter,
 }
 
 /// How many of each.
@@ -42,7 +44,7 @@ impl Means {
     /// The smallest pool that works.
     pub(crate) const LEAST_POOL: usize = 4 * HASH_BLOCK as usize;
 
-    pub(crate) fn new(bounds: &Bounds, codec: Codec, keys: Keyring) -> Self {
+    pub(crate) fn new(bounds: &Bounds, codec: Codec, keys: Keyring, meter: Meter) -> Self {
         let pool = Pool::new(bounds.pool_bytes);
         let size = pool.size() as u64;
         Self {
@@ -56,12 +58,13 @@ impl Means {
             disks_at_once: bounds.disks_at_once,
             writes_at_once: bounds.writes_at_once,
             pool,
+            meter,
         }
     }
 
-    /// A batch closes at so many bytes that cross.
+    /// A batch closes at so many bytes that cross: at a low rate, at what crosses in a second.
     pub(crate) fn batch(&self) -> u64 {
-        BATCH_BYTES
+        self.meter.rate().map_or(BATCH_BYTES, |rate| rate.clamp(HASH_BLOCK, BATCH_BYTES))
     }
 
     /// Runs CPU work on one of the bounded threads.

@@ -3,9 +3,12 @@
 use crate::blocking::blocking;
 use crate::builder::Builder;
 use crate::desk::Desk;
+use crate::health::{Vitals, findings};
+use crate::host::{Sample, Window};
 use crate::means::Means;
 use crate::ship::Shipping;
 use crate::spool::{Shelf, Spool};
+use crate::throttle::Throttle;
 use async_trait::async_trait;
 use site_recovery::{
     Capability, Clock, Error, Finding, Lag, MachineId, Op, Point, Replica, Result, Role, RoleName, Severity,
@@ -45,6 +48,7 @@ pub struct ProcessServer {
     pub(crate) spool: Option<Arc<Spool>>,
     known: Option<BTreeSet<RoleName>>,
     clock: Arc<dyn Clock>,
+    host: Mutex<Window>,
     desks: Mutex<BTreeMap<MachineId, Arc<Desk>>>,
 }
 
@@ -62,7 +66,44 @@ impl ProcessServer {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (means, spool) = (Arc::new(means), spool.map(Arc::new));
-        Self { name, means, spool, known, clock, desks: Mutex::default() }
+        Self { name, means, spool, known, clock, host: Mutex::default(), desks: Mutex::default() }
+    }
+
+    /// Changes the throttle, also for what is under way.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field; then the one before holds on.
+    pub fn set_throttle(&self, throttle: Throttle) -> Result<()> {
+        throttle.validate().map_err(|e| e.at(&self.name, "set_throttle"))?;
+        self.means.meter.set(throttle);
+        Ok(())
+    }
+
+    /// What an operator should see to here and now, by the numbers of Azure Site Recovery's process server:
+    ///
+    /// | code | warning | critical |
+    /// |---|---|---|
+    /// | `process_server.backlog`, per machine | takes over 30 minutes at the rate of the last five | over 45 |
+    /// | `process_server.spool`, free of its limit, or of its volume | under 30 % | under 25 % |
+    /// | `process_server.cpu` and `process_server.memory` of the host | over 80 % | over 95 % |
+    ///
+    /// With less than 20 % free nothing new is spooled but the last changes before a failover. The host is looked at
+    /// with each call, by `/proc`; it is judged once the calls span 15 minutes, over these. Call it every minute.
+    ///
+    /// # Errors
+    /// Those of looking at the spool.
+    pub async fn health(&self) -> Result<Vec<Finding>> {
+        let desks: Vec<_> = self.desks.lock().expect("no panic under this lock").values().cloned().collect();
+        let lags = desks.iter().map(|desk| (desk.machine().clone(), desk.progress.lag())).collect();
+        let (spool, now) = (self.spool.clone(), self.clock.now());
+        let looked = blocking(move || {
+            let free = spool.map(|spool| spool.free()).transpose()?;
+            Ok((free, Sample::take(now)))
+        });
+        let (spool_free, sample) = looked.await.map_err(|e| e.at(&self.name, "health"))?;
+        let mut host = self.host.lock().expect("no panic under this lock");
+        let load = sample.and_then(|sample| host.add(sample));
+        Ok(findings(&Vitals { lags, spool_free, load }))
     }
 
     pub(crate) fn shelf(&self, machine: &MachineId, replica: &Arc<dyn Replica>) -> Option<Shelf> {

@@ -6,11 +6,13 @@ use crate::delivery::Delivery;
 use crate::desk::{Cost, Desk, Turn};
 use crate::drain::point_of;
 use crate::halt::Transfer;
+use crate::health::LEAST_FREE;
 use crate::lane::{Lane, Parcel, parcels};
 use crate::plan::{Find, Plan, Planned, plan};
 use crate::server::ProcessServer;
 use crate::spool::{Header, Reader, Shelf, Spool};
 use futures_util::StreamExt;
+use site_recovery::state::Phase;
 use site_recovery::{
     ChangeSet, CutId, DiskId, Disks, Error, ErrorKind, Form, Manifest, Member, Op, Point, Replica, Result,
     Run, Shipment, Shipped, Source,
@@ -60,7 +62,7 @@ impl Shipping<'_> {
         let (point, cost) = self.send(&plan, &disks, &manifest).await?;
         self.remember(Base::sealed(&point, &manifest)).await?;
         tracing::info!(point = %point.id, changed = cost.changed, shipped = cost.shipped, "sealed");
-        Ok(Shipped::Sealed { point, changed: cost.changed, shipped: cost.shipped })
+        Ok(cost.of(point))
     }
 
     async fn send(&self, plan: &Plan, disks: &Disks, manifest: &Manifest) -> Transfer<(Point, Cost)> {
@@ -76,6 +78,9 @@ impl Shipping<'_> {
 
     /// Keeps the capture in the spool, or says why it cannot: `away` is the replica's silence.
     ///
+    /// While the spool is nearly full, nothing new comes into it but the last changes before a failover: a capture that
+    /// waits at its source is contained in the next one, those are not.
+    ///
     /// Only deltas are spooled. A whole copy is not bounded by what changes, and goes on where it broke.
     async fn spool(&self, away: Error) -> Result<Shipped> {
         let Some(spool) = &self.server.spool else { return Err(away) };
@@ -84,6 +89,14 @@ impl Shipping<'_> {
         let (waiting, base) = self.blocking(move || Ok((stock.sound()?, stock.recall()?))).await?;
         if let Some(same) = waiting.iter().find(|c| c.cut() == self.cut()) {
             return Ok(Shipped::Spooled { bytes: same.bytes });
+        }
+        if !self.is_last() {
+            let spool = Arc::clone(spool);
+            let free = self.blocking(move || spool.free()).await?;
+            if free < LEAST_FREE {
+                let said = format!("only {:.0} % of the spool are free", free * 100.0);
+                return Err(away.with("not_spooled", said));
+            }
         }
         let Some(base) = base else {
             return Err(away.with("not_spooled", "where the timeline stands was never seen"));
@@ -211,8 +224,7 @@ impl Shipping<'_> {
     fn sealed_before(&self, point: Point) -> Shipped {
         let cost = self.desk.cost.lock().expect("no panic under this lock");
         let cost = cost.as_ref().filter(|(cut, id, _)| (cut, id) == (&point.cut, &point.id)).map(|c| c.2);
-        let Cost { changed, shipped } = cost.unwrap_or_default();
-        Shipped::Sealed { point, changed, shipped }
+        cost.unwrap_or_default().of(point)
     }
 
     async fn remember(&self, base: Base) -> Result<()> {
@@ -234,6 +246,12 @@ impl Shipping<'_> {
             done
         })
         .await
+    }
+
+    /// Whether these are the last changes before a failover, by the phase of the item that goes into the manifest.
+    fn is_last(&self) -> bool {
+        let phase = self.what.control.item.state.phase;
+        matches!(phase, Phase::FailoverInitiated(_) | Phase::FailoverCompleting(_))
     }
 
     fn cut(&self) -> &CutId {

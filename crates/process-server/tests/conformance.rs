@@ -17,7 +17,7 @@ struct Fixture<const SPOOLS: bool> {
 impl<const SPOOLS: bool> Fixture<SPOOLS> {
     async fn open(&self) -> Arc<dyn ProcessServer> {
         let builder = site_recovery_process_server::ProcessServer::builder("process-server").pool(POOL);
-        let builder = if SPOOLS { builder.spool(self.folder.path()) } else { builder };
+        let builder = if SPOOLS { builder.spool(self.folder.path()).spool_limit(64 << 20) } else { builder };
         Arc::new(builder.build().await.expect("opens"))
     }
 }

@@ -330,3 +330,37 @@ async fn o6_what_was_never_finished_is_gone_after_a_restart() {
     world.replica.fault(Fault::None);
     assert_eq!(cuts(&world.drain("d").await.unwrap()), ["one"]);
 }
+
+/// A spool that is nearly full is told, and keeps its room for the last changes before a failover.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_is_nearly_full_takes_last_changes_alone() {
+    use site_recovery::state::{Kind, Phase};
+    let dir = TempDir::new().unwrap();
+    let mut world = protected(dir.path()).await;
+    drop(world.server);
+    let limited = ProcessServer::builder("ps").spool(dir.path()).spool_limit(4 * MIB + 600 * KIB);
+    world.server = limited.build().await.unwrap();
+    assert_eq!(world.server.health().await.unwrap(), []);
+    world.replica.fault(Fault::Away);
+    world.site.write("a", 0, &Dice(2).bytes(4 * MIB + 200 * KIB));
+    spool(&world, "one").await;
+    let told = world.server.health().await.unwrap();
+    assert_eq!((told.len(), told[0].code.as_str()), (1, "process_server.spool"));
+    assert_eq!(told[0].severity, Severity::Critical);
+    // What waits before it is part of it, and is zero now: it would fit.
+    world.site.write("a", 0, &vec![0; (4 * MIB + 200 * KIB) as usize]);
+    let two = world.site.take("two");
+    let away = world.ship("two", &two, Basis::Delta).await.unwrap_err();
+    assert!(away.fact("not_spooled").unwrap().contains("are free"), "{away}");
+    let mut last = world.shipment(&two, Basis::Delta);
+    last.control.item.state.phase = Phase::FailoverInitiated(Kind::Unplanned);
+    let source: std::sync::Arc<dyn Source> = world.site.clone();
+    let replica: std::sync::Arc<dyn Replica> = world.replica.clone();
+    let op = op("two");
+    let ships = site_recovery::ProcessServer::ship(&world.server, &op, &last, &source, &replica);
+    assert!(matches!(ships.await.unwrap(), Shipped::Spooled { .. }));
+    world.replica.fault(Fault::None);
+    assert_eq!(cuts(&world.drain("d").await.unwrap()), ["one", "two"]);
+    world.assert_points_are_captures();
+    assert_eq!(world.server.health().await.unwrap(), []);
+}

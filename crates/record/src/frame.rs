@@ -16,7 +16,7 @@ use crate::codec::{Codec, compressed, decompressed};
 use crate::digest::checksum_of;
 use crate::place::Place;
 use crate::seal::{Opener, PREFIX, Sealer, Shut, TAG};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 const VERSION: u8 = 1;
 const UNSEALED: u8 = 0;
@@ -44,8 +44,14 @@ pub(crate) enum Damage {
 }
 
 /// Frames plain bytes: compressed where that makes them smaller, then sealed where there is a key.
-pub(crate) fn close(plain: &[u8], codec: Codec, sealer: &Sealer, place: Place<'_>) -> Bytes {
-    let framed = |codec: Codec, body: &[u8]| framed(codec, plain.len(), body, sealer, place);
+pub(crate) fn close(
+    plain: &[u8],
+    codec: Codec,
+    sealer: &Sealer,
+    place: Place<'_>,
+    into: &mut Frames,
+) -> Bytes {
+    let mut framed = |codec: Codec, body: &[u8]| framed(codec, plain.len(), body, sealer, place, into);
     compressed(plain, codec, |body| framed(codec, body)).unwrap_or_else(|| framed(Codec::Raw, plain))
 }
 
@@ -107,20 +113,44 @@ impl Head {
     }
 }
 
-fn framed(codec: Codec, plain: usize, body: &[u8], sealer: &Sealer, place: Place<'_>) -> Bytes {
+/// Memory that frames share, in stretches of at least so many bytes; what is left of the last one is empty.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    stretch: usize,
+    left: BytesMut,
+}
+
+impl Frames {
+    pub(crate) fn sharing(stretch: usize) -> Self {
+        Self { stretch, left: BytesMut::new() }
+    }
+}
+
+fn framed(
+    codec: Codec,
+    plain: usize,
+    body: &[u8],
+    sealer: &Sealer,
+    place: Place<'_>,
+    frames: &mut Frames,
+) -> Bytes {
     let len = u32::try_from(plain).expect("a record is at most 1 MiB");
     let sealed = sealer.seals(place.machine);
     let around = if sealed { PREFIX + TAG } else { 0 };
-    let mut frame = Vec::with_capacity(HEADER + around + body.len());
-    frame.extend([VERSION, codec.number(), if sealed { AES_GCM } else { UNSEALED }, 0]);
-    frame.extend(len.to_le_bytes());
-    frame.extend([0; HEADER - KIND]);
-    if sealed {
-        sealer.seal(place, &mut frame, KIND, body);
-    } else {
-        frame.extend_from_slice(body);
+    let whole = HEADER + around + body.len();
+    let into = &mut frames.left;
+    if into.capacity() < whole {
+        *into = BytesMut::with_capacity(whole.max(frames.stretch));
     }
-    let sum = checksum_of([&frame[..KIND], &place.bytes(), &frame[HEADER..]]);
-    frame[KIND..HEADER].copy_from_slice(&sum.to_le_bytes());
-    frame.into()
+    into.extend_from_slice(&[VERSION, codec.number(), if sealed { AES_GCM } else { UNSEALED }, 0]);
+    into.extend_from_slice(&len.to_le_bytes());
+    into.extend_from_slice(&[0; HEADER - KIND]);
+    if sealed {
+        sealer.seal(place, into, KIND, body);
+    } else {
+        into.extend_from_slice(body);
+    }
+    let sum = checksum_of([&into[..KIND], &place.bytes(), &into[HEADER..]]);
+    into[KIND..HEADER].copy_from_slice(&sum.to_le_bytes());
+    into.split().freeze()
 }

@@ -22,7 +22,7 @@ pub use frame::is_sealed;
 pub use keys::{KEY_BYTES, Key, KeyId, Keyring};
 
 use bytes::Bytes;
-use frame::Damage;
+use frame::{Damage, Frames};
 use place::Place;
 use seal::{Opener, Sealer, Shut};
 use site_recovery::{DiskId, Error, ErrorKind, Form, Hash, MachineId, Payload, Record, Result, Run};
@@ -60,29 +60,49 @@ impl Packer {
             return Record { disk: disk.clone(), run, checksum: 0, payload: Payload::Zero };
         }
         let checksum = hash(&plain);
-        self.pack_hashed(machine, disk, run, plain, checksum, form)
+        let frames = Frames::sharing(0);
+        Bundle { packer: self, machine, disk, form, frames }.pack(run, plain, checksum)
     }
 
-    /// The same, of bytes that are known not to be all zero, and to have this hash: what was compared is not hashed
-    /// again.
+    /// For records of one disk that are made and gone together, of `plain` bytes in all: their frames share memory, of
+    /// about as many bytes, taken with the first of them.
+    pub fn bundle<'a>(
+        &'a self,
+        machine: &'a MachineId,
+        disk: &'a DiskId,
+        form: Form,
+        plain: u64,
+    ) -> Bundle<'a> {
+        // Of records of a few KiB the headers count.
+        let stretch = (plain + plain / 64) as usize;
+        Bundle { packer: self, machine, disk, form, frames: Frames::sharing(stretch) }
+    }
+}
+
+/// Makes records of one disk that are made and gone together, see [`Packer::bundle`].
+#[derive(Debug)]
+pub struct Bundle<'a> {
+    packer: &'a Packer,
+    machine: &'a MachineId,
+    disk: &'a DiskId,
+    form: Form,
+    frames: Frames,
+}
+
+impl Bundle<'_> {
+    /// As [`Packer::pack`], of bytes that are known not to be all zero, and to have this hash: what was compared is not
+    /// hashed again.
     ///
     /// # Panics
-    /// As [`pack`](Self::pack); in debug builds also when the hash is another one.
-    pub fn pack_hashed(
-        &self,
-        machine: &MachineId,
-        disk: &DiskId,
-        run: Run,
-        plain: Bytes,
-        checksum: Hash,
-        form: Form,
-    ) -> Record {
+    /// When `plain` is not `run.len` bytes; in debug builds also when the hash is another one.
+    pub fn pack(&mut self, run: Run, plain: Bytes, checksum: Hash) -> Record {
         assert_eq!(plain.len() as u64, run.len, "a record carries the whole run and nothing else");
         debug_assert_eq!(checksum, hash(&plain), "the hash is that of the bytes");
+        let (machine, disk, Packer { codec, sealer }) = (self.machine, self.disk, self.packer);
         let place = Place { machine, disk, run, checksum };
-        let payload = match form {
+        let payload = match self.form {
             Form::Plain => Payload::Plain(plain),
-            Form::Sealed => Payload::Sealed(frame::close(&plain, self.codec, &self.sealer, place)),
+            Form::Sealed => Payload::Sealed(frame::close(&plain, *codec, sealer, place, &mut self.frames)),
         };
         Record { disk: disk.clone(), run, checksum, payload }
     }

@@ -7,6 +7,7 @@
 
 use crate::keys::{Key, KeyId, Keyring};
 use crate::place::Place;
+use bytes::BytesMut;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf;
 use site_recovery::MachineId;
@@ -69,18 +70,18 @@ impl Sealer {
     }
 
     /// Appends prefix, sealed body and tag to `frame`, which is the header; its first `kind` bytes are authenticated.
-    pub(crate) fn seal(&self, place: Place<'_>, frame: &mut Vec<u8>, kind: usize, body: &[u8]) {
+    pub(crate) fn seal(&self, place: Place<'_>, frame: &mut BytesMut, kind: usize, body: &[u8]) {
         let key = self.keys.sealing(place.machine).expect("asked before");
         let bound = bound(&frame[..kind], place);
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        frame.extend(key.id().0);
-        frame.extend(self.stream);
-        frame.extend(number.to_le_bytes());
+        frame.extend_from_slice(&key.id().0);
+        frame.extend_from_slice(&self.stream);
+        frame.extend_from_slice(&number.to_le_bytes());
         let start = frame.len();
         frame.extend_from_slice(body);
         let subkey = self.subkey(key, place.machine);
         let tag = subkey.seal_in_place_separate_tag(nonce(number), Aad::from(bound), &mut frame[start..]);
-        frame.extend(tag.expect("a record is shorter than the cipher's limit").as_ref());
+        frame.extend_from_slice(tag.expect("a record is shorter than the cipher's limit").as_ref());
     }
 
     fn subkey(&self, key: &Key, machine: &MachineId) -> Arc<LessSafeKey> {

@@ -2,10 +2,12 @@
 
 use super::context::Member;
 use super::events::NoticeKind;
-use super::shared::{Shared, Slot};
+use super::shared::{Pulse, Shared, Slot};
+use crate::alarm::{Alarm, Cycle};
+use crate::state::Phase;
 use crate::{
-    Basis, Capture, Consistency, Control, Error, ErrorKind, Fate, Instance, Item, Leg, MachineId, Op, Point,
-    Result, Shipment, Shipped, Unit,
+    Basis, Capture, Consistency, Control, Error, ErrorKind, Fate, Finding, Instance, Item, Leg, MachineId,
+    Op, Point, Result, Severity, Shipment, Shipped, Unit,
 };
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -17,6 +19,7 @@ pub(crate) struct Sealed {
     pub(crate) point: Option<Point>,
     pub(crate) changed: u64,
     pub(crate) shipped: u64,
+    pub(crate) incompressible: u64,
     /// Whether both sides were compared: then what was equal was not written.
     pub(crate) compared: bool,
 }
@@ -59,6 +62,7 @@ pub(crate) async fn replicate(
     let now = shared.clock.now();
     let mut all = BTreeMap::new();
     for (item, result) in unit.members.iter().zip(shipped) {
+        let raised = slot.with_pulse(item.id(), |pulse| alarming(item, pulse, &result));
         slot.with_pulse(item.id(), |pulse| {
             pulse.last_attempt = Some(now);
             pulse.quiesce_failed.clone_from(&capture.quiesce_failed);
@@ -90,9 +94,49 @@ pub(crate) async fn replicate(
             Err(error) => NoticeKind::CycleFailed { reason: error.to_string() },
         };
         shared.bus.publish(now, &unit.id, Some(item.id()), notice);
+        if let Some(why) = raised {
+            tracing::error!(machine = %item.id(), why, "alarm");
+            let remedy = "see what rewrites the machine; the point before it is pinned as `alarm`";
+            let finding = Finding::new("alarm", Severity::Critical, why, remedy);
+            shared.bus.publish(now, &unit.id, Some(item.id()), NoticeKind::Alert(finding));
+        }
+        pin_quiet(shared, slot, leg, item).await;
         all.insert(item.id().clone(), result);
     }
     Ok(all)
+}
+
+/// Whether this cycle raises an alarm; then the point before it is to be pinned.
+fn alarming(item: &Item, pulse: &mut Pulse, result: &Result<Sealed>) -> Option<String> {
+    if item.state.phase != Phase::Protected {
+        // Another direction, or a new start: what was usual says nothing any more.
+        pulse.alarm = Alarm::default();
+        return None;
+    }
+    let rule = super::schedule::policy(item).alarm?;
+    let Ok(Sealed { point: Some(point), changed, incompressible, compared: false, .. }) = result else {
+        return None;
+    };
+    let quiet = pulse.newest.as_ref().filter(|newest| newest.id < point.id)?;
+    let (changed, incompressible) = (*changed, *incompressible);
+    let cycle = Cycle { changed, incompressible, span: point.taken.since(quiet.taken) };
+    let why = pulse.alarm.raise(&rule, cycle)?;
+    pulse.to_pin = Some(quiet.id);
+    Some(why)
+}
+
+/// Pins what an alarm wants pinned; at the next cycle, where the replica does not answer. Nobody but an operator takes
+/// the pin away.
+async fn pin_quiet(shared: &Arc<Shared>, slot: &Slot, leg: &Leg, item: &Item) {
+    let Some(point) = slot.pulse(item.id()).to_pin else { return };
+    let op = item.op(format!("{}/alarm-{point}", item.id()));
+    let pin = leg.replica.pin(&op, item.id(), point, "alarm");
+    match shared.within(shared.deadlines.replica, "pin", pin).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(machine = %item.id(), %point, %error, "the point before an alarm is not pinned yet");
+        }
+        _ => slot.with_pulse(item.id(), |pulse| pulse.to_pin = None),
+    }
 }
 
 async fn one(
@@ -133,10 +177,12 @@ async fn one(
         tracing::warn!(%machine, %error, "a capture could not be released; it is swept later");
     }
     match shipped? {
-        Shipped::Sealed { point, changed, shipped } => {
-            Ok(Sealed { point: Some(point), changed, shipped, compared })
+        Shipped::Sealed { point, changed, shipped, incompressible } => {
+            Ok(Sealed { point: Some(point), changed, shipped, incompressible, compared })
         }
-        Shipped::Spooled { .. } => Ok(Sealed { point: None, changed: 0, shipped: 0, compared }),
+        Shipped::Spooled { .. } => {
+            Ok(Sealed { point: None, changed: 0, shipped: 0, incompressible: 0, compared })
+        }
         Shipped::NeedsCompare { reason } => {
             Err(Error::new(ErrorKind::Corrupt, reason).with("compare", "needed"))
         }

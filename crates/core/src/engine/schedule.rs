@@ -9,8 +9,8 @@ use super::vault::Vault;
 use super::watch;
 use crate::state::{Direction, Divergence, Phase, Resync, Trigger};
 use crate::{
-    Consistency, Error, ErrorKind, Event, Item, Op, OpKey, Operation, Policy, Request, Result, Timestamp,
-    Unit,
+    Consistency, Error, ErrorKind, Event, Item, Op, OpKey, Operation, PointId, Policy, Request, Result,
+    Timestamp, Unit,
 };
 use futures_util::future::{Either, select};
 use std::future::Future;
@@ -214,7 +214,8 @@ pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
     // A group is pruned by cut: only when all of it sealed this one, so that a common cut is always left.
     super::replicate::all_sealed(results)?;
     for item in &unit.members {
-        prune(shared, &unit, item).await?;
+        let to_pin = slot.pulse(item.id()).to_pin;
+        prune(shared, &unit, item, to_pin).await?;
     }
     Ok(())
 }
@@ -231,11 +232,12 @@ fn wanted(slot: &Slot, item: &Item, now: Timestamp) -> Consistency {
     }
 }
 
-async fn prune(shared: &Arc<Shared>, unit: &Unit, item: &Item) -> Result<()> {
+async fn prune(shared: &Arc<Shared>, unit: &Unit, item: &Item, keep: Option<PointId>) -> Result<()> {
     let leg = shared.leg_of(item)?;
     let limit = shared.deadlines.replica;
     let points = shared.within(limit, "points", leg.replica.points(item.id())).await?;
-    let drop = to_drop(&points, &policy(item).retention, shared.clock.now());
+    let mut drop = to_drop(&points, &policy(item).retention, shared.clock.now());
+    drop.retain(|point| Some(*point) != keep);
     if drop.is_empty() {
         return Ok(());
     }

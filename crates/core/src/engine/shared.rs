@@ -1,11 +1,12 @@
 //! What all parts of one engine share, and the turn by which a unit is changed.
 
 use super::events::{Bus, NoticeKind};
+use crate::alarm::Alarm;
 use crate::audit::{AuditRecord, sha256_hex};
 use crate::{
     Append, Authorizer, Clock, Deadlines, EngineId, Error, ErrorKind, Event, GuestPreparation, Item, JobId,
-    Journal, Leg, MachineId, Point, Random, Readiness, Report, Result, Sources, Spawner, Timestamp, Unit,
-    UnitId, Validation, apply,
+    Journal, Leg, MachineId, Point, PointId, Random, Readiness, Report, Result, Sources, Spawner, Timestamp,
+    Unit, UnitId, Validation, apply,
 };
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -71,6 +72,9 @@ pub(crate) struct Pulse {
     pub(crate) readiness: Option<Readiness>,
     pub(crate) outsiders: Vec<String>,
     pub(crate) swept: bool,
+    pub(crate) alarm: Alarm,
+    /// The last point before an alarm, until it is pinned.
+    pub(crate) to_pin: Option<PointId>,
 }
 
 impl Control {

@@ -177,6 +177,10 @@ fn health(item: &Item, pulse: &super::shared::Pulse, parked: bool, undriven: boo
             "see to the guest",
         );
     }
+    if let Some(why) = pulse.alarm.lasts() {
+        let remedy = "see what rewrites the machine; the point before it is pinned as `alarm`";
+        say("alarm", Severity::Critical, why.to_owned(), remedy);
+    }
     match item.state.resync {
         Resync::None => {}
         Resync::Failed => {

@@ -39,6 +39,9 @@ pub enum Shipped {
         changed: u64,
         /// Bytes that crossed, records as they came.
         shipped: u64,
+        /// Of the changed bytes, those that no codec made smaller; 0 where nothing was compressed.
+        #[serde(default)]
+        incompressible: u64,
     },
     /// The replica is away; everything of the capture's delta is durable in the spool. Only deltas need spooling: with
     /// [`Basis::Compare`], or no cursor, a replica that is away is `Unavailable`.

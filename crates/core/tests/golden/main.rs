@@ -10,7 +10,7 @@ mod samples;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use site_recovery::audit;
-use site_recovery::{ErrorKind, Event, Evidence, Policy, Request, SCHEMA, Settings, Unit};
+use site_recovery::{AlarmRule, ErrorKind, Event, Evidence, Policy, Request, SCHEMA, Settings, Unit};
 use std::fmt::Debug;
 use std::path::PathBuf;
 
@@ -55,7 +55,10 @@ fn o9_settings() {
 
 #[test]
 fn o9_policies() {
-    json("policies", &[Policy::default(), Policy::failback(), samples::policy()]);
+    let rule = AlarmRule { cycles: 100, factor: 5, points: 30, least_bytes: 1 << 20 };
+    let (tuned, off) =
+        (Policy { alarm: Some(rule), ..samples::policy() }, Policy { alarm: None, ..samples::policy() });
+    json("policies", &[Policy::default(), Policy::failback(), samples::policy(), tuned, off]);
 }
 
 #[test]

@@ -142,6 +142,7 @@ pub(crate) fn policy() -> Policy {
         application_consistent: None,
         rpo_threshold: Duration::from_secs(900),
         retention: Retention::KeepAll { span: Duration::from_secs(7_200) },
+        alarm: Some(AlarmRule::default()),
     }
 }
 

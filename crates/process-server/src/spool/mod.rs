@@ -89,6 +89,25 @@ impl Spool {
         if self.most_bytes == u64::MAX {
             return Ok(());
         }
+        let used = self.used()?;
+        if used > self.most_bytes {
+            let said = format!("the spool holds {used} of at most {} bytes", self.most_bytes);
+            return Err(Error::new(ErrorKind::OutOfSpace, said).with("folder", self.root.display()));
+        }
+        Ok(())
+    }
+
+    /// The share that is free, from 0 to 1: of the limit, or of the volume where there is none.
+    pub(crate) fn free(&self) -> Result<f64> {
+        if self.most_bytes < u64::MAX {
+            let free = self.most_bytes.saturating_sub(self.used()?);
+            return Ok(free as f64 / self.most_bytes.max(1) as f64);
+        }
+        let volume = rustix::fs::statvfs(&self.root).map_err(|e| at_path(&self.root)(e.into()))?;
+        Ok(volume.f_bavail as f64 / volume.f_blocks.max(1) as f64)
+    }
+
+    fn used(&self) -> Result<u64> {
         let mut used = 0;
         for machine in durable::list(&self.root)?.iter().filter(|p| p.is_dir()) {
             for shelf in durable::list(machine)?.iter().filter(|p| p.is_dir()) {
@@ -97,11 +116,7 @@ impl Spool {
                 }
             }
         }
-        if used > self.most_bytes {
-            let said = format!("the spool holds {used} of at most {} bytes", self.most_bytes);
-            return Err(Error::new(ErrorKind::OutOfSpace, said).with("folder", self.root.display()));
-        }
-        Ok(())
+        Ok(used)
     }
 
     fn machine(&self, machine: &MachineId) -> PathBuf {

@@ -1,5 +1,11 @@
 //! A machine and a replica in memory, byte exact, with the faults that a process server must stand.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part"
+)]
 
 mod replica;
 mod site;
@@ -90,7 +96,7 @@ impl World {
         }
     }
 
-    fn shipment(&self, capture: &Capture, basis: Basis) -> Shipment {
+    pub fn shipment(&self, capture: &Capture, basis: Basis) -> Shipment {
         let machine = capture.members[0].machine.clone();
         let id = if machine.id().0 == "stranger" { machine_id() } else { machine.id().clone() };
         let item = Item::new(machine, op("x").epoch, Policy::default(), "out", "back");
@@ -100,7 +106,9 @@ impl World {
 }
 
 pub async fn spooling(folder: &std::path::Path) -> ProcessServer {
-    ProcessServer::builder("ps").pool(POOL as usize).spool(folder).build().await.unwrap()
+    let builder = ProcessServer::builder("ps").pool(POOL as usize);
+    // A limit of its own: how full this machine's volume is, is not what is tested.
+    builder.spool(folder).spool_limit(256 * MIB).build().await.unwrap()
 }
 
 pub fn machine_id() -> MachineId {
@@ -117,7 +125,7 @@ pub fn op_at(key: &str, number: u64) -> Op {
 
 pub fn sealed(shipped: Shipped) -> (Point, u64, u64) {
     match shipped {
-        Shipped::Sealed { point, changed, shipped } => (point, changed, shipped),
+        Shipped::Sealed { point, changed, shipped, .. } => (point, changed, shipped),
         other => panic!("not sealed: {other:?}"),
     }
 }

@@ -228,22 +228,22 @@ impl MemoryProcessServer {
         self.meter(machine.id(), |lag| (lag.backlog, lag.transfer) = (set.bytes(), set.bytes()));
         let shipped = self.send(&what, &set, &ingest, replica).await;
         self.meter(machine.id(), |lag| (lag.backlog, lag.transfer) = (0, 0));
-        let (tally, changed, shipped) = shipped?;
+        let (tally, [changed, shipped, incompressible]) = shipped?;
         let point = replica.seal(&ingest, what.manifest, tally.finish()?).await?;
-        Ok(Shipped::Sealed { point, changed, shipped })
+        Ok(Shipped::Sealed { point, changed, shipped, incompressible })
     }
 
-    /// Sends every run of the set that the replica does not hold yet. Returns the count, the bytes read as changed and
-    /// the bytes that crossed.
+    /// Sends every run of the set that the replica does not hold yet. Returns the count, the bytes read as changed,
+    /// those that crossed, and those that would not compress.
     async fn send(
         &self,
         what: &Transfer<'_>,
         set: &ChangeSet,
         ingest: &Ingest,
         replica: &Arc<dyn Replica>,
-    ) -> Result<(Tally, u64, u64)> {
+    ) -> Result<(Tally, [u64; 3])> {
         let mut line = Line { server: self, ingest, replica, tally: Tally::new(set), batch: 0, full: vec![] };
-        let (mut changed, mut shipped) = (0, 0);
+        let (mut changed, mut shipped, mut incompressible) = (0, 0, 0);
         for (id, runs) in set.disks() {
             let landed = ingest.resume.get(id).copied().unwrap_or(0);
             let disk = what.disks.get(id).ok_or_else(|| {
@@ -262,13 +262,15 @@ impl MemoryProcessServer {
                     let at = (piece.start - run.start) as usize;
                     let record = record(id, piece, bytes.slice(at..at + piece.len as usize));
                     changed += piece.len;
+                    let seen: BTreeSet<u8> = bytes[at..at + piece.len as usize].iter().copied().collect();
+                    incompressible += if seen.len() > 200 { piece.len } else { 0 };
                     shipped += if record.payload == Payload::Zero { 0 } else { piece.len };
                     line.push(record).await?;
                 }
             }
         }
         line.flush().await?;
-        Ok((line.tally, changed, shipped))
+        Ok((line.tally, [changed, shipped, incompressible]))
     }
 
     fn meter(&self, machine: &MachineId, f: impl FnOnce(&mut Lag)) {

@@ -1,5 +1,6 @@
 //! Promises of the engine that no other test carries, one test each, by the world's state.
 
+mod alarm;
 mod choices;
 mod data;
 mod giving_way;

@@ -97,7 +97,7 @@ impl ProcessServer for BrokenProcessServer {
             || matches!(shipped, Ok(Shipped::Spooled { .. }));
         if is("silence of the replica is a seal") && away {
             let point = wishful(&what.capture.cut, &what.machine);
-            return Ok(Shipped::Sealed { point, changed: 0, shipped: 0 });
+            return Ok(Shipped::Sealed { point, changed: 0, shipped: 0, incompressible: 0 });
         }
         if is("a lost reply is another cut") && away {
             let mut again = what.clone();

@@ -1,4 +1,4 @@
-use super::super::case::{must, must_be, must_fail};
+use super::super::case::{dropped, must, must_be, must_fail};
 use super::super::timeline::{below, cut_of, manifest, op_of, set_of};
 use super::{ReplicaFixture, hashed, with_points};
 use bytes::Bytes;
@@ -24,6 +24,29 @@ pub async fn rep_3_the_same_op_resumes<F: ReplicaFixture>() {
     let sealed = world.replica().seal(&again, &manifest(&line.machine, &cut, 1), complete).await;
     line.sealed.push((must(rule, "seal", sealed), line.image.clone()));
     line.opens(rule, &world.replica(), 0).await;
+}
+
+/// REP-3: a batch that lands before an earlier one does not move the mark over what is missing.
+pub async fn rep_3_what_landed_out_of_turn_is_above_the_mark<F: ReplicaFixture>() {
+    let rule = "REP-3";
+    let (mut world, mut line) = with_points::<F>(rule, 1).await;
+    let set = line.change(2);
+    let (op, cut) = (op_of(2), cut_of(2));
+    let ingest = must(rule, "begin", world.replica().begin(&op, &line.machine, &cut, &set).await);
+    let disk = line.machine.disks[0].id.clone();
+    let mut later: Vec<_> = line.records(&set).into_iter().filter(|r| r.disk == disk).collect();
+    let gap = later.remove(0).run.start;
+    assert!(!later.is_empty(), "{rule}: the change has several records of one disk");
+    let landed = must(rule, "write of batch 1", world.replica().write(&ingest, 1, later).await);
+    assert!(below(&landed, &disk) <= gap, "{rule}: {landed:?}, and nothing stands at {gap} of {disk}");
+    world.reopen().await;
+    let again = must(rule, "begin again", world.replica().begin(&op, &line.machine, &cut, &set).await);
+    assert!(below(&again.resume, &disk) <= gap, "{rule}: {:?} after a crash", again.resume);
+    let tally = must(rule, "the rest", line.write(&world.replica(), &again, &set).await);
+    let complete = tally.finish().expect("everything has landed");
+    let sealed = world.replica().seal(&again, &manifest(&line.machine, &cut, 2), complete).await;
+    line.sealed.push((must(rule, "seal", sealed), line.image.clone()));
+    line.opens(rule, &world.replica(), 1).await;
 }
 
 /// REP-3: another op closes the open ingest and takes over what it landed, durable before its own first byte.
@@ -131,6 +154,30 @@ fn flip_a_byte(record: &mut Record) {
     let middle = spoilt.len() / 2;
     spoilt[middle] ^= 1;
     *bytes = Bytes::from(spoilt);
+}
+
+/// REP-6: batches of one session are under way side by side, one of them given up and sent again: each counts once.
+pub async fn rep_6_batches_land_side_by_side<F: ReplicaFixture>() {
+    let rule = "REP-6";
+    let (world, mut line) = with_points::<F>(rule, 1).await;
+    let (replica, set) = (world.replica(), line.change(2));
+    let (op, cut) = (op_of(2), cut_of(2));
+    let ingest = must(rule, "begin", replica.begin(&op, &line.machine, &cut, &set).await);
+    let records = line.records(&set);
+    let thirds: Vec<Vec<Record>> = records.chunks(records.len().div_ceil(3)).map(<[_]>::to_vec).collect();
+    dropped(replica.write(&ingest, 0, thirds[0].clone())).await;
+    let numbered = (0..).zip(&thirds).collect::<Vec<_>>().into_iter().rev();
+    let writes = numbered.map(|(batch, some)| replica.write(&ingest, batch, some.clone()));
+    for written in futures_util::future::join_all(writes).await {
+        must(rule, "write beside others", written);
+    }
+    let mut tally = Tally::new(&set);
+    records.iter().for_each(|record| tally.landed(record));
+    let complete = tally.finish().expect("everything has landed");
+    let sealed = replica.seal(&ingest, &manifest(&line.machine, &cut, 2), complete).await;
+    line.sealed.push((must(rule, "seal", sealed), line.image.clone()));
+    assert_eq!(line.listed(rule, &replica).await, [line.id(0), line.id(1)], "{rule}: points");
+    line.opens(rule, &replica, 1).await;
 }
 
 /// REP-6: a batch that comes again, because its reply was lost, counts once.
