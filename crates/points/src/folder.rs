@@ -14,6 +14,9 @@ use object_store::{
 use serde::Serialize;
 use site_recovery::{ChangeSet, Error, ErrorKind, Result};
 use site_recovery_record::checksum;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// Sessions whose objects lie in one folder: few enough to be listed, many enough that folders are rare.
@@ -23,6 +26,8 @@ const SESSIONS: u64 = 256;
 pub(crate) struct Folder {
     store: Arc<dyn ObjectStore>,
     root: Path,
+    /// The directory that the store is, where it is one.
+    here: Option<Arc<std::path::Path>>,
     pub(crate) cache: Arc<Cache>,
 }
 
@@ -35,7 +40,34 @@ pub(crate) enum Found {
 
 impl Folder {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, root: Path, cache: Arc<Cache>) -> Self {
-        Self { store, root, cache }
+        Self { store, root, here: None, cache }
+    }
+
+    /// The same, given that the store is this directory.
+    pub(crate) fn in_directory(self, here: Option<Arc<std::path::Path>>) -> Self {
+        Self { here, ..self }
+    }
+
+    pub(crate) fn is_here(&self) -> bool {
+        self.here.is_some()
+    }
+
+    /// Frames of segments, by offset and length; none where one of them cannot be read just so. Blocks.
+    pub(crate) fn read_here(
+        &self,
+        frames: &BTreeSet<(SegmentId, u64, u32)>,
+    ) -> Option<BTreeMap<(SegmentId, u64), Bytes>> {
+        let here = self.here.as_ref()?;
+        let (mut found, mut open): (BTreeMap<_, _>, Option<(SegmentId, File)>) = (BTreeMap::new(), None);
+        for (segment, offset, len) in frames {
+            if open.as_ref().is_none_or(|(id, _)| id != segment) {
+                open = Some((*segment, File::open(here.join(self.segment(*segment).as_ref())).ok()?));
+            }
+            let mut frame = vec![0; *len as usize];
+            open.as_ref()?.1.read_exact_at(&mut frame, *offset).ok()?;
+            found.insert((*segment, *offset), frame.into());
+        }
+        Some(found)
     }
 
     fn ledgers(&self) -> Path {

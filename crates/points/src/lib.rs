@@ -73,6 +73,7 @@ pub struct Points {
     open: OpenPoints,
     records: Arc<Records>,
     cache: Arc<Cache>,
+    here: Option<Arc<std::path::Path>>,
 }
 
 /// What frames are made and opened with.
@@ -99,7 +100,7 @@ impl Points {
     ) -> Self {
         let prefix = prefix.into();
         let (lines, open, records) = (Mutex::default(), OpenPoints::default(), Records::with(Keyring::new()));
-        Self { name, store, prefix, clock, lines, open, records, cache: Cache::new() }
+        Self { name, store, prefix, clock, lines, open, records, cache: Cache::new(), here: None }
     }
 
     /// With the keys that open the records of its machines. Records that come without a seal are sealed here, with the
@@ -126,7 +127,8 @@ impl Points {
         };
         std::fs::create_dir_all(path).map_err(|e| unusable(e.into()))?;
         let path = path.canonicalize().map_err(|e| unusable(e.into()))?;
-        Ok(Self::new(name, Arc::new(Directory::new(path)), Path::default(), clock))
+        let here = Some(Arc::from(path.as_path()));
+        Ok(Self { here, ..Self::new(name, Arc::new(Directory::new(path)), Path::default(), clock) })
     }
 
     /// The machine's line, alone, and as it stands now.
@@ -149,7 +151,8 @@ impl Points {
     }
 
     fn folder(&self, root: Path) -> Folder {
-        Folder::new(Arc::clone(&self.store), root, Arc::clone(&self.cache))
+        let folder = Folder::new(Arc::clone(&self.store), root, Arc::clone(&self.cache));
+        folder.in_directory(self.here.clone())
     }
 
     async fn list_machines(&self) -> Result<Vec<MachineId>> {

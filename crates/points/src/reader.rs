@@ -40,7 +40,7 @@ impl Reader {
         }
     }
 
-    /// Fills `into`, which begins at byte `start` of the disk, with these pieces and with zeros between them.
+    /// Fills `into`, which begins at byte `start` of the disk, with these pieces, between which there are no gaps.
     ///
     /// # Errors
     /// `Corrupt`, naming disk and run, where a record is not what was written.
@@ -48,39 +48,29 @@ impl Reader {
     where
         B: DerefMut<Target = [u8]> + Send + 'static,
     {
-        let mut plain = self.known(&pieces);
+        let plain = self.known(&pieces);
         let missing: BTreeSet<(SegmentId, u64, u32)> = pieces
             .iter()
             .filter_map(|(_, held)| held.as_ref()?.place())
             .filter(|place| !plain.contains_key(&(place.segment, place.offset)))
             .map(|place| (place.segment, place.offset, place.len))
             .collect();
-        let frames = self.frames(disk, &pieces, missing).await?;
-        let (reader, disk) = (self.clone(), disk.clone());
-        blocking(move || {
-            let mut into = into;
-            into.fill(0);
-            for (run, held) in pieces {
-                let Some(Held::Data(place)) = held else { continue };
-                let at = (place.segment, place.offset);
-                let bytes = match plain.get(&at) {
-                    Some(bytes) => bytes.clone(),
-                    None => {
-                        let bytes = reader.verified(&disk, place, &frames[&at])?;
-                        plain.insert(at, bytes.clone());
-                        if place.run != run {
-                            reader.keep(at, &bytes);
-                        }
-                        bytes
-                    }
-                };
-                let from = (run.start - place.run.start) as usize;
-                let to = (run.start - start) as usize;
-                into[to..to + run.len as usize].copy_from_slice(&bytes[from..from + run.len as usize]);
+        let filling = Filling { reader: self.clone(), disk: disk.clone(), pieces, start, plain, into };
+        let (filling, missing) = if self.folder.is_here() {
+            // One thread reads, opens and lays.
+            let here = move || match filling.reader.folder.read_here(&missing) {
+                Some(frames) => filling.lay(&frames).map(Ok),
+                None => Ok(Err((filling, missing))),
+            };
+            match blocking(here).await?? {
+                Ok(filled) => return Ok(filled),
+                Err(elsewhere) => elsewhere,
             }
-            Ok(into)
-        })
-        .await?
+        } else {
+            (filling, missing)
+        };
+        let frames = self.frames(disk, &filling.pieces, missing).await?;
+        blocking(move || filling.lay(&frames)).await?
     }
 
     /// Reads one record and says whether it is what was written: whole where its key is here, else by its frame.
@@ -160,6 +150,47 @@ impl Reader {
         let mut recent = self.recent.lock().expect("no panic under this lock");
         recent.truncate(RECENT - 1);
         recent.push_front((at, bytes.clone()));
+    }
+}
+
+/// What is to be read, and the memory for it.
+struct Filling<B> {
+    reader: Reader,
+    disk: DiskId,
+    pieces: Vec<Piece>,
+    start: u64,
+    plain: Found,
+    into: B,
+}
+
+impl<B: DerefMut<Target = [u8]>> Filling<B> {
+    fn lay(mut self, frames: &Found) -> Result<B> {
+        for (run, held) in self.pieces {
+            let to = (run.start - self.start) as usize;
+            let into = &mut self.into[to..to + run.len as usize];
+            let Some(Held::Data(place)) = held else {
+                into.fill(0);
+                continue;
+            };
+            let at = (place.segment, place.offset);
+            if place.run == run && !self.plain.contains_key(&at) {
+                let record = record(&self.disk, place, &frames[&at]);
+                self.reader.with.unpacker.unpack_into(&self.reader.machine, &record, into)?;
+                continue;
+            }
+            let bytes = match self.plain.get(&at) {
+                Some(bytes) => bytes.clone(),
+                None => {
+                    let bytes = self.reader.verified(&self.disk, place, &frames[&at])?;
+                    self.plain.insert(at, bytes.clone());
+                    self.reader.keep(at, &bytes);
+                    bytes
+                }
+            };
+            let from = (run.start - place.run.start) as usize;
+            into.copy_from_slice(&bytes[from..from + run.len as usize]);
+        }
+        Ok(self.into)
     }
 }
 

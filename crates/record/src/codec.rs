@@ -65,12 +65,32 @@ pub(crate) fn compressed(plain: &[u8], codec: Codec, with: impl FnOnce(&[u8]) ->
     })
 }
 
+/// False where the body does not give exactly as many bytes as there is room for.
+pub(crate) fn decompressed_into(body: &[u8], codec: Codec, into: &mut [u8]) -> bool {
+    let made = match codec {
+        Codec::Raw => {
+            let fits = body.len() == into.len();
+            if fits {
+                into.copy_from_slice(body);
+            }
+            return fits;
+        }
+        Codec::Lz4 => lz4_flex::block::decompress_into(body, into).ok(),
+        Codec::Zstd => UNPACKING.with_borrow_mut(|unpacking| {
+            if unpacking.is_none() {
+                *unpacking = Some(Decompressor::new().ok()?);
+            }
+            unpacking.as_mut()?.decompress_to_buffer(body, into).ok()
+        }),
+    };
+    made == Some(into.len())
+}
+
 /// None where the body does not give exactly so many bytes.
 pub(crate) fn decompressed(body: &[u8], codec: Codec, len: usize) -> Option<Bytes> {
     if codec == Codec::Lz4 {
         let mut plain = vec![0; len];
-        let made = lz4_flex::block::decompress_into(body, &mut plain).ok()?;
-        return (made == len).then(|| plain.into());
+        return decompressed_into(body, codec, &mut plain).then(|| plain.into());
     }
     UNPACKING.with_borrow_mut(|unpacking| {
         if unpacking.is_none() {

@@ -12,7 +12,7 @@
 //! With a seal, the body is: name of the key (8), stream (16), number of the record in it (8, little endian), what the
 //! codec made, sealed, and the tag (16).
 
-use crate::codec::{Codec, compressed, decompressed};
+use crate::codec::{Codec, compressed, decompressed, decompressed_into};
 use crate::digest::checksum_of;
 use crate::place::Place;
 use crate::seal::{Opener, PREFIX, Sealer, Shut, TAG};
@@ -85,6 +85,19 @@ pub(crate) fn open(frame: &Bytes, opener: &Opener, place: Place<'_>) -> Result<B
             decompressed(&body, codec, len).ok_or(Damage::Body)
         }
     }
+}
+
+/// Lays the plain bytes of a frame there, which may be other ones than were framed.
+pub(crate) fn open_into(
+    frame: &[u8],
+    opener: &Opener,
+    place: Place<'_>,
+    into: &mut [u8],
+) -> Result<(), Damage> {
+    let Head { codec, sealed } = Head::read(frame, place)?;
+    let opened = if sealed { Some(opener.open(place, &frame[..KIND], &frame[HEADER..])?) } else { None };
+    let body = opened.as_deref().unwrap_or(&frame[HEADER..]);
+    if decompressed_into(body, codec, into) { Ok(()) } else { Err(Damage::Body) }
 }
 
 struct Head {

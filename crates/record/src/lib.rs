@@ -146,14 +146,42 @@ impl Unpacker {
             Payload::Zero => return self.check(machine, record).map(|()| None),
             Payload::Plain(plain) => plain.clone(),
             Payload::Sealed(frame) => {
-                frame::open(frame, &self.0, place(machine, record)).map_err(|damage| match damage {
-                    Damage::Shut(Shut::NoKey(key)) => shut(record, machine, key),
-                    damage => corrupt(record, &damage.to_string()),
-                })?
+                frame::open(frame, &self.0, place(machine, record)).map_err(|d| told(record, machine, d))?
             }
         };
         verify(record, &plain)?;
         Ok(Some(plain))
+    }
+}
+
+impl Unpacker {
+    /// Lays the plain bytes of a machine's record into `into`, which is as long as its run.
+    ///
+    /// # Errors
+    /// As [`unpack`](Self::unpack); then what `into` holds means nothing.
+    ///
+    /// # Panics
+    /// When `into` is not `run.len` bytes.
+    pub fn unpack_into(&self, machine: &MachineId, record: &Record, into: &mut [u8]) -> Result<()> {
+        assert_eq!(into.len() as u64, record.run.len, "there is room for the run");
+        let Payload::Sealed(frame) = &record.payload else {
+            match self.unpack(machine, record)? {
+                Some(plain) => into.copy_from_slice(&plain),
+                None => into.fill(0),
+            }
+            return Ok(());
+        };
+        bounds(record)?;
+        frame::open_into(frame, &self.0, place(machine, record), into)
+            .map_err(|d| told(record, machine, d))?;
+        verify(record, into)
+    }
+}
+
+fn told(record: &Record, machine: &MachineId, damage: Damage) -> Error {
+    match damage {
+        Damage::Shut(Shut::NoKey(key)) => shut(record, machine, key),
+        damage => corrupt(record, &damage.to_string()),
     }
 }
 

@@ -69,6 +69,9 @@ proptest! {
             Some(bytes) => prop_assert_eq!(&bytes, &plain),
             None => prop_assert!(zero),
         }
+        let mut into = vec![7; plain.len()];
+        Unpacker::new(Keyring::new()).unpack_into(&"m".into(), &record, &mut into).expect("whole");
+        prop_assert_eq!(into, plain.clone());
         if let Payload::Sealed(frame) = &record.payload {
             prop_assert!(frame.len() <= plain.len() + 16);
         }
