@@ -85,7 +85,7 @@ struct Records {
 
 impl Records {
     fn with(keys: Keyring) -> Arc<Self> {
-        let packer = Packer::new(Codec::Zstd, keys.clone());
+        let packer = Packer::new(Codec::Raw, keys.clone());
         Arc::new(Self { packer, unpacker: Unpacker::new(keys) })
     }
 }

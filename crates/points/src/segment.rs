@@ -5,7 +5,7 @@ use crate::extent_map::{ExtentMap, Held, Place};
 use bytes::{Buf, BufMut, Bytes};
 use serde::{Deserialize, Serialize};
 use site_recovery::{DiskId, Form, Hash, MachineId, Payload, Record, Result, Run, fold};
-use site_recovery_record::{checksum, is_sealed};
+use site_recovery_record::{checksum, is_sealed, raw_frame};
 use std::collections::BTreeMap;
 
 const MAGIC: &[u8; 8] = b"SRSEG\0\0\x01";
@@ -56,19 +56,21 @@ pub(crate) fn encode(
     records: &[Record],
     with: &Records,
 ) -> Result<(Vec<Entry>, Vec<Bytes>)> {
-    let mut frames = vec![];
+    let mut frames: Vec<Vec<Bytes>> = vec![];
     for record in records {
         with.unpacker.check(machine, record)?;
+        let seals = with.packer.seals(machine);
         frames.push(match &record.payload {
-            Payload::Zero => None,
-            Payload::Sealed(frame) if is_sealed(frame) || !with.packer.seals(machine) => Some(frame.clone()),
+            Payload::Zero => vec![],
+            Payload::Plain(plain) if !seals => raw_frame(machine, record, plain.clone()).into(),
+            Payload::Sealed(frame) if is_sealed(frame) || !seals => vec![frame.clone()],
             // What comes without a seal gets it here.
             Payload::Plain(_) | Payload::Sealed(_) => {
                 let plain = with.unpacker.unpack(machine, record)?.unwrap_or_default();
                 let packed = with.packer.pack(machine, &record.disk, record.run, plain, Form::Sealed);
                 match packed.payload {
-                    Payload::Sealed(frame) => Some(frame),
-                    _ => None,
+                    Payload::Sealed(frame) => vec![frame],
+                    _ => vec![],
                 }
             }
         });
@@ -80,7 +82,7 @@ pub(crate) fn encode(
             disk: record.disk.clone(),
             run: record.run,
             checksum: record.checksum,
-            frame: frame.as_ref().map(|f| (0, f.len() as u32)),
+            frame: (!frame.is_empty()).then(|| (0, frame.iter().map(Bytes::len).sum::<usize>() as u32)),
         })
         .collect();
     let mut at = HEADER + encode_index(&entries).len() as u64;

@@ -4,7 +4,7 @@ use crate::blocking::blocking;
 use crate::delivery::BATCH_BYTES;
 use crate::meter::Meter;
 use crate::room::Rooms;
-use site_recovery::{Error, ErrorKind, HASH_BLOCK, Pool, Result};
+use site_recovery::{Error, ErrorKind, Form, HASH_BLOCK, MachineId, Pool, Result};
 use site_recovery_record::{Codec, Keyring, MOST_BYTES, Packer, Unpacker};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -65,6 +65,11 @@ impl Means {
     /// A batch closes at so many bytes that cross: at a low rate, at what crosses in a second.
     pub(crate) fn batch(&self) -> u64 {
         self.meter.rate().map_or(BATCH_BYTES, |rate| rate.clamp(HASH_BLOCK, BATCH_BYTES))
+    }
+
+    /// The form in which a machine's records cross: a frame that neither compresses nor seals would add a copy alone.
+    pub(crate) fn form(&self, machine: &MachineId, takes: Form) -> Form {
+        if self.compresses || self.packer.seals(machine) { takes } else { Form::Plain }
     }
 
     /// Runs CPU work on one of the bounded threads.

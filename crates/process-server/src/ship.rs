@@ -70,7 +70,7 @@ impl Shipping<'_> {
         let means = &self.server.means;
         let begun = Delivery::begin(means, self.desk, &self.turn, self.replica, &op, manifest, &plan.set);
         let mut delivery = begun.await?;
-        let form = self.replica.capability().takes;
+        let form = self.server.means.form(self.member.machine.id(), self.replica.capability().takes);
         let lanes = self.lanes(plan, disks, form, |id, runs| delivery.left(id, runs));
         delivery.carry(parcels(lanes, means.disks_at_once)).await?;
         delivery.seal(manifest).await

@@ -139,6 +139,17 @@ impl Frames {
     }
 }
 
+/// The header of a frame that holds plain bytes as they are, without a seal.
+pub(crate) fn header_of_raw(plain: &[u8], place: Place<'_>) -> Bytes {
+    let len = u32::try_from(plain.len()).expect("a record is at most 1 MiB");
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend([VERSION, Codec::Raw.number(), UNSEALED, 0]);
+    header.extend(len.to_le_bytes());
+    let sum = checksum_of([&header[..], &place.bytes(), plain]);
+    header.extend(sum.to_le_bytes());
+    header.into()
+}
+
 fn framed(
     codec: Codec,
     plain: usize,

@@ -79,6 +79,15 @@ impl Packer {
     }
 }
 
+/// The frame of a record that came plain, as it is and without a seal: header and body, which is not copied.
+///
+/// # Panics
+/// When `plain` is not `run.len` bytes.
+pub fn raw_frame(machine: &MachineId, record: &Record, plain: Bytes) -> [Bytes; 2] {
+    assert_eq!(plain.len() as u64, record.run.len, "a frame carries the whole run and nothing else");
+    [frame::header_of_raw(&plain, place(machine, record)), plain]
+}
+
 /// Makes records of one disk that are made and gone together, see [`Packer::bundle`].
 #[derive(Debug)]
 pub struct Bundle<'a> {

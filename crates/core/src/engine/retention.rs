@@ -1,25 +1,23 @@
 //! Which points a policy drops. Pure; the replica only refuses.
 
-use crate::{Consistency, Point, PointId, Retention, Timestamp};
+use crate::{Consistency, Point, PointId, Policy, Retention, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 const HOUR: u64 = 3_600_000;
 
-/// The points to drop. Time is counted back from the newest point, not from now, so that a clock that jumps, or a source
-/// that is dead for a month, drops nothing. In a slot the application-consistent point survives, else the newest.
+/// The points to drop. Time is counted back from the newest point, not from now, and between two points at most twice what
+/// the policy puts between them there: so a clock that jumps, or a source that is dead for a month, drops nothing. In a slot
+/// the application-consistent point survives, else the newest.
 ///
 /// Never among them: the newest point, the newest verified one, pinned and locked ones. Points of one cut are dropped by
 /// the same rule in every member, since they carry the same instant.
-pub(crate) fn to_drop(points: &[Point], retention: &Retention, now: Timestamp) -> Vec<PointId> {
+pub(crate) fn to_drop(points: &[Point], policy: &Policy, now: Timestamp) -> Vec<PointId> {
     let Some(newest) = points.last() else { return vec![] };
     let verified = points.iter().rev().find(|p| p.verified).map(|p| p.id);
-    // A capture that is stamped in the future makes nothing older than it is.
-    let reference = newest.taken.min(now);
-    let age = |p: &Point| reference.since(p.taken);
     let mut slots: BTreeMap<(u64, u64), &Point> = BTreeMap::new();
-    for point in points {
-        let Some(slot) = slot(retention, age(point), point) else { continue };
+    for (point, age) in points.iter().zip(ages(points, policy)) {
+        let Some(slot) = slot(&policy.retention, age, point) else { continue };
         let better = |held: &&Point| {
             let rank = |p: &Point| (p.consistency == Consistency::Application, p.id);
             rank(point) > rank(held)
@@ -38,28 +36,40 @@ pub(crate) fn to_drop(points: &[Point], retention: &Retention, now: Timestamp) -
     points.iter().filter(|p| !floor(p) && !kept.contains(&p.id)).map(|p| p.id).collect()
 }
 
-/// The slot that a point competes in; `None`: too old. A point for itself has a slot for itself.
-fn slot(retention: &Retention, age: Duration, point: &Point) -> Option<(u64, u64)> {
-    let alone = Some((0, point.id.0));
+/// How old each point is, by the newest.
+fn ages(points: &[Point], policy: &Policy) -> Vec<Duration> {
+    let mut ages = vec![Duration::ZERO; points.len()];
+    for at in (1..points.len()).rev() {
+        let age = ages[at];
+        let most = 2 * policy.interval.max(Duration::from_millis(width(&policy.retention, age)));
+        ages[at - 1] = age + points[at].taken.since(points[at - 1].taken).min(most);
+    }
+    ages
+}
+
+/// How wide a slot is at this age, in milliseconds; 0 where each point has one for itself.
+fn width(retention: &Retention, age: Duration) -> u64 {
     let ms = age.as_millis() as u64;
     match retention {
-        Retention::KeepAll { span } => (age <= *span).then_some(alone).flatten(),
-        Retention::Grid { days: 0 } => None,
-        Retention::Grid { days } => {
-            if ms > u64::from(*days) * 24 * HOUR {
-                return None;
-            }
-            if ms <= 2 * HOUR {
-                return alone;
-            }
-            let width = match (days, ms) {
-                (1, _) => HOUR,
-                (_, ms) if ms <= 7 * 24 * HOUR => 2 * HOUR,
-                _ => 4 * HOUR,
-            };
-            Some((width, point.taken.0 / width))
-        }
+        Retention::KeepAll { .. } => 0,
+        Retention::Grid { .. } if ms <= 2 * HOUR => 0,
+        Retention::Grid { days: 0 | 1 } => HOUR,
+        Retention::Grid { .. } if ms <= 7 * 24 * HOUR => 2 * HOUR,
+        Retention::Grid { .. } => 4 * HOUR,
     }
+}
+
+/// The slot that a point competes in; `None`: too old. A point for itself has a slot for itself.
+fn slot(retention: &Retention, age: Duration, point: &Point) -> Option<(u64, u64)> {
+    let kept = match retention {
+        Retention::KeepAll { span } => age <= *span,
+        Retention::Grid { days: 0 } => false,
+        Retention::Grid { days } => age.as_millis() as u64 <= u64::from(*days) * 24 * HOUR,
+    };
+    kept.then(|| match width(retention, age) {
+        0 => (0, point.id.0),
+        width => (width, point.taken.0 / width),
+    })
 }
 
 #[cfg(test)]
@@ -80,7 +90,7 @@ mod tests {
     fn the_grid_is_azures() {
         let mut points = history(24 * 60);
         points[10].consistency = Consistency::Application; // 50 minutes in: alone in its hour
-        let dropped = to_drop(&points, &Retention::Grid { days: 1 }, Timestamp(24 * HOUR));
+        let dropped = to_drop(&points, &grid(1), Timestamp(24 * HOUR));
         let kept: Vec<&Point> = points.iter().filter(|p| !dropped.contains(&p.id)).collect();
         let recent = kept.iter().filter(|p| p.taken.0 >= (22 * 60) * MINUTE).count();
         assert_eq!(recent, 25, "all of the last two hours");
@@ -97,7 +107,7 @@ mod tests {
         points[2].pins.push("base".into());
         points[3].locked_until = Some(Timestamp(2 * HOUR));
         points.iter_mut().skip(6).for_each(|p| p.verified = false);
-        let dropped = to_drop(&points, &Retention::Grid { days: 0 }, Timestamp(HOUR));
+        let dropped = to_drop(&points, &grid(0), Timestamp(HOUR));
         let kept: Vec<u64> = points.iter().filter(|p| !dropped.contains(&p.id)).map(|p| p.id.0).collect();
         assert_eq!(kept, [3, 4, 6, 13], "pinned, locked, newest verified, newest");
         // The clock jumped a year back, then forward: ages are never negative, nothing is dropped for that.
@@ -105,6 +115,38 @@ mod tests {
             tests::point(1, "a", &["m"], 400 * 24 * HOUR, Consistency::Crash),
             tests::point(2, "b", &["m"], 1, Consistency::Crash),
         ];
-        assert!(to_drop(&jumped, &Retention::Grid { days: 1 }, Timestamp(2)).is_empty());
+        assert!(to_drop(&jumped, &grid(1), Timestamp(2)).is_empty());
+    }
+
+    #[test]
+    fn d8_a_clock_that_jumps_deletes_nothing() {
+        let year = 365 * 24 * HOUR;
+        let keep = Policy::default().keep(Retention::KeepAll { span: Duration::from_secs(24 * 3600) });
+        for policy in [grid(1), grid(15), keep] {
+            let before: Vec<Point> = history(24 * 60);
+            let mut kept: Vec<Point> = before.clone();
+            let gone = to_drop(&kept, &policy, Timestamp(24 * HOUR));
+            kept.retain(|p| !gone.contains(&p.id));
+            let steady = kept.len();
+            // The clock is a year ahead for an hour, then right again.
+            for (number, at) in (0..12)
+                .map(|n| year + n * 5 * MINUTE)
+                .chain((0..12).map(|n| 25 * HOUR + n * 5 * MINUTE))
+                .enumerate()
+            {
+                kept.push(point(1000 + number as u64, "j", &["m"], at, Consistency::Crash));
+                let gone = to_drop(&kept, &policy, Timestamp(at));
+                kept.retain(|p| !gone.contains(&p.id));
+                let old = kept.iter().filter(|p| p.id.0 < 1000).count();
+                assert!(
+                    old + 2 * (number + 2) >= steady,
+                    "{policy:?}: {old} of {steady} are left after {number} points"
+                );
+            }
+        }
+    }
+
+    fn grid(days: u8) -> Policy {
+        Policy::default().keep(Retention::Grid { days })
     }
 }

@@ -236,7 +236,7 @@ async fn prune(shared: &Arc<Shared>, unit: &Unit, item: &Item, keep: Option<Poin
     let leg = shared.leg_of(item)?;
     let limit = shared.deadlines.replica;
     let points = shared.within(limit, "points", leg.replica.points(item.id())).await?;
-    let mut drop = to_drop(&points, &policy(item).retention, shared.clock.now());
+    let mut drop = to_drop(&points, &policy(item), shared.clock.now());
     drop.retain(|point| Some(*point) != keep);
     if drop.is_empty() {
         return Ok(());
