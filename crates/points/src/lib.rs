@@ -41,6 +41,8 @@ mod space;
 mod timeline;
 mod working_copy;
 
+pub use scrub::{Scrubbed, Share};
+
 use async_trait::async_trait;
 use cache::Cache;
 use catalogue::Kept;
@@ -301,6 +303,6 @@ impl RecoveryPointStore for Points {
     }
 
     async fn scrub(&self, machine: &MachineId, point: PointId) -> Result<Vec<Finding>> {
-        self.read_whole(machine, point).await.map_err(|e| e.at(&self.name, "scrub"))
+        self.read_share(machine, point, Share::Whole, |_| {}).await.map_err(|e| e.at(&self.name, "scrub"))
     }
 }

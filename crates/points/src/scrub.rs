@@ -1,96 +1,231 @@
-//! Reading a point whole.
+//! Reading a point, whole or a sample of it.
 
 use crate::Points;
+use crate::catalogue::{Catalogue, Kept};
 use crate::extent_map::Place;
+use crate::folder::Folder;
 use crate::overlay::Overlay;
 use crate::reader::{Reader, shown};
 use crate::sealed::Sealed;
 use site_recovery::{DiskId, Error, ErrorKind, Finding, MachineId, PointId, Result, Run, Severity};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const REMEDY: &str = "recover from another point, and ship the disk again with a comparison";
 
+/// How much of a point is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// All of it.
+    Whole,
+    /// One record in so many, by chance. The same seed reads the same ones.
+    OneIn {
+        /// At least 1.
+        records: u64,
+        /// Of the choice.
+        seed: u64,
+    },
+}
+
+/// How far a scrub is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Bytes of the machine's disks that it has passed.
+    pub passed: u64,
+    /// Bytes of them in all.
+    pub of: u64,
+    /// Records that were read.
+    pub records: u64,
+    /// Runs that were found damaged.
+    pub damaged: u64,
+}
+
 impl Points {
-    pub(crate) async fn read_whole(&self, machine: &MachineId, point: PointId) -> Result<Vec<Finding>> {
+    /// Reads a point, or a sample of it, and compares with what was sealed; tells after each record how far it is. A
+    /// record whose key is not here is checked by its frame alone.
+    ///
+    /// What is damaged is remembered: it matches nothing when the disk is compared next, and is shipped again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends it; what it found so far is not remembered.
+    ///
+    /// # Errors
+    /// What the store says, where it does not answer. Damage is a finding: it names disk and run, and the points that
+    /// need the damaged bytes; all others do not.
+    pub async fn scrub_share(
+        &self,
+        machine: &MachineId,
+        point: PointId,
+        share: Share,
+        progress: impl FnMut(Scrubbed) + Send,
+    ) -> Result<Vec<Finding>> {
+        self.read_share(machine, point, share, progress).await.map_err(|e| e.at(&self.name, "scrub"))
+    }
+
+    pub(crate) async fn read_share(
+        &self,
+        machine: &MachineId,
+        point: PointId,
+        share: Share,
+        progress: impl FnMut(Scrubbed) + Send,
+    ) -> Result<Vec<Finding>> {
         let line = self.enter(machine).await?;
-        let kept = line.ledger.timeline()?.catalogue.get(&line.folder, point).await?;
+        let catalogue = line.ledger.timeline()?.catalogue.clone();
+        let kept = catalogue.get(&line.folder, point).await?;
         let _hold = self.open.hold(machine, point);
         let folder = line.folder.clone();
         drop(line);
         let sealed = match Sealed::read(&folder, &kept.object).await {
             Ok(sealed) => sealed,
-            Err(error) => return Ok(vec![damage(point, error, None)?]),
+            Err(error) => return Ok(vec![damage(point, error, String::new())?]),
         };
-        let reader = Reader::new(folder.clone(), machine, &self.records);
-        let map = sealed.map(&folder);
-        let mut check = Check { reader: &reader, point, findings: vec![], damaged: vec![] };
+        let (reader, map) = (Reader::new(folder.clone(), machine, &self.records), sealed.map(&folder));
+        let of = sealed.manifest.machine.included().map(|disk| disk.size).sum();
+        let far = Scrubbed { passed: 0, of, records: 0, damaged: 0 };
+        let mut check = Check { reader, point, share, far, findings: vec![], damaged: vec![], progress };
         for disk in sealed.manifest.machine.included() {
+            let before = check.far.passed;
             match Overlay::of(&folder, &map.layers, &disk.id).await {
-                Ok(overlay) => check.disk(overlay, &disk.id).await?,
-                Err(error) => check.findings.push(damage(point, error, None)?),
+                Ok(overlay) => check.disk(overlay, &disk.id, before).await?,
+                Err(error) => check.findings.push(damage(point, error, String::new())?),
             }
+            check.passed(before + disk.size);
         }
-        let Check { findings, damaged, .. } = check;
-        self.note_damage(machine, damaged).await?;
+        let Check { mut findings, damaged, .. } = check;
+        self.note_damage(machine, &damaged).await?;
+        let needing = Needing { folder: &folder, catalogue: &catalogue };
+        for (at, disk, run, place) in damaged {
+            let (first, last) = needing.span(&kept, &disk, run, place).await?;
+            findings[at].cause += &format!("; the points {first} to {last} need it");
+        }
         Ok(findings)
     }
 
     /// So that a comparison ships again what is damaged.
-    async fn note_damage(&self, machine: &MachineId, damaged: Vec<Place>) -> Result<()> {
+    async fn note_damage(&self, machine: &MachineId, damaged: &[Damaged]) -> Result<()> {
         if damaged.is_empty() {
             return Ok(());
         }
         let mut line = self.enter(machine).await?;
         let mut next = line.ledger.clone();
         let noted = &mut next.timeline_mut()?.damaged;
-        let all: BTreeSet<_> =
-            noted.iter().copied().chain(damaged.iter().map(|p| (p.segment, p.offset))).collect();
-        *noted = all.into_iter().collect();
+        let found = damaged.iter().map(|(_, _, _, place)| (place.segment, place.offset));
+        *noted = noted.iter().copied().chain(found).collect::<BTreeSet<_>>().into_iter().collect();
         line.commit(next).await
     }
 }
 
-struct Check<'a> {
-    reader: &'a Reader,
+/// The number of its finding, and where it is.
+type Damaged = (usize, DiskId, Run, Place);
+
+struct Check<P> {
+    reader: Reader,
     point: PointId,
+    share: Share,
+    far: Scrubbed,
     findings: Vec<Finding>,
-    damaged: Vec<Place>,
+    damaged: Vec<Damaged>,
+    progress: P,
 }
 
-impl Check<'_> {
-    async fn disk(&mut self, mut overlay: Overlay<'_>, disk: &DiskId) -> Result<()> {
+impl<P: FnMut(Scrubbed) + Send> Check<P> {
+    async fn disk(&mut self, mut overlay: Overlay<'_>, disk: &DiskId, before: u64) -> Result<()> {
+        // A record of which several pieces are left is read once.
+        let mut seen: BTreeMap<Run, ()> = BTreeMap::new();
         loop {
             match overlay.next().await {
                 Ok(None) => return Ok(()),
                 Ok(Some((run, held))) => {
-                    if let Some(place) = held.place() {
+                    seen.retain(|record, ()| record.end() > run.start);
+                    if let Some(place) = held.place().filter(|place| self.is_chosen(place))
+                        && seen.insert(place.run, ()).is_none()
+                    {
                         self.record(disk, run, place).await?;
                     }
+                    self.passed(before + run.end());
                 }
                 Err(error) => {
-                    self.findings.push(damage(self.point, error, None)?);
+                    self.findings.push(damage(self.point, error, String::new())?);
                     return Ok(());
                 }
             }
         }
     }
 
+    fn is_chosen(&self, place: &Place) -> bool {
+        match self.share {
+            Share::Whole => true,
+            Share::OneIn { records, seed } => {
+                let mixed = (place.checksum as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                (mixed >> 32).is_multiple_of(records.max(1))
+            }
+        }
+    }
+
     async fn record(&mut self, disk: &DiskId, run: Run, place: Place) -> Result<()> {
+        self.far.records += 1;
         if let Err(error) = self.reader.check(disk, place).await {
-            let shown = format!("{} of disk {disk}", shown(run));
-            self.findings.push(damage(self.point, error, Some(shown))?);
-            self.damaged.push(place);
+            let finding = damage(self.point, error, format!("{} of disk {disk}: ", shown(run)))?;
+            self.damaged.push((self.findings.len(), disk.clone(), run, place));
+            self.findings.push(finding);
+            self.far.damaged += 1;
         }
         Ok(())
+    }
+
+    fn passed(&mut self, passed: u64) {
+        self.far.passed = passed;
+        (self.progress)(self.far);
+    }
+}
+
+/// Which points need a piece. They are neighbours, since what was written over does not come back.
+struct Needing<'a> {
+    folder: &'a Folder,
+    catalogue: &'a Catalogue,
+}
+
+impl Needing<'_> {
+    async fn span(&self, one: &Kept, disk: &DiskId, run: Run, place: Place) -> Result<(PointId, PointId)> {
+        let (mut first, mut last) = (one.id, one.id);
+        let (mut too_old, mut too_new) = (PointId(0), PointId(u64::MAX));
+        while let Some(middle) = self.between(too_old, first).await? {
+            if self.needs(&middle, disk, run, place).await? { first = middle.id } else { too_old = middle.id }
+        }
+        while let Some(middle) = self.between(last, too_new).await? {
+            if self.needs(&middle, disk, run, place).await? { last = middle.id } else { too_new = middle.id }
+        }
+        Ok((first, last))
+    }
+
+    /// A point about in the middle between these two.
+    async fn between(&self, older: PointId, newer: PointId) -> Result<Option<Kept>> {
+        let newest = self.catalogue.newest().map_or(0, |kept| kept.id.0);
+        let middle = PointId(older.0 + (newer.0.min(newest + 1) - older.0) / 2);
+        let above = self.catalogue.at_or_after(self.folder, middle).await?;
+        let above = above.filter(|kept| kept.id > older && kept.id < newer);
+        match above {
+            Some(kept) => Ok(Some(kept)),
+            None => Ok(self.catalogue.before(self.folder, middle).await?.filter(|kept| kept.id > older)),
+        }
+    }
+
+    async fn needs(&self, kept: &Kept, disk: &DiskId, run: Run, place: Place) -> Result<bool> {
+        let map = match Sealed::read(self.folder, &kept.object).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+            sealed => sealed?.map(self.folder),
+        };
+        match map.pieces(disk, run).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
+            pieces => Ok(pieces?.iter().any(|(_, held)| held.and_then(|held| held.place()) == Some(place))),
+        }
     }
 }
 
 /// A finding where bytes are damaged; every other error stays one.
-fn damage(point: PointId, error: Error, place: Option<String>) -> Result<Finding> {
+fn damage(point: PointId, error: Error, place: String) -> Result<Finding> {
     if error.kind() != ErrorKind::Corrupt {
         return Err(error);
     }
-    let place = place.map_or_else(String::new, |place| format!("{place}: "));
     let cause = format!("point {point}: {place}{error}");
     Ok(Finding::new("point.damaged", Severity::Critical, cause, REMEDY))
 }

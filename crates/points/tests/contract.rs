@@ -4,6 +4,7 @@ mod support;
 
 use bytes::Bytes;
 use site_recovery::*;
+use site_recovery_points::Share;
 use site_recovery_record::{Codec, hash};
 use std::sync::Arc;
 use support::*;
@@ -573,4 +574,65 @@ async fn a_plan_may_be_too_big() {
     let inside = set(&[("data", 39 * BLOCK, BLOCK + 512)]);
     let landed = points.write(&ingest, 0, all_records(&image, &inside, BLOCK)).await.expect("landed");
     assert_eq!(landed, Landed::from([("data".into(), 40 * BLOCK + 512)]));
+}
+
+#[tokio::test]
+async fn rps_2_a_scrub_tells_how_far_it_is_reads_a_sample_and_names_the_points_that_need_what_is_damaged() {
+    let (dir, points, clock) = fresh().await;
+    let mut image = blank();
+    image.values_mut().flatten().for_each(|byte| *byte = 7);
+    ship(&*points, &op("first", 1), "first", &image, &whole()).await.expect("sealed");
+    for number in 2..12_u8 {
+        // The fifth writes what the eighth writes over.
+        let start = if [5, 8].contains(&number) { 3 } else { 20 + u64::from(number) } * BLOCK;
+        image.get_mut(&DiskId::from("boot")).expect("a disk")[start as usize] = number;
+        let (cut, plan) = (format!("cut-{number}"), set(&[("boot", start, BLOCK)]));
+        ship(&*points, &op(&cut, 1), &cut, &image, &plan).await.expect("sealed");
+    }
+    let mut far = vec![];
+    let whole = points.scrub_share(&id(), PointId(6), Share::Whole, |now| far.push(now)).await.expect("read");
+    assert_eq!(whole, vec![]);
+    let last = *far.last().expect("it told");
+    assert!(
+        far.is_sorted_by_key(|now| now.passed) && last.passed == last.of && last.records > 10,
+        "{last:?}"
+    );
+    let some = Share::OneIn { records: 4, seed: 1 };
+    let mut sample = last;
+    points.scrub_share(&id(), PointId(6), some, |now| sample = now).await.expect("read");
+    assert!((1..last.records).contains(&sample.records), "{sample:?} of {last:?}");
+
+    // Sessions are counted as points are here.
+    let segment =
+        walk(&dir.path().join("web/data")).find(|p| p.to_string_lossy().contains("/00000000000000000005-s-"));
+    let segment = segment.expect("the segment of point 5");
+    let mut bytes = std::fs::read(&segment).expect("read");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    std::fs::write(&segment, bytes).expect("written");
+    let points = reopened(&dir, &clock);
+    for (point, findings) in [(4, 0), (5, 1), (6, 1), (7, 1), (8, 0)] {
+        let found = points.scrub(&id(), PointId(point)).await.expect("read");
+        assert_eq!(found.len(), findings, "point {point}: {found:?}");
+        assert!(found.iter().all(|f| f.cause.ends_with("the points 5 to 7 need it")), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_scrub_finds_damaged_is_shipped_again_by_a_comparison() {
+    let (dir, points, clock, [_, image]) = two_points().await;
+    let boot = Run::new(0, 64 * BLOCK);
+    let before = points.hashes(&id(), &"boot".into(), boot).await.expect("hashed");
+    for segment in walk(&dir.path().join("web/data")).filter(|p| p.to_string_lossy().contains("-s-")) {
+        let mut bytes = std::fs::read(&segment).expect("read");
+        *bytes.last_mut().expect("not empty") ^= 1;
+        std::fs::write(&segment, bytes).expect("written");
+    }
+    let points = reopened(&dir, &clock);
+    let found = points.scrub(&id(), PointId(2)).await.expect("read");
+    assert!(!found.is_empty());
+    let after = points.hashes(&id(), &"boot".into(), boot).await.expect("damage is no error here");
+    assert!(before != after, "what is damaged matches nothing");
+    let point = ship(&*points, &op("again", 1), "again", &image, &whole()).await.expect("sealed");
+    assert_eq!(points.hashes(&id(), &"boot".into(), boot).await.expect("hashed"), before);
+    assert_eq!(points.scrub(&id(), point.id).await.expect("read"), vec![]);
 }
