@@ -1,20 +1,25 @@
 //! Recovery points on an object store: a directory first, a cloud's store as well.
 //!
-//! A machine's timeline is a log. What lands is kept as it comes, in *segments* that are written once; a point is a map of
-//! which run lies in which segment; and one small object, the *ledger*, says which points there are and what is open.
+//! A machine's timeline is a log. What lands is kept as it comes, in *segments* that are written once. A point is a map of
+//! which run lies in which segment: a dozen *layers*, shared with its neighbours, looked up block by block. One small
+//! object, the *ledger*, says what is open and which points there are, the older ones by pages of its *catalogue*.
 //! Every change creates the ledger's next number, or is not made: the ledger is the epoch register, too, so the check of
 //! the epoch and the effect are one atomic act and there is no window between them.
 //!
 //! # What it asks of a store
 //! Create-only puts (`PutMode::Create`), listings that show what was put before, and puts that are durable when they
-//! return. [`Points::directory`] syncs files and the directories that name them,
-//! and writes past the page cache where the file system takes it.
+//! return. [`Points::directory`] syncs files and the directories that name them, and writes past the page cache where the
+//! file system takes it.
+//!
+//! What dropped points wrote lies in the *gap* before the next point that is kept; once a quarter of it is dead, segments
+//! that nobody needs go, and what is left of mostly dead ones moves, sealed as it is, into a *pack*.
 //!
 //! # Limits
 //! - A point that is open in another process is not known here: prune from the process that opens.
 //! - A lock holds against everybody who comes through this type. Against somebody with the store's own keys, only the
 //!   store's own immutability helps.
-//! - A segment goes when no point needs any of it; segments are not rewritten.
+//! - What has landed and is in no point yet is known in memory, about 200 bytes a record; merging layers holds the result,
+//!   about 25 bytes a record.
 #![forbid(unsafe_code)]
 
 mod attached;
