@@ -636,3 +636,27 @@ async fn what_a_scrub_finds_damaged_is_shipped_again_by_a_comparison() {
     assert_eq!(points.hashes(&id(), &"boot".into(), boot).await.expect("hashed"), before);
     assert_eq!(points.scrub(&id(), point.id).await.expect("read"), vec![]);
 }
+
+#[tokio::test]
+async fn c4_a_locked_point_is_neither_dropped_nor_is_its_time_shortened_by_any_role() {
+    let (dir, points, clock, [first, image]) = two_points().await;
+    points.lock(&op("lock", 1), &id(), PointId(1), Timestamp(5000)).await.expect("locked");
+    for number in 3..20_u8 {
+        let cut = format!("cut-{number}");
+        ship(&*points, &op(&cut, 1), &cut, &image, &set(&[("boot", 0, 9 * BLOCK)])).await.expect("sealed");
+    }
+    // Another process, with another engine's higher authority.
+    let other = reopened(&dir, &clock);
+    let all: Vec<PointId> = (1..19).map(PointId).collect();
+    let dropped = other.prune(&op("all", 9), &id(), &all).await.expect("pruned");
+    assert_eq!(dropped, all[1..], "all but the locked one and the newest");
+    for until in [0, 4999] {
+        let shorter =
+            other.lock(&op(&format!("until {until}"), 9), &id(), PointId(1), Timestamp(until)).await;
+        assert_eq!(kind(shorter), ErrorKind::Refused);
+    }
+    assert_eq!(kind(other.delete(&op("delete", 9), &id()).await), ErrorKind::Refused);
+    assert_eq!(image_at(&*other, PointId(1)).await.expect("opens"), first);
+    clock.0.store(5000, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(other.prune(&op("late", 9), &id(), &all).await.expect("pruned"), [PointId(1)]);
+}

@@ -74,7 +74,7 @@ async fn s5_retries_end_when_the_operator_says_so() -> Result<()> {
     assert!(matches!(web.state()?.phase, Phase::FailoverCompleting(_)));
     assert_eq!(web.cancel().await.expect_err("past the pivot").kind(), ErrorKind::Refused);
     web.stop_retrying()?;
-    assert!(matches!(job.wait().await?.outcome, site_recovery::Outcome::NeedsOperator { .. }));
+    assert!(matches!(bounded(job.wait()).await?.outcome, site_recovery::Outcome::NeedsOperator { .. }));
     web.undo(UndoRequest::default()).await?.done().await?;
     assert_eq!((engine.pair.here.running(), engine.pair.cloud.running()), (vec!["web".into()], vec![]));
     Ok(())

@@ -37,7 +37,7 @@ async fn o8_a_failover_does_not_wait_for_the_watch() -> Result<()> {
             shutdown: Shutdown::Skip,
             on_unfenced: site_recovery::OnUnfenced::Continue(fire()),
         };
-        web.failover(request).await?.done().await?;
+        bounded(async { web.failover(request).await?.done().await }).await?;
         assert_eq!(engine.pair.cloud.running().len(), 1, "{hangs}");
     }
     Ok(())

@@ -36,6 +36,11 @@ pub(crate) async fn until(so: impl Fn() -> bool) {
     panic!("it never came to that");
 }
 
+/// What would hang if it were broken fails instead.
+pub(crate) async fn bounded<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(60), what).await.expect("it never came to an end")
+}
+
 pub(crate) async fn failed_over(engine: &MemoryEngine, web: &ItemHandle) -> Result<String> {
     let _ = engine;
     web.failover(FailoverRequest::planned(OUT)).await?.done().await?;
