@@ -10,6 +10,27 @@
 //! return. [`Points::directory`] syncs files and the directories that name them,
 //! and writes past the page cache where the file system takes it.
 //!
+//! # On Azure Blob Storage, or on S3
+//! With the feature `azure`, or `s3`, [`object_store`] has the store. Its container is made beforehand:
+//! ```
+//! # #[cfg(feature = "azure")]
+//! # fn points() -> Result<(), Box<dyn std::error::Error>> {
+//! use site_recovery::SystemClock;
+//! use site_recovery_points::object_store::azure::MicrosoftAzureBuilder;
+//! use site_recovery_points::{Https, Points};
+//! use std::sync::Arc;
+//!
+//! // The account, and how to sign in: AZURE_STORAGE_ACCOUNT_NAME, AZURE_CLIENT_ID and so on.
+//! let store = MicrosoftAzureBuilder::from_env()
+//!     .with_container_name("recovery-points")
+//!     .with_http_connector(Https)
+//!     .build()?;
+//! let points = Points::new("blob".into(), Arc::new(store), "production", Arc::new(SystemClock));
+//! # let _ = points;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Limits
 //! - A point that is open in another process is not known here: prune from the process that opens.
 //! - A lock holds against everybody who comes through this type. Against somebody with the store's own keys, only the
@@ -23,6 +44,8 @@ mod catalogue;
 mod directory;
 mod extent_map;
 mod folder;
+#[cfg(feature = "https")]
+mod https;
 mod ingest;
 mod layer;
 mod ledger;
@@ -40,6 +63,11 @@ mod segment;
 mod space;
 mod timeline;
 mod working_copy;
+
+#[cfg(feature = "https")]
+pub use https::Https;
+/// What [`Points::new`] takes: any store of this crate.
+pub use object_store;
 
 use async_trait::async_trait;
 use cache::Cache;

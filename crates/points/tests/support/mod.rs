@@ -1,6 +1,8 @@
 //! A machine, a caller that ships it, and what its disks must hold.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[cfg(feature = "azure")]
+pub(crate) mod azurite;
 pub(crate) mod faulty;
 
 use bytes::Bytes;
