@@ -37,7 +37,7 @@ impl Line {
             return Ok(());
         }
         loop {
-            let newest = self.folder.list_ledgers().await?.into_iter().max().unwrap_or(0);
+            let newest = self.newest().await?;
             if newest == self.number {
                 return Ok(());
             }
@@ -52,6 +52,15 @@ impl Line {
                 return Ok(());
             }
         }
+    }
+
+    /// A listing may lag behind: what comes after it is asked for by name.
+    async fn newest(&self) -> Result<u64> {
+        let mut newest = self.folder.list_ledgers().await?.into_iter().max().unwrap_or(0);
+        while self.folder.has_ledger(newest + 1).await? {
+            newest += 1;
+        }
+        Ok(newest)
     }
 
     /// The number that the next ledger will have.

@@ -4,6 +4,7 @@
 #[cfg(feature = "azure")]
 pub(crate) mod azurite;
 pub(crate) mod faulty;
+pub(crate) mod life;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
