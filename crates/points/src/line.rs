@@ -47,7 +47,7 @@ impl Line {
             }
             // A ledger that is listed may have been trimmed since: then there is a newer one.
             if let Some(bytes) = self.folder.get_ledger(newest).await? {
-                let ledger = Ledger::decode(&bytes).map_err(|e| e.with("ledger", newest))?;
+                let ledger = Ledger::decode(newest, &bytes).map_err(|e| e.with("ledger", newest))?;
                 (self.number, self.ledger) = (newest, ledger);
                 return Ok(());
             }
@@ -77,7 +77,9 @@ impl Line {
             return Ok(());
         }
         next.garbage.retain(|garbage| !self.deleted.contains(garbage));
-        let (number, bytes) = (self.next(), next.encode()?);
+        let number = self.next();
+        next.number = number;
+        let bytes = next.encode()?;
         self.unsettled = true;
         if !self.folder.create_ledger(number, bytes.clone()).await?
             && self.folder.get_ledger(number).await?.as_ref() != Some(&bytes)
