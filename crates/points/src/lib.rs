@@ -7,7 +7,8 @@
 //!
 //! # What it asks of a store
 //! Create-only puts (`PutMode::Create`), listings that show what was put before, and puts that are durable when they
-//! return. [`Points::directory`] syncs files and the directories that name them,
+//! return: Azure Blob Storage and S3 do all that. Where a listing lags behind, points that were sealed stay, but what
+//! landed since then may be missed, and a machine that is new here. [`Points::directory`] syncs files and the directories that name them,
 //! and writes past the page cache where the file system takes it.
 //!
 //! # On Azure Blob Storage, or on S3

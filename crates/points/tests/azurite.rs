@@ -227,6 +227,29 @@ mod on_azurite {
     }
 
     #[tokio::test]
+    async fn d1_a_segment_that_was_cut_is_named_wherever_it_ends() {
+        if !is_here() {
+            return;
+        }
+        let container = Container::new().await;
+        let (mut image, mut dice) = (blank(), Dice(3));
+        image.values_mut().flatten().for_each(|byte| *byte = dice.below(256) as u8);
+        let points = opened(&container);
+        prepared(&*points).await.expect("prepared");
+        let point = ship(&*points, &op("one", 1), "one", &image, &whole()).await.expect("sealed");
+        let store = container.store();
+        let segment = segments(&store).await.into_iter().next().expect("a segment").location;
+        let whole = store.get(&segment).await.expect("there").bytes().await.expect("read");
+        for part in 0..8 {
+            let len = whole.len() * part / 8;
+            store.put(&segment, whole.slice(..len).into()).await.expect("cut");
+            let error = image_at(&*opened(&container), point.id).await.expect_err("cut");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "cut to {len}: {error}");
+            assert!(error.to_string().contains(segment.as_ref()), "cut to {len}: {error}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_container_that_is_not_there_is_an_error_and_no_empty_store() {
         if !is_here() {
             return;
