@@ -10,17 +10,21 @@ use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{
     Error as StoreError, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+    coalesce_ranges,
 };
 use serde::Serialize;
 use site_recovery::{ChangeSet, Error, ErrorKind, Result};
 use site_recovery_record::checksum;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// Sessions whose objects lie in one folder: few enough to be listed, many enough that folders are rare.
 const SESSIONS: u64 = 256;
+/// Parts of an object that lie not further apart are fetched as one.
+const NEAR: u64 = 64 << 10;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
@@ -253,32 +257,42 @@ impl Folder {
         self.delete(&self.attached(name)).await
     }
 
-    async fn parts(&self, path: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Option<Vec<Bytes>>> {
-        match self.store.get_ranges(path, ranges).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.cut_short(path, ranges.iter().map(|r| r.end).max(), error).await),
+    /// Not by the store's own `get_ranges`: that one takes it for granted that all it asked for has come.
+    async fn parts(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
+        let fetch = async |range| match self.part(path, range).await {
+            Ok(part) => part.ok_or(None),
+            Err(error) => Err(Some(error)),
+        };
+        match coalesce_ranges(ranges, fetch, NEAR).await {
+            Ok(parts) => Ok(Some(parts)),
+            Err(None) => Ok(None),
+            Err(Some(error)) => Err(error),
         }
     }
 
     async fn range(&self, path: &Path, start: u64, len: u64) -> Result<Bytes> {
-        let options = GetOptions::new().with_range(Some(start..start + len));
+        self.part(path, start..start + len).await?.ok_or_else(|| damaged(path, "it is gone"))
+    }
+
+    /// Exactly these bytes; none where there is no such object.
+    async fn part(&self, path: &Path, range: Range<u64>) -> Result<Option<Bytes>> {
+        let options = GetOptions::new().with_range(Some(range.clone()));
         let got = match self.store.get_opts(path, options).await {
             Ok(got) => got.bytes().await,
             Err(error) => Err(error),
         };
         match got {
-            Ok(bytes) if bytes.len() as u64 == len => Ok(bytes),
+            Ok(bytes) if bytes.len() as u64 == range.end - range.start => Ok(Some(bytes)),
             Ok(_) => Err(damaged(path, "it ends early")),
-            Err(StoreError::NotFound { .. }) => Err(damaged(path, "it is gone")),
-            Err(error) => Err(self.cut_short(path, Some(start + len), error).await),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.cut_short(path, range.end, error).await),
         }
     }
 
     /// Tells an object that is shorter than it was from a store that does not answer.
-    async fn cut_short(&self, path: &Path, end: Option<u64>, error: StoreError) -> Error {
+    async fn cut_short(&self, path: &Path, end: u64, error: StoreError) -> Error {
         match self.store.head(path).await {
-            Ok(meta) if end.is_some_and(|end| meta.size < end) => damaged(path, "it ends early"),
+            Ok(meta) if meta.size < end => damaged(path, "it ends early"),
             _ => failed(error),
         }
     }

@@ -20,6 +20,9 @@ const REMEMBERED: usize = 256;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     version: u32,
+    /// Its own, so that an older one in its place is no older state; 0 where it was written before that was kept.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) number: u64,
     pub(crate) machine: MachineId,
     pub(crate) epoch: Option<Epoch>,
     pub(crate) phase: Option<PhaseRecord>,
@@ -104,6 +107,7 @@ impl Ledger {
     pub(crate) fn new(machine: MachineId) -> Self {
         Self {
             version: VERSION,
+            number: 0,
             machine,
             epoch: None,
             phase: None,
@@ -153,9 +157,11 @@ impl Ledger {
         Ok(format!("{:016x}\n{json}", checksum(json.as_bytes())).into())
     }
 
+    /// The ledger of this number.
+    ///
     /// # Errors
     /// What is wrong with it, in words; a version that is not known is `Unsupported`.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Ledger> {
+    pub(crate) fn decode(number: u64, bytes: &[u8]) -> Result<Ledger> {
         let corrupt = |why: &str| Error::new(ErrorKind::Corrupt, format!("the ledger is damaged: {why}"));
         let text = std::str::from_utf8(bytes).map_err(|_| corrupt("it is no text"))?;
         let (sum, json) = text.split_once('\n').ok_or_else(|| corrupt("it has no checksum"))?;
@@ -175,8 +181,17 @@ impl Ledger {
             }
             Err(e) => return Err(corrupt("it has no version").caused_by(e)),
         }
-        serde_json::from_str(json).map_err(|e| corrupt("it does not parse").caused_by(e))
+        let ledger: Ledger =
+            serde_json::from_str(json).map_err(|e| corrupt("it does not parse").caused_by(e))?;
+        if ![0, number].contains(&ledger.number) {
+            return Err(corrupt(&format!("it is ledger {}, in the place of another", ledger.number)));
+        }
+        Ok(ledger)
     }
+}
+
+fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Timeline {
@@ -228,20 +243,23 @@ mod tests {
     fn o9_a_newer_version_is_refused_and_damage_is_named() {
         let ledger = Ledger::new("web".into());
         let text = ledger.encode().expect("JSON");
-        assert_eq!(Ledger::decode(&text).expect("readable"), ledger);
+        assert_eq!(Ledger::decode(7, &text).expect("readable"), ledger);
+        let sixth = Ledger { number: 6, ..ledger.clone() }.encode().expect("JSON");
+        assert_eq!(Ledger::decode(6, &sixth).expect("readable").number, 6);
+        assert_eq!(Ledger::decode(7, &sixth).expect_err("of another place").kind(), ErrorKind::Corrupt);
         let newer = Ledger { version: 2, ..ledger }.encode().expect("JSON");
-        assert_eq!(Ledger::decode(&newer).expect_err("newer").kind(), ErrorKind::Unsupported);
+        assert_eq!(Ledger::decode(7, &newer).expect_err("newer").kind(), ErrorKind::Unsupported);
         let mut bad = text.to_vec();
         bad[20] ^= 1;
-        assert_eq!(Ledger::decode(&bad).expect_err("damaged").kind(), ErrorKind::Corrupt);
-        assert_eq!(Ledger::decode(b"").expect_err("empty").kind(), ErrorKind::Corrupt);
+        assert_eq!(Ledger::decode(7, &bad).expect_err("damaged").kind(), ErrorKind::Corrupt);
+        assert_eq!(Ledger::decode(7, b"").expect_err("empty").kind(), ErrorKind::Corrupt);
     }
 
     #[test]
     fn o9_ledgers_of_version_1_stay_readable() {
         let json = r#"{"version":1,"machine":"web","epoch":{"number":3,"owner":"e"},"phase":null,"next_point":5,"next_session":9,"timeline":null,"done":[{"call":"00","dropped":[1,2]}]}"#;
         let text = format!("{:016x}\n{json}", checksum(json.as_bytes()));
-        let ledger = Ledger::decode(text.as_bytes()).expect("readable");
+        let ledger = Ledger::decode(7, text.as_bytes()).expect("readable");
         assert_eq!((ledger.next_point, ledger.next_session), (5, 9));
         assert_eq!(ledger.encode().expect("JSON"), text);
     }

@@ -6,13 +6,35 @@
 //! Every change creates the ledger's next number, or is not made: the ledger is the epoch register, too, so the check of
 //! the epoch and the effect are one atomic act and there is no window between them.
 //!
-//! # What it asks of a store
-//! Create-only puts (`PutMode::Create`), listings that show what was put before, and puts that are durable when they
-//! return. [`Points::directory`] syncs files and the directories that name them, and writes past the page cache where the
-//! file system takes it.
-//!
 //! What dropped points wrote lies in the *gap* before the next point that is kept; once a quarter of it is dead, segments
 //! that nobody needs go, and what is left of mostly dead ones moves, sealed as it is, into a *pack*.
+//!
+//! # What it asks of a store
+//! Create-only puts (`PutMode::Create`), listings that show what was put before, and puts that are durable when they
+//! return: Azure Blob Storage and S3 do all that. Where a listing lags behind, points that were sealed stay, but what
+//! landed since then may be missed, and a machine that is new here. [`Points::directory`] syncs files and the directories
+//! that name them, and writes past the page cache where the file system takes it.
+//!
+//! # On Azure Blob Storage, or on S3
+//! With the feature `azure`, or `s3`, [`object_store`] has the store. Its container is made beforehand:
+//! ```
+//! # #[cfg(feature = "azure")]
+//! # fn points() -> Result<(), Box<dyn std::error::Error>> {
+//! use site_recovery::SystemClock;
+//! use site_recovery_points::object_store::azure::MicrosoftAzureBuilder;
+//! use site_recovery_points::{Https, Points};
+//! use std::sync::Arc;
+//!
+//! // The account, and how to sign in: AZURE_STORAGE_ACCOUNT_NAME, AZURE_CLIENT_ID and so on.
+//! let store = MicrosoftAzureBuilder::from_env()
+//!     .with_container_name("recovery-points")
+//!     .with_http_connector(Https)
+//!     .build()?;
+//! let points = Points::new("blob".into(), Arc::new(store), "production", Arc::new(SystemClock));
+//! # let _ = points;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Limits
 //! - A point that is open in another process is not known here: prune from the process that opens.
@@ -28,6 +50,8 @@ mod catalogue;
 mod directory;
 mod extent_map;
 mod folder;
+#[cfg(feature = "https")]
+mod https;
 mod ingest;
 mod layer;
 mod ledger;
@@ -46,6 +70,10 @@ mod space;
 mod timeline;
 mod working_copy;
 
+#[cfg(feature = "https")]
+pub use https::Https;
+/// What [`Points::new`] takes: any store of this crate.
+pub use object_store;
 pub use scrub::{Scrubbed, Share};
 
 use async_trait::async_trait;

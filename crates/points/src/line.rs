@@ -48,7 +48,7 @@ impl Line {
             return Ok(());
         }
         loop {
-            let newest = self.folder.list_ledgers().await?.into_iter().max().unwrap_or(0);
+            let newest = self.newest().await?;
             if newest == self.number {
                 return Ok(());
             }
@@ -58,11 +58,20 @@ impl Line {
             }
             // A ledger that is listed may have been trimmed since: then there is a newer one.
             if let Some(bytes) = self.folder.get_ledger(newest).await? {
-                let ledger = Ledger::decode(&bytes).map_err(|e| e.with("ledger", newest))?;
+                let ledger = Ledger::decode(newest, &bytes).map_err(|e| e.with("ledger", newest))?;
                 (self.number, self.ledger) = (newest, ledger);
                 return Ok(());
             }
         }
+    }
+
+    /// A listing may lag behind: what comes after it is asked for by name.
+    async fn newest(&self) -> Result<u64> {
+        let mut newest = self.folder.list_ledgers().await?.into_iter().max().unwrap_or(0);
+        while self.folder.has_ledger(newest + 1).await? {
+            newest += 1;
+        }
+        Ok(newest)
     }
 
     /// The number that the next ledger will have.
@@ -79,7 +88,9 @@ impl Line {
             return Ok(());
         }
         next.garbage.retain(|garbage| !self.deleted.contains(garbage));
-        let (number, bytes) = (self.next(), next.encode()?);
+        let number = self.next();
+        next.number = number;
+        let bytes = next.encode()?;
         self.unsettled = true;
         if !self.folder.create_ledger(number, bytes.clone()).await?
             && self.folder.get_ledger(number).await?.as_ref() != Some(&bytes)

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::*;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Death {
@@ -15,15 +15,38 @@ pub(crate) enum Death {
     After,
 }
 
+/// How an operation fails. One that a fault does not speak of goes well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No answer, or one like "500 Internal Server Error".
+    Silent(Death),
+    /// There is no room for what is put.
+    Full,
+    /// The answer to a create got lost, and the client's repeat found it done: it is there already.
+    Exists,
+    /// The same, in the words of another store.
+    Precondition,
+    /// What is read ends early, as if it were whole.
+    Short,
+    /// A listing misses what was put last.
+    Stale,
+}
+
 /// One that dies counts the operations that change the store; from the chosen one on, nothing works any more. One that
 /// stumbles counts every operation, and only the chosen one fails.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Faulty {
     inner: Arc<InMemory>,
     at: u64,
-    death: Death,
+    fault: Fault,
     once: bool,
+    /// Reads are counted, too.
+    every: bool,
+    /// How often whoever asks is told to come again.
+    slow: u64,
     done: Arc<AtomicU64>,
+    /// What was put, in order.
+    put: Arc<Mutex<Vec<Path>>>,
 }
 
 impl std::fmt::Display for Faulty {
@@ -32,13 +55,25 @@ impl std::fmt::Display for Faulty {
     }
 }
 
+/// The operation fails.
+struct Hit {
+    first: bool,
+}
+
 impl Faulty {
     pub(crate) fn new(inner: Arc<InMemory>, at: u64, death: Death) -> Self {
-        Self { inner, at, death, once: false, done: Arc::default() }
+        let (once, every, slow) = (false, false, 0);
+        let (done, put) = (Arc::default(), Arc::default());
+        Self { inner, at, fault: Fault::Silent(death), once, every, slow, done, put }
     }
 
     pub(crate) fn stumbling(inner: Arc<InMemory>, at: u64, death: Death) -> Self {
-        Self { once: true, ..Self::new(inner, at, death) }
+        Self { once: true, every: true, ..Self::new(inner, at, death) }
+    }
+
+    /// One that is slow, too, and counts every operation.
+    pub(crate) fn hostile(inner: Arc<InMemory>, at: u64, fault: Fault, once: bool) -> Self {
+        Self { fault, once, every: true, slow: 1 + at % 5, ..Self::new(inner, at, Death::Before) }
     }
 
     /// One that never fails.
@@ -50,30 +85,42 @@ impl Faulty {
         self.done.load(SeqCst) > self.at
     }
 
-    fn read(&self) -> Result<()> {
-        let answers = if self.once { self.step().answers } else { !self.died() };
-        if answers { Ok(()) } else { Err(killed()) }
-    }
-
-    /// Whether the next operation takes effect, and whether its caller hears of it.
-    fn step(&self) -> Step {
+    fn changes(&self) -> Option<Hit> {
         let number = self.done.fetch_add(1, SeqCst);
-        let answers = number < self.at || self.once && number > self.at;
-        Step { answers, acts: answers || number == self.at && self.death == Death::After }
+        let hit = if self.once { number == self.at } else { number >= self.at };
+        hit.then_some(Hit { first: number == self.at })
     }
 
-    fn share(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), done: Arc::clone(&self.done), ..*self }
+    fn reads(&self) -> Option<Hit> {
+        if self.every { self.changes() } else { self.died().then_some(Hit { first: false }) }
     }
-}
 
-struct Step {
-    acts: bool,
-    answers: bool,
+    async fn pause(&self) {
+        for _ in 0..self.slow {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn really_put(&self, at: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let result = self.inner.put_opts(at, payload, opts).await?;
+        self.put.lock().expect("no panic").push(at.clone());
+        Ok(result)
+    }
+
+    /// Whether a listing of `prefix` misses this.
+    fn last_put(&self, prefix: Option<&Path>) -> Option<Path> {
+        let put = self.put.lock().expect("no panic");
+        put.iter().rev().find(|path| prefix.is_none_or(|prefix| path.prefix_matches(prefix))).cloned()
+    }
 }
 
 fn killed() -> Error {
     Error::Generic { store: "Faulty", source: "killed".into() }
+}
+
+fn full() -> Error {
+    let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    Error::Generic { store: "Faulty", source: Box::new(source) }
 }
 
 #[async_trait]
@@ -83,9 +130,30 @@ impl ObjectStore for Faulty {
             // Whoever polls once has not landed anything.
             tokio::task::yield_now().await;
         }
-        let Step { acts, answers } = self.step();
-        let result = if acts { self.inner.put_opts(location, payload, opts).await } else { Err(killed()) };
-        if answers { result } else { Err(killed()) }
+        self.pause().await;
+        let Some(Hit { first }) = self.changes() else {
+            return self.really_put(location, payload, opts).await;
+        };
+        let creates = matches!(opts.mode, PutMode::Create);
+        let (path, source) = (location.to_string(), "it was sent again".into());
+        match self.fault {
+            Fault::Silent(death) => {
+                if first && death == Death::After {
+                    self.really_put(location, payload, opts).await?;
+                }
+                Err(killed())
+            }
+            Fault::Full => Err(full()),
+            Fault::Exists if creates => {
+                self.really_put(location, payload, opts).await?;
+                Err(Error::AlreadyExists { path, source })
+            }
+            Fault::Precondition if creates => {
+                self.really_put(location, payload, opts).await?;
+                Err(Error::Precondition { path, source })
+            }
+            _ => self.really_put(location, payload, opts).await,
+        }
     }
 
     async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
@@ -93,35 +161,60 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.read()?;
-        self.inner.get_opts(location, options).await
+        self.pause().await;
+        let hit = self.reads().is_some();
+        if hit && matches!(self.fault, Fault::Silent(_)) {
+            return Err(killed());
+        }
+        let got = self.inner.get_opts(location, options).await?;
+        if !hit || self.fault != Fault::Short {
+            return Ok(got);
+        }
+        let (meta, range, attributes) = (got.meta.clone(), got.range.clone(), got.attributes.clone());
+        let whole = got.bytes().await?;
+        let short = whole.slice(..whole.len() / 2);
+        let payload = GetResultPayload::Stream(stream::iter([Ok(short)]).boxed());
+        Ok(GetResult { payload, meta, range, attributes, extensions: Default::default() })
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let store = Arc::new(self.share());
+        let store = self.clone();
         locations
             .then(move |location| {
-                let store = Arc::clone(&store);
+                let store = store.clone();
                 async move {
                     let location = location?;
-                    let Step { acts, answers } = store.step();
-                    let result = if acts { store.inner.delete(&location).await } else { Err(killed()) };
-                    if answers { result.map(|()| location) } else { Err(killed()) }
+                    store.pause().await;
+                    if let (Some(Hit { first }), Fault::Silent(death)) = (store.changes(), store.fault) {
+                        if first && death == Death::After {
+                            store.inner.delete(&location).await?;
+                        }
+                        return Err(killed());
+                    }
+                    store.inner.delete(&location).await.map(|()| location)
                 }
             })
             .boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.read() {
-            Ok(()) => self.inner.list(prefix),
-            Err(error) => stream::once(async { Err(error) }).boxed(),
+        match (self.reads(), self.fault) {
+            (Some(_), Fault::Silent(_)) => stream::once(async { Err(killed()) }).boxed(),
+            (Some(_), Fault::Stale) => {
+                let missed = self.last_put(prefix);
+                let seen = move |meta: &ObjectMeta| Some(&meta.location) != missed.as_ref();
+                self.inner.list(prefix).try_filter(move |meta| std::future::ready(seen(meta))).boxed()
+            }
+            _ => self.inner.list(prefix),
         }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.read()?;
-        self.inner.list_with_delimiter(prefix).await
+        self.pause().await;
+        match (self.reads(), self.fault) {
+            (Some(_), Fault::Silent(_)) => Err(killed()),
+            _ => self.inner.list_with_delimiter(prefix).await,
+        }
     }
 
     async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {

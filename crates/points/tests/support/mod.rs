@@ -1,7 +1,10 @@
 //! A machine, a caller that ships it, and what its disks must hold.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[cfg(feature = "azure")]
+pub(crate) mod azurite;
 pub(crate) mod faulty;
+pub(crate) mod life;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
