@@ -23,6 +23,8 @@ mod catalogue;
 mod directory;
 mod extent_map;
 mod folder;
+#[cfg(test)]
+mod fuzz;
 mod ingest;
 mod layer;
 mod ledger;
