@@ -157,7 +157,7 @@ fn is_sound(set: &ChangeSet) {
 
 #[test]
 fn any_bytes_are_a_call_or_a_named_error() {
-    let right: Vec<Vec<u8>> = calls().iter().map(|call| json_of(call)).collect();
+    let right: Vec<Vec<u8>> = calls().iter().map(json_of).collect();
     let heads = [plan(), ChangeSet::new()]
         .map(|touched| json_of(&Head::Unsettled { point: None, cursor: None, touched }));
     let property = |choices: &[u8]| {
@@ -255,7 +255,7 @@ fn corpus() {
     write("write", &[head.to_vec()]);
     let header = Header::new(Kind::Write, 7, 1 << 20).to_bytes().to_vec();
     write("places", &[header, Place { handle: 1, disk: 2, run: Run::new(4096, 65_536) }.encode().to_vec()]);
-    let calls: Vec<Vec<u8>> = calls().iter().map(|call| json_of(call)).collect();
+    let calls: Vec<Vec<u8>> = calls().iter().map(json_of).collect();
     write("call", &calls);
     write("word", &words());
 }
