@@ -203,7 +203,8 @@ impl Log {
         if head.checksum(&list) != sum {
             return Ok(None);
         }
-        Ok(serde_json::from_slice(&list).ok().map(|entries| (head, entries)))
+        let entries: Option<Vec<Entry>> = serde_json::from_slice(&list).ok();
+        Ok(entries.filter(|entries| head.describes(entries)).map(|entries| (head, entries)))
     }
 
     fn whole(&self, entries: &[Entry], mut at: u64) -> io::Result<bool> {
@@ -327,6 +328,9 @@ impl Writer {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
+
 struct Head {
     number: u64,
     at: u64,
@@ -354,6 +358,20 @@ impl Head {
         self.number == number
             && self.at == at
             && self.list.checked_add(self.body).is_some_and(|len| len <= room)
+    }
+
+    /// Whether the bytes of these pieces are the body, and none of them costs more memory than a piece may.
+    fn describes(&self, entries: &[Entry]) -> bool {
+        let mut left = Some(self.body);
+        for entry in entries {
+            let Entry::Piece { run, kept, .. } = entry else { continue };
+            let data = if matches!(kept, Kept::Data { .. }) { run.len } else { 0 };
+            if run.start.checked_add(run.len).is_none() || data > PIECE {
+                return false;
+            }
+            left = left.and_then(|left| left.checked_sub(data));
+        }
+        left == Some(0)
     }
 
     fn checksum(&self, list: &[u8]) -> u64 {

@@ -42,7 +42,7 @@ pub(crate) struct BlockRef {
     pub(crate) span: Run,
     pub(crate) at: u64,
     pub(crate) len: u32,
-    checksum: u64,
+    pub(crate) checksum: u64,
 }
 
 impl LayerIndex {
@@ -182,8 +182,8 @@ pub(crate) fn decode_tail(mut tail: &[u8], len: u64) -> Option<(u64, u32, u64)> 
     (tail.is_empty() && ends == len && at >= MAGIC.len() as u64).then_some((at, index, sum))
 }
 
-/// The index that these bytes are; none where they are none.
-pub(crate) fn decode_index(mut from: &[u8], sum: u64) -> Option<LayerIndex> {
+/// The index that these bytes are, which lies at `end` of its layer, behind all blocks; none where they are none.
+pub(crate) fn decode_index(mut from: &[u8], sum: u64, end: u64) -> Option<LayerIndex> {
     if checksum(from) != sum {
         return None;
     }
@@ -202,6 +202,7 @@ pub(crate) fn decode_index(mut from: &[u8], sum: u64) -> Option<LayerIndex> {
         let span = Run::new(from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
         span.start.checked_add(span.len)?;
         let (at, len) = (from.try_get_u64_le().ok()?, from.try_get_u32_le().ok()?);
+        at.checked_add(len.into()).filter(|behind| *behind <= end)?;
         blocks.push(BlockRef { span, at, len, checksum: from.try_get_u64_le().ok()? });
     }
     (blocks.len() == count).then_some(LayerIndex { blocks, disks })
@@ -258,7 +259,7 @@ pub(crate) fn decode_block(mut from: &[u8], block: &BlockRef) -> Option<Vec<(Run
         let kind = from.get_u8();
         let start = at.checked_add(get(from)?)?;
         let run = Run::new(start, get(from)?);
-        at = run.start.checked_add(run.len)?;
+        at = run.start.checked_add(run.len).filter(|_| run.len > 0)?;
         if kind & DATA == 0 {
             pieces.push((run, Held::Zeros { session: get(from)? }));
             continue;
@@ -272,6 +273,7 @@ pub(crate) fn decode_block(mut from: &[u8], block: &BlockRef) -> Option<Vec<(Run
             _ => before?.offset.checked_add(before?.len.into())?,
         };
         let len = u32::try_from(get(from)?).ok()?;
+        offset.checked_add(len.into())?;
         let record = match kind & WHOLE {
             0 => Run::new(run.start.checked_sub(get(from)?)?, get(from)?),
             _ => run,
@@ -338,7 +340,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Option<Vec<(DiskId, Run, Held)>> {
         let tail = bytes.get(bytes.len().checked_sub(TAIL as usize)?..)?;
         let (at, len, sum) = decode_tail(tail, bytes.len() as u64)?;
-        let index = decode_index(&bytes[at as usize..][..len as usize], sum)?;
+        let index = decode_index(&bytes[at as usize..][..len as usize], sum, at)?;
         let mut all = vec![];
         for disk in index.disks() {
             for block in &index.blocks[index.blocks_of(disk)] {
@@ -373,6 +375,24 @@ mod tests {
             flipped[at] ^= 1 << (at % 8);
             assert!(read(&flipped) != whole, "byte {at}");
         }
+    }
+
+    #[test]
+    fn blocks_and_frames_that_lie_nowhere_are_refused() {
+        let bytes = example().bytes;
+        let (at, len, sum) =
+            decode_tail(&bytes[bytes.len() - TAIL as usize..], bytes.len() as u64).expect("a tail");
+        let index = &bytes[at as usize..][..len as usize];
+        let last = decode_index(index, sum, at).expect("an index").blocks.pop().expect("a block");
+        assert_eq!(decode_index(index, sum, last.at + u64::from(last.len) - 1), None);
+        let block = |run: Run, offset| {
+            let bytes = encode_block(&[(run, data(1, run, offset))]);
+            let found = BlockRef { span: run, at: 8, len: bytes.len() as u32, checksum: checksum(&bytes) };
+            decode_block(&bytes, &found)
+        };
+        assert!(block(Run::new(0, 4096), 20).is_some());
+        assert_eq!(block(Run::new(0, 0), 20), None);
+        assert_eq!(block(Run::new(0, 4096), u64::MAX - 99), None);
     }
 
     #[test]

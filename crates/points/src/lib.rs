@@ -50,6 +50,8 @@ mod catalogue;
 mod directory;
 mod extent_map;
 mod folder;
+#[cfg(test)]
+mod fuzz;
 #[cfg(feature = "https")]
 mod https;
 mod ingest;

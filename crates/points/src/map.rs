@@ -197,7 +197,7 @@ impl Layer {
             end = self.part(folder, from, len - from).await?;
         }
         let start = end.len() - (len - from) as usize;
-        let index = decode_index(&end[start..start + bytes as usize], sum).ok_or_else(damaged)?;
+        let index = decode_index(&end[start..start + bytes as usize], sum, from).ok_or_else(damaged)?;
         if guess == *len {
             for (number, block) in index.blocks.iter().enumerate() {
                 let bytes = end.get(block.at as usize..block.at as usize + block.len as usize);

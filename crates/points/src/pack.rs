@@ -77,7 +77,7 @@ pub(crate) fn encode(frames: &[Frame]) -> Vec<u8> {
     out
 }
 
-fn decode(mut index: &[u8], sum: u64) -> Option<PackIndex> {
+pub(crate) fn decode(mut index: &[u8], sum: u64) -> Option<PackIndex> {
     if checksum(index) != sum {
         return None;
     }

@@ -16,7 +16,7 @@ const HEADER: u64 = 12;
 #[derive(Debug)]
 pub(crate) struct Sealed {
     pub(crate) manifest: Manifest,
-    layers: Vec<LayerRef>,
+    pub(crate) layers: Vec<LayerRef>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ impl Sealed {
         Map::new(folder.clone(), self.layers.clone())
     }
 
-    fn decode(bytes: &Bytes, object: &Attached) -> Option<Self> {
+    pub(crate) fn decode(bytes: &Bytes, object: &Attached) -> Option<Self> {
         let rest = bytes.strip_prefix(MAGIC)?;
         let (len, rest) = rest.split_first_chunk()?;
         let (head, layer) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;

@@ -115,15 +115,16 @@ pub(crate) fn decode_index(mut from: &[u8]) -> Option<Vec<Entry>> {
     for _ in 0..from.try_get_u32_le().ok()? {
         let disk = disks.get(from.try_get_u32_le().ok()? as usize)?.clone();
         let run = Run::new(from.try_get_u64_le().ok()?, from.try_get_u64_le().ok()?);
-        run.start.checked_add(run.len)?;
+        run.start.checked_add(run.len).filter(|_| run.len > 0)?;
         let checksum = from.try_get_u128_le().ok()?;
         let (offset, len) = (from.try_get_u64_le().ok()?, from.try_get_u32_le().ok()?);
+        offset.checked_add(len.into())?;
         entries.push(Entry { disk, run, checksum, frame: (len > 0).then_some((offset, len)) });
     }
     from.is_empty().then_some(entries)
 }
 
-fn encode_index(entries: &[Entry]) -> Vec<u8> {
+pub(crate) fn encode_index(entries: &[Entry]) -> Vec<u8> {
     let names: BTreeMap<&DiskId, u32> = entries.iter().map(|e| (&e.disk, 0)).collect();
     let names: BTreeMap<&DiskId, u32> = names.into_keys().zip(0..).collect();
     let mut out = vec![];
@@ -195,6 +196,21 @@ mod tests {
         let index = &kept[HEADER as usize..][..len as usize];
         assert_eq!(checksum(index), sum);
         assert_eq!(decode_index(index).expect("an index"), entries);
+    }
+
+    #[test]
+    fn an_index_of_runs_or_frames_that_cannot_be_is_none() {
+        let entry = |len, offset| Entry {
+            disk: "d".into(),
+            run: Run::new(4096, len),
+            checksum: 1,
+            frame: Some((offset, 100)),
+        };
+        let whole = [entry(4096, 20)];
+        assert_eq!(decode_index(&encode_index(&whole)).as_deref(), Some(&whole[..]));
+        for wrong in [entry(0, 20), entry(u64::MAX, 20), entry(4096, u64::MAX - 99)] {
+            assert_eq!(decode_index(&encode_index(std::slice::from_ref(&wrong))), None, "{wrong:?}");
+        }
     }
 
     #[test]

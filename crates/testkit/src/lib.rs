@@ -5,6 +5,7 @@ pub mod clock;
 pub mod crash;
 pub mod engine;
 pub mod faults;
+pub mod fuzz;
 pub mod journal;
 pub mod suite;
 pub mod world;

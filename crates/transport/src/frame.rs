@@ -8,6 +8,8 @@ use site_recovery::{DiskId, Extent, Fill, Hash, Ingest, Payload, Record, Run};
 
 /// The most records of one write.
 pub(crate) const MOST_RECORDS: usize = 1 << 16;
+/// The most bytes of the disks' names of one write, each counted as often as a record has it: each has a copy.
+pub(crate) const MOST_NAMES: usize = 16 << 20;
 /// The most bytes of one read.
 pub(crate) const MOST_READ: u32 = 4 << 20;
 /// A record in the head of a write, without the payload.
@@ -213,10 +215,15 @@ impl WriteHead {
             });
         }
         let mut records = Vec::with_capacity(count);
-        let mut sum = 0;
+        let (mut sum, mut names) = (0, 0);
         for number in 0..count {
             let laid = Laid::parse(&mut fields, number, &disks)?;
             sum += u64::from(laid.len);
+            names += laid.disk.0.len();
+            if names > MOST_NAMES {
+                let (what, found, most) = ("the length of all names", names as u64, MOST_NAMES as u64);
+                return Err(Malformed::TooMuch { what, found, most });
+            }
             records.push(laid);
         }
         fields.end()?;

@@ -70,6 +70,8 @@
 mod client;
 mod fault;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod message;
 mod server;
 mod tls;

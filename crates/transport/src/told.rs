@@ -95,7 +95,8 @@ impl Told {
             return whole;
         }
         let cut = |text: &str| text[..text.floor_char_boundary(2048)].to_owned();
-        json(&Self { message: cut(&self.message), facts: vec![], causes: None, ..self.clone() })
+        let role = self.role.as_ref().map(|role| RoleName(cut(role.as_str())));
+        json(&Self { role, message: cut(&self.message), facts: vec![], causes: None, ..self.clone() })
     }
 }
 
@@ -124,5 +125,7 @@ mod tests {
         assert!(json.len() <= crate::message::LONGEST_WORD as usize);
         let told: Told = serde_json::from_slice(&json).expect("JSON");
         assert_eq!(Error::from(told).kind(), ErrorKind::Corrupt);
+        let error = Error::new(ErrorKind::Corrupt, "").at(&"r".repeat(100_000).as_str().into(), "read");
+        assert!(Told::from(&error).to_json().len() <= crate::message::LONGEST_WORD as usize);
     }
 }

@@ -159,8 +159,11 @@ impl ObjectStore for Directory {
     }
 }
 
-/// Exactly these bytes.
+/// Exactly these bytes. Where there are fewer, nothing is allocated for them.
 fn part(file: &File, range: &Range<u64>) -> io::Result<Bytes> {
+    if range.start > range.end || range.end > file.metadata()?.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let mut bytes = vec![0; (range.end - range.start) as usize];
     file.read_exact_at(&mut bytes, range.start)?;
     Ok(bytes.into())
@@ -224,4 +227,23 @@ fn not_implemented(operation: &str) -> Error {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_that_a_file_does_not_have_costs_no_memory() {
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(100).expect("room");
+        assert_eq!(part(&file, &(10..100)).expect("there").len(), 90);
+        for (from, to) in [(10, 101), (0, u64::from(u32::MAX)), (100, 10)] {
+            let range = from..to;
+            let cost = allocation_counter::measure(|| {
+                assert_eq!(part(&file, &range).expect_err("not there").kind(), io::ErrorKind::UnexpectedEof);
+            });
+            assert!(cost.bytes_max < 4096, "{} bytes of memory for {range:?}", cost.bytes_max);
+        }
+    }
 }

@@ -235,6 +235,7 @@ fn decode(mut body: Bytes) -> Option<Record> {
     let disk = std::str::from_utf8(body.get(..name)?).ok()?.to_owned();
     let _ = body.split_to(name);
     let run = Run::new(number(&mut body)?, number(&mut body)?);
+    run.start.checked_add(run.len)?;
     let checksum = Hash::from_le_bytes(*body.first_chunk()?);
     let _ = body.split_to(size_of::<Hash>());
     let payload = match kind {
@@ -253,6 +254,9 @@ fn number(body: &mut Bytes) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -266,6 +270,8 @@ mod tests {
             let body = encode(&record);
             assert_eq!(decode(body.clone().into()), Some(record));
             assert!((0..32).all(|cut| decode(Bytes::copy_from_slice(&body[..cut])).is_none()));
+            let endless = Record { run: Run::new(u64::MAX, 2), ..decode(body.into()).expect("as above") };
+            assert_eq!(decode(encode(&endless).into()), None);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::RemoteStore;
 use super::disk::{Handle, RemoteDisk};
 use super::flight::{Answer, Ask, gone};
 use crate::fault::{Fault, Result};
-use crate::frame::{Kind, MOST_RECORDS, WriteHead, has_end, json, parse_hashes, payload};
+use crate::frame::{Kind, MOST_NAMES, MOST_RECORDS, WriteHead, has_end, json, parse_hashes, payload};
 use crate::message::{Call, Opened, Runs};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -77,6 +77,11 @@ impl RemoteStore {
         if let Some(record) = records.iter().find(|r| r.disk.0.len() > u16::MAX.into()) {
             let rule = "a name has at most 65535 bytes";
             return Err(Error::invalid("disk", format!("{} bytes", record.disk.0.len()), rule, "shorten it"));
+        }
+        let names: usize = records.iter().map(|r| r.disk.0.len()).sum();
+        if names > MOST_NAMES {
+            let rule = format!("the names of a batch's records have at most {MOST_NAMES} bytes");
+            return Err(Error::invalid("records", names, &rule, "send smaller batches"));
         }
         let mut parts = vec![WriteHead::encode(ingest, batch, records)];
         parts.extend(records.iter().filter_map(payload).cloned());

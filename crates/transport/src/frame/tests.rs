@@ -75,6 +75,20 @@ fn a_number_that_nothing_pays_for_allocates_nothing() {
     assert_eq!(WriteHead::parse(&head, u32::MAX), Err(Malformed::Short { what: "the head of a write" }));
 }
 
+#[test]
+fn a_long_name_of_many_records_is_not_copied_without_end() {
+    let record = Record { disk: "d".repeat(60_000).as_str().into(), ..records()[1].clone() };
+    let most = MOST_NAMES / 60_000;
+    for (count, whole) in [(most, true), (most + 1, false), (10_000, false)] {
+        let (head, _) = body(&vec![record.clone(); count]);
+        let frame = 4 + head.len() as u32;
+        let mut parsed = None;
+        let cost = allocation_counter::measure(|| parsed = Some(WriteHead::parse(&head, frame).is_ok()));
+        assert_eq!(parsed, Some(whole), "{count} records");
+        assert!(cost.bytes_max < 2 * MOST_NAMES as u64, "{} bytes of memory", cost.bytes_max);
+    }
+}
+
 /// A few bytes of a right head changed, dropped, doubled or cut off: a write, or an error, and never a panic.
 #[test]
 fn damaged_heads_are_parsed_to_the_end() {
