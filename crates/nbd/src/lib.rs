@@ -55,6 +55,8 @@
 mod address;
 mod client;
 mod fault;
+#[cfg(test)]
+mod fuzz;
 mod last_clean;
 mod protocol;
 mod server;

@@ -86,7 +86,10 @@ fn pieces(choices: &mut Choices<'_>) -> Vec<(Run, Held)> {
     runs.into_iter().map(piece).collect()
 }
 
-fn layered(disks: &[(DiskId, Vec<(Run, Held)>)]) -> Layered {
+/// Of one disk.
+type Pieces = (DiskId, Vec<(Run, Held)>);
+
+fn layered(disks: &[Pieces]) -> Layered {
     let mut writer = LayerWriter::new();
     for (disk, pieces) in disks {
         pieces.iter().for_each(|(run, held)| writer.push(disk, *run, *held));
@@ -94,11 +97,8 @@ fn layered(disks: &[(DiskId, Vec<(Run, Held)>)]) -> Layered {
     writer.finish()
 }
 
-/// The pieces of each disk.
-type Read = Vec<(DiskId, Vec<(Run, Held)>)>;
-
 /// The pieces of a layer; none where it is none.
-fn read(bytes: &[u8]) -> Option<Read> {
+fn read(bytes: &[u8]) -> Option<Vec<Pieces>> {
     let tail = &bytes[bytes.len().checked_sub(TAIL as usize)?..];
     let (at, len, sum) = layer::decode_tail(tail, bytes.len() as u64)?;
     let index = layer::decode_index(&bytes[at as usize..][..len as usize], sum, at)?;
@@ -125,12 +125,10 @@ fn any_pieces_are_a_layer_and_any_bytes_are_one_or_none() {
         let disks: Vec<_> = disks.collect();
         let made = layered(&disks);
         let again = read(&made.bytes).expect("a layer");
-        let data = |disks: &[(DiskId, Vec<(Run, Held)>)]| -> Vec<_> {
+        let data = |disks: &[Pieces]| -> Vec<_> {
             disks.iter().flat_map(|(_, p)| p).filter(|(_, held)| held.place().is_some()).copied().collect()
         };
-        let len = |disks: &[(DiskId, Vec<(Run, Held)>)]| {
-            disks.iter().flat_map(|(_, p)| p).map(|(run, _)| run.len).sum::<u64>()
-        };
+        let len = |disks: &[Pieces]| disks.iter().flat_map(|(_, p)| p).map(|(run, _)| run.len).sum::<u64>();
         assert_eq!((data(&again), len(&again)), (data(&disks), len(&disks)));
         assert_eq!(layered(&again).bytes, made.bytes);
         for bytes in [choices, &mutated(&right, choices)] {

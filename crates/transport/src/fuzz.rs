@@ -237,7 +237,7 @@ fn any_bytes_are_a_word_or_a_named_error() {
             assert_eq!(Fault::Unwelcome(back).told().kind(), error.kind());
         }
         // Of any length.
-        let long = String::from_utf8_lossy(choices).repeat(1 + Choices(choices).below(3000));
+        let long = String::from_utf8_lossy(choices).repeat(1 + Choices(choices).below(1000));
         let error = Error::new(ErrorKind::Corrupt, long.clone())
             .with("disk", &long)
             .at(&long.as_str().into(), "read");

@@ -1,8 +1,8 @@
 //! The client: an export of any NBD server as a disk.
 
 mod connection;
-mod flight;
-mod handshake;
+pub(crate) mod flight;
+pub(crate) mod handshake;
 
 use crate::address::Address;
 use crate::fault::Result;

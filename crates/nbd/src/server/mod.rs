@@ -1,6 +1,8 @@
 //! The server: who is let in, how many, and how it ends.
 
 mod export;
+#[cfg(test)]
+mod fuzz;
 mod handshake;
 mod overlay;
 mod overlay_map;

@@ -33,6 +33,11 @@ fn records(choices: &mut Choices<'_>) -> Vec<Record> {
     (0..most).map(record).collect()
 }
 
+/// In memory where that can be had, so that nobody waits for a disk.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
+}
+
 /// The bodies of all frames of a spool file.
 fn bodies(records: &[Record]) -> Vec<Vec<u8>> {
     let mut bodies = vec![json(&header()).expect("JSON"), json(&set()).expect("JSON")];
@@ -70,7 +75,7 @@ fn read(path: &Path, bytes: &[u8]) -> Result<Vec<Record>> {
 
 #[test]
 fn any_file_is_a_spooled_capture_or_a_named_error() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let path = folder.path().join("1.capture");
     let some = records(&mut Choices(&(0..=70).collect::<Vec<u8>>()));
     let (whole, right) = (bodies(&some), file(&bodies(&some)));
@@ -97,7 +102,7 @@ fn any_file_is_a_spooled_capture_or_a_named_error() {
 
 #[test]
 fn any_records_are_read_as_they_were_spooled() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let path = folder.path().join("1.capture");
     let property = |choices: &[u8]| {
         let records = records(&mut Choices(choices));
