@@ -102,7 +102,8 @@ impl Folder {
     /// Numbers of the ledgers there are.
     pub(crate) async fn list_ledgers(&self) -> Result<Vec<u64>> {
         let names = self.list(&self.ledgers()).await?;
-        Ok(names.iter().filter_map(|meta| meta.location.filename()?.parse().ok()).collect())
+        let numbers = names.iter().filter_map(|meta| meta.location.filename()?.parse().ok());
+        Ok(numbers.filter(|number| *number < u64::MAX / 2).collect())
     }
 
     /// Whether this is the newest ledger, given that it was once.

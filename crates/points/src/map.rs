@@ -55,9 +55,9 @@ pub(crate) fn due(layers: &[LayerRef]) -> usize {
             break;
         }
     }
-    let mut pieces: u64 = layers[..due].iter().map(|layer| layer.pieces).sum();
+    let mut pieces = layers[..due].iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.pieces));
     while due > 0 && layers.get(due).is_some_and(|next| next.pieces <= pieces) {
-        pieces += layers[due].pieces;
+        pieces = pieces.saturating_add(layers[due].pieces);
         due += 1;
     }
     due

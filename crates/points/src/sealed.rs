@@ -69,6 +69,10 @@ impl Sealed {
             points: 1,
             newest,
         });
+        let lies = |layer: &LayerRef| layer.at.checked_add(layer.len).is_some();
+        if !layers.iter().all(lies) {
+            return None;
+        }
         Some(Self { manifest, layers: own.into_iter().chain(layers).collect() })
     }
 }

@@ -43,7 +43,9 @@ async fn history() -> History {
         let point = ship(&points, &op(&cut, 1), &cut, &image, &plan).await.expect("sealed");
         images.insert(point.id, image.clone());
     }
-    let drop: Vec<PointId> = images.keys().copied().filter(|id| id.0 % 6 != 0 && id.0 < 145).collect();
+    // One is left in a leaf; the gap after it is long enough to be looked through.
+    let stays = |id: &PointId| id.0 == 6 || id.0 >= 72 && id.0 % 6 == 0 || id.0 >= 145;
+    let drop: Vec<PointId> = images.keys().copied().filter(|id| !stays(id)).collect();
     assert_eq!(points.prune(&op("p", 1), &id(), &drop).await.expect("pruned"), drop);
     images.retain(|id, _| !drop.contains(id));
     // Something lands that is in no point.

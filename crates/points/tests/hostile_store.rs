@@ -69,7 +69,7 @@ async fn d1_d2_o1_no_answer_before_or_after_the_effect() {
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_d2_o1_a_store_that_is_full_says_so() {
     for once in [true, false] {
-        let failed = sweep(Fault::Full, once, 3, &[ErrorKind::OutOfSpace]).await;
+        let failed = sweep(Fault::Full, once, 2, &[ErrorKind::OutOfSpace]).await;
         assert!(failed > 10, "only {failed} lives failed");
     }
 }
