@@ -1,5 +1,5 @@
 //! The store in a process of its own, as on the other site: the process server here ships to it over mutual TLS. The
-//! store's process is killed and started again, and replication goes on where it was.
+//! store's process is killed between two cycles and started again; the next cycle finds it, and the points it had.
 //!
 //! ```text
 //! cargo run --example remote_store --features transport
@@ -14,8 +14,10 @@ use site_recovery_examples::{Stage, failed, protect};
 use site_recovery_journal::SqliteJournal;
 use site_recovery_points::Points;
 use site_recovery_transport::{ClientTls, RemoteStore, Server, ServerTls};
-use std::io::Read;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -55,7 +57,7 @@ async fn replicate() -> Result<()> {
     let there = dir.path().join("there");
     let tls = certificates(&there)?;
     let (server, address) = start(&there, "127.0.0.1:0").await?;
-    println!("process {:?} serves {}/points at {address}", server.id(), there.display());
+    println!("process {} serves {}/points at {address}", server.id().unwrap_or(0), there.display());
 
     let store = RemoteStore::builder(&address, "points".into(), tls).connect().await?;
     let store = Arc::new(store);
@@ -78,7 +80,7 @@ async fn replicate() -> Result<()> {
     let mut server = server;
     server.kill().await.map_err(|e| failed("kill", &there, e))?;
     let (server, _) = start(&there, &address).await?;
-    println!("the store was killed, and is process {:?} now", server.id());
+    println!("the store was killed, and is process {} now", server.id().unwrap_or(0));
 
     stage.write(&stage.here, "web", "root", MIB, "order 2").await?;
     vault.replicate_now(web.id()).await?;
@@ -132,7 +134,11 @@ fn certificates(dir: &Path) -> Result<ClientTls> {
     };
     let (server, client) = (issue("localhost"), issue("process-server"));
     for (name, pem) in [("server.pem", &server.0), ("server.key", &server.1), ("ca.pem", &ca.pem())] {
-        std::fs::write(dir.join(name), pem).map_err(|e| failed("write", &dir.join(name), e))?;
+        // A key is for the eyes of its owner.
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(dir.join(name));
+        file.and_then(|mut file| file.write_all(pem.as_bytes()))
+            .map_err(|e| failed("write", &dir.join(name), e))?;
     }
     ClientTls::new(client.0.as_bytes(), client.1.as_bytes(), ca.pem().as_bytes(), "localhost")
 }

@@ -37,6 +37,10 @@ impl Attached {
         self.0.get(..20).and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
+    pub(crate) fn is_pack(&self) -> bool {
+        self.0.split('-').nth(1) == Some("pack")
+    }
+
     pub(crate) fn is_page(&self) -> bool {
         self.0.split('-').nth(1).is_some_and(|kind| PAGES.contains(&kind))
     }

@@ -6,7 +6,7 @@ use crate::catalogue::Kept;
 use crate::layer::Layered;
 use crate::ledger::{Garbage, Ledger, Open, Timeline, call};
 use crate::line::Line;
-use crate::map::{Layer, LayerRef, Map, due};
+use crate::map::{Layer, LayerRef, due};
 use crate::reader::{blocking, shown};
 use crate::sealed::Sealed;
 use crate::segment::{SegmentId, encode};
@@ -18,6 +18,8 @@ use site_recovery::{
 use site_recovery_record::MOST_BYTES;
 use std::sync::Arc;
 
+/// Objects that wait to be deleted before a seal does it, where nobody prunes.
+const GARBAGE: usize = 64;
 /// A layer that is larger lies beside its point, not in it.
 const BESIDE: usize = 64 << 10;
 
@@ -138,6 +140,9 @@ impl Points {
         next.garbage.extend(replaced.into_iter().map(Garbage::Attached));
         next.remember_done(call, &[id]);
         line.commit(next).await?;
+        if line.ledger.garbage.len() > GARBAGE {
+            line.collect().await;
+        }
         Ok(point)
     }
 }
@@ -190,27 +195,21 @@ impl Line {
         let base = self.working.base(&self.folder, self.ledger.timeline()?).await?;
         let (mut own, mut layers) = (None, base.refs());
         if !self.working.delta.is_empty() {
-            let layer = Layered::of(&self.working.delta);
-            if layer.bytes.len() > BESIDE {
-                layers.insert(0, self.beside(session, &layer, 1).await?);
-            } else {
-                own = Some(layer);
-            }
+            own = Some(Layered::of(&self.working.delta));
         }
-        let mut stack = Map::new(self.folder.clone(), layers);
+        let mut stack = base;
         if let Some(layer) = &own {
             stack.layers.insert(0, Layer::made(Attached::new(session, "own", &layer.bytes), layer));
         }
         let refs = stack.refs();
         let due = due(&refs);
-        let mut layers = refs;
         if due > 0 {
-            let (merged, points) = (stack.merged(due).await?, layers[..due].iter().map(|l| l.points).sum());
-            layers.drain(..due);
+            let (merged, points) = (stack.merged(due).await?, refs[..due].iter().map(|l| l.points).sum());
+            layers = refs[due..].to_vec();
             layers.insert(0, self.beside(session, &merged, points).await?);
             own = None;
-        } else if own.is_some() {
-            layers.remove(0);
+        } else if let Some(layer) = own.take_if(|layer| layer.bytes.len() > BESIDE) {
+            layers.insert(0, self.beside(session, &layer, 1).await?);
         }
         let bytes = Sealed::encode(manifest, own, layers)?;
         let object = self.folder.attach(session, "point", bytes).await?;

@@ -36,7 +36,7 @@ pub(crate) struct Ledger {
 }
 
 /// Objects that nothing refers to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Garbage {
     Attached(Attached),
     Segment(SegmentId),
@@ -215,6 +215,16 @@ impl Timeline {
         }
         self.machine = machine.clone();
         Ok(())
+    }
+
+    /// The pages that it names beside its catalogue.
+    pub(crate) fn noted(&self) -> Vec<Attached> {
+        let noted = self.seed.iter().map(|seed| &seed.touched).chain(self.open.iter().map(|open| &open.plan));
+        let pages = noted.filter_map(|noted| match noted {
+            Noted::There(object) => Some(object.clone()),
+            Noted::Here(_) => None,
+        });
+        pages.collect()
     }
 
     /// Closes the open session; what it landed is counted once no write of it can land any more.

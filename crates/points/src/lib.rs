@@ -11,7 +11,8 @@
 //!
 //! # What it asks of a store
 //! Create-only puts (`PutMode::Create`), listings that show what was put before, and puts that are durable when they
-//! return: Azure Blob Storage and S3 do all that. Where a listing lags behind, points that were sealed stay, but what
+//! return: Azure Blob Storage and S3 say so; tried are a directory and Azurite.
+//! A store that takes `PutMode::Create` for a plain put loses the epoch register without a word: try it first. Where a listing lags behind, points that were sealed stay, but what
 //! landed since then may be missed, and a machine that is new here. [`Points::directory`] syncs files and the directories
 //! that name them, and writes past the page cache where the file system takes it.
 //!
@@ -206,7 +207,7 @@ impl Points {
         Ok(machines)
     }
 
-    /// At most `most` points after this one, oldest first: of a long history, a page. None for a machine that is not known.
+    /// At most `most` points after this one, oldest first: of a long history, a page. Empty for a machine that is not known.
     ///
     /// # Errors
     /// `Corrupt`, naming the object; what the store says.

@@ -1,9 +1,10 @@
 //! One machine's ledger as this process knows it, and how it moves on.
 
 use crate::folder::Folder;
-use crate::ledger::{Garbage, Ledger};
+use crate::ledger::{Garbage, Ledger, Timeline};
 use crate::working_copy::WorkingCopy;
 use site_recovery::{Error, ErrorKind, MachineId, Result};
+use std::collections::HashSet;
 
 /// Ledgers that are kept behind the newest: a writer that fell further behind than this notices.
 const KEPT: u64 = 16;
@@ -87,7 +88,13 @@ impl Line {
         if next == self.ledger && self.number > 0 {
             return Ok(());
         }
-        next.garbage.retain(|garbage| !self.deleted.contains(garbage));
+        let deleted: HashSet<&Garbage> = self.deleted.iter().collect();
+        next.garbage.retain(|garbage| !deleted.contains(garbage));
+        // Plans and seeds that it names no more.
+        let named = next.timeline.as_ref().map(Timeline::noted).unwrap_or_default();
+        let before = self.ledger.timeline.as_ref().map(Timeline::noted).unwrap_or_default();
+        let dropped = before.into_iter().filter(|page| !named.contains(page)).map(Garbage::Attached);
+        next.garbage.extend(dropped);
         let number = self.next();
         next.number = number;
         let bytes = next.encode()?;

@@ -98,15 +98,22 @@ impl Folder {
         segment: SegmentId,
         frames: &[(u64, u32)],
     ) -> Result<Option<Vec<Bytes>>> {
+        let mut found: Vec<Option<Bytes>> = vec![None; frames.len()];
         for pack in packs.iter().filter(|pack| (pack.first..=pack.last).contains(&segment)) {
             let index = self.pack_index(&pack.object).await?;
-            let places: Option<Vec<(u64, u32)>> =
-                frames.iter().map(|(offset, len)| Some((index.find(segment, *offset)?, *len))).collect();
-            if let Some(places) = places {
-                return self.get_parts(&pack.object, &places).await.map(Some);
+            let (mut numbers, mut places) = (vec![], vec![]);
+            for (number, (offset, len)) in frames.iter().enumerate().filter(|(n, _)| found[*n].is_none()) {
+                if let Some(at) = index.find(segment, *offset) {
+                    numbers.push(number);
+                    places.push((at, *len));
+                }
+            }
+            if !places.is_empty() {
+                let parts = self.get_parts(&pack.object, &places).await?;
+                numbers.into_iter().zip(parts).for_each(|(number, part)| found[number] = Some(part));
             }
         }
-        Ok(None)
+        Ok(found.into_iter().collect())
     }
 
     pub(crate) async fn pack_index(&self, pack: &Attached) -> Result<Arc<PackIndex>> {

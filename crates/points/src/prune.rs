@@ -3,10 +3,10 @@
 use crate::Points;
 use crate::catalogue::{Catalogue, Edits, Kept};
 use crate::folder::Found;
-use crate::ledger::{Garbage, Ledger, Noted, call};
+use crate::ledger::{Garbage, Ledger, call};
 use crate::line::Line;
 use site_recovery::{Error, ErrorKind, MachineId, Op, PointId, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 impl Points {
     pub(crate) async fn drop_points(
@@ -118,15 +118,16 @@ impl Line {
     }
 
     /// Deletes what the ledger does not refer to. What cannot be deleted now is found the next time.
-    async fn collect(&mut self) {
+    pub(crate) async fn collect(&mut self) {
         if let Err(error) = self.try_collect().await {
             tracing::warn!(%error, machine = %self.ledger.machine, "unused objects stay for now");
         }
     }
 
     async fn try_collect(&mut self) -> Result<()> {
+        let deleted: HashSet<Garbage> = self.deleted.iter().cloned().collect();
         for garbage in self.ledger.garbage.clone() {
-            if self.deleted.contains(&garbage) {
+            if deleted.contains(&garbage) {
                 continue;
             }
             match &garbage {
@@ -158,12 +159,7 @@ impl Line {
         let mut used = BTreeSet::new();
         if let Some(timeline) = &self.ledger.timeline {
             used = timeline.catalogue.pages(&self.folder).await?;
-            let noted =
-                timeline.seed.iter().map(|seed| &seed.touched).chain(timeline.open.iter().map(|o| &o.plan));
-            used.extend(noted.filter_map(|noted| match noted {
-                Noted::There(object) => Some(object.clone()),
-                Noted::Here(_) => None,
-            }));
+            used.extend(timeline.noted());
         }
         for page in self.folder.list_pages().await? {
             if page.number() <= self.number && !used.contains(&page) {
@@ -186,7 +182,8 @@ impl Line {
             let stays = match &found {
                 Found::Segment(id, _) => needed.contains_key(id),
                 Found::Attached(name, _) => {
-                    objects.contains(name) || newest.gap.packs.iter().any(|pack| pack.object == *name)
+                    // A pack may be one that another process has just written.
+                    objects.contains(name) || name.is_pack()
                 }
             };
             if !stays {

@@ -2,6 +2,7 @@
 
 use object_store::Error as StoreError;
 use object_store::path::Path;
+use rustix::io::Errno;
 use site_recovery::{Error, ErrorKind};
 
 /// An object that is not what was written.
@@ -17,9 +18,17 @@ pub(crate) fn failed(error: StoreError) -> Error {
         StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => ErrorKind::Denied,
         StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => ErrorKind::Unsupported,
         error if is_full(error) => ErrorKind::OutOfSpace,
+        error if is_unreadable(error) => ErrorKind::Corrupt,
         _ => ErrorKind::Unavailable,
     };
     Error::new(kind, "the object store refused").caused_by(error)
+}
+
+/// The medium, or a file system with checksums, says that the bytes are lost.
+fn is_unreadable(error: &(dyn std::error::Error + 'static)) -> bool {
+    let lost = [Errno::IO, Errno::BADMSG, Errno::UCLEAN].map(Errno::raw_os_error);
+    let code = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    code.is_some_and(|code| lost.contains(&code)) || error.source().is_some_and(is_unreadable)
 }
 
 fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {

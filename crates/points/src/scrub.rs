@@ -40,7 +40,8 @@ pub struct Scrubbed {
 }
 
 impl Points {
-    /// Reads a point, or a sample of it, and compares with what was sealed; tells after each record how far it is. A
+    /// Reads a point, or a sample of it, and compares with what was sealed; tells after each piece how far it is, to a
+    /// `progress` that must not block. A
     /// record whose key is not here is checked by its frame alone.
     ///
     /// What is damaged is remembered: it matches nothing when the disk is compared next, and is shipped again.
@@ -49,7 +50,7 @@ impl Points {
     /// Dropping the future ends it; what it found so far is not remembered.
     ///
     /// # Errors
-    /// What the store says, where it does not answer. Damage is a finding: it names disk and run, and the points that
+    /// `NotFound`; what the store says, where it does not answer: then what was found so far is lost. Damage is a finding: it names disk and run, and the points that
     /// need the damaged bytes; all others do not.
     pub async fn scrub_share(
         &self,

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use site_recovery::{DiskId, ErrorKind, Result, Run};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most frame bytes of one pack.
+/// The most frame bytes of one pack, but for the end of a segment.
 const PACK: u64 = 64 << 20;
 /// A gap is not looked through for less dead than this, unless so many points were dropped.
 const WORTH_IT: u64 = 256 << 10;
@@ -202,7 +202,9 @@ fn of(id: SegmentId, frames: &BTreeMap<u64, u32>) -> Vec<Frame> {
 fn in_packs(frames: &[Frame]) -> Vec<&[Frame]> {
     let (mut packs, mut start, mut size) = (vec![], 0, 0);
     for (at, frame) in frames.iter().enumerate() {
-        if size + u64::from(frame.2) > PACK && at > start {
+        // Frames of one segment are asked for together, so they stay together.
+        let begins = at == 0 || frames[at - 1].0 != frame.0;
+        if begins && size + u64::from(frame.2) > PACK && at > start {
             packs.push(&frames[start..at]);
             (start, size) = (at, 0);
         }
@@ -210,4 +212,18 @@ fn in_packs(frames: &[Frame]) -> Vec<&[Frame]> {
     }
     packs.extend((start < frames.len()).then(|| &frames[start..]));
     packs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_frames_of_one_segment_stay_in_one_pack() {
+        let frame = |session, offset| (SegmentId { session, batch: 0 }, offset, 40 << 20);
+        let frames = [frame(1, 0), frame(1, 1), frame(2, 0), frame(3, 0), frame(3, 1)];
+        let packs: Vec<usize> = in_packs(&frames).into_iter().map(<[Frame]>::len).collect();
+        assert_eq!(packs, [2, 1, 2]);
+        assert!(in_packs(&[]).is_empty());
+    }
 }

@@ -15,8 +15,7 @@ const MOST_OFFSET: i16 = 14 * 60;
 /// The rate at which records cross from this process server, over all machines. Reading, comparing and spooling are not
 /// slowed down by it but for the memory that waits.
 ///
-/// It holds for every transfer: what a shipment is for is not told to a process server, so the last changes before a
-/// failover cross at this rate too. Lift it with [`set_throttle`](crate::ProcessServer::set_throttle) where that matters.
+/// It holds for every transfer, the last changes before a failover too. Lift it with [`set_throttle`](crate::ProcessServer::set_throttle) where that matters.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Throttle {

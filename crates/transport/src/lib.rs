@@ -54,8 +54,13 @@
 //! Whoever shows a certificate of the authority, to every store that is served, by TLS 1.3 alone. There is no way to skip a
 //! check. A server of another name or authority is `Denied`.
 //!
+//! A certificate gives everything: reading all points, deleting them, raising epochs. Use an authority made for this server
+//! alone, never a public one. A certificate is looked at when a connection is made, not after; to renew one, make the server
+//! or the store anew.
+//!
 //! # A peer's garbage
-//! cuts that peer off, is logged with its address (`tracing`, target `site_recovery_transport`), and harms nobody else.
+//! cuts that peer off, is logged with its address (`tracing`, target `site_recovery_transport`), and harms nobody else. Strangers in
+//! their handshake take places of [`Limits::connections`] for up to [`Limits::handshake`]: keep the port behind a firewall.
 //!
 //! # Errors
 //! Those of the far store arrive with kind, status, role, message, causes and the facts whose names both sides know.

@@ -44,7 +44,9 @@ pub trait Replica: Role {
     ///
     /// Batches of one session may be under way side by side, and land in any order: their runs do not overlap. A replica
     /// takes them at the same time where it can, or one after the other; what it returns, and what `begin` returns later as
-    /// `resume`, is below the first run of the plan that has not landed, whatever landed above it.
+    /// `resume`, is below the first run of the plan that has not landed, whatever landed above it. A repeat of a batch may
+    /// come while the first is under way; the same number with other records is `Conflict`. `seal` comes when all writes
+    /// have returned. After `Corrupt` or `Invalid` the session stays open.
     ///
     /// # Contract
     /// - REP-6 What is acknowledged is durable. A record whose bytes do not match its checksum is `Corrupt`, and none

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const PAGE: usize = 4096;
 /// Shorter objects go through the page cache: they are read again soon.
 const DIRECT: usize = 128 << 10;
-/// Buffers that are kept for the next object.
+/// Buffers that are kept for the next object, and how large each may be.
 const KEPT: usize = 4;
+const LARGEST: usize = 8 << 20;
 
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
@@ -97,7 +98,7 @@ impl Writer {
         file.set_len(len as u64)?;
         file.sync_data()?;
         let mut buffers = self.buffers.lock().expect("no panic under this lock");
-        if buffers.len() < KEPT {
+        if buffers.len() < KEPT && buffer.len() <= LARGEST {
             buffers.push(buffer);
         }
         Ok(())
