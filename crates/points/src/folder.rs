@@ -109,7 +109,9 @@ impl Folder {
     /// Whether this is the newest ledger, given that it was once.
     pub(crate) async fn is_newest(&self, number: u64) -> Result<bool> {
         // In this order: a ledger that is there after the next one was not has no next one.
-        Ok(!self.exists(&self.ledger(number + 1)).await? && self.exists(&self.ledger(number)).await?)
+        let is_last = !self.has_ledger(number + 1).await? && self.has_ledger(number).await?;
+        // Without the one before, it was created in the place of a trimmed one.
+        Ok(is_last && (number == 1 || self.has_ledger(number - 1).await?))
     }
 
     pub(crate) async fn has_ledger(&self, number: u64) -> Result<bool> {

@@ -16,6 +16,8 @@ pub(crate) struct Line {
     pub(crate) number: u64,
     pub(crate) ledger: Ledger,
     pub(crate) working: WorkingCopy,
+    /// Frame bytes that this prune has written anew.
+    pub(crate) rewritten: u64,
     /// The oldest ledger that is there, where it is known.
     oldest: Option<u64>,
     /// Objects were attached for a ledger that may not have been made.
@@ -34,6 +36,7 @@ impl Line {
             number: 0,
             ledger,
             working,
+            rewritten: 0,
             oldest: None,
             unsettled: false,
             suspect: true,
@@ -120,6 +123,8 @@ impl Line {
     /// place of a trimmed one, by a writer that slept meanwhile: it changed nothing.
     async fn trim(&mut self) -> Result<()> {
         if self.number > 1 && !self.folder.has_ledger(self.number - 1).await? {
+            // Nobody may take it for the newest.
+            self.folder.delete_ledger(self.number).await?;
             self.number = 0;
             let message = "the timeline moved on far while this call slept: repeat it";
             return Err(Error::new(ErrorKind::Unavailable, message));

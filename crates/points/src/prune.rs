@@ -8,6 +8,9 @@ use crate::line::Line;
 use site_recovery::{Error, ErrorKind, MachineId, Op, PointId, Result};
 use std::collections::{BTreeSet, HashSet};
 
+/// Points that one call drops at most; what is over comes with the next one.
+const MOST: usize = 256;
+
 impl Points {
     pub(crate) async fn drop_points(
         &self,
@@ -81,6 +84,9 @@ impl Points {
                 || open.contains(id)
                 || Some(*id) == newest;
             found.extend((!stays).then_some(kept));
+            if found.len() == MOST {
+                break;
+            }
         }
         Ok(found)
     }
@@ -92,6 +98,7 @@ impl Line {
         if dropped.is_empty() {
             return Ok(());
         }
+        self.rewritten = 0;
         let number = self.attaching();
         let (mut edits, mut last): (Edits, Option<(PointId, Option<Kept>)>) = (Edits::new(), None);
         let (mut garbage, timeline) = (vec![], next.timeline_mut()?);

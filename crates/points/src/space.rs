@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The most frame bytes of one pack, but for the end of a segment.
 const PACK: u64 = 64 << 20;
+/// The most frame bytes that one prune writes anew: the rest is found by the next one.
+const REWRITTEN: u64 = 256 << 20;
 /// A gap is not looked through for less dead than this, unless so many points were dropped.
 const WORTH_IT: u64 = 256 << 10;
 const DROPPED: u64 = 64;
@@ -31,6 +33,10 @@ pub(crate) type Needed = BTreeMap<SegmentId, BTreeMap<u64, u32>>;
 #[derive(Debug, Default)]
 struct Plan {
     kept: u64,
+    /// Of what is kept although most of it is dead.
+    dead: u64,
+    /// What may be written anew still.
+    left: u64,
     rewritten: Vec<Frame>,
     garbage: Vec<Garbage>,
 }
@@ -39,7 +45,7 @@ impl Line {
     /// Takes `point` out from between two others: what the later one becomes, and what is garbage then. Where something
     /// is damaged that says what is needed, everything stays.
     pub(crate) async fn take_over(
-        &self,
+        &mut self,
         before: Option<&Kept>,
         point: &Kept,
         mut after: Kept,
@@ -57,12 +63,12 @@ impl Line {
     }
 
     async fn give_back(
-        &self,
+        &mut self,
         before: Option<&Kept>,
         point: &Kept,
         mut after: Kept,
     ) -> Result<(Kept, Vec<Garbage>)> {
-        let folder = &self.folder;
+        let folder = &self.folder.clone();
         let since = before.map_or(0, |kept| kept.last);
         let map = Sealed::read(folder, &point.object).await?.map(folder);
         let later = Sealed::read(folder, &after.object).await?.map(folder);
@@ -116,14 +122,14 @@ impl Line {
     }
 
     async fn look_through(
-        &self,
+        &mut self,
         before: Option<&Kept>,
         point: &mut Kept,
         garbage: &mut Vec<Garbage>,
     ) -> Result<()> {
         let since = before.map_or(0, |kept| kept.last);
         let needed = self.needed(before, point).await?;
-        let mut plan = Plan::default();
+        let mut plan = Plan { left: REWRITTEN.saturating_sub(self.rewritten), ..Plan::default() };
         let mut packs = vec![];
         for found in self.folder.list_sessions(since + 1, point.first - 1).await? {
             if let Found::Segment(id, size) = found {
@@ -142,11 +148,12 @@ impl Line {
             }
         }
         let moved: u64 = plan.rewritten.iter().map(|frame| u64::from(frame.2)).sum();
+        self.rewritten += moved;
         plan.rewritten.sort_unstable();
         for frames in in_packs(&plan.rewritten) {
             packs.push(self.write_pack(point.last, frames, &before).await?);
         }
-        point.gap = Gap { space: Space { stored: plan.kept + moved, dead: 0 }, dropped: 0, packs };
+        point.gap = Gap { space: Space { stored: plan.kept + moved, dead: plan.dead }, dropped: 0, packs };
         garbage.extend(plan.garbage);
         Ok(())
     }
@@ -188,6 +195,12 @@ impl Plan {
             self.kept += live;
             return false;
         }
+        if live > self.left {
+            self.kept += size;
+            self.dead += size - live;
+            return false;
+        }
+        self.left -= live;
         self.rewritten.extend(frames);
         self.garbage.push(garbage);
         true
