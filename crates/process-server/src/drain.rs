@@ -8,6 +8,7 @@ use crate::halt::{Halt, Transfer};
 use crate::judge::Found;
 use crate::lane::Parcel;
 use crate::means::Means;
+use crate::plan::{covers, cut_to};
 use crate::server::ProcessServer;
 use crate::spool::{self, Reader, Shelf, Spooled, durable};
 use futures_util::stream::{self, Stream};
@@ -154,9 +155,8 @@ fn follows(capture: &Spooled, set: &ChangeSet, base: &Base) -> bool {
     let header = &capture.header;
     let same = base.point() == header.on && base.cursor() == header.since.as_ref();
     let contained = base.cut().is_some_and(|cut| header.follows.contains(cut));
-    let touched = base.touched().map(|t| crate::plan::cut_to(&header.manifest.machine, t));
-    let covered = |t: &ChangeSet| t.disks().all(|(d, runs)| runs.iter().all(|r| set.contains(d, *r)));
-    (same || contained) && touched.as_ref().is_none_or(covered)
+    let touched = base.touched().map(|t| cut_to(&header.manifest.machine, t));
+    (same || contained) && touched.as_ref().is_none_or(|touched| covers(set, touched))
 }
 
 /// The next records, up to `most` plain bytes, in the form that the replica takes. Empty at the end.

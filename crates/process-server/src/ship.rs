@@ -5,7 +5,7 @@ use crate::blocking::blocking;
 use crate::delivery::Delivery;
 use crate::desk::{Cost, Desk, Turn};
 use crate::drain::point_of;
-use crate::halt::Transfer;
+use crate::halt::{Halt, Transfer};
 use crate::health::LEAST_FREE;
 use crate::lane::{Lane, Parcel, parcels};
 use crate::plan::{Find, Plan, Planned, plan};
@@ -70,7 +70,10 @@ impl Shipping<'_> {
         let means = &self.server.means;
         let begun = Delivery::begin(means, self.desk, &self.turn, self.replica, &op, manifest, &plan.set);
         let mut delivery = begun.await?;
-        let form = self.server.means.form(self.member.machine.id(), self.replica.capability().takes);
+        let machine = &self.member.machine;
+        let head = self.replica.head(machine.id()).await.map_err(Halt::Replica)?;
+        let plan = &plan.clone().once_begun(machine, &head)?;
+        let form = self.server.means.form(machine.id(), self.replica.capability().takes);
         let lanes = self.lanes(plan, disks, form, |id, runs| delivery.left(id, runs));
         delivery.carry(parcels(lanes, means.disks_at_once)).await?;
         delivery.seal(manifest).await

@@ -124,6 +124,25 @@ async fn d4_disks_that_the_point_does_not_have_are_shipped_whatever_the_source_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn d1_what_landed_late_while_an_ingest_began_is_no_part_of_its_point() {
+    let world = World::new(&[("data", 1 << 20)]).await;
+    world.site.write("data", 0, &[1; 4096]);
+    // All zeros at the source, and the head said that nothing is there.
+    world.replica.lands_late("data", Run::new(256 << 10, 64 << 10));
+    world.cycle("first").await;
+    world.assert_points_are_captures();
+
+    world.site.write("data", 0, &[2; 4096]);
+    world.replica.lands_late("data", Run::new(512 << 10, 4096));
+    let capture = world.site.take("second");
+    let error = world.ship("second", &capture, Basis::Delta).await.expect_err("the delta does not settle it");
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    let (_, changed, _) = sealed(world.ship("again", &capture, Basis::Delta).await.expect("planned anew"));
+    assert_eq!(changed, 2 * 4096, "what changed, and what landed late");
+    world.assert_points_are_captures();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn prs4_the_same_op_sends_nothing_twice() {
     for (fault, whole) in [(Fault::AwayAfter(1), true), (Fault::ReplyLostAfter(1), false)] {
         let world = World::new(&[("a", 12 * MIB), ("b", 5 * MIB)]).await;

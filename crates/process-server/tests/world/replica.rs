@@ -46,6 +46,7 @@ struct State {
     fault: Fault,
     crossed: Vec<(DiskId, Run, bool)>,
     form: Option<Form>,
+    late: Vec<(DiskId, Run)>,
     pause: Duration,
 }
 
@@ -98,6 +99,11 @@ impl MemoryReplica {
     pub fn sealed(&self) -> Vec<(CutId, BTreeMap<DiskId, Vec<u8>>)> {
         let state = self.state.lock().unwrap();
         state.points.iter().map(|(p, _, disks)| (p.cut.clone(), disks.clone())).collect()
+    }
+
+    /// Lands this run, full of nines, in the middle of the next `begin`: a batch of an earlier ingest that hung until then.
+    pub fn lands_late(&self, disk: &str, run: Run) {
+        self.state.lock().unwrap().late.push((disk.into(), run));
     }
 
     /// Another hand in the working copy: a byte that the timeline knows nothing of.
@@ -155,6 +161,10 @@ impl Replica for MemoryReplica {
             state.working.entry(disk.id.clone()).or_default().resize(disk.size as usize, 0);
         }
         state.working.retain(|id, _| machine.included().any(|d| &d.id == id));
+        for (disk, run) in std::mem::take(&mut state.late) {
+            state.working.get_mut(&disk).unwrap()[run.start as usize..run.end() as usize].fill(9);
+            state.touched.add(&disk, run);
+        }
         let resume = match state.ingest.take() {
             Some(open) if open.key == op.key => open.resume(),
             _ => Landed::new(),
