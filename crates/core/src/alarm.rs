@@ -9,6 +9,8 @@ use std::time::Duration;
 /// So many quiet cycles are needed before anything is judged, and to end an alarm.
 const LEAST_HISTORY: usize = 6;
 const CALM: u32 = 3;
+/// From so many unusual cycles of one alarm on, they are what is usual now.
+const SETTLED: u32 = 12;
 
 /// When a cycle raises an alarm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,11 +54,21 @@ pub(crate) struct Cycle {
     pub(crate) span: Duration,
 }
 
-/// What is usual for one machine, and whether an alarm lasts. Cycles of an alarm do not become usual.
+/// What is usual for one machine, and whether an alarm lasts. Cycles of an alarm do not become usual at once; a load that
+/// stays does, so that a machine which is busy by day is not in alarm all day, and does not raise one each morning.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Alarm {
     usual: VecDeque<Cycle>,
-    lasts: Option<(String, u32)>,
+    lasts: Option<Lasting>,
+}
+
+#[derive(Debug, Clone)]
+struct Lasting {
+    why: String,
+    /// Cycles without a reason, since the last one with one.
+    calm: u32,
+    /// Cycles with a reason.
+    loud: u32,
 }
 
 impl Alarm {
@@ -64,30 +76,38 @@ impl Alarm {
     pub(crate) fn raise(&mut self, rule: &AlarmRule, cycle: Cycle) -> Option<String> {
         let unusual = self.unusual(rule, cycle);
         match (&mut self.lasts, unusual) {
-            (Some((_, calm)), Some(_)) => *calm = 0,
-            (Some((_, calm)), None) => {
-                *calm += 1;
-                if *calm == CALM {
+            (Some(lasting), Some(_)) => {
+                lasting.calm = 0;
+                lasting.loud += 1;
+                if lasting.loud >= SETTLED {
+                    self.is_usual(rule, cycle);
+                }
+            }
+            (Some(lasting), None) => {
+                lasting.calm += 1;
+                if lasting.calm == CALM {
                     self.lasts = None;
                 }
             }
             (None, Some(why)) => {
-                self.lasts = Some((why.clone(), 0));
+                self.lasts = Some(Lasting { why: why.clone(), calm: 0, loud: 1 });
                 return Some(why);
             }
-            (None, None) => {
-                self.usual.push_back(cycle);
-                while self.usual.len() > rule.cycles as usize {
-                    self.usual.pop_front();
-                }
-            }
+            (None, None) => self.is_usual(rule, cycle),
         }
         None
     }
 
+    fn is_usual(&mut self, rule: &AlarmRule, cycle: Cycle) {
+        self.usual.push_back(cycle);
+        while self.usual.len() > rule.cycles as usize {
+            self.usual.pop_front();
+        }
+    }
+
     /// Why it was raised, while it lasts.
     pub(crate) fn lasts(&self) -> Option<&str> {
-        self.lasts.as_ref().map(|(why, _)| why.as_str())
+        self.lasts.as_ref().map(|lasting| lasting.why.as_str())
     }
 
     fn unusual(&self, rule: &AlarmRule, cycle: Cycle) -> Option<String> {
@@ -146,6 +166,20 @@ mod tests {
             "it is over"
         );
         assert!(alarm.lasts().is_some_and(|why| why.contains("usual")));
+    }
+
+    #[test]
+    fn a_load_that_stays_is_usual_after_a_while_and_comes_back_every_day() {
+        let (mut alarm, rule) = after(&[cycle(2000, 100); 20]);
+        let (night, day) = (cycle(2000, 100), cycle(90_000, 4000));
+        let mut raised = 0;
+        for _ in 0..3 {
+            for cycle in [day; 144].into_iter().chain([night; 144]) {
+                raised += u32::from(alarm.raise(&rule, cycle).is_some());
+            }
+        }
+        assert_eq!((raised, alarm.lasts()), (1, None));
+        assert!(alarm.raise(&rule, cycle(900_000, 4000)).is_some(), "ten times what is usual by day");
     }
 
     #[test]

@@ -126,12 +126,12 @@ fn main() -> Result<()> {
             assert!(!page.is_empty());
         }
         println!("  a page of 100 points, anywhere: {:.2?} (at most 10 ms)", median(times));
-        for many in [10_u64, 100, 1000] {
+        for many in [10_u64, 100, 256] {
             let first = points.page(&id, None, many as usize).await?;
             let drop: Vec<PointId> = first.iter().map(|point| point.id).collect();
             let start = Instant::now();
-            points.prune(&op(format!("prune-{many}")), &id, &drop).await?;
-            println!("  dropping the {many} oldest: {:.2?} each", start.elapsed() / many as u32);
+            let dropped = points.prune(&op(format!("prune-{many}")), &id, &drop).await?.len();
+            println!("  dropping the {dropped} oldest: {:.2?} each", start.elapsed() / dropped as u32);
         }
         println!("  most memory: {} MiB (at most 128)", peak());
         Ok(())

@@ -25,7 +25,7 @@ pub(crate) struct Line {
     /// Whether there may be objects that no ledger names.
     pub(crate) suspect: bool,
     /// Of the ledger's garbage, this is deleted.
-    pub(crate) deleted: Vec<Garbage>,
+    pub(crate) deleted: HashSet<Garbage>,
 }
 
 impl Line {
@@ -40,7 +40,7 @@ impl Line {
             oldest: None,
             unsettled: false,
             suspect: true,
-            deleted: vec![],
+            deleted: HashSet::new(),
         }
     }
 
@@ -91,8 +91,7 @@ impl Line {
         if next == self.ledger && self.number > 0 {
             return Ok(());
         }
-        let deleted: HashSet<&Garbage> = self.deleted.iter().collect();
-        next.garbage.retain(|garbage| !deleted.contains(garbage));
+        next.garbage.retain(|garbage| !self.deleted.contains(garbage));
         // Plans and seeds that it names no more.
         let named = next.timeline.as_ref().map(Timeline::noted).unwrap_or_default();
         let before = self.ledger.timeline.as_ref().map(Timeline::noted).unwrap_or_default();
@@ -184,5 +183,25 @@ mod tests {
             sleeper.refresh().await.expect("read");
             assert_eq!(sleeper.ledger, other.ledger);
         }
+    }
+
+    #[tokio::test]
+    async fn o3_a_ledger_that_is_created_far_too_late_misleads_nobody() {
+        let store = Arc::new(InMemory::new());
+        let folder = || Folder::new(Arc::clone(&store) as _, Path::from("web"), Cache::new());
+        let line = || Line::new(folder(), "web".into());
+        let (mut idle, mut other) = (line(), line());
+        for number in 1..=2 {
+            idle.commit(raised(&idle, number)).await.expect("alone");
+        }
+        let late = idle.ledger.encode().expect("JSON");
+        other.refresh().await.expect("read");
+        for number in 3..KEPT + 9 {
+            other.commit(raised(&other, number)).await.expect("alone");
+        }
+        // A put that was on its way since then, and that nobody waits for any more.
+        assert!(folder().create_ledger(2, late).await.expect("created"), "it was trimmed");
+        idle.refresh().await.expect("read");
+        assert_eq!((idle.number, &idle.ledger), (other.number, &other.ledger));
     }
 }

@@ -6,7 +6,7 @@ use crate::folder::Found;
 use crate::ledger::{Garbage, Ledger, call};
 use crate::line::Line;
 use site_recovery::{Error, ErrorKind, MachineId, Op, PointId, Result};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 /// Points that one call drops at most; what is over comes with the next one.
 const MOST: usize = 256;
@@ -132,9 +132,8 @@ impl Line {
     }
 
     async fn try_collect(&mut self) -> Result<()> {
-        let deleted: HashSet<Garbage> = self.deleted.iter().cloned().collect();
         for garbage in self.ledger.garbage.clone() {
-            if deleted.contains(&garbage) {
+            if self.deleted.contains(&garbage) {
                 continue;
             }
             match &garbage {
@@ -142,7 +141,7 @@ impl Line {
                 Garbage::Segment(id) => self.folder.delete_segment(*id).await?,
                 Garbage::Timeline { session, ledger } => self.delete_upto(*session, *ledger).await?,
             }
-            self.deleted.push(garbage);
+            self.deleted.insert(garbage);
         }
         if self.suspect {
             self.delete_left_over_pages().await?;

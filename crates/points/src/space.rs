@@ -2,9 +2,9 @@
 //!
 //! What a dropped point wrote is needed only by the next point that is kept, or by nobody: what later points need of it,
 //! that one needs too. So the bytes between two kept points are one *gap*, counted with the later one. Each drop adds to
-//! the count what has just died there; once a quarter of a gap is dead, it is looked through (not for
-//! a few bytes): segments that nobody needs
-//! go, and of those that are mostly dead the rest is copied, sealed as it is, into a pack.
+//! the count what has just died there; once a quarter of a gap is dead, and that is more than a few bytes, it is looked
+//! through: segments that nobody needs go, and of those that are mostly dead the rest is copied, sealed as it is, into a
+//! pack.
 
 use crate::catalogue::{Gap, Kept, Space};
 use crate::extent_map::{Place, share};
@@ -238,5 +238,19 @@ mod tests {
         let packs: Vec<usize> = in_packs(&frames).into_iter().map(<[Frame]>::len).collect();
         assert_eq!(packs, [2, 1, 2]);
         assert!(in_packs(&[]).is_empty());
+    }
+
+    #[test]
+    fn no_more_is_written_anew_than_may_be_and_the_rest_counts_as_dead() {
+        let mut plan = Plan { left: 100, ..Plan::default() };
+        let segment = |session| SegmentId { session, batch: 0 };
+        let mut judge = |session, live: u32, size| {
+            plan.judge(vec![(segment(session), 20, live)], size, Garbage::Segment(segment(session)))
+        };
+        assert_eq!([judge(1, 60, 100), judge(2, 80, 1000), judge(3, 80, 1000)], [false, true, false]);
+        assert!(plan.judge(vec![], 500, Garbage::Segment(segment(4))), "what nobody needs goes in any case");
+        let garbage = [2, 4].map(|session| Garbage::Segment(segment(session)));
+        assert_eq!((plan.kept, plan.dead, plan.left), (60 + 1000, 920, 20));
+        assert_eq!(plan.garbage, garbage);
     }
 }
