@@ -178,3 +178,20 @@ pub fn manifest() -> Manifest {
         control: Control { unit: "web".into(), members: vec![web], item },
     }
 }
+
+/// Records of any shape, as a parser must take them; what they hold means nothing.
+pub fn records(choices: &mut Choices<'_>) -> Vec<Record> {
+    let most = choices.0.len() / 8;
+    let record = |_| {
+        let run = Run::new(choices.number() >> 1, choices.number() >> 1);
+        let bytes = vec![choices.byte(); choices.below(40)];
+        let payload = match choices.below(3) {
+            0 => Payload::Zero,
+            1 => Payload::Plain(bytes.into()),
+            _ => Payload::Sealed(bytes.into()),
+        };
+        let disk = DiskId::from(["root", "data", ""][choices.below(3)]);
+        Record { disk, run, checksum: choices.number().into(), payload }
+    };
+    (0..most).map(record).collect()
+}

@@ -8,10 +8,10 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use site_recovery::{
-    Capability, ChangeSet, DiskId, Epoch, Error, ErrorKind, Extent, Fill, Head, Ingest, Landed, Op, Payload,
-    PointId, Record, Run, Seed, Settings, Timestamp,
+    Capability, ChangeSet, Epoch, Error, ErrorKind, Extent, Fill, Head, Ingest, Landed, Op, PointId, Record,
+    Run, Seed, Settings, Timestamp,
 };
-use site_recovery_testkit::fuzz::{Choices, SPELL, fixed, manifest, mutated, write_corpus};
+use site_recovery_testkit::fuzz::{Choices, SPELL, fixed, manifest, mutated, records, write_corpus};
 
 /// What `parse` makes of these bytes, at the price of some times their length.
 fn parsed<T>(bytes: &[u8], parse: impl FnOnce(&[u8]) -> T) -> T {
@@ -27,22 +27,6 @@ fn op() -> Op {
 
 fn ingest() -> Ingest {
     Ingest { op: op(), machine: "web".into(), session: 7, resume: Landed::from([("root".into(), 4096)]) }
-}
-
-fn records(choices: &mut Choices<'_>) -> Vec<Record> {
-    let most = choices.0.len() / 8;
-    let record = |_| {
-        let run = Run::new(choices.number() >> 1, choices.number() >> 1);
-        let bytes = vec![choices.byte(); choices.below(40)];
-        let payload = match choices.below(3) {
-            0 => Payload::Zero,
-            1 => Payload::Plain(bytes.into()),
-            _ => Payload::Sealed(bytes.into()),
-        };
-        let disk = DiskId::from(["root", "data", ""][choices.below(3)]);
-        Record { disk, run, checksum: choices.number().into(), payload }
-    };
-    (0..most).map(record).collect()
 }
 
 /// The head behind its length, and the payloads.

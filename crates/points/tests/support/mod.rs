@@ -217,3 +217,25 @@ pub(crate) fn reopened(dir: &tempfile::TempDir, clock: &Arc<HandClock>) -> Arc<P
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     Arc::new(Points::directory("store".into(), dir.path(), clock).expect("a directory"))
 }
+
+pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+    result.expect_err("it must be refused").kind()
+}
+
+/// A directory with two points, and what they hold.
+pub(crate) async fn two_points() -> (tempfile::TempDir, Arc<Points>, Arc<HandClock>, [Image; 2]) {
+    let (dir, points, clock) = fresh().await;
+    let mut image = blank();
+    image.get_mut(&DiskId::from("boot")).expect("a disk")[..10_000].fill(7);
+    let first = image.clone();
+    ship(&*points, &op("one", 1), "one", &image, &whole()).await.expect("sealed");
+    image.get_mut(&DiskId::from("data")).expect("a disk")[4096..8192].fill(9);
+    ship(&*points, &op("two", 1), "two", &image, &set(&[("data", 4096, 4096)])).await.expect("sealed");
+    (dir, points, clock, [first, image])
+}
+
+/// Every file below.
+pub(crate) fn walk(path: &std::path::Path) -> Box<dyn Iterator<Item = std::path::PathBuf>> {
+    let entries = std::fs::read_dir(path).expect("a directory").map(|e| e.expect("an entry").path());
+    Box::new(entries.flat_map(|p| if p.is_dir() { walk(&p) } else { Box::new(std::iter::once(p)) }))
+}

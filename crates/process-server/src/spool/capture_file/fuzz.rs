@@ -2,7 +2,7 @@
 
 use super::*;
 use allocation_counter::measure;
-use site_recovery_testkit::fuzz::{Choices, SPELL, fixed, manifest, mutated, write_corpus};
+use site_recovery_testkit::fuzz::{Choices, SPELL, fixed, manifest, mutated, records, write_corpus};
 
 /// What readers have always, however small the file: their buffer.
 const READER: u64 = (1 << 20) + (64 << 10);
@@ -15,22 +15,6 @@ fn header() -> Header {
 
 fn set() -> ChangeSet {
     [("root".into(), Run::new(0, 4096)), ("data".into(), Run::new(8192, 100))].into_iter().collect()
-}
-
-fn records(choices: &mut Choices<'_>) -> Vec<Record> {
-    let most = choices.0.len() / 8;
-    let record = |_| {
-        let run = Run::new(choices.number() >> 1, choices.number() >> 1);
-        let bytes = vec![choices.byte(); choices.below(40)];
-        let payload = match choices.below(3) {
-            0 => Payload::Zero,
-            1 => Payload::Plain(bytes.into()),
-            _ => Payload::Sealed(bytes.into()),
-        };
-        let disk = DiskId::from(["root", "data", ""][choices.below(3)]);
-        Record { disk, run, checksum: choices.number().into(), payload }
-    };
-    (0..most).map(record).collect()
 }
 
 /// In memory where that can be had, so that nobody waits for a disk.
