@@ -138,8 +138,10 @@ impl Unpacker {
             Payload::Zero if record.checksum == 0 => Ok(()),
             Payload::Zero => Err(corrupt(record, "the checksum is not that of zeros")),
             Payload::Plain(plain) => verify(record, plain),
-            Payload::Sealed(frame) => frame::check(frame, place(machine, record))
-                .map_err(|damage| corrupt(record, &damage.to_string())),
+            Payload::Sealed(_) => match damaged(record, machine) {
+                Some(damage) => Err(corrupt(record, &damage.to_string())),
+                None => Ok(()),
+            },
         }
     }
 
@@ -189,9 +191,18 @@ impl Unpacker {
 
 fn told(record: &Record, machine: &MachineId, damage: Damage) -> Error {
     match damage {
-        Damage::Shut(Shut::NoKey(key)) => shut(record, machine, key),
+        // A header whose bits flipped asks for a key that nobody has.
+        Damage::Shut(Shut::NoKey(key)) => match damaged(record, machine) {
+            Some(damage) => corrupt(record, &damage.to_string()),
+            None => shut(record, machine, key),
+        },
         damage => corrupt(record, &damage.to_string()),
     }
+}
+
+fn damaged(record: &Record, machine: &MachineId) -> Option<Damage> {
+    let Payload::Sealed(frame) = &record.payload else { return None };
+    frame::check(frame, place(machine, record)).err()
 }
 
 fn bounds(record: &Record) -> Result<()> {

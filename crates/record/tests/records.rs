@@ -135,6 +135,15 @@ fn truncated_frames_are_corrupt_and_name_disk_and_run() {
 }
 
 #[test]
+fn a_header_that_was_flipped_to_sealed_is_corrupt_and_asks_for_no_key() {
+    let mut record = packed(&text(4096), Form::Sealed, Codec::Lz4);
+    let mut bytes = frame(&record).to_vec();
+    bytes[2] ^= 1;
+    record.payload = Payload::Sealed(bytes.into());
+    assert_eq!(unpack(&record).expect_err("damaged").kind(), ErrorKind::Corrupt);
+}
+
+#[test]
 fn a_frame_of_another_length_is_corrupt() {
     let mut record = packed(&text(4096), Form::Sealed, Codec::Zstd);
     record.run.len = 8192;
