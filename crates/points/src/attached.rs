@@ -8,7 +8,7 @@ use std::sync::Arc;
 const PAGES: [&str; 4] = ["leaf", "node", "plan", "seed"];
 
 /// Names an immutable object: a number, what it is, and the digest and length of its bytes. The number is that of the
-/// ledger that brought a page, and that of the session that wrote all else.
+/// ledger that brought a page, and that of the session that wrote all else; the kind of a pack names its ledger, too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Attached(Arc<str>);
 
@@ -37,8 +37,15 @@ impl Attached {
         self.0.get(..20).and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
-    pub(crate) fn is_pack(&self) -> bool {
-        self.0.split('-').nth(1) == Some("pack")
+    /// The kind of a pack that this ledger is to bring: one that lost against another ledger is made again by another
+    /// name, so that what was deleted of it is nothing that is needed.
+    pub(crate) fn pack_of(ledger: u64) -> String {
+        format!("pack.{ledger}")
+    }
+
+    /// The ledger that was to bring it, where it is a pack.
+    pub(crate) fn ledger(&self) -> Option<u64> {
+        self.0.split('-').nth(1)?.strip_prefix("pack.")?.parse().ok()
     }
 
     pub(crate) fn is_page(&self) -> bool {

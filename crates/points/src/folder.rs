@@ -14,7 +14,6 @@ use object_store::{
 };
 use serde::Serialize;
 use site_recovery::{ChangeSet, Error, ErrorKind, Result};
-use site_recovery_record::checksum;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
@@ -225,8 +224,8 @@ impl Folder {
             .filter(|(len, _)| *len > 0)
             .ok_or_else(|| damaged(&path, "it is no segment"))?;
         let index = self.range(&path, segment::HEADER, len).await?;
-        if checksum(&index) != sum {
-            return Err(damaged(&path, "its index does not match its checksum"));
+        if id.checksum_of(&index) != sum {
+            return Err(damaged(&path, "its index does not match its checksum, or belongs elsewhere"));
         }
         segment::decode_index(&index).ok_or_else(|| damaged(&path, "its index does not parse"))
     }

@@ -223,7 +223,7 @@ fn ledger() -> Ledger {
     let mut timeline = Timeline::new(&manifest.machine, PointId(1));
     let there = Noted::There(Attached::new(3, "seed", b"set"));
     timeline.seed = Some(Seeded { cursor: manifest.cursor.clone(), touched: there });
-    timeline.damaged = vec![(SegmentId { session: 1, batch: 2 }, 20)];
+    timeline.damaged = [SegmentId { session: 1, batch: 2 }].into();
     let (cut, landed) = (manifest.cut.clone(), Some(vec![(0, 3), (5, 5)]));
     timeline.carried = vec![Carried { session: 1, op: op.clone(), cut: cut.clone(), landed }];
     timeline.open = Some(Open { session: 2, op, cut, plan: Noted::Here(set) });

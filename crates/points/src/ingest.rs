@@ -66,7 +66,7 @@ impl Points {
             line.folder.clone()
         };
         let (machine, with) = (ingest.machine.clone(), Arc::clone(&self.records));
-        let (mut entries, parts) = blocking(move || encode(&machine, &records, &with)).await??;
+        let (mut entries, parts) = blocking(move || encode(id, &machine, &records, &with)).await??;
         if !folder.create_segment(id, parts).await? {
             let there = folder.get_index(id).await?;
             if there.len() != entries.len() || !there.iter().zip(&entries).all(|(a, b)| a.is(b)) {

@@ -11,11 +11,13 @@ use site_recovery::{
     Result,
 };
 use site_recovery_record::{checksum, hash};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const VERSION: u32 = 1;
 /// Calls that are remembered, so that a late repeat changes nothing.
 const REMEMBERED: usize = 256;
+/// Batches that can wait for a seal: of 4 MiB each these are 64 TiB.
+const MOST_BATCHES: u64 = 1 << 24;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ledger {
@@ -59,6 +61,9 @@ pub(crate) enum Noted {
 struct Done {
     call: String,
     dropped: Vec<PointId>,
+    /// It took effect in part so far.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unfinished: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,9 +75,9 @@ pub(crate) struct Timeline {
     pub(crate) first: PointId,
     pub(crate) seed: Option<Seeded>,
     pub(crate) catalogue: Catalogue,
-    /// Frames that were found damaged: they match nothing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) damaged: Vec<(SegmentId, u64)>,
+    /// Segments of which the newest point needs something that was found damaged: what it has of them matches nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) damaged: BTreeSet<SegmentId>,
     /// Sessions that were closed since the last seal, oldest first.
     pub(crate) carried: Vec<Carried>,
     pub(crate) open: Option<Open>,
@@ -93,6 +98,14 @@ pub(crate) struct Carried {
     pub(crate) cut: CutId,
     /// First and last batch of each run of them; none while it has not been counted.
     pub(crate) landed: Option<Vec<(u64, u64)>>,
+}
+
+impl Carried {
+    /// How many batches these name.
+    fn batches<'a>(carried: impl Iterator<Item = &'a Carried>) -> Option<u64> {
+        let mut runs = carried.flat_map(|carried| carried.landed.iter().flatten());
+        runs.try_fold(0_u64, |sum, (first, last)| sum.checked_add(last.checked_sub(*first)?.checked_add(1)?))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -139,11 +152,27 @@ impl Ledger {
 
     /// What a call answered that took effect earlier.
     pub(crate) fn done(&self, call: &str) -> Option<&[PointId]> {
-        self.done.iter().find(|d| d.call == call).map(|d| d.dropped.as_slice())
+        let done = self.done.iter().find(|d| d.call == call && !d.unfinished);
+        done.map(|d| d.dropped.as_slice())
+    }
+
+    /// What a call dropped that was broken off.
+    pub(crate) fn begun(&self, call: &str) -> &[PointId] {
+        self.done.iter().find(|d| d.call == call).map_or(&[], |d| d.dropped.as_slice())
     }
 
     pub(crate) fn remember_done(&mut self, call: String, dropped: &[PointId]) {
-        self.done.push_back(Done { call, dropped: dropped.to_vec() });
+        self.remember(call, dropped, false);
+    }
+
+    /// A call that took effect in part, and goes on.
+    pub(crate) fn remember_begun(&mut self, call: String, dropped: &[PointId]) {
+        self.remember(call, dropped, true);
+    }
+
+    fn remember(&mut self, call: String, dropped: &[PointId], unfinished: bool) {
+        self.done.retain(|done| done.call != call);
+        self.done.push_back(Done { call, dropped: dropped.to_vec(), unfinished });
         while self.done.len() > REMEMBERED {
             self.done.pop_front();
         }
@@ -186,7 +215,11 @@ impl Ledger {
         if ![0, number].contains(&ledger.number) {
             return Err(corrupt(&format!("it is ledger {}, in the place of another", ledger.number)));
         }
-        Ok(ledger)
+        let carried = ledger.timeline.iter().flat_map(|timeline| &timeline.carried);
+        match Carried::batches(carried) {
+            Some(batches) if batches <= MOST_BATCHES => Ok(ledger),
+            _ => Err(corrupt(&format!("it names more than {MOST_BATCHES} batches that wait for a seal"))),
+        }
     }
 }
 
@@ -197,7 +230,7 @@ fn is_none(number: &u64) -> bool {
 impl Timeline {
     pub(crate) fn new(machine: &Machine, first: PointId) -> Self {
         let sizes = machine.disks.iter().map(|d| (d.id.clone(), d.size)).collect();
-        let (catalogue, damaged, carried) = (Catalogue::default(), vec![], vec![]);
+        let (catalogue, damaged, carried) = (Catalogue::default(), BTreeSet::new(), vec![]);
         Self { machine: machine.clone(), sizes, first, seed: None, catalogue, damaged, carried, open: None }
     }
 

@@ -16,8 +16,6 @@ pub(crate) struct Line {
     pub(crate) number: u64,
     pub(crate) ledger: Ledger,
     pub(crate) working: WorkingCopy,
-    /// Frame bytes that this prune has written anew.
-    pub(crate) rewritten: u64,
     /// The oldest ledger that is there, where it is known.
     oldest: Option<u64>,
     /// Objects were attached for a ledger that may not have been made.
@@ -36,7 +34,6 @@ impl Line {
             number: 0,
             ledger,
             working,
-            rewritten: 0,
             oldest: None,
             unsettled: false,
             suspect: true,

@@ -5,11 +5,15 @@ use crate::catalogue::{Catalogue, Edits, Kept};
 use crate::folder::Found;
 use crate::ledger::{Garbage, Ledger, call};
 use crate::line::Line;
+use crate::space::REWRITTEN;
 use site_recovery::{Error, ErrorKind, MachineId, Op, PointId, Result};
 use std::collections::BTreeSet;
 
 /// Points that one call drops at most; what is over comes with the next one.
 const MOST: usize = 256;
+/// Points that are dropped by one ledger: between two of them others have their turn, and a call that is broken off has
+/// done this much.
+const SLICE: usize = 16;
 
 impl Points {
     pub(crate) async fn drop_points(
@@ -18,22 +22,33 @@ impl Points {
         machine: &MachineId,
         drop: &[PointId],
     ) -> Result<Vec<PointId>> {
-        let mut line = self.enter(machine).await?;
-        let mut next = line.ledger.admit(op)?;
-        let call = call("prune", op, &drop);
-        if let Some(dropped) = next.done(&call) {
-            let dropped = dropped.to_vec();
+        let (call, mut left) = (call("prune", op, &drop), REWRITTEN);
+        loop {
+            let mut line = self.enter(machine).await?;
+            let mut next = line.ledger.admit(op)?;
+            if let Some(dropped) = next.done(&call) {
+                let dropped = dropped.to_vec();
+                line.commit(next).await?;
+                line.collect().await;
+                return Ok(dropped);
+            }
+            let mut ids = next.begun(&call).to_vec();
+            let slice = SLICE.min(MOST.saturating_sub(ids.len()));
+            let dropped = self.droppable(&line, &next.timeline()?.catalogue, drop, slice).await?;
+            ids.extend(dropped.iter().map(|kept| kept.id));
+            let is_last = dropped.len() < SLICE || ids.len() == MOST;
+            line.without(&mut next, dropped, &mut left).await?;
+            if is_last {
+                next.remember_done(call.clone(), &ids);
+            } else {
+                next.remember_begun(call.clone(), &ids);
+            }
             line.commit(next).await?;
             line.collect().await;
-            return Ok(dropped);
+            if is_last {
+                return Ok(ids);
+            }
         }
-        let dropped = self.droppable(&line, &next.timeline()?.catalogue, drop).await?;
-        let ids: Vec<PointId> = dropped.iter().map(|kept| kept.id).collect();
-        line.without(&mut next, dropped).await?;
-        next.remember_done(call, &ids);
-        line.commit(next).await?;
-        line.collect().await;
-        Ok(ids)
     }
 
     pub(crate) async fn forget(&self, op: &Op, machine: &MachineId) -> Result<()> {
@@ -70,11 +85,20 @@ impl Points {
     }
 
     /// What of the list may go, oldest first.
-    async fn droppable(&self, line: &Line, catalogue: &Catalogue, drop: &[PointId]) -> Result<Vec<Kept>> {
+    async fn droppable(
+        &self,
+        line: &Line,
+        catalogue: &Catalogue,
+        drop: &[PointId],
+        most: usize,
+    ) -> Result<Vec<Kept>> {
         let (now, open) = (self.clock.now(), self.open.of(&line.ledger.machine));
         let newest = catalogue.newest().map(|kept| kept.id);
         let mut found = vec![];
         for id in drop.iter().collect::<BTreeSet<_>>() {
+            if found.len() == most {
+                break;
+            }
             let kept = match catalogue.get(&line.folder, *id).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 kept => kept?,
@@ -84,21 +108,17 @@ impl Points {
                 || open.contains(id)
                 || Some(*id) == newest;
             found.extend((!stays).then_some(kept));
-            if found.len() == MOST {
-                break;
-            }
         }
         Ok(found)
     }
 }
 
 impl Line {
-    /// Takes points out of a timeline, oldest first.
-    async fn without(&mut self, next: &mut Ledger, dropped: Vec<Kept>) -> Result<()> {
+    /// Takes points out of a timeline, oldest first. `left` is what may be written anew for it.
+    async fn without(&mut self, next: &mut Ledger, dropped: Vec<Kept>, left: &mut u64) -> Result<()> {
         if dropped.is_empty() {
             return Ok(());
         }
-        self.rewritten = 0;
         let number = self.attaching();
         let (mut edits, mut last): (Edits, Option<(PointId, Option<Kept>)>) = (Edits::new(), None);
         let (mut garbage, timeline) = (vec![], next.timeline_mut()?);
@@ -112,7 +132,7 @@ impl Line {
             let after = timeline.catalogue.at_or_after(&self.folder, after).await?;
             let after = after.expect("the newest point is never dropped");
             let after = edits.get(&after.id).cloned().flatten().unwrap_or(after);
-            let (after, dead) = self.take_over(before.as_ref(), &point, after).await?;
+            let (after, dead) = self.take_over(before.as_ref(), &point, after, left).await?;
             garbage.extend(dead);
             edits.insert(after.id, Some(after));
             edits.insert(point.id, None);
@@ -183,14 +203,12 @@ impl Line {
         let after = before.as_ref().map_or(0, |kept| kept.last);
         let needed = self.needed(before.as_ref(), &newest).await?;
         let base = self.working.base(&self.folder, self.ledger.timeline()?).await?;
-        let objects: BTreeSet<_> = base.objects().into_iter().chain([&newest.object]).cloned().collect();
+        let packs = newest.gap.packs.iter().map(|pack| &pack.object);
+        let objects: BTreeSet<_> = base.objects().into_iter().chain([&newest.object]).chain(packs).collect();
         for found in self.folder.list_sessions(after + 1, newest.last).await? {
             let stays = match &found {
                 Found::Segment(id, _) => needed.contains_key(id),
-                Found::Attached(name, _) => {
-                    // A pack may be one that another process has just written.
-                    objects.contains(name) || name.is_pack()
-                }
+                Found::Attached(name, _) => objects.contains(name) || self.may_be_named_yet(name),
             };
             if !stays {
                 self.delete_found(found).await?;

@@ -4,11 +4,15 @@ use crate::Points;
 use crate::catalogue::{Catalogue, Kept};
 use crate::extent_map::Place;
 use crate::folder::Folder;
+use crate::line::Line;
+use crate::map::Map;
 use crate::overlay::Overlay;
 use crate::reader::{Reader, shown};
 use crate::sealed::Sealed;
+use crate::segment::SegmentId;
 use site_recovery::{DiskId, Error, ErrorKind, Finding, MachineId, PointId, Result, Run, Severity};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 
 const REMEDY: &str = "recover from another point, and ship the disk again with a comparison";
 
@@ -19,8 +23,8 @@ pub enum Share {
     Whole,
     /// One record in so many, by chance. The same seed reads the same ones.
     OneIn {
-        /// At least 1.
-        records: u64,
+        /// So many.
+        records: NonZeroU64,
         /// Of the choice.
         seed: u64,
     },
@@ -44,14 +48,15 @@ impl Points {
     /// `progress` that must not block. A
     /// record whose key is not here is checked by its frame alone.
     ///
-    /// What is damaged is remembered: it matches nothing when the disk is compared next, and is shipped again.
+    /// What is damaged is remembered, by the batch that brought it: while the newest point needs something of that one, it
+    /// matches nothing when the disk is compared next, and is shipped again.
     ///
     /// # Cancel safety
     /// Dropping the future ends it; what it found so far is not remembered.
     ///
     /// # Errors
-    /// `NotFound`; what the store says, where it does not answer: then what was found so far is lost. Damage is a finding: it names disk and run, and the points that
-    /// need the damaged bytes; all others do not.
+    /// `NotFound`; what the store says, where it does not answer: what was found until then is remembered, and not
+    /// answered. Damage is a finding: it names disk and run, and the points that need the damaged bytes; all others do not.
     pub async fn scrub_share(
         &self,
         machine: &MachineId,
@@ -83,16 +88,21 @@ impl Points {
         let of = sealed.manifest.machine.included().map(|disk| disk.size).sum();
         let far = Scrubbed { passed: 0, of, records: 0, damaged: 0 };
         let mut check = Check { reader, point, share, far, findings: vec![], damaged: vec![], progress };
-        for disk in sealed.manifest.machine.included() {
-            let before = check.far.passed;
-            match Overlay::of(&folder, &map.layers, &disk.id).await {
-                Ok(overlay) => check.disk(overlay, &disk.id, before).await?,
-                Err(error) => check.findings.push(damage(point, error, String::new())?),
+        let whole = async {
+            for disk in sealed.manifest.machine.included() {
+                let before = check.far.passed;
+                match Overlay::of(&folder, &map.layers, &disk.id).await {
+                    Ok(overlay) => check.disk(overlay, &disk.id, before).await?,
+                    Err(error) => check.findings.push(damage(point, error, String::new())?),
+                }
+                check.passed(before + disk.size);
             }
-            check.passed(before + disk.size);
-        }
+            Ok(())
+        };
+        let whole: Result<()> = whole.await;
         let Check { mut findings, damaged, .. } = check;
         self.note_damage(machine, &damaged).await?;
+        whole?;
         let needing = Needing { folder: &folder, catalogue: &catalogue };
         for (at, disk, run, place) in damaged {
             let (first, last) = needing.span(&kept, &disk, run, place).await?;
@@ -103,16 +113,30 @@ impl Points {
 
     /// So that a comparison ships again what is damaged.
     async fn note_damage(&self, machine: &MachineId, damaged: &[Damaged]) -> Result<()> {
-        if damaged.is_empty() {
-            return Ok(());
-        }
         let mut line = self.enter(machine).await?;
         let mut next = line.ledger.clone();
+        let Line { folder, ledger, working, .. } = &mut *line;
         let noted = &mut next.timeline_mut()?.damaged;
-        let found = damaged.iter().map(|(_, _, _, place)| (place.segment, place.offset));
-        *noted = noted.iter().copied().chain(found).collect::<BTreeSet<_>>().into_iter().collect();
+        noted.extend(damaged.iter().map(|(_, _, _, place)| place.segment));
+        if noted.is_empty() {
+            return Ok(());
+        }
+        let needed = async { segments(&working.base(folder, ledger.timeline()?).await?).await };
+        match needed.await {
+            Ok(needed) => noted.retain(|segment| needed.contains(segment)),
+            // What is needed cannot be told: all stays noted.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {}
+            Err(error) => return Err(error),
+        }
         line.commit(next).await
     }
+}
+
+/// The segments that a point needs something of.
+async fn segments(map: &Map) -> Result<BTreeSet<SegmentId>> {
+    let mut needed = BTreeSet::new();
+    map.above(0).visit(|_, _, held| needed.extend(held.place().map(|place| place.segment))).await?;
+    Ok(needed)
 }
 
 /// The number of its finding, and where it is.
@@ -157,7 +181,7 @@ impl<P: FnMut(Scrubbed) + Send> Check<P> {
             Share::Whole => true,
             Share::OneIn { records, seed } => {
                 let mixed = (place.checksum as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                (mixed >> 32).is_multiple_of(records.max(1))
+                (mixed >> 32).is_multiple_of(records.get())
             }
         }
     }

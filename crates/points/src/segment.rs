@@ -5,7 +5,7 @@ use crate::extent_map::{ExtentMap, Held, Place};
 use bytes::{Buf, BufMut, Bytes};
 use serde::{Deserialize, Serialize};
 use site_recovery::{DiskId, Form, Hash, MachineId, Payload, Record, Result, Run, fold};
-use site_recovery_record::{checksum, is_sealed, raw_frame};
+use site_recovery_record::{checksum_of, is_sealed, raw_frame};
 use std::collections::BTreeMap;
 
 const MAGIC: &[u8; 8] = b"SRSEG\0\0\x01";
@@ -17,6 +17,13 @@ pub(crate) const HEADER: u64 = 20;
 pub(crate) struct SegmentId {
     pub(crate) session: u64,
     pub(crate) batch: u64,
+}
+
+impl SegmentId {
+    /// Of an index in its place.
+    pub(crate) fn checksum_of(self, index: &[u8]) -> u64 {
+        checksum_of([&self.session.to_le_bytes(), &self.batch.to_le_bytes(), index])
+    }
 }
 
 /// One record of a segment, without its bytes.
@@ -52,6 +59,7 @@ impl Entry {
 
 /// Verifies every record and lays them out. CPU work: not for an async worker.
 pub(crate) fn encode(
+    id: SegmentId,
     machine: &MachineId,
     records: &[Record],
     with: &Records,
@@ -93,7 +101,7 @@ pub(crate) fn encode(
     let index = encode_index(&entries);
     let mut header = MAGIC.to_vec();
     header.put_u32_le(index.len() as u32);
-    header.put_u64_le(checksum(&index));
+    header.put_u64_le(id.checksum_of(&index));
     header.extend(index);
     let parts = std::iter::once(Bytes::from(header)).chain(frames.into_iter().flatten()).collect();
     Ok((entries, parts))
@@ -174,15 +182,17 @@ mod tests {
         )
     }
 
+    const ID: SegmentId = SegmentId { session: 7, batch: 3 };
+
     fn encode(records: &[Record]) -> Result<(Vec<Entry>, Vec<Bytes>)> {
-        super::encode(&"m".into(), records, &Records::with(Keyring::new()))
+        super::encode(ID, &"m".into(), records, &Records::with(Keyring::new()))
     }
 
     #[test]
     fn o9_segments_of_version_1_stay_readable() {
         let (entries, parts) = encode(&[record(0, b"abcd"), record(4096, &[0; 4])]).expect("verified");
         let golden = "5352534547000001\
-                      6d000000de789792a3c6f9e0\
+                      6d00000068da538fcb5db6f7\
                       010000000100000064\
                       02000000\
                       00000000000000000000000004000000000000003d35b1d1ec9ee71bc290fa3d38606b8d81000000000000001400\
@@ -194,7 +204,9 @@ mod tests {
         let kept: Vec<u8> = (0..golden.len()).step_by(2).map(byte).collect();
         let (len, sum) = decode_header(&kept[..HEADER as usize]).expect("a header");
         let index = &kept[HEADER as usize..][..len as usize];
-        assert_eq!(checksum(index), sum);
+        assert_eq!(ID.checksum_of(index), sum);
+        let elsewhere = SegmentId { batch: ID.batch + 1, ..ID };
+        assert_ne!(elsewhere.checksum_of(index), sum, "a segment is what it is in its own place alone");
         assert_eq!(decode_index(index).expect("an index"), entries);
     }
 

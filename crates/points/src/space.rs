@@ -6,6 +6,7 @@
 //! through: segments that nobody needs go, and of those that are mostly dead the rest is copied, sealed as it is, into a
 //! pack.
 
+use crate::attached::Attached;
 use crate::catalogue::{Gap, Kept, Space};
 use crate::extent_map::{Place, share};
 use crate::folder::Found;
@@ -21,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The most frame bytes of one pack, but for the end of a segment.
 const PACK: u64 = 64 << 20;
 /// The most frame bytes that one prune writes anew: the rest is found by the next one.
-const REWRITTEN: u64 = 256 << 20;
+pub(crate) const REWRITTEN: u64 = 256 << 20;
 /// A gap is not looked through for less dead than this, unless so many points were dropped.
 const WORTH_IT: u64 = 256 << 10;
 const DROPPED: u64 = 64;
@@ -49,11 +50,12 @@ impl Line {
         before: Option<&Kept>,
         point: &Kept,
         mut after: Kept,
+        left: &mut u64,
     ) -> Result<(Kept, Vec<Garbage>)> {
         after.gap.space = after.gap.space.and(point.gap.space).and(point.own);
         after.gap.packs.extend(point.gap.packs.iter().cloned());
         after.gap.dropped += point.gap.dropped + 1;
-        match self.give_back(before, point, after.clone()).await {
+        match self.give_back(before, point, after.clone(), left).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::warn!(%error, point = %point.id, "its space does not come back");
                 Ok((after, vec![]))
@@ -67,6 +69,7 @@ impl Line {
         before: Option<&Kept>,
         point: &Kept,
         mut after: Kept,
+        left: &mut u64,
     ) -> Result<(Kept, Vec<Garbage>)> {
         let folder = &self.folder.clone();
         let since = before.map_or(0, |kept| kept.last);
@@ -102,7 +105,7 @@ impl Line {
         after.gap.space = after.gap.space.and(dead);
         let Space { stored, dead } = after.gap.space;
         if dead * 4 >= stored && (dead >= WORTH_IT || after.gap.dropped >= DROPPED) {
-            self.look_through(before, &mut after, &mut garbage).await?;
+            self.look_through(before, &mut after, &mut garbage, left).await?;
         }
         Ok((after, garbage))
     }
@@ -126,17 +129,24 @@ impl Line {
         before: Option<&Kept>,
         point: &mut Kept,
         garbage: &mut Vec<Garbage>,
+        left: &mut u64,
     ) -> Result<()> {
         let since = before.map_or(0, |kept| kept.last);
         let needed = self.needed(before, point).await?;
-        let mut plan = Plan { left: REWRITTEN.saturating_sub(self.rewritten), ..Plan::default() };
-        let mut packs = vec![];
-        for found in self.folder.list_sessions(since + 1, point.first - 1).await? {
-            if let Found::Segment(id, size) = found {
-                let frames = needed.get(&id).map(|frames| of(id, frames)).unwrap_or_default();
-                plan.judge(frames, size, Garbage::Segment(id));
+        let mut plan = Plan { left: *left, ..Plan::default() };
+        let (mut packs, mut attached) = (vec![], vec![]);
+        for found in self.folder.list_sessions(since + 1, point.last).await? {
+            match found {
+                // Its own sessions are no part of the gap.
+                Found::Segment(id, size) if id.session < point.first => {
+                    let frames = needed.get(&id).map(|frames| of(id, frames)).unwrap_or_default();
+                    plan.judge(frames, size, Garbage::Segment(id));
+                }
+                Found::Segment(..) => {}
+                Found::Attached(name, _) => attached.push(name),
             }
         }
+        garbage.extend(self.left_over(attached, point).await?);
         let before = std::mem::take(&mut point.gap.packs);
         for pack in before.clone() {
             let index = self.folder.pack_index(&pack.object).await?;
@@ -148,7 +158,7 @@ impl Line {
             }
         }
         let moved: u64 = plan.rewritten.iter().map(|frame| u64::from(frame.2)).sum();
-        self.rewritten += moved;
+        *left = left.saturating_sub(moved);
         plan.rewritten.sort_unstable();
         for frames in in_packs(&plan.rewritten) {
             packs.push(self.write_pack(point.last, frames, &before).await?);
@@ -156,6 +166,20 @@ impl Line {
         point.gap = Gap { space: Space { stored: plan.kept + moved, dead: plan.dead }, dropped: 0, packs };
         garbage.extend(plan.garbage);
         Ok(())
+    }
+
+    /// Of the objects of a gap and the point behind it, those that calls left which were broken off.
+    async fn left_over(&self, attached: Vec<Attached>, point: &Kept) -> Result<Vec<Garbage>> {
+        let map = Sealed::read(&self.folder, &point.object).await?.map(&self.folder);
+        let packs = point.gap.packs.iter().map(|pack| &pack.object);
+        let named: BTreeSet<_> = map.objects().into_iter().chain([&point.object]).chain(packs).collect();
+        let unnamed = attached.into_iter().filter(|name| !named.contains(name));
+        Ok(unnamed.filter(|name| !self.may_be_named_yet(name)).map(Garbage::Attached).collect())
+    }
+
+    /// Whether another process may have made it for a ledger to come.
+    pub(crate) fn may_be_named_yet(&self, name: &Attached) -> bool {
+        name.ledger().is_some_and(|ledger| ledger > self.number)
     }
 
     async fn write_pack(&self, number: u64, frames: &[Frame], packs: &[PackRef]) -> Result<PackRef> {
@@ -170,7 +194,8 @@ impl Line {
             rest = &rest[count..];
         }
         let (first, last) = (frames[0].0, frames[frames.len() - 1].0);
-        Ok(PackRef { object: self.folder.attach(number, "pack", bytes).await?, first, last })
+        let kind = Attached::pack_of(self.next());
+        Ok(PackRef { object: self.folder.attach(number, &kind, bytes).await?, first, last })
     }
 
     async fn get_wherever(

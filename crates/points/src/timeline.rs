@@ -16,6 +16,7 @@ use site_recovery::{
     PhaseRecord, Point, PointId, Result, Run, Seed, Timestamp,
 };
 use site_recovery_record::hash;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A change set up to this many bytes of JSON stands in the ledger itself.
@@ -290,9 +291,9 @@ enum Known {
     Nothing,
 }
 
-fn known(block: Run, pieces: &[Piece], damaged: &[(SegmentId, u64)]) -> Known {
+fn known(block: Run, pieces: &[Piece], damaged: &BTreeSet<SegmentId>) -> Known {
     let places = || pieces.iter().filter_map(|(_, held)| held.as_ref().and_then(Held::place));
-    if places().any(|place| damaged.contains(&(place.segment, place.offset))) {
+    if places().any(|place| damaged.contains(&place.segment)) {
         return Known::Damaged;
     }
     match pieces {

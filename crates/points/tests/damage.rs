@@ -167,7 +167,7 @@ async fn live_on(store: Arc<InMemory>, history: &History, place: &str) -> Found 
 
 fn kind(path: &Path) -> &str {
     match path.filename().and_then(|name| name.split('-').nth(1)) {
-        Some(kind) => kind,
+        Some(kind) => kind.split('.').next().unwrap_or(kind),
         None => "ledger",
     }
 }

@@ -89,7 +89,7 @@ async fn rps_2_a_scrub_tells_how_far_it_is_reads_a_sample_and_names_the_points_t
         far.is_sorted_by_key(|now| now.passed) && last.passed == last.of && last.records > 10,
         "{last:?}"
     );
-    let some = Share::OneIn { records: 4, seed: 1 };
+    let some = Share::OneIn { records: 4.try_into().expect("not zero"), seed: 1 };
     let mut sample = last;
     points.scrub_share(&id(), PointId(6), some, |now| sample = now).await.expect("read");
     assert!((1..last.records).contains(&sample.records), "{sample:?} of {last:?}");
@@ -135,5 +135,12 @@ async fn what_a_scrub_finds_damaged_is_shipped_again_by_a_comparison() {
     assert!(before != after, "what is damaged matches nothing");
     let point = ship(&*points, &op("again", 1), "again", &image, &whole()).await.expect("sealed");
     assert_eq!(points.hashes(&id(), &"data".into(), data).await.expect("hashed"), before);
+    assert!(newest_ledger(dir.path()).contains("damaged"), "it is noted still");
     assert_eq!(points.scrub(&id(), point.id).await.expect("read"), vec![]);
+    assert!(!newest_ledger(dir.path()).contains("damaged"), "nobody needs it any more");
+}
+
+fn newest_ledger(dir: &std::path::Path) -> String {
+    let newest = walk(&dir.join("web/ledger")).max().expect("a ledger");
+    std::fs::read_to_string(newest).expect("text")
 }

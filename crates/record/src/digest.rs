@@ -7,7 +7,7 @@ pub fn checksum(bytes: &[u8]) -> u64 {
 }
 
 /// The same over several pieces, as if they were one.
-pub(crate) fn checksum_of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+pub fn checksum_of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let mut digest = crc_fast::Digest::new(Crc64Nvme);
     pieces.into_iter().for_each(|piece| digest.update(piece));
     digest.finalize()

@@ -17,7 +17,7 @@ mod place;
 mod seal;
 
 pub use codec::Codec;
-pub use digest::{checksum, hash, is_zero};
+pub use digest::{checksum, checksum_of, hash, is_zero};
 pub use frame::is_sealed;
 pub use keys::{KEY_BYTES, Key, KeyId, Keyring};
 
