@@ -130,10 +130,15 @@ impl Folder {
         self.delete(&self.ledger(number)).await
     }
 
-    /// Writes an object that a later ledger will refer to.
+    /// Writes an object that a later ledger will refer to. One that an earlier try has left is as good, where it is whole:
+    /// a store may keep it from being written over.
     pub(crate) async fn attach(&self, number: u64, kind: &str, bytes: Vec<u8>) -> Result<Attached> {
         let name = Attached::new(number, kind, &bytes);
-        self.store.put(&self.attached(&name), bytes.into()).await.map_err(failed)?;
+        let (path, bytes) = (self.attached(&name), Bytes::from(bytes));
+        let is_new = self.create(&path, bytes.clone().into()).await?;
+        if !is_new && self.get(&path).await? != Some(bytes.clone()) {
+            self.store.put(&path, bytes.into()).await.map_err(failed)?;
+        }
         Ok(name)
     }
 

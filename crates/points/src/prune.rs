@@ -14,6 +14,8 @@ const MOST: usize = 256;
 /// Points that are dropped by one ledger: between two of them others have their turn, and a call that is broken off has
 /// done this much.
 const SLICE: usize = 16;
+/// Objects that the store does not delete, until no more of them are tried.
+const REFUSED: usize = 8;
 
 impl Points {
     pub(crate) async fn drop_points(
@@ -152,16 +154,27 @@ impl Line {
     }
 
     async fn try_collect(&mut self) -> Result<()> {
+        let mut refused = vec![];
         for garbage in self.ledger.garbage.clone() {
             if self.deleted.contains(&garbage) {
                 continue;
             }
-            match &garbage {
-                Garbage::Attached(name) => self.folder.delete_attached(name).await?,
-                Garbage::Segment(id) => self.folder.delete_segment(*id).await?,
-                Garbage::Timeline { session, ledger } => self.delete_upto(*session, *ledger).await?,
+            let gone = match &garbage {
+                Garbage::Attached(name) => self.folder.delete_attached(name).await,
+                Garbage::Segment(id) => self.folder.delete_segment(*id).await,
+                Garbage::Timeline { session, ledger } => self.delete_upto(*session, *ledger).await,
+            };
+            match gone {
+                Ok(()) => drop(self.deleted.insert(garbage)),
+                // A store with a retention policy lets go of the older ones first, and they stand anywhere here.
+                Err(error) => refused.push(error),
             }
-            self.deleted.insert(garbage);
+            if refused.len() == REFUSED {
+                break;
+            }
+        }
+        if let Some(error) = refused.pop() {
+            return Err(error);
         }
         if self.suspect {
             self.delete_left_over_pages().await?;

@@ -5,6 +5,7 @@
 pub(crate) mod azurite;
 pub(crate) mod faulty;
 pub(crate) mod life;
+pub(crate) mod worm;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
