@@ -40,7 +40,7 @@ pub struct Policy {
     /// Which points are kept.
     pub retention: Retention,
     /// When a change rate is alarming; `None`: never. An alarm pins the point before it, told by health and events, and
-    /// changes nothing else.
+    /// changes nothing else. At most [`AlarmRule::MOST_PINS`] such pins are kept, the newest.
     #[serde(default = "by_default", skip_serializing_if = "is_default")]
     pub alarm: Option<AlarmRule>,
 }
