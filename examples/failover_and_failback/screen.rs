@@ -86,7 +86,7 @@ impl Screen {
             NoticeKind::CycleFailed { reason } => bar.suspend(|| self.line(&format!("no point: {reason}"))),
             NoticeKind::Alert(finding) => bar.suspend(|| self.line(&format!("alert: {}", finding.cause))),
             NoticeKind::Job { what, .. } => bar.set_message(what.clone()),
-            NoticeKind::Changed(_) | NoticeKind::Pruned { .. } => {}
+            NoticeKind::Changed(_) | NoticeKind::Pruned { .. } | NoticeKind::Unpinned { .. } => {}
         }
     }
 

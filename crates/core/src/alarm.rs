@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// Why the point before an alarm is pinned.
+pub(crate) const ALARM: &str = "alarm";
+
 /// So many quiet cycles are needed before anything is judged, and to end an alarm.
 const LEAST_HISTORY: usize = 6;
 const CALM: u32 = 3;
@@ -19,20 +22,24 @@ pub struct AlarmRule {
     pub cycles: u32,
     /// Changes at so many times the highest rate among them raise it; at least 2.
     pub factor: u32,
-    /// A share of bytes that do not compress so many percent points above theirs raises it; 1 to 100.
-    pub points: u32,
+    /// A share of bytes that do not compress so many percentage points above theirs raises it; 1 to 100.
+    #[serde(alias = "points")]
+    pub percentage_points: u32,
     /// A cycle with fewer changed bytes raises none.
     pub least_bytes: u64,
 }
 
 impl Default for AlarmRule {
-    /// A day of 5-minute cycles, four times the highest rate, 40 points, 64 MiB.
+    /// A day of 5-minute cycles, four times the highest rate, 40 percentage points, 64 MiB.
     fn default() -> Self {
-        Self { cycles: 288, factor: 4, points: 40, least_bytes: 64 << 20 }
+        Self { cycles: 288, factor: 4, percentage_points: 40, least_bytes: 64 << 20 }
     }
 }
 
 impl AlarmRule {
+    /// So many points of a machine are pinned for alarms; for another one the oldest of these pins is taken away.
+    pub const MOST_PINS: usize = 8;
+
     pub(crate) fn validate(&self) -> Result<()> {
         let within = |field, value: u32, from: u32, to: u32| {
             let rule = format!("{from} to {to}");
@@ -41,7 +48,7 @@ impl AlarmRule {
         };
         within("policy.alarm.cycles", self.cycles, 1, 10_000)?;
         within("policy.alarm.factor", self.factor, 2, 1_000_000)?;
-        within("policy.alarm.points", self.points, 1, 100)
+        within("policy.alarm.percentage_points", self.percentage_points, 1, 100)
     }
 }
 
@@ -122,7 +129,7 @@ impl Alarm {
         let sum = |part: fn(&Cycle) -> u64| self.usual.iter().map(part).sum::<u64>();
         let usual = percent(sum(|c| c.incompressible), sum(|c| c.changed));
         let share = percent(cycle.incompressible, cycle.changed);
-        (share >= usual + f64::from(rule.points))
+        (share >= usual + f64::from(rule.percentage_points))
             .then(|| format!("{share:.0} % of the changes do not compress, where {usual:.0} % are usual"))
     }
 }
@@ -206,7 +213,7 @@ mod tests {
         for (bad, field) in [
             (AlarmRule { cycles: 0, ..AlarmRule::default() }, "policy.alarm.cycles"),
             (AlarmRule { factor: 1, ..AlarmRule::default() }, "policy.alarm.factor"),
-            (AlarmRule { points: 101, ..AlarmRule::default() }, "policy.alarm.points"),
+            (AlarmRule { percentage_points: 101, ..AlarmRule::default() }, "policy.alarm.percentage_points"),
         ] {
             assert_eq!(bad.validate().expect_err(field).fact("field"), Some(field));
         }

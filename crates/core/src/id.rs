@@ -74,7 +74,8 @@ impl OpKey {
     }
 }
 
-/// Number of a recovery point on one machine's timeline at one replica. Later points have higher numbers.
+/// Number of a recovery point on one machine's timeline at one replica. Later points have higher numbers, each the next one
+/// after the last that was sealed, also where that was dropped: retention reads from it how many cycles two points are apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PointId(pub u64);

@@ -9,6 +9,10 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Which points are kept.
+///
+/// The age of a point is the time of the cycles since, up to the newest point. A cycle counts for as long as cycles around
+/// it take, or less: a clock that jumps and a source that is dead for a month drop nothing. A jump too short to be told
+/// from a slot of the grid can move a point into the next slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Retention {
     /// Azure's grid (documented in its common questions on VMware disaster recovery): all of the last 2 hours; up to
@@ -36,7 +40,7 @@ pub struct Policy {
     /// Which points are kept.
     pub retention: Retention,
     /// When a change rate is alarming; `None`: never. An alarm pins the point before it, told by health and events, and
-    /// changes nothing else.
+    /// changes nothing else. At most [`AlarmRule::MOST_PINS`] such pins are kept, the newest.
     #[serde(default = "by_default", skip_serializing_if = "is_default")]
     pub alarm: Option<AlarmRule>,
 }

@@ -1,6 +1,6 @@
 //! What happened, as it happens: a stream that says when it lagged, and replays from a position.
 
-use crate::{Event, Finding, JobId, MachineId, Point, Timestamp, UnitId};
+use crate::{Event, Finding, JobId, MachineId, Point, PointId, Timestamp, UnitId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
@@ -46,6 +46,13 @@ pub enum NoticeKind {
     Pruned {
         /// How many.
         points: usize,
+    },
+    /// A pin was taken away by the engine: newer ones of its kind are kept instead.
+    Unpinned {
+        /// The point; what else pins it stays.
+        point: PointId,
+        /// The reason it was pinned for.
+        why: String,
     },
     /// A step of a job began or ended.
     Job {

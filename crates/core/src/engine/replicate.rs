@@ -3,11 +3,11 @@
 use super::context::Member;
 use super::events::NoticeKind;
 use super::shared::{Pulse, Shared, Slot};
-use crate::alarm::{Alarm, Cycle};
+use crate::alarm::{ALARM, Alarm, Cycle};
 use crate::state::Phase;
 use crate::{
-    Basis, Capture, Consistency, Control, Error, ErrorKind, Fate, Finding, Instance, Item, Leg, MachineId,
-    Op, Point, Result, Severity, Shipment, Shipped, Unit,
+    AlarmRule, Basis, Capture, Consistency, Control, Error, ErrorKind, Fate, Finding, Instance, Item, Leg,
+    MachineId, Op, Point, PointId, Result, Severity, Shipment, Shipped, Unit,
 };
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ pub(crate) async fn replicate(
             let finding = Finding::new("alarm", Severity::Critical, why, remedy);
             shared.bus.publish(now, &unit.id, Some(item.id()), NoticeKind::Alert(finding));
         }
-        pin_quiet(shared, slot, leg, item).await;
+        pin_quiet(shared, slot, unit, leg, item).await;
         all.insert(item.id().clone(), result);
     }
     Ok(all)
@@ -113,7 +113,10 @@ fn alarming(item: &Item, pulse: &mut Pulse, result: &Result<Sealed>) -> Option<S
         pulse.alarm = Alarm::default();
         return None;
     }
-    let rule = super::schedule::policy(item).alarm?;
+    let Some(rule) = super::schedule::policy(item).alarm else {
+        pulse.alarm = Alarm::default();
+        return None;
+    };
     let Ok(Sealed { point: Some(point), changed, incompressible, compared: false, .. }) = result else {
         return None;
     };
@@ -125,18 +128,43 @@ fn alarming(item: &Item, pulse: &mut Pulse, result: &Result<Sealed>) -> Option<S
     Some(why)
 }
 
-/// Pins what an alarm wants pinned; at the next cycle, where the replica does not answer. Nobody but an operator takes
-/// the pin away.
-async fn pin_quiet(shared: &Arc<Shared>, slot: &Slot, leg: &Leg, item: &Item) {
+/// Pins what an alarm wants pinned; at the next cycle, where the replica does not answer.
+async fn pin_quiet(shared: &Arc<Shared>, slot: &Slot, unit: &Unit, leg: &Leg, item: &Item) {
     let Some(point) = slot.pulse(item.id()).to_pin else { return };
-    let op = item.op(format!("{}/alarm-{point}", item.id()));
-    let pin = leg.replica.pin(&op, item.id(), point, "alarm");
-    match shared.within(shared.deadlines.replica, "pin", pin).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
+    match pin_for_alarm(shared, unit, leg, item, point).await {
+        Err(error) => {
             tracing::warn!(machine = %item.id(), %point, %error, "the point before an alarm is not pinned yet");
         }
-        _ => slot.with_pulse(item.id(), |pulse| pulse.to_pin = None),
+        Ok(()) => slot.with_pulse(item.id(), |pulse| pulse.to_pin = None),
     }
+}
+
+/// Pins the point, and takes the oldest pins of alarms away where there are too many: a load that goes up and down would
+/// keep more and more points for ever.
+async fn pin_for_alarm(
+    shared: &Arc<Shared>,
+    unit: &Unit,
+    leg: &Leg,
+    item: &Item,
+    point: PointId,
+) -> Result<()> {
+    let (limit, machine, replica) = (shared.deadlines.replica, item.id(), &leg.replica);
+    let op = |what: &str, point: PointId| item.op(format!("{machine}/{what}-{point}"));
+    let pin = op("alarm", point);
+    match shared.within(limit, "pin", replica.pin(&pin, machine, point, ALARM)).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let points = shared.within(limit, "points", replica.points(machine)).await?;
+    let pinned = points.iter().rev().filter(|p| p.pins.iter().any(|why| why == ALARM));
+    for old in pinned.skip(AlarmRule::MOST_PINS) {
+        let unpin = op("alarm-is-old", old.id);
+        shared.within(limit, "unpin", replica.unpin(&unpin, machine, old.id, ALARM)).await?;
+        tracing::warn!(%machine, point = %old.id, "an old alarm's pin has made room for a newer one");
+        let notice = NoticeKind::Unpinned { point: old.id, why: ALARM.into() };
+        shared.bus.publish(shared.clock.now(), &unit.id, Some(machine), notice);
+    }
+    Ok(())
 }
 
 async fn one(

@@ -177,7 +177,7 @@ fn health(item: &Item, pulse: &super::shared::Pulse, parked: bool, undriven: boo
             "see to the guest",
         );
     }
-    if let Some(why) = pulse.alarm.lasts() {
+    if let (Some(_), Some(why)) = (policy(item).alarm, pulse.alarm.lasts()) {
         let remedy = "see what rewrites the machine; the point before it is pinned as `alarm`";
         say("alarm", Severity::Critical, why.to_owned(), remedy);
     }

@@ -55,7 +55,7 @@ fn o9_settings() {
 
 #[test]
 fn o9_policies() {
-    let rule = AlarmRule { cycles: 100, factor: 5, points: 30, least_bytes: 1 << 20 };
+    let rule = AlarmRule { cycles: 100, factor: 5, percentage_points: 30, least_bytes: 1 << 20 };
     let (tuned, off) =
         (Policy { alarm: Some(rule), ..samples::policy() }, Policy { alarm: None, ..samples::policy() });
     json("policies", &[Policy::default(), Policy::failback(), samples::policy(), tuned, off]);
@@ -70,6 +70,13 @@ fn o9_evidence() {
 fn o9_names_of_variants() {
     let names: Vec<(&str, Vec<String>)> = samples::enums();
     json("names", &names.into_iter().map(|(what, names)| (what.to_owned(), names)).collect::<Vec<_>>());
+}
+
+/// As the rule of an alarm was written at first.
+#[test]
+fn o9_an_alarm_by_the_older_name_of_its_field_is_read() {
+    let older = lines("policies")[3].replace("percentage_points", "points");
+    assert_eq!(read::<Policy>(&older).alarm.expect("a rule").percentage_points, 30);
 }
 
 /// Fields that may be left out: what an older version, or a person, wrote without them.

@@ -97,3 +97,67 @@ async fn an_alarm_can_be_switched_off() -> Result<()> {
     assert_eq!((alarms(&engine), points(&web).await?.len()), (0, 1));
     Ok(())
 }
+
+/// A load that goes up and down: the pins of alarms are bounded, what a user pinned stays, and what goes is told.
+#[tokio::test]
+async fn d8_pins_of_alarms_are_bounded_and_those_of_users_stay() -> Result<()> {
+    let (engine, web) = quiet(rule()).await?;
+    for round in 0..AlarmRule::MOST_PINS as u8 + 4 {
+        cycle(&engine, &web, &[200 + round; 128 * 1024]).await?;
+        for number in 0..4 {
+            cycle(&engine, &web, &[number; 4096]).await?;
+        }
+        if round == 0 {
+            let first = points(&web).await?[0].0;
+            web.pin(site_recovery::PointId(first), "audit").await?;
+        }
+    }
+    assert_eq!(alarms(&engine), AlarmRule::MOST_PINS + 4);
+    let pinned = points(&web).await?;
+    let (audited, rest) = pinned.split_first().expect("points");
+    assert_eq!(audited.1, ["audit"], "the user's pin stays, the alarm's is gone");
+    let (newest, alarms) = rest.split_last().expect("points");
+    assert!(newest.1.is_empty() && alarms.iter().all(|(_, pins)| pins == &["alarm"]), "{rest:?}");
+    assert_eq!(alarms.len(), AlarmRule::MOST_PINS);
+    let mut events = engine.vault.events_from(0);
+    let told: Vec<u64> = std::iter::from_fn(|| events.try_next())
+        .filter_map(|d| match d {
+            Delivery::Notice(n) => match &n.kind {
+                NoticeKind::Unpinned { point, why } if why == "alarm" => Some(point.0),
+                _ => None,
+            },
+            Delivery::Lagged { missed } => panic!("{missed} were missed"),
+        })
+        .collect();
+    assert_eq!(told.len(), 4);
+    assert!(told[0] == audited.0 && told.iter().all(|id| *id < alarms[0].0), "the oldest go: {told:?}");
+    Ok(())
+}
+
+/// Pins under the alarm's reason are the alarm's: nobody else's pin could be told from them.
+#[tokio::test]
+async fn the_reason_of_alarms_is_refused_to_users() -> Result<()> {
+    let (_engine, web) = quiet(rule()).await?;
+    let point = web.points().await?[0].id;
+    let error = web.pin(point, "alarm").await.expect_err("the alarm's");
+    assert_eq!((error.kind(), error.fact("field")), (site_recovery::ErrorKind::Invalid, Some("pin.why")));
+    assert!(points(&web).await?[0].1.is_empty());
+    Ok(())
+}
+
+/// Who switches the alarm off is not told of an old one any more; switched on again it begins anew.
+#[tokio::test]
+async fn an_alarm_that_lasts_is_gone_when_it_is_switched_off() -> Result<()> {
+    let (engine, web) = quiet(rule()).await?;
+    cycle(&engine, &web, &[100; 128 * 1024]).await?;
+    let stands =
+        || Ok::<_, site_recovery::Error>(web.summary()?.health.findings.iter().any(|f| f.code == "alarm"));
+    assert!(stands()?);
+    let on = web.summary()?.policy;
+    web.set_policy(Policy { alarm: None, ..on.clone() }).await?;
+    assert!(!stands()?, "at once");
+    cycle(&engine, &web, &[101; 128 * 1024]).await?;
+    web.set_policy(on).await?;
+    assert!(!stands()?, "what was before counts no more");
+    Ok(())
+}

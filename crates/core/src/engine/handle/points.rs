@@ -1,6 +1,7 @@
 //! The recovery points of a machine: what there is, what must stay, what a choice would lose.
 
 use super::ItemHandle;
+use crate::alarm::ALARM;
 use crate::engine::choose::choose;
 use crate::engine::steps::PIN;
 use crate::{
@@ -37,7 +38,7 @@ impl ItemHandle {
     /// # Errors
     /// `NotFound`, naming the point.
     pub async fn pin(&self, point: PointId, why: &str) -> Result<()> {
-        if why.is_empty() || [PIN, POINT_ZERO].contains(&why) {
+        if why.is_empty() || [PIN, POINT_ZERO, ALARM].contains(&why) {
             let rule = "a pin has a reason of its own";
             return Err(Error::invalid("pin.why", format!("{why:?}"), rule, "say why it is kept"));
         }
