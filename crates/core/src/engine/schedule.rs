@@ -24,6 +24,8 @@ const TICK: Duration = Duration::from_secs(1);
 const WATCH_EVERY: Duration = Duration::from_secs(30);
 /// How long a stop waits for cycles under way.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// Points that a cycle looks through in the long run.
+const LOOKED_THROUGH: usize = 256;
 
 impl Vault {
     /// Replicates what is due, watches what must not run, cleans up what is owed, until `shutdown` ends. Then starts nothing
@@ -215,7 +217,7 @@ pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
     super::replicate::all_sealed(results)?;
     for item in &unit.members {
         let to_pin = slot.pulse(item.id()).to_pin;
-        prune(shared, &unit, item, to_pin).await?;
+        prune(shared, slot, &unit, item, to_pin).await?;
     }
     Ok(())
 }
@@ -232,17 +234,39 @@ fn wanted(slot: &Slot, item: &Item, now: Timestamp) -> Consistency {
     }
 }
 
-async fn prune(shared: &Arc<Shared>, unit: &Unit, item: &Item, keep: Option<PointId>) -> Result<()> {
+/// A long history is looked through only now and then, so that each cycle costs the same however long it is: points go late
+/// by a 256th of it at most.
+async fn prune(
+    shared: &Arc<Shared>,
+    slot: &Slot,
+    unit: &Unit,
+    item: &Item,
+    keep: Option<PointId>,
+) -> Result<()> {
+    let waits = slot.with_pulse(item.id(), |pulse| {
+        let looks_in = pulse.looks_in;
+        pulse.looks_in = looks_in.saturating_sub(1);
+        looks_in > 0
+    });
+    if waits {
+        return Ok(());
+    }
     let leg = shared.leg_of(item)?;
     let limit = shared.deadlines.replica;
     let points = shared.within(limit, "points", leg.replica.points(item.id())).await?;
     let mut drop = to_drop(&points, &policy(item), shared.clock.now());
     drop.retain(|point| Some(*point) != keep);
+    let rest = points.len() / LOOKED_THROUGH;
     if drop.is_empty() {
+        slot.with_pulse(item.id(), |pulse| pulse.looks_in = rest);
         return Ok(());
     }
     let op = item.op(format!("{}/prune-{}", item.id(), drop.last().map_or(0, |p| p.0)));
     let dropped = shared.within(limit, "prune", leg.replica.prune(&op, item.id(), &drop)).await?;
+    // A replica drops so many at once, and the rest with the next cycle.
+    if dropped.len() == drop.len() {
+        slot.with_pulse(item.id(), |pulse| pulse.looks_in = rest);
+    }
     if !dropped.is_empty() {
         let kind = NoticeKind::Pruned { points: dropped.len() };
         shared.bus.publish(shared.clock.now(), &unit.id, Some(item.id()), kind);

@@ -73,6 +73,8 @@ pub(crate) struct Pulse {
     pub(crate) outsiders: Vec<String>,
     pub(crate) swept: bool,
     pub(crate) alarm: Alarm,
+    /// Cycles until the points are looked through again for what is due.
+    pub(crate) looks_in: usize,
     /// The last point before an alarm, until it is pinned.
     pub(crate) to_pin: Option<PointId>,
 }

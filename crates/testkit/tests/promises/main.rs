@@ -4,6 +4,7 @@ mod alarm;
 mod choices;
 mod data;
 mod giving_way;
+mod history;
 mod operations;
 mod requests;
 mod safety;
