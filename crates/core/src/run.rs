@@ -1,6 +1,6 @@
 //! Runs of bytes, and sets of them.
 
-use crate::{DiskId, DiskSpec};
+use crate::{DiskId, DiskSpec, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -74,8 +74,10 @@ pub struct Extent {
 ///
 /// A disk has at most [`ChangeSet::MOST_RUNS`] runs: beyond that the nearest ones are merged, which only makes the
 /// set bigger.
+///
+/// One that is read from a journal or the wire holds to all of that, or is refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "BTreeMap<DiskId, Vec<Run>>")]
 pub struct ChangeSet(BTreeMap<DiskId, Vec<Run>>);
 
 impl ChangeSet {
@@ -180,6 +182,40 @@ impl FromIterator<(DiskId, Run)> for ChangeSet {
     }
 }
 
+/// Takes runs as they were written once.
+///
+/// # Errors
+/// `Corrupt`, naming the disk and the run: empty, past the last byte there can be, or not after the one before with a gap
+/// between; or too many runs.
+impl TryFrom<BTreeMap<DiskId, Vec<Run>>> for ChangeSet {
+    type Error = Error;
+
+    fn try_from(disks: BTreeMap<DiskId, Vec<Run>>) -> Result<Self> {
+        for (disk, runs) in &disks {
+            let broken = |said: String| Error::new(ErrorKind::Corrupt, said).with("disk", disk);
+            if runs.len() > Self::MOST_RUNS {
+                let (has, most) = (runs.len(), Self::MOST_RUNS);
+                return Err(broken(format!("the set has {has} runs of disk {disk}, more than {most}")));
+            }
+            let mut from = 0;
+            for run in runs {
+                let shown = format!("{}+{}", run.start, run.len);
+                let said =
+                    |rule| broken(format!("the run {shown} of disk {disk} {rule}")).with("run", &shown);
+                let end = run.start.checked_add(run.len).ok_or_else(|| said("ends past all bytes"))?;
+                if run.len == 0 {
+                    return Err(said("is empty"));
+                }
+                if run.start < from {
+                    return Err(said("does not begin past the end of the one before"));
+                }
+                from = end.saturating_add(1);
+            }
+        }
+        Ok(Self(disks))
+    }
+}
+
 fn merge(runs: &mut Vec<Run>) {
     runs.sort_unstable();
     runs.dedup_by(|next, last| {
@@ -230,6 +266,53 @@ mod tests {
         }
         assert!(set.runs(&disk).len() <= ChangeSet::MOST_RUNS);
         assert!(runs.iter().all(|r| set.contains(&disk, *r)));
+    }
+
+    #[test]
+    fn d1_a_set_that_is_read_holds_to_its_rules_or_is_refused_by_disk_and_run() {
+        let read = |runs: &[(u64, u64)]| {
+            let runs: Vec<Run> = runs.iter().map(|(start, len)| Run::new(*start, *len)).collect();
+            let json = serde_json::json!({"boot": [], "data": runs}).to_string();
+            serde_json::from_str::<ChangeSet>(&json).map_err(|e| e.to_string())
+        };
+        for (runs, run, rule) in [
+            (&[(8, 4), (0, 4)][..], "0+4", "begin past"),
+            (&[(0, 8), (4, 8)], "4+8", "begin past"),
+            (&[(0, 8), (8, 8)], "8+8", "begin past"),
+            (&[(0, 8), (0, 8)], "0+8", "begin past"),
+            (&[(4, 0)], "4+0", "empty"),
+            (&[(0, 8), (u64::MAX, 2)], "18446744073709551615+2", "past all bytes"),
+            (&[(1, u64::MAX)], "1+18446744073709551615", "past all bytes"),
+            (&[(0, u64::MAX), (u64::MAX, 0)], "18446744073709551615+0", "empty"),
+        ] {
+            let told = read(runs).expect_err(rule);
+            assert!([run, rule, "disk data"].iter().all(|part| told.contains(part)), "{told}");
+        }
+        let many: Vec<(u64, u64)> = (0..=ChangeSet::MOST_RUNS as u64).map(|at| (at * 2, 1)).collect();
+        let told = read(&many).expect_err("one too many");
+        assert!(told.contains("262145 runs of disk data"), "{told}");
+        let sound = read(&many[1..]).expect("as many as there may be");
+        assert_eq!(sound.runs(&"data".into()).len(), ChangeSet::MOST_RUNS);
+    }
+
+    #[test]
+    fn a_set_that_was_made_is_read_as_it_was_written() {
+        let mut seed = 7_u64;
+        let mut below = |end: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % end
+        };
+        for round in 0..200 {
+            let mut set = ChangeSet::new();
+            for _ in 0..below(60) {
+                set.add(&DiskId::from(["a", "b"][below(2) as usize]), Run::new(below(500), below(20)));
+            }
+            let set = set.union(&[(DiskId::from("c"), Run::new(u64::MAX - 1, 1))].into_iter().collect());
+            let json = serde_json::to_string(&set).expect("plain data serialises");
+            let again: ChangeSet =
+                serde_json::from_str(&json).unwrap_or_else(|e| panic!("{round}: {e}: {json}"));
+            assert_eq!(again, set);
+        }
     }
 
     #[test]

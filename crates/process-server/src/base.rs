@@ -1,9 +1,11 @@
 //! On what a transfer stands: the head of the replica, as asked or as last seen.
 
 use crate::halt::{Halt, Transfer};
+use crate::plan::{covers, cut_to};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    ChangeSet, Cursor, CutId, DiskSpec, Head, Machine, MachineId, Manifest, Point, PointId, Replica,
+    ALIGNMENT, ChangeSet, Cursor, CutId, DiskSpec, Error, ErrorKind, Head, Machine, MachineId, Manifest,
+    Point, PointId, Replica, Result,
 };
 use std::sync::Arc;
 
@@ -56,6 +58,23 @@ impl Base {
         let head = Head::Unsettled { point: self.point(), cursor, touched };
         let begun = self.begun.iter().filter(|c| *c != cut).chain([cut]).cloned().collect();
         Base { head, sealed: self.sealed.clone(), begun }
+    }
+
+    /// What an ingest of `set` stands on once it has begun, beside the point: what is touched, by the head of then. Until it
+    /// had begun, a batch or the seal of an earlier one may have hung and landed; from now on none does.
+    ///
+    /// # Errors
+    /// `Busy` when something landed that `set` does not settle, or another point was sealed: plan again.
+    pub(crate) fn once_begun(&self, machine: &Machine, set: &ChangeSet, head: &Head) -> Result<ChangeSet> {
+        let touched = match head {
+            Head::Unsettled { touched, .. } => cut_to(machine, touched).aligned(ALIGNMENT, &machine.disks),
+            Head::Empty | Head::Sealed { .. } => ChangeSet::new(),
+        };
+        if point_of(head) != self.point() || !covers(set, &touched) {
+            let said = "an earlier transfer landed something while this one began: it is planned again";
+            return Err(Error::new(ErrorKind::Busy, said).with("machine", machine.id()));
+        }
+        Ok(touched)
     }
 
     pub(crate) fn point(&self) -> Option<PointId> {

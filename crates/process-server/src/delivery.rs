@@ -1,5 +1,6 @@
 //! One ingest at the replica: batches, several under way at once, counted when they are acknowledged, then the seal.
 
+use crate::base::Base;
 use crate::blocking::Driven;
 use crate::desk::{Cost, Desk, Turn};
 use crate::halt::{Halt, Transfer};
@@ -49,6 +50,16 @@ fn got_smaller(record: &Record) -> bool {
     !matches!(&record.payload, Payload::Sealed(frame) if frame.len() as u64 >= record.run.len)
 }
 
+/// What is to be delivered.
+pub(crate) struct Order<'a> {
+    pub(crate) op: &'a Op,
+    pub(crate) manifest: &'a Manifest,
+    /// All that must be settled.
+    pub(crate) set: &'a ChangeSet,
+    /// Where the timeline stood when that was planned.
+    pub(crate) base: &'a Base,
+}
+
 /// An open ingest.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -60,6 +71,7 @@ pub(crate) struct Delivery {
     tally: Tally,
     batches: u64,
     cost: Cost,
+    touched: ChangeSet,
 }
 
 /// What is next.
@@ -72,17 +84,18 @@ enum Next {
 }
 
 impl Delivery {
-    /// Begins, or goes on.
+    /// Begins, or goes on, and sees whether it still stands on what it was planned on.
     pub(crate) async fn begin(
         means: &Arc<Means>,
         desk: &Arc<Desk>,
         turn: &Turn,
         replica: &Arc<dyn Replica>,
-        op: &Op,
-        manifest: &Manifest,
-        set: &ChangeSet,
+        Order { op, manifest, set, base }: Order<'_>,
     ) -> Transfer<Self> {
-        let ingest = replica.begin(op, &manifest.machine, &manifest.cut, set).await.map_err(Halt::Replica)?;
+        let machine = &manifest.machine;
+        let ingest = replica.begin(op, machine, &manifest.cut, set).await.map_err(Halt::Replica)?;
+        let head = replica.head(machine.id()).await.map_err(Halt::Replica)?;
+        let touched = base.once_begun(machine, set, &head)?;
         desk.progress.begin(set);
         Ok(Self {
             means: Arc::clone(means),
@@ -93,7 +106,13 @@ impl Delivery {
             tally: Tally::new(set),
             batches: 0,
             cost: Cost::default(),
+            touched,
         })
+    }
+
+    /// What of the set is not what the newest point holds, as it began.
+    pub(crate) fn touched(&self) -> &ChangeSet {
+        &self.touched
     }
 
     /// Where each disk goes on: below it all has landed.

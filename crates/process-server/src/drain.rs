@@ -2,7 +2,7 @@
 
 use crate::base::Base;
 use crate::blocking::blocking;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Order};
 use crate::desk::{Desk, Turn};
 use crate::halt::{Halt, Transfer};
 use crate::judge::Found;
@@ -78,8 +78,8 @@ impl Drain<'_> {
         self.remember(base.begun(capture.cut(), &set)).await?;
         let manifest = &capture.header.manifest;
         let op = Op { key: capture.header.key.clone(), epoch: self.op.epoch.clone() };
-        let begun =
-            Delivery::begin(&self.server.means, self.desk, self.turn, self.replica, &op, manifest, &set);
+        let order = Order { op: &op, manifest, set: &set, base: &base };
+        let begun = Delivery::begin(&self.server.means, self.desk, self.turn, self.replica, order);
         let mut delivery = begun.await?;
         let parcels = pin!(self.parcels(reader, delivery.resume().clone()));
         delivery.carry(parcels).await?;

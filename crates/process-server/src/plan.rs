@@ -2,7 +2,7 @@
 
 use crate::base::Base;
 use site_recovery::{
-    ALIGNMENT, Basis, Capture, ChangeSet, Changes, Error, ErrorKind, Head, Machine, MachineId, Result, Source,
+    ALIGNMENT, Basis, Capture, ChangeSet, Changes, Head, Machine, MachineId, Result, Source,
 };
 use std::sync::Arc;
 
@@ -40,25 +40,13 @@ impl Plan {
             Find::Everything => "delta",
         }
     }
-}
 
-impl Plan {
-    /// The plan as it holds once its ingest has begun, by the head of then: a batch of an earlier ingest may have hung and
-    /// landed after the plan was made. From now on none does.
-    ///
-    /// # Errors
-    /// `Busy` when something landed that the plan does not settle: plan again.
-    pub(crate) fn once_begun(mut self, machine: &Machine, head: &Head) -> Result<Plan> {
-        let Head::Unsettled { touched, .. } = head else { return Ok(self) };
-        let touched = cut_to(machine, touched).aligned(ALIGNMENT, &machine.disks);
-        if !covers(&self.set, &touched) {
-            let said = "an earlier transfer landed something while this one began: it is planned again";
-            return Err(Error::new(ErrorKind::Busy, said).with("machine", machine.id()));
-        }
+    /// The same, where `touched` is no longer what it was before the first copy.
+    pub(crate) fn over(mut self, touched: &ChangeSet) -> Plan {
         if self.find == Find::ZerosAreThere && !touched.is_empty() {
             self.find = Find::Everything;
         }
-        Ok(self)
+        self
     }
 }
 

@@ -2,10 +2,10 @@
 
 use crate::base::Base;
 use crate::blocking::blocking;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Order};
 use crate::desk::{Cost, Desk, Turn};
 use crate::drain::point_of;
-use crate::halt::{Halt, Transfer};
+use crate::halt::Transfer;
 use crate::health::LEAST_FREE;
 use crate::lane::{Lane, Parcel, parcels};
 use crate::plan::{Find, Plan, Planned, plan};
@@ -59,20 +59,26 @@ impl Shipping<'_> {
         let disks = self.disks().await?;
         self.remember(base.begun(self.cut(), &plan.set)).await?;
         let manifest = self.manifest();
-        let (point, cost) = self.send(&plan, &disks, &manifest).await?;
+        let (point, cost) = self.send(&base, &plan, &disks, &manifest).await?;
         self.remember(Base::sealed(&point, &manifest)).await?;
         tracing::info!(point = %point.id, changed = cost.changed, shipped = cost.shipped, "sealed");
         Ok(cost.of(point))
     }
 
-    async fn send(&self, plan: &Plan, disks: &Disks, manifest: &Manifest) -> Transfer<(Point, Cost)> {
+    async fn send(
+        &self,
+        base: &Base,
+        plan: &Plan,
+        disks: &Disks,
+        manifest: &Manifest,
+    ) -> Transfer<(Point, Cost)> {
         let op = self.op.part(plan.key());
         let means = &self.server.means;
-        let begun = Delivery::begin(means, self.desk, &self.turn, self.replica, &op, manifest, &plan.set);
+        let order = Order { op: &op, manifest, set: &plan.set, base };
+        let begun = Delivery::begin(means, self.desk, &self.turn, self.replica, order);
         let mut delivery = begun.await?;
         let machine = &self.member.machine;
-        let head = self.replica.head(machine.id()).await.map_err(Halt::Replica)?;
-        let plan = &plan.clone().once_begun(machine, &head)?;
+        let plan = &plan.clone().over(delivery.touched());
         let form = self.server.means.form(machine.id(), self.replica.capability().takes);
         let lanes = self.lanes(plan, disks, form, |id, runs| delivery.left(id, runs));
         delivery.carry(parcels(lanes, means.disks_at_once)).await?;

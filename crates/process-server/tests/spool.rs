@@ -241,6 +241,47 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn d1_what_landed_late_while_a_drain_began_is_no_part_of_its_point() {
+    let dir = TempDir::new().unwrap();
+    let world = protected(dir.path()).await;
+    world.replica.fault(Fault::Away);
+    world.site.write("a", 3000, b"first");
+    spool(&world, "one").await;
+    world.replica.fault(Fault::None);
+    world.replica.lands_late("b", Run::new(MIB, 4096));
+    let told = world.drain("d").await.expect_err("the capture does not settle it");
+    assert_eq!(told.kind(), ErrorKind::Busy, "{told}");
+    assert_eq!(world.drain("d").await.unwrap_err().kind(), ErrorKind::Conflict, "it never will");
+    assert_eq!(files(dir.path(), "superseded").len(), 1);
+    let (_, changed, _) = world.cycle("two").await;
+    assert_eq!(changed, 2 * 4096, "what changed, and what landed late");
+    assert_eq!(world.replica.sealed().len(), 2);
+    world.assert_points_are_captures();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_a_capture_is_not_sealed_over_a_newer_point_that_came_while_its_drain_began() {
+    let dir = TempDir::new().unwrap();
+    let world = protected(dir.path()).await;
+    world.replica.fault(Fault::Away);
+    world.site.write("a", 3000, b"first");
+    spool(&world, "one").await;
+    world.replica.fault(Fault::SealsLate);
+    let elsewhere = ProcessServer::builder("other").build().await.unwrap();
+    world.site.write("a", 3000, b"newer");
+    let two = world.site.take("two");
+    let silent = world.ship_on(&elsewhere, &op("two"), &two, Basis::Delta).await.unwrap_err();
+    assert_eq!(silent.kind(), ErrorKind::Unavailable);
+    world.replica.fault(Fault::None);
+    assert_eq!(world.drain("d").await.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(world.drain("d").await.unwrap_err().kind(), ErrorKind::Conflict);
+    let sealed: Vec<CutId> = world.replica.sealed().into_iter().map(|(cut, _)| cut).collect();
+    assert_eq!(sealed, ["base".into(), "two".into()]);
+    world.cycle("three").await;
+    world.assert_points_are_captures();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn d6_a_capture_whose_timeline_moved_on_is_set_aside_not_sealed() {
     let dir = TempDir::new().unwrap();
     let world = protected(dir.path()).await;

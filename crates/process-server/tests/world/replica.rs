@@ -30,6 +30,8 @@ pub enum Fault {
     ReplyLostAfter(u64),
     /// No answer to the seal, before or after it was done.
     AwayAtSeal { done: bool },
+    /// No answer to the seal: it is done in the middle of the next `begin`.
+    SealsLate,
     /// After this many batches the next one never returns.
     HangAfter(u64),
     /// A bit of the next data record flips on the way.
@@ -47,6 +49,7 @@ struct State {
     crossed: Vec<(DiskId, Run, bool)>,
     form: Option<Form>,
     late: Vec<(DiskId, Run)>,
+    late_seal: Option<Manifest>,
     pause: Duration,
 }
 
@@ -74,6 +77,27 @@ impl Open {
             (disk.clone(), part.map_or(gap.start, Run::end))
         };
         self.plan.disks().filter(|(_, runs)| !runs.is_empty()).map(below).collect()
+    }
+}
+
+impl State {
+    fn seal(&mut self, manifest: &Manifest) -> Point {
+        let point = Point {
+            id: PointId(self.points.len() as u64 + 1),
+            cut: manifest.cut.clone(),
+            members: manifest.members.clone(),
+            taken: manifest.taken,
+            consistency: manifest.consistency,
+            generation: manifest.machine.instance.generation,
+            pins: vec![],
+            locked_until: None,
+            verified: true,
+        };
+        let disks = self.working.clone();
+        self.points.push((point.clone(), manifest.clone(), disks));
+        self.touched = ChangeSet::new();
+        self.ingest = None;
+        point
     }
 }
 
@@ -164,6 +188,9 @@ impl Replica for MemoryReplica {
         for (disk, run) in std::mem::take(&mut state.late) {
             state.working.get_mut(&disk).unwrap()[run.start as usize..run.end() as usize].fill(9);
             state.touched.add(&disk, run);
+        }
+        if let Some(manifest) = state.late_seal.take() {
+            state.seal(&manifest);
         }
         let resume = match state.ingest.take() {
             Some(open) if open.key == op.key => open.resume(),
@@ -256,21 +283,11 @@ impl Replica for MemoryReplica {
         let open = state.ingest.as_ref().filter(|o| o.session == ingest.session).expect("an open session");
         assert_eq!(open.cut, manifest.cut);
         assert_eq!((open.records, open.digest), (complete.records(), complete.digest()), "count and digest");
-        let point = Point {
-            id: PointId(state.points.len() as u64 + 1),
-            cut: manifest.cut.clone(),
-            members: manifest.members.clone(),
-            taken: manifest.taken,
-            consistency: manifest.consistency,
-            generation: manifest.machine.instance.generation,
-            pins: vec![],
-            locked_until: None,
-            verified: true,
-        };
-        let disks = state.working.clone();
-        state.points.push((point.clone(), manifest.clone(), disks));
-        state.touched = ChangeSet::new();
-        state.ingest = None;
+        if state.fault == Fault::SealsLate {
+            state.late_seal = Some(manifest.clone());
+            return Err(silence());
+        }
+        let point = state.seal(manifest);
         match state.fault {
             Fault::AwayAtSeal { done: true } => Err(silence()),
             _ => Ok(point),
