@@ -1,6 +1,5 @@
 //! A long history.
 
-use super::*;
 use site_recovery::{Policy, ProtectRequest, Result, Retention};
 use site_recovery_testkit::engine::{DISK, MemoryEngine};
 use std::time::Duration;
