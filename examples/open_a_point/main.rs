@@ -1,10 +1,13 @@
 //! A recovery point is a block device at once: nothing is copied, whoever speaks NBD reads it. Many points are made, the
-//! oldest and the newest are served, `qemu-img` compares them with what was captured, and of a machine that was infected
-//! on the way the last clean point is found with a handful of opens.
+//! oldest and the newest are served, `qemu-img` compares them with what was captured, a file is read out of a mounted one
+//! where the machine can mount it, and of a machine that was infected on the way the last clean point is found with a
+//! handful of opens.
 //!
 //! ```text
 //! cargo run --example open_a_point --features nbd -- [--points N]     24 if not told; five minutes apart, 288 make a day
 //! ```
+
+mod mount;
 
 use site_recovery::{Disk, DiskId, Disks, Error, Point, Pool, Replica, Result, Run};
 use site_recovery_examples::{Stage, failed, protect};
@@ -17,6 +20,7 @@ use tokio::process::Command;
 
 const MIB: u64 = 1 << 20;
 const NOTE_AT: u64 = 6 * MIB;
+const LETTER: &str = "Dear Ana, all of it is still here.";
 const NOTE: &str = "your files are encrypted";
 
 #[tokio::main]
@@ -24,7 +28,8 @@ async fn main() -> Result<()> {
     let wanted = points_wanted()?;
     let dir = tempfile::tempdir().expect("the system's directory for such can be written");
     let stage = Stage::open(dir.path()).await?;
-    stage.add_machine("web", &[("root", 8 * MIB)]).await?;
+    stage.add_machine("web", &[("root", 8 * MIB), ("home", 8 * MIB)]).await?;
+    let has_files = mount::make_file_system(&stage.disk(&stage.here, "web", "home"), LETTER).await?;
     let (root, image) = (DiskId::from("root"), stage.disk(&stage.here, "web", "root"));
     let infected_from = wanted * 2 / 3;
 
@@ -66,6 +71,13 @@ async fn main() -> Result<()> {
     println!("{} bytes changed between them, told as qemu:dirty-bitmap:since-oldest", changes.bytes());
     server.stop(Duration::from_secs(5)).await;
 
+    // A file system in a point, mounted without copying anything.
+    if has_files {
+        read_the_letter(dir.path(), stage.points.open(web.id(), oldest).await?).await?;
+    } else {
+        println!("SKIPPED mounting a point: mke2fs is not here");
+    }
+
     // The check sees a point as a scanner would: through an export that lives as long as the check.
     let found = find_last_clean(&*stage.points, web.id(), check).await?;
     let clean = found.clean.expect("the first points are clean").id;
@@ -73,6 +85,20 @@ async fn main() -> Result<()> {
     assert_eq!(clean, points[infected_from as usize - 2].id);
 
     println!("PROVEN: old and new points read as they were captured, and the last clean one is found");
+    Ok(())
+}
+
+async fn read_the_letter(dir: &Path, disks: Disks) -> Result<()> {
+    let home = Export::read_only("home", Arc::clone(&disks[&DiskId::from("home")]));
+    let server = Server::builder().export(home).listen(Address::Unix(dir.join("home.sock"))).await?;
+    match mount::letter_in(dir, &server.address().uri("home")).await? {
+        Ok(letter) => {
+            assert_eq!(letter, LETTER);
+            println!("read out of the mounted point: {letter}");
+        }
+        Err(why) => println!("SKIPPED mounting a point: {why}"),
+    }
+    server.stop(Duration::from_secs(5)).await;
     Ok(())
 }
 
