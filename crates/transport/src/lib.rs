@@ -72,6 +72,7 @@
 //! certificates; compression of control calls. One connection per client, and so one core per end for TLS.
 #![forbid(unsafe_code)]
 
+mod allow;
 mod client;
 mod fault;
 mod frame;
@@ -83,6 +84,7 @@ mod tls;
 mod told;
 mod wire;
 
+pub use allow::{Client, Machines};
 pub use client::{RemoteStore, RemoteStoreBuilder};
 pub use server::{Limits, Server, ServerBuilder, Stopped};
 pub use tls::{ClientTls, ServerTls};

@@ -1,5 +1,6 @@
 //! TLS 1.3 with certificates of both sides. There is no other way in, and no way to skip a check.
 
+use crate::allow::Shown;
 use crate::fault::{Fault, Result};
 use crate::message::ALPN;
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -54,14 +55,18 @@ impl ServerTls {
         Ok(Self(Arc::new(config)))
     }
 
-    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Secure, Fault> {
+    /// The connection, and who it is.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<(Secure, Shown), Fault> {
         let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
         let mut secure = TlsAcceptor::from(Arc::clone(&self.0)).accept(stream).await.map_err(Fault::Tls)?;
         secure.get_mut().1.set_buffer_limit(Some(WRITE_AT_ONCE));
-        match secure.get_ref().1.alpn_protocol() {
-            Some(ALPN) => Ok(secure.into()),
-            _ => Err(Fault::protocol("the client asks for another service")),
+        let session = secure.get_ref().1;
+        if session.alpn_protocol() != Some(ALPN) {
+            return Err(Fault::protocol("the client asks for another service"));
         }
+        let shown = session.peer_certificates().and_then(<[_]>::first).map(Shown::of);
+        let shown = shown.ok_or_else(|| Fault::protocol("the client shows no certificate"))?;
+        Ok((secure.into(), shown))
     }
 }
 
