@@ -3,14 +3,9 @@
 use crate::address::Stream;
 use crate::fault::Fault;
 use crate::fault::Result;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
-use site_recovery::Error;
+use rustls::pki_types::ServerName;
+use rustls::{ALL_VERSIONS, ClientConfig, ServerConfig};
+use site_recovery_tls::{Clients, Identity, Trust, server_name};
 use std::fmt;
 use std::sync::Arc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -28,14 +23,7 @@ impl ServerTls {
     /// # Errors
     /// `Invalid`, naming what cannot be used.
     pub fn mutual(certificate: &[u8], key: &[u8], client_ca: &[u8]) -> Result<Self> {
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(roots("client_ca", client_ca)?, provider());
-        let verifier = verifier.build().map_err(|e| unusable("client_ca", e))?;
-        let builder =
-            versions(ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions())?;
-        let config = builder.with_client_cert_verifier(verifier);
-        let config = config.with_single_cert(certificates("certificate", certificate)?, private_key(key)?);
-        Ok(Self { config: Arc::new(config.map_err(|e| unusable("certificate", e))?), mutual: true })
+        Self::with(certificate, key, Clients::Of(client_ca))
     }
 
     /// Serves any client: whoever connects may read. On loopback alone.
@@ -43,11 +31,12 @@ impl ServerTls {
     /// # Errors
     /// `Invalid`, naming what cannot be used.
     pub fn anyone(certificate: &[u8], key: &[u8]) -> Result<Self> {
-        let builder =
-            versions(ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions())?;
-        let config = builder.with_no_client_auth();
-        let config = config.with_single_cert(certificates("certificate", certificate)?, private_key(key)?);
-        Ok(Self { config: Arc::new(config.map_err(|e| unusable("certificate", e))?), mutual: false })
+        Self::with(certificate, key, Clients::Anyone)
+    }
+
+    fn with(certificate: &[u8], key: &[u8], clients: Clients<'_>) -> Result<Self> {
+        let config = site_recovery_tls::server(ALL_VERSIONS, Identity { certificate, key }, clients)?;
+        Ok(Self { config: Arc::new(config), mutual: matches!(clients, Clients::Of(_)) })
     }
 
     pub(crate) fn is_mutual(&self) -> bool {
@@ -63,15 +52,16 @@ impl ServerTls {
 /// Whom a client trusts, and what it shows.
 #[derive(Clone)]
 pub struct ClientTls {
-    trust: Trust,
+    config: Arc<ClientConfig>,
     name: ServerName<'static>,
-    identity: Option<(Vec<u8>, Vec<u8>)>,
+    trust: Trusted,
 }
 
+/// As PEM, since what is shown comes later.
 #[derive(Clone)]
-enum Trust {
-    Ca(Vec<u8>),
-    Pinned(Vec<u8>),
+enum Trusted {
+    Authority(Vec<u8>),
+    Certificate(Vec<u8>),
 }
 
 impl ClientTls {
@@ -80,8 +70,7 @@ impl ClientTls {
     /// # Errors
     /// `Invalid`, naming what cannot be used.
     pub fn ca(ca: &[u8], name: &str) -> Result<Self> {
-        roots("ca", ca)?;
-        Ok(Self { trust: Trust::Ca(ca.to_vec()), name: server_name(name)?, identity: None })
+        Self::new(Trusted::Authority(ca.to_vec()), name)
     }
 
     /// Trusts the one server that holds the key of this very certificate (PEM), whatever name and dates it bears.
@@ -89,9 +78,7 @@ impl ClientTls {
     /// # Errors
     /// `Invalid` where it is not one certificate.
     pub fn pinned(certificate: &[u8]) -> Result<Self> {
-        certificates("certificate", certificate)?;
-        let name = server_name("pinned.invalid")?;
-        Ok(Self { trust: Trust::Pinned(certificate.to_vec()), name, identity: None })
+        Self::new(Trusted::Certificate(certificate.to_vec()), "pinned.invalid")
     }
 
     /// Shows this certificate to a server that asks for one. Both are PEM.
@@ -99,122 +86,28 @@ impl ClientTls {
     /// # Errors
     /// `Invalid`, naming what cannot be used.
     pub fn identity(mut self, certificate: &[u8], key: &[u8]) -> Result<Self> {
-        self.identity = Some((certificate.to_vec(), key.to_vec()));
-        self.config()?;
+        self.config = Arc::new(self.trust.config(Some(Identity { certificate, key }))?);
         Ok(self)
     }
 
-    fn config(&self) -> Result<ClientConfig> {
-        let verifier: Arc<dyn ServerCertVerifier> = match &self.trust {
-            Trust::Ca(ca) => WebPkiServerVerifier::builder_with_provider(roots("ca", ca)?, provider())
-                .build()
-                .map_err(|e| unusable("ca", e))?,
-            Trust::Pinned(pem) => {
-                let certificate = certificates("certificate", pem)?.swap_remove(0);
-                Arc::new(Pinned { certificate, provider: provider() })
-            }
-        };
-        let builder =
-            versions(ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions())?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        match &self.identity {
-            None => Ok(builder.with_no_client_auth()),
-            Some((certificate, key)) => builder
-                .with_client_auth_cert(certificates("certificate", certificate)?, private_key(key)?)
-                .map_err(|e| unusable("identity", e)),
-        }
+    fn new(trust: Trusted, name: &str) -> Result<Self> {
+        Ok(Self { config: Arc::new(trust.config(None)?), name: server_name(name)?, trust })
     }
 
     pub(crate) async fn connect(&self, stream: Box<dyn Stream>) -> Result<Box<dyn Stream>, Fault> {
-        let config = self.config().map_err(|e| Fault::Tls(std::io::Error::other(e)))?;
-        let secure = TlsConnector::from(Arc::new(config)).connect(self.name.clone(), stream).await;
-        Ok(Box::new(secure.map_err(Fault::Tls)?))
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        Ok(Box::new(connector.connect(self.name.clone(), stream).await.map_err(Fault::Tls)?))
     }
 }
 
-/// Accepts one certificate. That the peer holds its key is shown by its signature, as ever.
-#[derive(Debug)]
-struct Pinned {
-    certificate: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if *end_entity == self.certificate {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(rustls::CertificateError::ApplicationVerificationFailure.into())
-        }
+impl Trusted {
+    fn config(&self, identity: Option<Identity<'_>>) -> Result<ClientConfig> {
+        let trust = match self {
+            Self::Authority(pem) => Trust::Authority(pem),
+            Self::Certificate(pem) => Trust::Certificate(pem),
+        };
+        site_recovery_tls::client(ALL_VERSIONS, trust, identity)
     }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Named here, since a program may link several and then has no default one.
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn versions<T>(builder: Result<T, rustls::Error>) -> Result<T> {
-    builder.map_err(|e| unusable("tls", e))
-}
-
-fn certificates(field: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|e| unusable(field, e))?;
-    if found.is_empty() {
-        return Err(Error::invalid(field, "without a certificate", "it is PEM", "give the certificate"));
-    }
-    Ok(found)
-}
-
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|e| unusable("key", e))
-}
-
-fn roots(field: &'static str, pem: &[u8]) -> Result<Arc<RootCertStore>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(field, pem)? {
-        roots.add(certificate).map_err(|e| unusable(field, e))?;
-    }
-    Ok(Arc::new(roots))
-}
-
-fn server_name(name: &str) -> Result<ServerName<'static>> {
-    ServerName::try_from(name.to_owned()).map_err(|e| unusable("name", e))
-}
-
-fn unusable(field: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let rule = "a certificate, key or name that TLS can use, as PEM";
-    Error::invalid(field, "not usable", rule, "give another one").caused_by(error)
 }
 
 // By hand: a key belongs in no log.

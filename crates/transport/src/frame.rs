@@ -45,8 +45,10 @@ pub(crate) enum Kind {
     Close = 9,
     /// Server: the answer to a request.
     Answer = 10,
-    /// Server: a request failed: a JSON error.
+    /// Server: a request failed: a JSON error. Parts that came before are void.
     Failed = 11,
+    /// Server: the beginning of an answer that is a list: a JSON list, and more is to come.
+    Part = 12,
 }
 
 /// The first sixteen bytes of every frame: kind, three zeros, length of what follows, and whose.
@@ -110,7 +112,7 @@ impl Header {
 }
 
 impl Kind {
-    const ALL: [Kind; 12] = [
+    const ALL: [Kind; 13] = [
         Kind::Beat,
         Kind::Hello,
         Kind::Welcome,
@@ -123,6 +125,7 @@ impl Kind {
         Kind::Close,
         Kind::Answer,
         Kind::Failed,
+        Kind::Part,
     ];
 
     fn of(byte: u8) -> Result<Self, Malformed> {

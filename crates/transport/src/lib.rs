@@ -32,10 +32,11 @@
 //! # What crosses
 //! Frames over one TLS 1.3 connection per client. A `write` is a compact head and the records' payloads as they lie in
 //! memory; on the other side they are slices of one buffer. Reads of opened points, extents and hashes are plain bytes, every
-//! other call is JSON. Requests are answered in any order. `docs/formats.md`, *Wire*, has every byte.
+//! other call is JSON. Requests are answered in any order, and a list in parts, so no frame grows with it. `docs/formats.md`,
+//! *Wire*, has every byte.
 //!
 //! # Flow and limits
-//! The server grants each connection a credit, [`Limits::memory`]: a client has never more bytes of unanswered requests on
+//! The server grants each connection a credit, [`Limits::connection_bytes`]: a client has never more bytes of unanswered requests on
 //! the way, and one that goes beyond is cut off. Reads wait for memory of the same size. A batch that is larger than the
 //! credit is `Invalid`. Both sides say so every now and then when they have nothing to say; where nothing moves for a
 //! [`stall`](Limits::stall), the peer is given up.
@@ -54,24 +55,35 @@
 //! Whoever shows a certificate of the authority, to every store that is served, by TLS 1.3 alone. There is no way to skip a
 //! check. A server of another name or authority is `Denied`.
 //!
-//! A certificate gives everything: reading all points, deleting them, raising epochs. Use an authority made for this server
-//! alone, never a public one. A certificate is looked at when a connection is made, not after; to renew one, make the server
-//! or the store anew.
+//! Without rules a certificate gives everything: reading all points, deleting them, raising epochs. Then use an authority made
+//! for this server alone. With rules, [`ServerBuilder::allow`], only the clients that they name are let in, by fingerprint or
+//! by a name in the certificate, each to the machines of its rules; the rest is `Denied`. An authority that signs for others,
+//! too, is safe with rules alone, and never one that is public, with rules by name.
+//!
+//! A certificate is looked at when a connection is made, not after; to renew one, or to change rules, make the server or the
+//! store anew.
 //!
 //! # A peer's garbage
-//! cuts that peer off, is logged with its address (`tracing`, target `site_recovery_transport`), and harms nobody else. Strangers in
-//! their handshake take places of [`Limits::connections`] for up to [`Limits::handshake`]: keep the port behind a firewall.
+//! cuts that peer off, is logged with its address (`tracing`, target `site_recovery_transport`), and harms nobody else. Who has
+//! shown no certificate yet takes none of [`Limits::connections`]: there are [`Limits::strangers`] of them, each for up to
+//! [`Limits::handshake`], and of too many the oldest goes. Strangers that come faster than that many in the time of one TLS
+//! handshake keep others out all the same: keep the port behind a firewall.
 //!
 //! # Errors
-//! Those of the far store arrive with kind, status, role, message, causes and the facts whose names both sides know.
+//! Those of the far store arrive with kind, status, role, message and causes. Of the facts those arrive whose names this crate
+//! knows, all of this project's: an [`Error`](site_recovery::Error) does not list what others add. One whose name only the far
+//! side knows is text at the end of the message. An answer that is longer than the client takes is `Unavailable`, not
+//! `Refused`: what was asked may be done.
+//!
 //! Of the connection: `Unavailable`; `Denied` for certificates; `NotFound` for a store that is not served; `Unsupported`,
 //! naming both, where there is no common version; `Conflict` where a store's capability changed.
 //!
 //! # Not yet
-//! Process servers, sources, targets and master targets across a network; enrolment, rights per store and revocation of
+//! Process servers, sources, targets and master targets across a network; enrolment, rights per store or method and revocation of
 //! certificates; compression of control calls. One connection per client, and so one core per end for TLS.
 #![forbid(unsafe_code)]
 
+mod allow;
 mod client;
 mod fault;
 mod frame;
@@ -83,6 +95,7 @@ mod tls;
 mod told;
 mod wire;
 
+pub use allow::{Client, Machines};
 pub use client::{RemoteStore, RemoteStoreBuilder};
 pub use server::{Limits, Server, ServerBuilder, Stopped};
 pub use tls::{ClientTls, ServerTls};

@@ -55,7 +55,7 @@ pub(crate) struct Hello {
     pub(crate) connection: u64,
     /// It hangs up when nothing comes for so many milliseconds.
     pub(crate) silence: u64,
-    /// The longest frame that it takes.
+    /// The most bytes of an answer that it takes, all parts together.
     pub(crate) longest: u32,
 }
 
@@ -173,6 +173,32 @@ pub(crate) enum Call {
         machine: MachineId,
         point: PointId,
     },
+}
+
+impl Call {
+    /// What it is about: to be looked at before it is done.
+    pub(crate) fn machines(&self) -> Vec<&MachineId> {
+        match self {
+            Self::Machines => vec![],
+            Self::Prepare { machine, .. } | Self::Begin { machine, .. } => vec![machine.id()],
+            Self::Seal { ingest, manifest, .. } => vec![&ingest.machine, manifest.machine.id()],
+            Self::Claim { machine, .. }
+            | Self::Head { machine }
+            | Self::Points { machine }
+            | Self::Manifest { machine, .. }
+            | Self::Open { machine, .. }
+            | Self::Hashes { machine, .. }
+            | Self::Changed { machine, .. }
+            | Self::Pin { machine, .. }
+            | Self::Unpin { machine, .. }
+            | Self::Prune { machine, .. }
+            | Self::Delete { machine, .. }
+            | Self::Remember { machine, .. }
+            | Self::Recall { machine }
+            | Self::Lock { machine, .. }
+            | Self::Scrub { machine, .. } => vec![machine],
+        }
+    }
 }
 
 /// The disks of an opened point, by name, with their sizes.

@@ -1,15 +1,12 @@
 //! TLS 1.3 with certificates of both sides. There is no other way in, and no way to skip a check.
 
+use crate::allow::Shown;
 use crate::fault::{Fault, Result};
 use crate::message::ALPN;
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use site_recovery::Error;
+use rustls::{ClientConfig, ServerConfig};
+use site_recovery_tls::{Clients, Identity, Trust, server_name};
 use std::fmt;
 use std::sync::Arc;
 use tokio::io::BufReader;
@@ -40,28 +37,24 @@ impl ServerTls {
     /// # Errors
     /// `Invalid`, naming what cannot be used.
     pub fn new(certificate: &[u8], key: &[u8], client_ca: &[u8]) -> Result<Self> {
-        let roots = roots("client_ca", client_ca)?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-        let verifier = verifier.map_err(|e| unusable("client_ca", e))?;
-        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
-        let builder = builder.map_err(|e| unusable("tls", e))?.with_client_cert_verifier(verifier);
-        let config = builder.with_single_cert(certificates("certificate", certificate)?, private_key(key)?);
-        let mut config = config.map_err(|e| unusable("certificate", e))?;
+        let identity = Identity { certificate, key };
+        let mut config = site_recovery_tls::server(&[&TLS13], identity, Clients::Of(client_ca))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        // A session that is resumed would be let in by a certificate that was looked at long ago.
-        config.send_tls13_tickets = 0;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self(Arc::new(config)))
     }
 
-    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Secure, Fault> {
+    /// The connection, and who it is.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<(Secure, Shown), Fault> {
         let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
         let mut secure = TlsAcceptor::from(Arc::clone(&self.0)).accept(stream).await.map_err(Fault::Tls)?;
         secure.get_mut().1.set_buffer_limit(Some(WRITE_AT_ONCE));
-        match secure.get_ref().1.alpn_protocol() {
-            Some(ALPN) => Ok(secure.into()),
-            _ => Err(Fault::protocol("the client asks for another service")),
+        let session = secure.get_ref().1;
+        if session.alpn_protocol() != Some(ALPN) {
+            return Err(Fault::protocol("the client asks for another service"));
         }
+        let shown = session.peer_certificates().and_then(<[_]>::first).map(Shown::of);
+        let shown = shown.ok_or_else(|| Fault::protocol("the client shows no certificate"))?;
+        Ok((secure.into(), shown))
     }
 }
 
@@ -72,17 +65,10 @@ impl ClientTls {
     /// # Errors
     /// `Invalid`, naming what cannot be used.
     pub fn new(certificate: &[u8], key: &[u8], ca: &[u8], name: &str) -> Result<Self> {
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots("ca", ca)?, provider()).build();
-        let verifier = verifier.map_err(|e| unusable("ca", e))?;
-        let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
-        let builder = builder.map_err(|e| unusable("tls", e))?.with_webpki_verifier(verifier);
-        let config =
-            builder.with_client_auth_cert(certificates("certificate", certificate)?, private_key(key)?);
-        let mut config = config.map_err(|e| unusable("certificate", e))?;
+        let identity = Identity { certificate, key };
+        let mut config = site_recovery_tls::client(&[&TLS13], Trust::Authority(ca), Some(identity))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        config.resumption = Resumption::disabled();
-        let name = ServerName::try_from(name.to_owned()).map_err(|e| unusable("name", e))?;
-        Ok(Self { config: Arc::new(config), name })
+        Ok(Self { config: Arc::new(config), name: server_name(name)? })
     }
 
     pub(crate) async fn connect(&self, stream: TcpStream) -> Result<Secure, Fault> {
@@ -93,37 +79,6 @@ impl ClientTls {
         secure.get_mut().1.set_buffer_limit(Some(WRITE_AT_ONCE));
         Ok(secure.into())
     }
-}
-
-/// Named here, since a program may link several and then has no default one.
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn certificates(field: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|e| unusable(field, e))?;
-    if found.is_empty() {
-        return Err(Error::invalid(field, "without a certificate", "it is PEM", "give the certificate"));
-    }
-    Ok(found)
-}
-
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|e| unusable("key", e))
-}
-
-fn roots(field: &'static str, pem: &[u8]) -> Result<Arc<RootCertStore>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(field, pem)? {
-        roots.add(certificate).map_err(|e| unusable(field, e))?;
-    }
-    Ok(Arc::new(roots))
-}
-
-fn unusable(field: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let rule = "a certificate, key or name that TLS can use, as PEM";
-    Error::invalid(field, "not usable", rule, "give another one").caused_by(error)
 }
 
 // By hand: a key belongs in no log.

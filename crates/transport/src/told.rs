@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use site_recovery::{Error, ErrorKind, ErrorStatus, RoleName};
 
-/// Names of facts. An error gives its facts by name alone, so the names that cross are those that are known here.
-const FACTS: [&str; 38] = [
+/// Names of facts. An error gives a fact to who knows its name, and does not list them: so those that are told are those
+/// of this list. One that is heard and not on it stays as text, at the end of the message, where an error prints it, too.
+const FACTS: [&str; 39] = [
     "asked",
     "at",
     "attempts",
@@ -41,6 +42,7 @@ const FACTS: [&str; 38] = [
     "subject",
     "timeline_stands_at",
     "unit",
+    "window",
     "write",
     "zero",
 ];
@@ -73,12 +75,15 @@ impl From<&Error> for Told {
 impl From<Told> for Error {
     fn from(told: Told) -> Self {
         let status = if told.temporary { ErrorStatus::Temporary } else { ErrorStatus::Permanent };
-        let mut error = Error::new(told.kind, told.message).status(status);
+        let (mut message, mut facts) = (told.message, vec![]);
         for (name, value) in told.facts {
-            if let Some(name) = FACTS.iter().find(|n| **n == name) {
-                error = error.with(name, value);
+            match FACTS.iter().find(|known| **known == name) {
+                Some(known) => facts.push((known, value)),
+                None => message.push_str(&format!(" [{name}={value}]")),
             }
         }
+        let error = Error::new(told.kind, message).status(status);
+        let error = facts.into_iter().fold(error, |error, (name, value)| error.with(name, value));
         match told.causes {
             Some(causes) => error.caused_by(causes),
             None => error,
@@ -116,6 +121,41 @@ mod tests {
         assert_eq!(back.to_string(), error.to_string());
         assert_eq!((back.kind(), back.is_temporary()), (error.kind(), true));
         assert_eq!((back.fact("field"), back.fact("disk")), (Some("plan"), Some("root")));
+    }
+
+    #[test]
+    fn a_fact_that_only_the_other_side_knows_is_read_all_the_same() {
+        let error = Error::new(ErrorKind::Refused, "no").with("disk", "root");
+        let mut told = Told::from(&error);
+        told.facts.push(("colour_of_the_moon".into(), "blue".into()));
+        let error = Error::from(told);
+        assert_eq!(error.fact("disk"), Some("root"));
+        assert!(error.to_string().contains("[colour_of_the_moon=blue]"), "{error}");
+    }
+
+    /// In this workspace; what others name their facts is theirs.
+    #[test]
+    fn every_fact_that_a_role_tells_crosses() {
+        let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let mut folders = vec![std::path::PathBuf::from(crates)];
+        let mut found = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                let is_of_tests = ["tests", "testkit", "told.rs"].iter().any(|name| path.ends_with(name));
+                if path.is_dir() && !is_of_tests {
+                    folders.push(path);
+                } else if !is_of_tests && path.extension().is_some_and(|end| end == "rs") {
+                    let text = std::fs::read_to_string(&path).expect("a source file");
+                    for rest in text.split(".with(\"").skip(1) {
+                        let name = rest.split('"').next().expect("there is a first");
+                        assert!(FACTS.contains(&name), "{name} of {} does not cross", path.display());
+                        found += 1;
+                    }
+                }
+            }
+        }
+        assert!(found > 10, "{found}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ async fn o2_a_cut_costs_what_was_in_flight_and_never_the_copy() {
         // Between handshakes alone and several batches.
         let cuts: Vec<u64> = (0..1 + rng.below(8)).map(|_| 1000 + rng.below(12 * MIB)).collect();
         let (tls, dir) = (Tls::new(), tempfile::tempdir().unwrap());
-        let limits = Limits { memory: CREDIT as usize, ..Limits::default() };
+        let limits = Limits { connection_bytes: CREDIT as usize, ..Limits::default() };
         let builder = Server::builder(tls.server.clone()).role(points(dir.path())).limits(limits);
         let server = builder.listen(loopback()).await.unwrap();
         let proxy = Proxy::new(server.address(), cuts.clone()).await;
@@ -124,7 +124,7 @@ async fn what_cannot_be_reached_in_the_bound_is_unavailable_and_comes_back() {
 async fn o2_many_batches_at_once_keep_to_the_credit_also_over_cuts() {
     let (tls, dir) = (Tls::new(), tempfile::tempdir().unwrap());
     // A server cuts off whoever goes beyond: then this would not come to an end.
-    let limits = Limits { memory: 4 << 20, requests: 3, ..Limits::default() };
+    let limits = Limits { connection_bytes: 4 << 20, connection_requests: 3, ..Limits::default() };
     let builder = Server::builder(tls.server.clone()).role(points(dir.path())).limits(limits);
     let server = builder.listen(loopback()).await.unwrap();
     let proxy = Proxy::new(server.address(), vec![3 * MIB, 5 * MIB]).await;
@@ -147,7 +147,7 @@ async fn o2_many_batches_at_once_keep_to_the_credit_also_over_cuts() {
     tokio::time::timeout(SOON, written).await.expect("in time").unwrap();
     assert_eq!(proxy.cut.load(SeqCst), 2);
     let sent = proxy.up.load(SeqCst);
-    assert!(sent <= 16 * MIB + 2 * limits.memory as u64 + MIB, "{sent} bytes sent");
+    assert!(sent <= 16 * MIB + 2 * limits.connection_bytes as u64 + MIB, "{sent} bytes sent");
     let found = store.hashes(shipper.machine.id(), &disk, Run::new(0, 16 * MIB)).await.unwrap();
     let expected: Vec<Hash> = contents.chunks(HASH_BLOCK as usize).map(site_recovery_record::hash).collect();
     assert!(found == expected, "every batch has landed");

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 const BRIEF: Duration = Duration::from_millis(300);
 
 fn limits() -> Limits {
-    Limits { memory: 4 << 20, requests: 8, ..Limits::default() }
+    Limits { connection_bytes: 4 << 20, connection_requests: 8, ..Limits::default() }
 }
 
 async fn odd_server(hand: &ByHand, odd: Odd, limits: Limits) -> Server {
@@ -186,6 +186,79 @@ async fn who_says_nothing_or_half_of_it_is_hung_up_on() {
 }
 
 #[tokio::test]
+async fn strangers_that_never_say_who_they_are_keep_nobody_out() {
+    let hand = ByHand::new();
+    // Nobody is hung up on for being slow.
+    let limits = Limits { connections: 1, strangers: 3, handshake: SOON * 10, ..limits() };
+    let server = odd_server(&hand, Odd::default(), limits).await;
+    let mut strangers = vec![];
+    for _ in 0..8 {
+        let mut stranger = TcpStream::connect(server.address()).await.unwrap();
+        stranger.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+        strangers.push(stranger);
+    }
+    // The oldest make room.
+    for stranger in &mut strangers[..5] {
+        let ended = tokio::time::timeout(SOON, stranger.read(&mut [0; 64])).await.expect("hung up on");
+        assert!(!ended.is_ok_and(|read| read > 0));
+    }
+    let store = remote(&hand.tls, server.address()).connect();
+    let store = tokio::time::timeout(SOON, store).await.expect("in time").unwrap();
+    assert!(store.points(&"web".into()).await.unwrap().is_empty());
+    let error = remote(&hand.tls, server.address()).connect().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Busy && error.is_temporary(), "{error}");
+    assert_eq!(error.fact("limit"), Some("Limits::connections"), "{error}");
+    for _ in 0..8 {
+        strangers.push(TcpStream::connect(server.address()).await.unwrap());
+    }
+    assert!(store.points(&"web".into()).await.unwrap().is_empty(), "who is in stays in");
+    drop(store);
+    let stopped = tokio::time::timeout(SOON, server.stop(SOON)).await.expect("in time");
+    assert_eq!(stopped.cut, 0);
+}
+
+#[tokio::test]
+async fn what_was_done_is_never_told_as_refused() {
+    let hand = ByHand::new();
+    let server = odd_server(&hand, Odd { points: 200_000, ..Odd::default() }, limits()).await;
+    let store = remote(&hand.tls, server.address()).longest_answer(1 << 20).connect().await.unwrap();
+    let op = support::shipping::op("prune");
+    let error = store.prune(&op, &"web".into(), &[PointId(1)]).await.unwrap_err();
+    // The points are gone, and which cannot be said.
+    assert!(error.kind() == ErrorKind::Unavailable && !error.is_temporary(), "{error}");
+    assert_eq!(error.fact("limit"), Some("RemoteStoreBuilder::longest_answer"));
+    drop(store);
+    let store = remote(&hand.tls, server.address()).connect().await.unwrap();
+    assert_eq!(store.prune(&op, &"web".into(), &[PointId(1)]).await.unwrap().len(), 200_000);
+    drop(store);
+    server.stop(SOON).await;
+}
+
+/// A year of points, one a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_any_length_comes_in_short_frames() {
+    const POINTS: u64 = 518_400;
+    let hand = ByHand::new();
+    let server = odd_server(&hand, Odd { points: POINTS, ..Odd::default() }, limits()).await;
+    let store = remote(&hand.tls, server.address()).connect().await.unwrap();
+    let web = "web".into();
+    let points = tokio::time::timeout(SOON * 4, store.points(&web)).await.expect("in time").unwrap();
+    assert_eq!(points.len() as u64, POINTS);
+    let long = serde_json::to_vec(&points[0]).unwrap().len() as u64 * POINTS;
+    assert!(long > limits().connection_bytes as u64, "{long} bytes are more than one frame");
+    assert!(points.iter().zip(0..).all(|(found, number)| *found == point(&web, number)));
+    let mut peer = hand.client(server.address()).await;
+    peer.enter("by hand", 1).await;
+    peer.say(&call(r#"{"Points":{"machine":"web"}}"#)).await.unwrap();
+    for number in 0..20 {
+        let (kind, id, body) = peer.hear().await.unwrap();
+        assert!((kind, id) == (12, 1) && body.len() < 300 << 10, "{number}: {} bytes of {kind}", body.len());
+    }
+    drop((store, peer));
+    server.stop(SOON).await;
+}
+
+#[tokio::test]
 async fn a_client_that_beats_and_never_asks_is_idle() {
     let hand = ByHand::new();
     let server = odd_server(&hand, Odd::default(), Limits { idle: BRIEF, ..limits() }).await;
@@ -204,7 +277,7 @@ async fn a_client_that_reads_no_answers_takes_no_more_than_its_memory() {
     let hand = ByHand::new();
     let odd = Odd::default();
     let (held, most) = (Arc::clone(&odd.held), Arc::clone(&odd.most));
-    let limits = Limits { requests: 4096, stall: BRIEF * 5, ..limits() };
+    let limits = Limits { connection_requests: 4096, stall: BRIEF * 5, ..limits() };
     let server = odd_server(&hand, odd, limits).await;
     let mut peer = hand.client(server.address()).await;
     peer.enter("slow", 1).await;
@@ -219,7 +292,11 @@ async fn a_client_that_reads_no_answers_takes_no_more_than_its_memory() {
         }
     };
     tokio::time::timeout(SOON, freed).await.expect("it is cut off");
-    assert!(most.load(SeqCst) <= limits.memory as i64, "{most:?} bytes held, at most {}", limits.memory);
+    assert!(
+        most.load(SeqCst) <= limits.connection_bytes as i64,
+        "{most:?} bytes held, at most {}",
+        limits.connection_bytes
+    );
     is_well(&hand, &server).await;
     server.stop(SOON).await;
 }
@@ -295,6 +372,8 @@ async fn a_server_that_breaks_the_rules_or_falls_silent_is_unavailable_in_the_bo
         ("half a header", vec![10, 0, 0]),
         ("an unknown kind", vec![77; 16]),
         ("an answer to nothing", frame(10, 99, b"[]")),
+        ("a part of nothing", frame(12, 99, b"[]")),
+        ("a list without an end", frame(12, 1, b"[]")),
         ("a huge answer", huge),
         ("a frame of a client's", call(OPEN)),
         ("an error that is none", frame(11, 1, b"oops")),
@@ -329,9 +408,9 @@ async fn a_server_that_breaks_the_rules_or_falls_silent_is_unavailable_in_the_bo
 async fn what_is_too_long_and_what_panics_is_told_and_the_connection_lives() {
     let hand = ByHand::new();
     let server = odd_server(&hand, Odd { machines: 20_000, ..Odd::default() }, limits()).await;
-    let store = remote(&hand.tls, server.address()).memory(1 << 20).connect().await.unwrap();
+    let store = remote(&hand.tls, server.address()).longest_answer(1 << 20).connect().await.unwrap();
     let error = store.machines().await.unwrap_err();
-    assert!(error.kind() == ErrorKind::Refused && error.fact("limit").is_some(), "{error}");
+    assert!(error.kind() == ErrorKind::Unavailable && error.fact("limit").is_some(), "{error}");
     let error = store.head(&"web".into()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Unavailable && error.message().contains("panicked"), "{error}");
     let ingest =

@@ -125,10 +125,18 @@ async fn receive(
                         return Err(Fault::Protocol(what));
                     }
                     None => {
-                        let body = inlet.body(header, longest).await?;
-                        landing.body(body);
+                        let body = inlet.body(header, landing.left_of(longest)).await?;
+                        landing.last(body);
                     }
                 }
+            }
+            Kind::Part => {
+                let mut landing = flight.landing(header.id)?;
+                if landing.room().is_some() {
+                    return Err(Fault::protocol("a part of a list for a read"));
+                }
+                let body = inlet.body(header, landing.left_of(longest)).await?;
+                landing.part(body);
             }
             Kind::Failed => {
                 let landing = flight.landing(header.id)?;

@@ -57,7 +57,7 @@ impl RemoteDisk {
             let room = Room { block, at: at as usize, len: len as usize };
             block = match self.ask(Kind::Read, Run::new(run.start + at, len), Some(room)).await? {
                 Answer::Room(room) => room.block,
-                Answer::Bytes(_) => return Err(gone()),
+                Answer::Parts(_) => return Err(gone()),
             };
             at += len;
         }
@@ -69,7 +69,7 @@ impl RemoteDisk {
         let (mut at, mut extents) = (range.start, Vec::<Extent>::new());
         while at < end {
             let run = Run::new(at, (end - at).min(SPAN));
-            let Answer::Bytes(body) = self.ask(Kind::Extents, run, None).await? else { return Err(gone()) };
+            let body = self.ask(Kind::Extents, run, None).await?.whole()?;
             let told = parse_extents(&body, run).map_err(|e| Fault::from(e).told())?;
             for extent in told {
                 match extents.last_mut() {

@@ -50,6 +50,8 @@ struct Job {
     rank: Rank,
     ask: Ask,
     answer: oneshot::Sender<Result<Answer>>,
+    /// What came of the answer on this connection.
+    parts: Vec<Vec<u8>>,
     sends: u32,
     given_up: bool,
 }
@@ -75,8 +77,25 @@ pub(super) struct Room {
 
 #[derive(Debug)]
 pub(super) enum Answer {
-    Bytes(Vec<u8>),
+    /// One, or more of a list.
+    Parts(Vec<Vec<u8>>),
     Room(Room),
+}
+
+impl Answer {
+    pub(super) fn parts(self) -> Result<Vec<Vec<u8>>> {
+        match self {
+            Self::Parts(parts) => Ok(parts),
+            Self::Room(_) => Err(gone()),
+        }
+    }
+
+    /// Of an answer that is no list.
+    pub(super) fn whole(self) -> Result<Vec<u8>> {
+        let parts = <[Vec<u8>; 1]>::try_from(self.parts()?);
+        let [body] = parts.map_err(|_| Fault::protocol("parts of an answer that is no list").told())?;
+        Ok(body)
+    }
 }
 
 /// What is to be done on a connection.
@@ -225,7 +244,8 @@ impl Flight {
         if let Some((handle, machine, point)) = job.ask.opens {
             if job.given_up {
                 state.asides.push_back((Kind::Close, handle));
-            } else if let Ok(Answer::Bytes(body)) = &outcome
+            } else if let Ok(Answer::Parts(body)) = &outcome
+                && let [body] = &body[..]
                 && let Ok(Opened { cut, .. }) = json("an opened point", body)
             {
                 state.opened.insert(handle, Call::Open { handle, machine, point, cut: Some(cut) });
@@ -247,7 +267,8 @@ impl Flight {
         state.asides.clear();
         state.taken = 0;
         let mut unanswered = 0;
-        for (id, job) in std::mem::take(&mut state.sent) {
+        for (id, mut job) in std::mem::take(&mut state.sent) {
+            job.parts.clear();
             if job.given_up || job.rank == Rank::Reopening {
                 continue;
             }
@@ -286,7 +307,7 @@ impl Flight {
 impl State {
     fn board(&mut self, rank: Rank, ask: Ask, answer: oneshot::Sender<Result<Answer>>) -> u64 {
         self.last += 1;
-        let job = Job { rank, ask, answer, sends: 0, given_up: false };
+        let job = Job { rank, ask, answer, parts: vec![], sends: 0, given_up: false };
         self.waiting.insert((rank, self.last), job);
         self.last
     }
@@ -311,8 +332,24 @@ impl Landing<'_> {
         }
     }
 
-    pub(super) fn body(self, body: Vec<u8>) {
-        self.flight.conclude(self.id, Ok(Answer::Bytes(body)));
+    /// How long the next part may be.
+    pub(super) fn left_of(&self, longest: u32) -> u32 {
+        let state = self.flight.lock();
+        let so_far = state.sent.get(&self.id).map_or(0, |job| job.parts.iter().map(Vec::len).sum());
+        u32::try_from(so_far).map_or(0, |so_far| longest.saturating_sub(so_far))
+    }
+
+    pub(super) fn part(self, part: Vec<u8>) {
+        if let Some(job) = self.flight.lock().sent.get_mut(&self.id) {
+            job.parts.push(part);
+        }
+    }
+
+    pub(super) fn last(self, part: Vec<u8>) {
+        let job = self.flight.lock().sent.get_mut(&self.id).map(|job| std::mem::take(&mut job.parts));
+        let mut parts = job.unwrap_or_default();
+        parts.push(part);
+        self.flight.conclude(self.id, Ok(Answer::Parts(parts)));
     }
 
     pub(super) fn failed(mut self, told: Told) {

@@ -41,7 +41,7 @@ pub struct RemoteStoreBuilder {
     tls: ClientTls,
     stall: Duration,
     patience: Duration,
-    memory: usize,
+    longest_answer: usize,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     spawner: Option<Arc<dyn Spawner>>,
@@ -56,7 +56,7 @@ impl RemoteStore {
             tls,
             stall: Duration::from_secs(30),
             patience: Duration::from_secs(60),
-            memory: 64 << 20,
+            longest_answer: 256 << 20,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             spawner: None,
@@ -80,10 +80,11 @@ impl RemoteStoreBuilder {
         self
     }
 
-    /// The longest answer, 1 MiB to 1 GiB; 64 MiB unless said otherwise. Reads of disks go into the caller's pool.
+    /// The longest answer to one call, 1 MiB to 1 GiB; 256 MiB unless said otherwise, which is a million points. Reads of
+    /// disks do not count: they go into the caller's pool.
     #[must_use]
-    pub fn memory(mut self, bytes: usize) -> Self {
-        self.memory = bytes;
+    pub fn longest_answer(mut self, bytes: usize) -> Self {
+        self.longest_answer = bytes;
         self
     }
 
@@ -130,8 +131,9 @@ impl RemoteStoreBuilder {
     }
 
     fn far(self) -> Result<Far> {
-        if !(1 << 20..=1 << 30).contains(&self.memory) {
-            return Err(Error::invalid("memory", self.memory, "1 MiB to 1 GiB", "choose another number"));
+        if !(1 << 20..=1 << 30).contains(&self.longest_answer) {
+            let rule = "it is 1 MiB to 1 GiB";
+            return Err(Error::invalid("longest_answer", self.longest_answer, rule, "choose another number"));
         }
         let spans = [("stall", self.stall), ("patience", self.patience)];
         if let Some((field, _)) = spans.into_iter().find(|(_, span)| span.is_zero()) {
@@ -148,7 +150,7 @@ impl RemoteStoreBuilder {
             client: format!("{:016x}{:016x}", self.random.bits(), self.random.bits()),
             stall: self.stall,
             patience: self.patience,
-            longest: self.memory as u32,
+            longest: self.longest_answer as u32,
             clock: self.clock,
             spawner,
         })

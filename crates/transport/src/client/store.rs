@@ -2,7 +2,7 @@
 
 use super::RemoteStore;
 use super::disk::{Handle, RemoteDisk};
-use super::flight::{Answer, Ask, gone};
+use super::flight::Ask;
 use crate::fault::{Fault, Result};
 use crate::frame::{Kind, MOST_NAMES, MOST_RECORDS, WriteHead, has_end, json, parse_hashes, payload};
 use crate::message::{Call, Opened, Runs};
@@ -29,10 +29,20 @@ impl RemoteStore {
     }
 
     async fn body(&self, ask: Ask) -> Result<Vec<u8>> {
-        match self.owner.0.ask(ask).await? {
-            Answer::Bytes(body) => Ok(body),
-            Answer::Room(_) => Err(gone()),
-        }
+        self.owner.0.ask(ask).await?.whole()
+    }
+
+    /// A list, in as many parts as it takes. Each is let go before the next one is looked at.
+    async fn list<T: DeserializeOwned>(&self, operation: &'static str, call: Call) -> Result<Vec<T>> {
+        let listed = async {
+            let mut all = vec![];
+            for part in self.owner.0.ask(Ask::call(&call)).await?.parts()? {
+                all.append(&mut json::<Vec<T>>("a list", &part).map_err(|e| Fault::from(e).told())?);
+                tokio::task::yield_now().await;
+            }
+            Ok(all)
+        };
+        listed.await.map_err(|e: Error| e.at(&self.name, operation))
     }
 
     async fn open_point(&self, machine: &MachineId, point: PointId) -> Result<Disks> {
@@ -112,7 +122,7 @@ impl Role for RemoteStore {
 #[async_trait]
 impl Replica for RemoteStore {
     async fn machines(&self) -> Result<Vec<MachineId>> {
-        self.call("machines", Call::Machines).await
+        self.list("machines", Call::Machines).await
     }
 
     async fn prepare(&self, op: &Op, machine: &Machine, seed: &Seed, settings: &Settings) -> Result<()> {
@@ -143,7 +153,7 @@ impl Replica for RemoteStore {
     }
 
     async fn points(&self, machine: &MachineId) -> Result<Vec<Point>> {
-        self.call("points", Call::Points { machine: machine.clone() }).await
+        self.list("points", Call::Points { machine: machine.clone() }).await
     }
 
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {
@@ -180,7 +190,7 @@ impl Replica for RemoteStore {
 
     async fn prune(&self, op: &Op, machine: &MachineId, drop: &[PointId]) -> Result<Vec<PointId>> {
         let (op, machine, drop) = (op.clone(), machine.clone(), drop.to_vec());
-        self.call("prune", Call::Prune { op, machine, drop }).await
+        self.list("prune", Call::Prune { op, machine, drop }).await
     }
 
     async fn delete(&self, op: &Op, machine: &MachineId) -> Result<()> {
@@ -205,7 +215,7 @@ impl RecoveryPointStore for RemoteStore {
     }
 
     async fn scrub(&self, machine: &MachineId, point: PointId) -> Result<Vec<Finding>> {
-        self.call("scrub", Call::Scrub { machine: machine.clone(), point }).await
+        self.list("scrub", Call::Scrub { machine: machine.clone(), point }).await
     }
 }
 

@@ -1,14 +1,21 @@
 //! The server: who is let in, how many, and how it ends.
 
+mod answer;
 mod clients;
+mod greeting;
+mod limits;
 mod opened;
 mod perform;
 mod requests;
 mod session;
+mod strangers;
 
+use crate::allow::{Client, Machines, Rules};
 use crate::fault::{Fault, Result, within};
 use crate::tls::ServerTls;
 use clients::Clients;
+use futures_util::future::AbortRegistration;
+pub use limits::Limits;
 use site_recovery::{
     Clock, Error, ErrorKind, RecoveryPointStore, RoleName, Spawner, SystemClock, TokioSpawner,
 };
@@ -17,42 +24,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use strangers::{Stranger, Strangers};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-
-/// Bounds on what peers can take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at a time, those in their handshake as well; one more is closed at once. 1 to 4096.
-    pub connections: usize,
-    /// The credit of a connection: bytes of requests that are not answered yet, and so the longest of them. As much again
-    /// is for reads of opened points; other answers come besides. 1 MiB to 1 GiB.
-    pub memory: usize,
-    /// Requests of a connection that are not answered yet. 1 to 4096.
-    pub requests: usize,
-    /// Points that a connection may have open at a time.
-    pub opened: usize,
-    /// From the connection to the welcome.
-    pub handshake: Duration,
-    /// Without a request and without a point open. A client that is hung up on comes back with its next call.
-    pub idle: Duration,
-    /// Without any progress while something is to come or to go; peers that are there say so three times as often.
-    pub stall: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 64,
-            memory: 64 << 20,
-            requests: 64,
-            opened: 256,
-            handshake: Duration::from_secs(10),
-            idle: Duration::from_secs(10 * 60),
-            stall: Duration::from_secs(30),
-        }
-    }
-}
+use tokio::sync::{Semaphore, watch};
 
 /// Serves recovery point stores until it is stopped or dropped.
 #[derive(Debug)]
@@ -60,6 +34,8 @@ pub struct Server {
     address: SocketAddr,
     offer: Arc<Offer>,
     phase: watch::Sender<Phase>,
+    /// Closed when no task is left.
+    alive: watch::Sender<()>,
 }
 
 /// What a server is made of; see [`Server::builder`].
@@ -67,6 +43,7 @@ pub struct Server {
 pub struct ServerBuilder {
     roles: Vec<Arc<dyn RecoveryPointStore>>,
     tls: ServerTls,
+    rules: Rules,
     limits: Limits,
     clock: Arc<dyn Clock>,
     spawner: Option<Arc<dyn Spawner>>,
@@ -84,11 +61,13 @@ pub struct Stopped {
 struct Offer {
     roles: BTreeMap<RoleName, Arc<dyn RecoveryPointStore>>,
     tls: ServerTls,
+    rules: Rules,
     limits: Limits,
     clock: Arc<dyn Clock>,
     spawner: Arc<dyn Spawner>,
+    strangers: Strangers,
     clients: Clients,
-    /// One for each connection, and one for the listener.
+    /// One for each connection of a client that has shown its certificate.
     places: Arc<Semaphore>,
     cut: AtomicUsize,
     phase: watch::Receiver<Phase>,
@@ -105,8 +84,8 @@ enum Phase {
 impl Server {
     /// A server of no roles yet.
     pub fn builder(tls: ServerTls) -> ServerBuilder {
-        let (roles, clock) = (vec![], Arc::new(SystemClock));
-        ServerBuilder { roles, tls, limits: Limits::default(), clock, spawner: None }
+        let (roles, rules, clock) = (vec![], Rules::default(), Arc::new(SystemClock));
+        ServerBuilder { roles, tls, rules, limits: Limits::default(), clock, spawner: None }
     }
 
     /// Where it listens, with the port that the system chose.
@@ -121,12 +100,14 @@ impl Server {
     /// Dropping the future cuts at once.
     pub async fn stop(self, bound: Duration) -> Stopped {
         let _ = self.phase.send(Phase::Stopping);
-        let all = self.offer.limits.connections as u32 + 1;
-        let ended = async { self.offer.places.acquire_many(all).await.map_err(|_| Fault::Ended("closed")) };
+        let ended = async {
+            self.alive.closed().await;
+            Ok(())
+        };
         if within(&*self.offer.clock, bound, "end", ended).await.is_err() {
             let _ = self.phase.send(Phase::Cut);
             // Every connection is dropped where it waits, so this ends by itself.
-            let _ = self.offer.places.acquire_many(all).await;
+            self.alive.closed().await;
         }
         Stopped { cut: self.offer.cut.load(Ordering::SeqCst) }
     }
@@ -143,6 +124,16 @@ impl ServerBuilder {
     #[must_use]
     pub fn role(mut self, role: Arc<dyn RecoveryPointStore>) -> Self {
         self.roles.push(role);
+        self
+    }
+
+    /// Lets this client in, for these machines. Rules about one client add up. Without any rule every client with a certificate of
+    /// the authority may do all; with one, clients that none is about are `Denied`.
+    ///
+    /// A client that may not name a machine may not read of it either.
+    #[must_use]
+    pub fn allow(mut self, peer: Client, machines: Machines) -> Self {
+        self.rules.0.push((peer, machines));
         self
     }
 
@@ -195,6 +186,8 @@ impl ServerBuilder {
         let offer = Arc::new(Offer {
             roles,
             tls: self.tls,
+            rules: self.rules,
+            strangers: Strangers::new(self.limits.strangers),
             limits: self.limits,
             clock: self.clock,
             spawner: match self.spawner {
@@ -202,30 +195,18 @@ impl ServerBuilder {
                 None => Arc::new(TokioSpawner::current()?),
             },
             clients: Clients::default(),
-            places: Arc::new(Semaphore::new(self.limits.connections + 1)),
+            places: Arc::new(Semaphore::new(self.limits.connections)),
             cut: AtomicUsize::new(0),
             phase: watched,
         });
-        let place = offer.place().expect("none is taken yet");
-        offer.spawner.spawn(Box::pin(accept(place, listener, Arc::clone(&offer))));
-        Ok(Server { address, offer, phase })
+        let (alive, is_alive) = watch::channel(());
+        offer.spawner.spawn(Box::pin(accept(is_alive, listener, Arc::clone(&offer))));
+        Ok(Server { address, offer, phase, alive })
     }
 }
 
-impl Limits {
-    fn check(&self) -> Result<()> {
-        let counts = (1..=4096).contains(&self.connections) && (1..=4096).contains(&self.requests);
-        let spans = [self.handshake, self.idle, self.stall].iter().all(|s| !s.is_zero());
-        if counts && spans && (1 << 20..=1 << 30).contains(&self.memory) {
-            return Ok(());
-        }
-        let rule = "1-4096 connections, 1-4096 requests, 1 MiB to 1 GiB of memory, and no time-out that is over at once";
-        Err(Error::invalid("limits", format!("{self:?}"), rule, "choose others"))
-    }
-}
-
-// The place comes first, so that it is given back last: who waits for it finds socket and roles let go.
-async fn accept(_place: OwnedSemaphorePermit, listener: TcpListener, offer: Arc<Offer>) {
+// The sign of life comes first, so that it is dropped last: who waits for it finds socket and roles let go.
+async fn accept(alive: watch::Receiver<()>, listener: TcpListener, offer: Arc<Offer>) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -233,12 +214,11 @@ async fn accept(_place: OwnedSemaphorePermit, listener: TcpListener, offer: Arc<
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match offer.place() {
-                Some(place) => offer.spawner.spawn(Box::pin(serve(place, stream, peer, Arc::clone(&offer)))),
-                None => {
-                    tracing::warn!(target: "site_recovery_transport", %peer, "refused: all connections are taken");
-                }
-            },
+            Ok((stream, peer)) => {
+                let stranger = offer.strangers.enter();
+                let served = serve(alive.clone(), stream, stranger, peer, Arc::clone(&offer));
+                offer.spawner.spawn(Box::pin(served));
+            }
             Err(error) => {
                 tracing::warn!(target: "site_recovery_transport", %error, "a connection did not come about");
                 // Out of file handles: the next attempt fails, too, until somebody leaves.
@@ -251,14 +231,20 @@ async fn accept(_place: OwnedSemaphorePermit, listener: TcpListener, offer: Arc<
     }
 }
 
-async fn serve(_place: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr, offer: Arc<Offer>) {
+async fn serve(
+    _alive: watch::Receiver<()>,
+    stream: TcpStream,
+    stranger: (Stranger, AbortRegistration),
+    peer: SocketAddr,
+    offer: Arc<Offer>,
+) {
     let outcome = tokio::select! {
         biased;
         () = offer.until(Phase::Cut) => {
             offer.cut.fetch_add(1, Ordering::SeqCst);
             Err(Fault::Ended("still at it when the server was stopped"))
         }
-        outcome = session::converse(stream, peer, &offer) => outcome,
+        outcome = session::converse(stream, stranger, peer, &offer) => outcome,
     };
     match outcome {
         Ok(()) => tracing::debug!(target: "site_recovery_transport", %peer, "left"),
@@ -267,10 +253,6 @@ async fn serve(_place: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr
 }
 
 impl Offer {
-    fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
-    }
-
     /// Ends when the server is at `phase` or beyond, or gone.
     async fn until(&self, phase: Phase) {
         let reached = |now: &Phase| *now == Phase::Cut || *now == phase;

@@ -1,16 +1,19 @@
 //! One connection: welcome, requests as they come, answers as they are ready, all in one task.
 
+use super::answer::{Body, too_long};
+use super::greeting::{Guest, greet};
 use super::opened::OpenPoints;
 use super::perform::{Request, perform};
 use super::requests::Requests;
+use super::strangers::Stranger;
 use super::{Offer, Phase};
+use crate::allow::Rights;
 use crate::fault::{Fault, Result, within};
 use crate::frame::{Header, Kind, MOST_READ, Malformed, Place, WriteHead, json};
-use crate::message::{Call, Hello, LONGEST_WORD, Runs, SPOKEN, Welcome, beat};
+use crate::message::{Call, Hello, Runs, beat};
 use crate::told::Told;
-use crate::wire::{Inlet, Outlet, ways};
-use bytes::Bytes;
-use futures_util::future::{AbortHandle, Abortable, BoxFuture, Either, select, try_join};
+use crate::wire::{Inlet, Outlet};
+use futures_util::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture, Either, select, try_join};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use site_recovery::{Error, ErrorKind, Pool, RecoveryPointStore};
@@ -20,48 +23,28 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, offer: &Arc<Offer>) -> Result<(), Fault> {
+pub(super) async fn converse(
+    stream: TcpStream,
+    stranger: (Stranger, AbortRegistration),
+    peer: SocketAddr,
+    offer: &Arc<Offer>,
+) -> Result<(), Fault> {
     let limits = offer.limits;
-    let greeted = async {
-        stream.set_nodelay(true)?;
-        let secure = offer.tls.accept(stream).await?;
-        let (mut outlet, mut inlet) = ways(secure, &offer.clock, limits.stall);
-        let header = inlet.header().await?;
-        if header.kind != Kind::Hello {
-            return Err(Fault::protocol(format!("{:?} before a hello", header.kind)));
-        }
-        let hello: Hello = json("a hello", &inlet.body(header, LONGEST_WORD).await?)?;
-        let admitted = async {
-            let (version, role) = offer.admit(&hello)?;
-            let registered = offer.clients.register(&hello.client, hello.connection).await?;
-            Ok::<_, Fault>((version, role, registered))
-        };
-        match admitted.await {
-            Ok((version, role, registered)) => {
-                let welcome =
-                    serde_json::to_vec(&offer.welcome(version, &*role)).expect("plain data serialises");
-                outlet.send(Kind::Welcome, 0, &[welcome.into()]).await?;
-                Ok((outlet, inlet, hello, role, registered))
-            }
-            Err(fault) => {
-                outlet.send(Kind::Unwelcome, 0, &[Told::from(&fault.told()).to_json().into()]).await?;
-                goodbye(outlet, inlet).await;
-                Err(fault)
-            }
-        }
-    };
-    let (outlet, inlet, hello, role, registered) = tokio::select! {
+    let greeted = tokio::select! {
         biased;
         () = offer.until(Phase::Stopping) => return Ok(()),
-        greeted = within(&*offer.clock, limits.handshake, "handshake", greeted) => greeted?,
+        greeted = within(&*offer.clock, limits.handshake, "handshake", greet(stream, stranger, offer)) => greeted?,
     };
+    // What the client began is dropped first, then its place is free, and then a newer connection of it may begin.
+    let Guest { registered, place: _place, outlet, inlet, hello, role, rights } = greeted;
     tracing::debug!(target: "site_recovery_transport", %peer, role = %hello.role, "here");
     let session = Session {
         role,
-        requests: Arc::new(Requests::new(limits.memory, limits.requests)),
+        rights: Arc::new(rights),
+        requests: Arc::new(Requests::new(limits.connection_bytes, limits.connection_requests)),
         points: Arc::default(),
-        inward: Pool::new(limits.memory),
-        outward: Pool::new(limits.memory),
+        inward: Pool::new(limits.connection_bytes),
+        outward: Pool::new(limits.connection_bytes),
         offer,
         hello,
     };
@@ -72,31 +55,8 @@ pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, offer: &Arc<Of
     }
 }
 
-impl Offer {
-    /// The version to speak, and whom with.
-    fn admit(&self, hello: &Hello) -> Result<(u32, Arc<dyn RecoveryPointStore>), Fault> {
-        let version = SPOKEN.common(hello.versions);
-        let version = version.ok_or(Fault::Version { ours: SPOKEN, theirs: hello.versions })?;
-        let role = self.roles.get(&hello.role).cloned().ok_or_else(|| {
-            let said = format!("no role {:?} is served here", hello.role.0);
-            Fault::Unwelcome(Error::new(ErrorKind::NotFound, said))
-        })?;
-        Ok((version, role))
-    }
-
-    fn welcome(&self, version: u32, role: &dyn RecoveryPointStore) -> Welcome {
-        Welcome {
-            version,
-            capability: role.capability(),
-            credit: self.limits.memory as u32,
-            requests: self.limits.requests as u32,
-            silence: self.limits.stall.as_millis() as u64,
-        }
-    }
-}
-
 /// Lets the peer read what was said before the connection is closed.
-async fn goodbye(mut outlet: Outlet, mut inlet: Inlet) {
+pub(super) async fn goodbye(mut outlet: Outlet, mut inlet: Inlet) {
     if outlet.finish().await.is_ok() {
         let _ = inlet.drain().await;
     }
@@ -106,6 +66,7 @@ struct Session<'a> {
     offer: &'a Arc<Offer>,
     hello: Hello,
     role: Arc<dyn RecoveryPointStore>,
+    rights: Arc<Rights>,
     requests: Arc<Requests>,
     points: Arc<OpenPoints>,
     /// For records that come. What a role keeps for longer is its own memory, not the connection's.
@@ -114,7 +75,7 @@ struct Session<'a> {
     outward: Pool,
 }
 
-type Outcome = Result<Bytes>;
+type Outcome = Result<Body>;
 type Work = Abortable<BoxFuture<'static, Outcome>>;
 
 /// Why nothing more is listened to.
@@ -187,13 +148,7 @@ impl Session<'_> {
         }
         let body = inlet.body(header, header.len).await?;
         match header.kind {
-            Kind::Call => match json::<Call>("a call", &body)?.checked()? {
-                Call::Open { .. } if self.points.count() >= self.offer.limits.opened => {
-                    Ok(Request::TooManyOpen(self.offer.limits.opened))
-                }
-                call @ Call::Open { handle, .. } => Ok(Request::Open(self.points.begin(handle), call)),
-                call => Ok(Request::Call(call)),
-            },
+            Kind::Call => Ok(self.call(json::<Call>("a call", &body)?.checked()?)),
             Kind::Read => {
                 let place = Place::parse(&body)?;
                 if place.run.len > MOST_READ.into() {
@@ -203,6 +158,21 @@ impl Session<'_> {
                 Ok(Request::Read(place))
             }
             _ => Ok(Request::Extents(Place::parse(&body)?)),
+        }
+    }
+
+    fn call(&self, call: Call) -> Request {
+        if let Err(denied) = call.machines().into_iter().try_for_each(|id| self.rights.check(id)) {
+            return Request::Refused(denied);
+        }
+        let most = self.offer.limits.connection_points;
+        match call {
+            Call::Open { .. } if self.points.count() >= most => {
+                let said = format!("{most} points are open on this connection; let one go");
+                Request::Refused(Error::new(ErrorKind::Busy, said).with("limit", "Limits::connection_points"))
+            }
+            Call::Open { handle, .. } => Request::Open(self.points.begin(handle), call),
+            call => Request::Call(call),
         }
     }
 
@@ -224,22 +194,20 @@ impl Session<'_> {
             }
             _ => inlet.body(Header { len: head.payload as u32, ..header }, header.len).await?.into(),
         };
+        if let Err(denied) = self.rights.check(&head.ingest.machine) {
+            return Ok(Request::Refused(denied));
+        }
         let (ingest, batch) = (head.ingest.clone(), head.batch);
         Ok(Request::Write { ingest, batch, records: head.records(&payload) })
     }
 
     fn work(&self, request: Request) -> BoxFuture<'static, Outcome> {
         let (role, points, pool) = (Arc::clone(&self.role), Arc::clone(&self.points), self.outward.clone());
-        let longest = self.hello.longest;
+        let rights = Arc::clone(&self.rights);
         async move {
-            let done = AssertUnwindSafe(perform(request, &*role, &points, &pool)).catch_unwind().await;
+            let performed = AssertUnwindSafe(perform(request, &*role, &points, &pool, &rights));
             let broken = |_| Err(Error::new(ErrorKind::Unavailable, "the role panicked over this request"));
-            let body = done.unwrap_or_else(broken)?;
-            if body.len() > longest as usize {
-                let said = format!("the answer has {} bytes, the client takes {longest}", body.len());
-                return Err(Error::new(ErrorKind::Refused, said).with("limit", "RemoteStoreBuilder::memory"));
-            }
-            Ok(body)
+            performed.catch_unwind().await.unwrap_or_else(broken)
         }
         .boxed()
     }
@@ -257,17 +225,37 @@ impl Session<'_> {
                     let Some((id, outcome)) = reply else { return Ok(()) };
                     // Before the answer leaves: the client may send the next request as soon as it has it.
                     self.requests.end(id);
-                    match outcome {
-                        Ok(body) => outlet.send(Kind::Answer, id, &[body]).await?,
-                        Err(error) => {
-                            tracing::debug!(target: "site_recovery_transport", role = %self.hello.role, id, %error, "failed");
-                            outlet.send(Kind::Failed, id, &[Told::from(&error).to_json().into()]).await?;
-                        }
+                    let told = match outcome {
+                        Ok(body) => self.tell(outlet, id, body).await?,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = told {
+                        tracing::debug!(target: "site_recovery_transport", role = %self.hello.role, id, %error, "failed");
+                        outlet.send(Kind::Failed, id, &[Told::from(&error).to_json().into()]).await?;
                     }
                 }
                 () = self.offer.clock.sleep(beat) => outlet.send(Kind::Beat, 0, &[]).await?,
             }
         }
+    }
+
+    /// Sends an answer, unless it is longer than the client takes.
+    async fn tell(&self, outlet: &mut Outlet, id: u64, body: Body) -> Result<Result<()>, Fault> {
+        let longest = self.hello.longest;
+        let (mut parts, mut said) = (body.peekable(), 0);
+        while let Some(part) = parts.next() {
+            let part = match part {
+                Ok(part) => part,
+                Err(error) => return Ok(Err(error)),
+            };
+            said += part.len();
+            if said > longest as usize {
+                return Ok(Err(too_long(said, longest)));
+            }
+            let kind = if parts.peek().is_some() { Kind::Part } else { Kind::Answer };
+            outlet.send(kind, id, &[part]).await?;
+        }
+        Ok(Ok(()))
     }
 
     /// Ends when nobody asked for anything for long, and nothing is open.

@@ -45,6 +45,12 @@ impl Authority {
         self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
     }
 
+    pub fn issue_uri(&self, uri: &str) -> Identity {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.subject_alt_names.push(rcgen::SanType::URI(uri.try_into().unwrap()));
+        self.sign(params)
+    }
+
     pub fn issue_expired(&self, name: &str) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2001, 1, 1);

@@ -19,10 +19,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsStream;
 
-/// Never ends a write, panics over a head, names very many machines, and counts what is read of its disk and still held.
+/// Never ends a write, panics over a head, names very many machines and points, drops more points than it is told to, and
+/// counts what is read of its disk and still held.
 #[derive(Debug, Default)]
 pub struct Odd {
     pub machines: usize,
+    pub points: u64,
     pub capability: Capability,
     pub held: Arc<AtomicI64>,
     pub most: Arc<AtomicI64>,
@@ -85,8 +87,8 @@ impl Replica for Odd {
     async fn seal(&self, _: &Ingest, _: &Manifest, _: Complete) -> Result<Point> {
         unreachable!()
     }
-    async fn points(&self, _: &MachineId) -> Result<Vec<Point>> {
-        Ok(vec![])
+    async fn points(&self, machine: &MachineId) -> Result<Vec<Point>> {
+        Ok((0..self.points).map(|number| point(machine, number)).collect())
     }
     async fn manifest(&self, id: &MachineId, _: PointId) -> Result<Manifest> {
         Ok(manifest(id))
@@ -108,7 +110,7 @@ impl Replica for Odd {
         Ok(())
     }
     async fn prune(&self, _: &Op, _: &MachineId, _: &[PointId]) -> Result<Vec<PointId>> {
-        Ok(vec![])
+        Ok((0..self.points).map(PointId).collect())
     }
     async fn delete(&self, _: &Op, _: &MachineId) -> Result<()> {
         Ok(())
@@ -131,7 +133,21 @@ impl RecoveryPointStore for Odd {
     }
 }
 
-fn manifest(id: &MachineId) -> Manifest {
+pub fn point(machine: &MachineId, number: u64) -> Point {
+    Point {
+        id: PointId(number),
+        cut: format!("cut-{number}-of-a-name-as-long-as-they-are").into(),
+        members: vec![machine.clone()],
+        taken: Timestamp(number),
+        consistency: Consistency::Crash,
+        generation: Generation(1),
+        pins: vec![],
+        locked_until: None,
+        verified: true,
+    }
+}
+
+pub fn manifest(id: &MachineId) -> Manifest {
     let generation = Generation(0);
     let machine = Machine {
         instance: Instance { machine: id.clone(), site: "here".into(), name: "web".into(), generation },
@@ -242,7 +258,7 @@ pub fn hello(client: &str, connection: u64, versions: (u32, u32)) -> Vec<u8> {
     let (oldest, newest) = versions;
     let body = format!(
         r#"{{"versions":{{"oldest":{oldest},"newest":{newest}}},"role":"store","client":"{client}",
-            "connection":{connection},"silence":600000,"longest":67108864,"unknown":"ignored"}}"#
+            "connection":{connection},"silence":600000,"longest":268435456,"unknown":"ignored"}}"#
     );
     frame(1, 0, body.as_bytes())
 }
