@@ -107,10 +107,7 @@ impl ChangeSet {
             Some(last) if run.start > last.end() => runs.push(run),
             None => runs.push(run),
             Some(last) if run.start >= last.start => last.len = last.end().max(run.end()) - last.start,
-            Some(_) => {
-                runs.push(run);
-                merge(runs);
-            }
+            Some(_) => insert(runs, run),
         }
         if runs.len() > Self::MOST_RUNS {
             close_nearest(runs, Self::MOST_RUNS / 2);
@@ -216,6 +213,16 @@ impl TryFrom<BTreeMap<DiskId, Vec<Run>>> for ChangeSet {
     }
 }
 
+/// Into sorted runs that lie apart; takes in what it touches.
+fn insert(runs: &mut Vec<Run>, run: Run) {
+    let from = runs.partition_point(|r| r.end() < run.start);
+    let to = from + runs[from..].partition_point(|r| r.start <= run.end());
+    let touched = &runs[from..to];
+    let start = touched.first().map_or(run.start, |first| first.start.min(run.start));
+    let end = touched.last().map_or(run.end(), |last| last.end().max(run.end()));
+    runs.splice(from..to, [Run::new(start, end - start)]);
+}
+
 fn merge(runs: &mut Vec<Run>) {
     runs.sort_unstable();
     runs.dedup_by(|next, last| {
@@ -312,6 +319,27 @@ mod tests {
             let again: ChangeSet =
                 serde_json::from_str(&json).unwrap_or_else(|e| panic!("{round}: {e}: {json}"));
             assert_eq!(again, set);
+        }
+    }
+
+    #[test]
+    fn runs_that_come_in_any_order_are_the_bytes_that_were_added_and_lie_apart() {
+        let (disk, mut seed) = (DiskId::from("d"), 11_u64);
+        let mut below = |end: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % end
+        };
+        for round in 0..300 {
+            let (mut set, mut bytes) = (ChangeSet::new(), vec![false; 140]);
+            for _ in 0..below(40) {
+                let run = Run::new(below(120), below(20));
+                set.add(&disk, run);
+                bytes[run.start as usize..run.end() as usize].fill(true);
+            }
+            let runs = set.runs(&disk);
+            assert!(runs.windows(2).all(|pair| pair[0].end() < pair[1].start), "{round}: {runs:?}");
+            let held = |at: u64| runs.iter().any(|run| (run.start..run.end()).contains(&at));
+            assert!((0..140).all(|at| held(at) == bytes[at as usize]), "{round}: {runs:?}");
         }
     }
 

@@ -123,8 +123,10 @@ impl Map {
 
     /// Every run that was written after this session.
     pub(crate) async fn written_after(&self, session: u64) -> Result<ChangeSet> {
-        let mut written = ChangeSet::new();
+        let mut all = ChangeSet::new();
         for layer in &self.above(session).layers {
+            // In order within a layer, so that adding one costs nothing.
+            let mut written = ChangeSet::new();
             let index = layer.index(&self.folder).await?;
             for disk in index.disks() {
                 for block in index.blocks_of(disk) {
@@ -133,8 +135,9 @@ impl Map {
                     newer.for_each(|(run, _)| written.add(disk, *run));
                 }
             }
+            all = all.union(&written);
         }
-        Ok(written)
+        Ok(all)
     }
 
     /// All pieces, in order, as they count.
