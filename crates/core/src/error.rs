@@ -1,6 +1,7 @@
 //! The one error type of the library.
 
 use crate::RoleName;
+use std::borrow::Cow;
 use std::fmt;
 
 /// What the caller can do about an error. Kinds differ by what the caller does, not by where they came from.
@@ -50,7 +51,7 @@ pub struct Error {
     role: Option<RoleName>,
     operation: Option<&'static str>,
     message: String,
-    context: Vec<(&'static str, String)>,
+    context: Vec<(Cow<'static, str>, String)>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -91,8 +92,8 @@ impl Error {
 
     /// Adds a fact. Never a secret.
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
-        self.context.push((name, value.to_string()));
+    pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl fmt::Display) -> Self {
+        self.context.push((name.into(), value.to_string()));
         self
     }
 
@@ -128,6 +129,11 @@ impl Error {
     /// What a person should read.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// All facts by name, in the order in which they were added.
+    pub fn facts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.context.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
     }
 
     /// A named fact.

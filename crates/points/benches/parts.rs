@@ -129,7 +129,7 @@ fn machine() -> Machine {
 
 /// Something that zstd makes a third of.
 fn content(number: u64, run: Run) -> Bytes {
-    let mut state = (number << 32 | run.start / BLOCK) | 1;
+    let mut state = (number << 32) | (run.start / BLOCK) | 1;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;
         state ^= state >> 7;

@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use crate::frame::*;
-use crate::message::{Call, Hello, LONGEST_WORD, Opened, Runs, SPOKEN, Welcome};
+use crate::message::{Call, Hello, LONGEST_WORD, Opened, SPOKEN, Welcome};
 use crate::told::Told;
 use allocation_counter::measure;
 use bytes::Bytes;
@@ -147,7 +147,7 @@ fn any_bytes_are_a_call_or_a_named_error() {
     let property = |choices: &[u8]| {
         let right = &right[Choices(choices).below(right.len())];
         for bytes in [choices, &mutated(right, choices)] {
-            match word::<Call>(bytes).map(Runs::checked) {
+            match word::<Call>(bytes).map(Call::checked) {
                 Some(Ok(Call::Begin { plan, .. })) => is_sound(&plan),
                 Some(Ok(Call::Prepare { seed: Seed::Known { differs, .. }, .. })) => is_sound(&differs),
                 Some(Ok(Call::Hashes { run, .. })) => assert!(has_end(run)),
@@ -155,9 +155,7 @@ fn any_bytes_are_a_call_or_a_named_error() {
             }
         }
         for head in &heads {
-            if let Some(Ok(Head::Unsettled { touched, .. })) =
-                word::<Head>(&mutated(head, choices)).map(Runs::checked)
-            {
+            if let Some(Head::Unsettled { touched, .. }) = word::<Head>(&mutated(head, choices)) {
                 is_sound(&touched);
             }
         }

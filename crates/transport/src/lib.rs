@@ -70,9 +70,7 @@
 //! handshake keep others out all the same: keep the port behind a firewall.
 //!
 //! # Errors
-//! Those of the far store arrive with kind, status, role, message and causes. Of the facts those arrive whose names this crate
-//! knows, all of this project's: an [`Error`](site_recovery::Error) does not list what others add. One whose name only the far
-//! side knows is text at the end of the message. An answer that is longer than the client takes is `Unavailable`, not
+//! Those of the far store arrive with kind, status, role, message, facts and causes. An answer that is longer than the client takes is `Unavailable`, not
 //! `Refused`: what was asked may be done.
 //!
 //! Of the connection: `Unavailable`; `Denied` for certificates; `NotFound` for a store that is not served; `Unsupported`,

@@ -3,8 +3,8 @@
 use crate::frame::{Malformed, has_end};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    Capability, ChangeSet, CutId, DiskId, Head, Ingest, Machine, MachineId, Manifest, Op, PhaseRecord,
-    PointId, RoleName, Run, Seed, Settings, Timestamp,
+    Capability, ChangeSet, CutId, DiskId, Ingest, Machine, MachineId, Manifest, Op, PhaseRecord, PointId,
+    RoleName, Run, Seed, Settings, Timestamp,
 };
 use std::fmt;
 use std::time::Duration;
@@ -208,56 +208,15 @@ pub(crate) struct Opened {
     pub(crate) disks: Vec<(DiskId, u64)>,
 }
 
-/// What has runs in it keeps their rules also when it came from a peer: sorted, merged, each with an end.
-pub(crate) trait Runs: Sized {
-    fn checked(self) -> Result<Self, Malformed>;
-}
-
-impl Runs for ChangeSet {
-    fn checked(self) -> Result<Self, Malformed> {
-        if let Some(run) = self.disks().flat_map(|(_, runs)| runs).find(|r| !has_end(**r)) {
-            return Err(Malformed::Run { start: run.start, len: run.len });
-        }
-        let apart = |runs: &[Run]| {
-            runs.iter().all(|r| r.len > 0) && runs.is_sorted_by(|last, next| last.end() < next.start)
-        };
-        if self.disks().all(|(_, runs)| apart(runs)) {
-            return Ok(self);
-        }
-        Ok(self.disks().flat_map(|(disk, runs)| runs.iter().map(|r| (disk.clone(), *r))).collect())
-    }
-}
-
-impl Runs for Option<ChangeSet> {
-    fn checked(self) -> Result<Self, Malformed> {
-        self.map(Runs::checked).transpose()
-    }
-}
-
-impl Runs for Head {
-    fn checked(self) -> Result<Self, Malformed> {
-        Ok(match self {
-            Self::Unsettled { point, cursor, touched } => {
-                Self::Unsettled { point, cursor, touched: touched.checked()? }
-            }
-            other => other,
-        })
-    }
-}
-
-impl Runs for Call {
-    fn checked(self) -> Result<Self, Malformed> {
-        Ok(match self {
-            Self::Begin { op, machine, cut, plan } => Self::Begin { op, machine, cut, plan: plan.checked()? },
-            Self::Prepare { op, machine, seed: Seed::Known { at, landing, cursor, differs }, settings } => {
-                let seed = Seed::Known { at, landing, cursor, differs: differs.checked()? };
-                Self::Prepare { op, machine, seed, settings }
-            }
+impl Call {
+    /// A call whose runs have an end; those of a set of changes have one.
+    pub(crate) fn checked(self) -> Result<Self, Malformed> {
+        match self {
             Self::Hashes { run, .. } if !has_end(run) => {
-                return Err(Malformed::Run { start: run.start, len: run.len });
+                Err(Malformed::Run { start: run.start, len: run.len })
             }
-            other => other,
-        })
+            call => Ok(call),
+        }
     }
 }
 
@@ -275,11 +234,12 @@ mod tests {
 
     #[test]
     fn runs_of_a_peer_are_sorted_and_have_an_end() {
-        let set: ChangeSet =
-            serde_json::from_str(r#"{"d":[{"start":8,"len":8},{"start":0,"len":9}]}"#).expect("JSON");
-        assert_eq!(set.checked().expect("fine").runs(&"d".into()), [Run::new(0, 16)]);
+        let unsorted = r#"{"d":[{"start":8,"len":8},{"start":0,"len":9}]}"#;
+        serde_json::from_str::<ChangeSet>(unsorted).expect_err("unsorted");
         let endless = format!(r#"{{"d":[{{"start":9,"len":{}}}]}}"#, u64::MAX);
-        let set: ChangeSet = serde_json::from_str(&endless).expect("JSON");
-        assert_eq!(set.checked(), Err(Malformed::Run { start: 9, len: u64::MAX }));
+        serde_json::from_str::<ChangeSet>(&endless).expect_err("endless");
+        let run = Run { start: 9, len: u64::MAX };
+        let call = Call::Hashes { machine: "web".into(), disk: "d".into(), run };
+        assert_eq!(call.checked(), Err(Malformed::Run { start: 9, len: u64::MAX }));
     }
 }

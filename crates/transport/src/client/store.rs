@@ -5,7 +5,7 @@ use super::disk::{Handle, RemoteDisk};
 use super::flight::Ask;
 use crate::fault::{Fault, Result};
 use crate::frame::{Kind, MOST_NAMES, MOST_RECORDS, WriteHead, has_end, json, parse_hashes, payload};
-use crate::message::{Call, Opened, Runs};
+use crate::message::{Call, Opened};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use site_recovery::{
@@ -128,18 +128,17 @@ impl Replica for RemoteStore {
     async fn prepare(&self, op: &Op, machine: &Machine, seed: &Seed, settings: &Settings) -> Result<()> {
         let (op, machine) = (op.clone(), machine.clone());
         let call = Call::Prepare { op, machine, seed: seed.clone(), settings: settings.clone() };
-        self.call("prepare", checked(call, &self.name, "prepare")?).await
+        self.call("prepare", call).await
     }
 
     async fn head(&self, machine: &MachineId) -> Result<Head> {
-        let head: Head = self.call("head", Call::Head { machine: machine.clone() }).await?;
-        checked(head, &self.name, "head")
+        self.call("head", Call::Head { machine: machine.clone() }).await
     }
 
     async fn begin(&self, op: &Op, machine: &Machine, cut: &CutId, plan: &ChangeSet) -> Result<Ingest> {
         let (op, machine) = (op.clone(), machine.clone());
         let call = Call::Begin { op, machine, cut: cut.clone(), plan: plan.clone() };
-        self.call("begin", checked(call, &self.name, "begin")?).await
+        self.call("begin", call).await
     }
 
     async fn write(&self, ingest: &Ingest, batch: u64, records: Vec<Record>) -> Result<Landed> {
@@ -175,7 +174,7 @@ impl Replica for RemoteStore {
         to: PointId,
     ) -> Result<Option<ChangeSet>> {
         let call = Call::Changed { machine: machine.clone(), from, to };
-        checked(self.call::<Option<ChangeSet>>("changed", call).await?, &self.name, "changed")
+        self.call("changed", call).await
     }
 
     async fn pin(&self, op: &Op, machine: &MachineId, point: PointId, why: &str) -> Result<()> {
@@ -217,11 +216,4 @@ impl RecoveryPointStore for RemoteStore {
     async fn scrub(&self, machine: &MachineId, point: PointId) -> Result<Vec<Finding>> {
         self.list("scrub", Call::Scrub { machine: machine.clone(), point }).await
     }
-}
-
-/// What has runs in it, looked at before it leaves and when it comes.
-fn checked<T: Runs>(value: T, name: &RoleName, operation: &'static str) -> Result<T> {
-    value
-        .checked()
-        .map_err(|e| Error::new(site_recovery::ErrorKind::Invalid, e.to_string()).at(name, operation))
 }

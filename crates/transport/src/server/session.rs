@@ -10,7 +10,7 @@ use super::{Offer, Phase};
 use crate::allow::Rights;
 use crate::fault::{Fault, Result, within};
 use crate::frame::{Header, Kind, MOST_READ, Malformed, Place, WriteHead, json};
-use crate::message::{Call, Hello, Runs, beat};
+use crate::message::{Call, Hello, beat};
 use crate::told::Told;
 use crate::wire::{Inlet, Outlet};
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture, Either, select, try_join};
