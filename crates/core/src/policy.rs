@@ -80,7 +80,8 @@ impl Policy {
     }
 
     /// The policy of the way back. It belongs to every item, is chosen by itself and cannot be edited; Azure: RPO
-    /// threshold 15 minutes, 24 hours of points, application-consistent points every 60 minutes.
+    /// threshold 15 minutes, 24 hours of points, application-consistent points every 60 minutes. A shorter interval and
+    /// the alarm are those of the item's own policy.
     pub fn failback() -> Self {
         Self {
             interval: 5 * MINUTE,

@@ -141,7 +141,11 @@ pub(crate) fn policy(item: &Item) -> Policy {
         Direction::PrimaryToRecovery => item.policy.clone(),
         Direction::RecoveryToPrimary => {
             let back = Policy::failback();
-            Policy { interval: item.policy.interval.min(back.interval), ..back }
+            Policy {
+                interval: item.policy.interval.min(back.interval),
+                alarm: item.policy.alarm.clone(),
+                ..back
+            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What an alarm does: it keeps the last quiet point, and says so once.
 
 use super::*;
-use site_recovery::{AlarmRule, Delivery, NoticeKind, Policy, ProtectRequest, Result, Retention};
+use site_recovery::{
+    AlarmRule, CommitRequest, Delivery, NoticeKind, Policy, ProtectRequest, ReprotectRequest, Result,
+    Retention,
+};
 use site_recovery_testkit::engine::{DISK, MemoryEngine};
 use std::time::Duration;
 
@@ -159,5 +162,27 @@ async fn an_alarm_that_lasts_is_gone_when_it_is_switched_off() -> Result<()> {
     cycle(&engine, &web, &[101; 128 * 1024]).await?;
     web.set_policy(on).await?;
     assert!(!stands()?, "what was before counts no more");
+    Ok(())
+}
+
+/// What the policy says of alarms holds both ways.
+#[tokio::test]
+async fn an_alarm_is_on_or_off_on_the_way_back_as_the_policy_says() -> Result<()> {
+    for (alarm, told) in [(rule(), 1), (None, 0)] {
+        let (engine, web) = quiet(alarm.clone()).await?;
+        let there = failed_over(&engine, &web).await?;
+        web.commit(CommitRequest::default()).await?.done().await?;
+        web.reprotect(ReprotectRequest::default()).await?.done().await?;
+        for number in 0..12_u8 {
+            engine.pair.world.clock().advance(Duration::from_secs(300));
+            engine.pair.cloud.write(&there, "data", 0, &[number; 4096]);
+            engine.vault.replicate_now(web.id()).await?;
+        }
+        assert_eq!(alarms(&engine), 0, "{alarm:?}: quiet");
+        engine.pair.world.clock().advance(Duration::from_secs(300));
+        engine.pair.cloud.write(&there, "data", 0, &[200; 128 * 1024]);
+        engine.vault.replicate_now(web.id()).await?;
+        assert_eq!(alarms(&engine), told, "{alarm:?}");
+    }
     Ok(())
 }
