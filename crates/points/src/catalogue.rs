@@ -62,6 +62,9 @@ pub(crate) struct Gap {
     pub(crate) dropped: u64,
     #[serde(default)]
     pub(crate) packs: Vec<PackRef>,
+    /// Of the sessions up to this one no segment is left.
+    #[serde(default)]
+    pub(crate) swept: u64,
 }
 
 impl Space {

@@ -78,6 +78,9 @@ pub(crate) struct Timeline {
     /// Segments of which the newest point needs something that was found damaged: what it has of them matches nothing.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) damaged: BTreeSet<SegmentId>,
+    /// Points with a gap before them of which space can come back.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) due: BTreeSet<PointId>,
     /// Sessions that were closed since the last seal, oldest first.
     pub(crate) carried: Vec<Carried>,
     pub(crate) open: Option<Open>,
@@ -230,8 +233,17 @@ fn is_none(number: &u64) -> bool {
 impl Timeline {
     pub(crate) fn new(machine: &Machine, first: PointId) -> Self {
         let sizes = machine.disks.iter().map(|d| (d.id.clone(), d.size)).collect();
-        let (catalogue, damaged, carried) = (Catalogue::default(), BTreeSet::new(), vec![]);
-        Self { machine: machine.clone(), sizes, first, seed: None, catalogue, damaged, carried, open: None }
+        Self {
+            machine: machine.clone(),
+            sizes,
+            first,
+            seed: None,
+            catalogue: Catalogue::default(),
+            damaged: BTreeSet::new(),
+            due: BTreeSet::new(),
+            carried: vec![],
+            open: None,
+        }
     }
 
     /// The machine as it is now. A disk never shrinks.

@@ -42,8 +42,9 @@
 //! - A lock holds against everybody who comes through this type. Against somebody with the store's own keys it holds where
 //!   the store itself keeps things: every object is written once and never over, so a container of Azure's may have a
 //!   time-based retention policy, a bucket an object lock, as long as the longest lock. Points are dropped all the same;
-//!   their objects go when the store lets them, and until then each takes about 90 bytes in the ledger. That is tried on a
-//!   store of the tests that keeps everything, on neither cloud. A plain directory has nothing of the kind.
+//!   their objects go when the store lets them. Until then each takes about 90 bytes in the ledger, which is written whole
+//!   with each change and kept as long: for points minutes apart and days of retention, not for seconds and months. That is
+//!   tried on a store of the tests that keeps everything, on neither cloud. A plain directory has nothing of the kind.
 //! - What has landed and is in no point yet is known in memory, about 200 bytes a record; merging layers holds the result,
 //!   about 25 bytes a record.
 #![forbid(unsafe_code)]

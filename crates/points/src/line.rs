@@ -22,6 +22,8 @@ pub(crate) struct Line {
     unsettled: bool,
     /// Whether there may be objects that no ledger names.
     pub(crate) suspect: bool,
+    /// Where in the ledger's garbage the next look for what can be deleted begins.
+    pub(crate) collected: usize,
     /// Of the ledger's garbage, this is deleted.
     pub(crate) deleted: HashSet<Garbage>,
 }
@@ -37,6 +39,7 @@ impl Line {
             oldest: None,
             unsettled: false,
             suspect: true,
+            collected: 0,
             deleted: HashSet::new(),
         }
     }

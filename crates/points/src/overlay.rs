@@ -4,9 +4,14 @@ use crate::extent_map::Held;
 use crate::folder::Folder;
 use crate::layer::LayerIndex;
 use crate::map::Layer;
+use futures_util::future::try_join_all;
 use site_recovery::{DiskId, Result, Run};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Blocks of a layer that are fetched side by side: a store may be far away.
+const AHEAD: usize = 16;
 
 pub(crate) struct Overlay<'a> {
     folder: &'a Folder,
@@ -19,6 +24,8 @@ struct Cursor<'a> {
     layer: &'a Layer,
     index: Arc<LayerIndex>,
     blocks: Range<usize>,
+    /// The blocks that come next.
+    ahead: VecDeque<Arc<Vec<(Run, Held)>>>,
     pieces: Arc<Vec<(Run, Held)>>,
     next: usize,
     /// What is left of the piece before `next`.
@@ -31,7 +38,8 @@ impl<'a> Overlay<'a> {
         for layer in layers {
             let index = layer.index(folder).await?;
             let blocks = index.blocks_of(disk);
-            let mut cursor = Cursor { layer, index, blocks, pieces: Arc::default(), next: 0, head: None };
+            let (ahead, pieces) = (VecDeque::new(), Arc::default());
+            let mut cursor = Cursor { layer, index, blocks, ahead, pieces, next: 0, head: None };
             cursor.advance(folder).await?;
             cursors.push(cursor);
         }
@@ -72,11 +80,16 @@ impl<'a> Overlay<'a> {
 impl Cursor<'_> {
     async fn advance(&mut self, folder: &Folder) -> Result<()> {
         while self.next == self.pieces.len() {
-            let Some(block) = self.blocks.next() else {
+            if self.ahead.is_empty() {
+                let blocks = self.blocks.by_ref().take(AHEAD);
+                let fetched = blocks.map(|block| self.layer.block(folder, &self.index, block));
+                self.ahead.extend(try_join_all(fetched).await?);
+            }
+            let Some(block) = self.ahead.pop_front() else {
                 self.head = None;
                 return Ok(());
             };
-            (self.pieces, self.next) = (self.layer.block(folder, &self.index, block).await?, 0);
+            (self.pieces, self.next) = (block, 0);
         }
         self.head = Some(self.pieces[self.next]);
         self.next += 1;

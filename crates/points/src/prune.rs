@@ -22,9 +22,9 @@ impl Points {
         &self,
         op: &Op,
         machine: &MachineId,
-        drop: &[PointId],
+        list: &[PointId],
     ) -> Result<Vec<PointId>> {
-        let (call, mut left) = (call("prune", op, &drop), REWRITTEN);
+        let (call, mut left) = (call("prune", op, &list), REWRITTEN);
         loop {
             let mut line = self.enter(machine).await?;
             let mut next = line.ledger.admit(op)?;
@@ -32,14 +32,16 @@ impl Points {
                 let dropped = dropped.to_vec();
                 line.commit(next).await?;
                 line.collect().await;
+                drop(line);
+                self.give_back_space(op, machine, &mut left).await;
                 return Ok(dropped);
             }
             let mut ids = next.begun(&call).to_vec();
             let slice = SLICE.min(MOST.saturating_sub(ids.len()));
-            let dropped = self.droppable(&line, &next.timeline()?.catalogue, drop, slice).await?;
+            let dropped = self.droppable(&line, &next.timeline()?.catalogue, list, slice).await?;
             ids.extend(dropped.iter().map(|kept| kept.id));
             let is_last = dropped.len() < SLICE || ids.len() == MOST;
-            line.without(&mut next, dropped, &mut left).await?;
+            line.without(&mut next, dropped).await?;
             if is_last {
                 next.remember_done(call.clone(), &ids);
             } else {
@@ -47,6 +49,8 @@ impl Points {
             }
             line.commit(next).await?;
             line.collect().await;
+            drop(line);
+            self.give_back_space(op, machine, &mut left).await;
             if is_last {
                 return Ok(ids);
             }
@@ -116,8 +120,8 @@ impl Points {
 }
 
 impl Line {
-    /// Takes points out of a timeline, oldest first. `left` is what may be written anew for it.
-    async fn without(&mut self, next: &mut Ledger, dropped: Vec<Kept>, left: &mut u64) -> Result<()> {
+    /// Takes points out of a timeline, oldest first.
+    async fn without(&mut self, next: &mut Ledger, dropped: Vec<Kept>) -> Result<()> {
         if dropped.is_empty() {
             return Ok(());
         }
@@ -134,7 +138,7 @@ impl Line {
             let after = timeline.catalogue.at_or_after(&self.folder, after).await?;
             let after = after.expect("the newest point is never dropped");
             let after = edits.get(&after.id).cloned().flatten().unwrap_or(after);
-            let (after, dead) = self.take_over(before.as_ref(), &point, after, left).await?;
+            let (after, dead) = self.take_over(before.as_ref(), &point, after).await?;
             garbage.extend(dead);
             edits.insert(after.id, Some(after));
             edits.insert(point.id, None);
@@ -142,6 +146,10 @@ impl Line {
         }
         let replaced = timeline.catalogue.edit(&self.folder, number, &edits).await?;
         garbage.extend(replaced.into_iter().map(Garbage::Attached));
+        for (point, kept) in &edits {
+            timeline.due.remove(point);
+            timeline.due.extend(kept.iter().filter(|kept| kept.gap.is_due()).map(|kept| kept.id));
+        }
         next.garbage.extend(garbage);
         Ok(())
     }
@@ -155,7 +163,10 @@ impl Line {
 
     async fn try_collect(&mut self) -> Result<()> {
         let mut refused = vec![];
-        for garbage in self.ledger.garbage.clone() {
+        let mut garbage = self.ledger.garbage.clone();
+        let from = self.collected.min(garbage.len());
+        garbage.rotate_left(from);
+        for (at, garbage) in garbage.into_iter().enumerate() {
             if self.deleted.contains(&garbage) {
                 continue;
             }
@@ -170,18 +181,16 @@ impl Line {
                 Err(error) => refused.push(error),
             }
             if refused.len() == REFUSED {
+                self.collected = (from + at + 1) % self.ledger.garbage.len();
                 break;
             }
-        }
-        if let Some(error) = refused.pop() {
-            return Err(error);
         }
         if self.suspect {
             self.delete_left_over_pages().await?;
             self.delete_left_over_of_newest().await?;
             self.suspect = false;
         }
-        Ok(())
+        refused.pop().map_or(Ok(()), Err)
     }
 
     async fn delete_upto(&self, session: u64, ledger: u64) -> Result<()> {

@@ -127,11 +127,32 @@ impl Reader {
         }
         let mut line = Line::new(self.folder.clone(), self.machine.clone());
         line.refresh().await?;
+        loop {
+            let found = self.packed(&line, segment, frames).await;
+            let is_gone = match &found {
+                Ok(found) => found.is_none(),
+                Err(error) => error.kind() == ErrorKind::Corrupt,
+            };
+            let number = line.number;
+            line.refresh().await?;
+            // A prune may have written it anew meanwhile, elsewhere.
+            if !is_gone || line.number == number {
+                return found?.ok_or_else(|| self.folder.is_gone(segment));
+            }
+        }
+    }
+
+    async fn packed(
+        &self,
+        line: &Line,
+        segment: SegmentId,
+        frames: &[(u64, u32)],
+    ) -> Result<Option<Vec<Bytes>>> {
         let owner = line.ledger.timeline()?.catalogue.owner(&self.folder, segment.session).await?;
         let packs = owner.map(|kept| kept.gap.packs).unwrap_or_default();
         let found = self.folder.get_packed(&packs, segment, frames).await?;
         *self.packs.lock().expect("no panic under this lock") = packs;
-        found.ok_or_else(|| self.folder.is_gone(segment))
+        Ok(found)
     }
 
     fn verified(&self, disk: &DiskId, place: Place, frame: &Bytes) -> Result<Bytes> {

@@ -4,6 +4,7 @@ use crate::Points;
 use crate::catalogue::{Catalogue, Kept};
 use crate::extent_map::Place;
 use crate::folder::Folder;
+use crate::ledger::Ledger;
 use crate::line::Line;
 use crate::map::Map;
 use crate::overlay::Overlay;
@@ -15,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
 const REMEDY: &str = "recover from another point, and ship the disk again with a comparison";
+
+/// How often what was found is written down, where another process is faster.
+const TRIES: usize = 8;
 
 /// How much of a point is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +59,8 @@ impl Points {
     /// Dropping the future ends it; what it found so far is not remembered.
     ///
     /// # Errors
-    /// `NotFound`; what the store says, where it does not answer: what was found until then is remembered, and not
-    /// answered. Damage is a finding: it names disk and run, and the points that need the damaged bytes; all others do not.
+    /// `NotFound`; what the store says, where it does not answer: what was found until then is remembered, where it
+    /// takes that, and not answered. Damage is a finding: it names disk and run, and the points that need the damaged bytes; all others do not.
     pub async fn scrub_share(
         &self,
         machine: &MachineId,
@@ -75,8 +79,7 @@ impl Points {
         progress: impl FnMut(Scrubbed) + Send,
     ) -> Result<Vec<Finding>> {
         let line = self.enter(machine).await?;
-        let catalogue = line.ledger.timeline()?.catalogue.clone();
-        let kept = catalogue.get(&line.folder, point).await?;
+        let kept = line.ledger.timeline()?.catalogue.get(&line.folder, point).await?;
         let _hold = self.open.hold(machine, point);
         let folder = line.folder.clone();
         drop(line);
@@ -101,35 +104,61 @@ impl Points {
         };
         let whole: Result<()> = whole.await;
         let Check { mut findings, damaged, .. } = check;
-        self.note_damage(machine, &damaged).await?;
+        if let Err(error) = self.note_damage(machine, &damaged).await {
+            tracing::warn!(%error, %machine, "what was found damaged is not remembered");
+        }
         whole?;
+        if damaged.is_empty() {
+            return Ok(findings);
+        }
+        // As it is now: what stood there when this began may be gone.
+        let line = self.enter(machine).await?;
+        let catalogue = line.ledger.timeline()?.catalogue.clone();
+        drop(line);
         let needing = Needing { folder: &folder, catalogue: &catalogue };
         for (at, disk, run, place) in damaged {
-            let (first, last) = needing.span(&kept, &disk, run, place).await?;
-            findings[at].cause += &format!("; the points {first} to {last} need it");
+            findings[at].cause += &match needing.span(&kept, &disk, run, place).await {
+                Ok((first, last)) => format!("; the points {first} to {last} need it"),
+                Err(error) => format!("; which points need it could not be told: {error}"),
+            };
         }
         Ok(findings)
     }
 
-    /// So that a comparison ships again what is damaged.
+    /// So that a comparison ships again what is damaged. Forgets what the newest point needs nothing of any more.
     async fn note_damage(&self, machine: &MachineId, damaged: &[Damaged]) -> Result<()> {
         let mut line = self.enter(machine).await?;
-        let mut next = line.ledger.clone();
-        let Line { folder, ledger, working, .. } = &mut *line;
-        let noted = &mut next.timeline_mut()?.damaged;
-        noted.extend(damaged.iter().map(|(_, _, _, place)| place.segment));
-        if noted.is_empty() {
+        if damaged.is_empty() && line.ledger.timeline()?.damaged.is_empty() {
             return Ok(());
         }
-        let needed = async { segments(&working.base(folder, ledger.timeline()?).await?).await };
-        match needed.await {
-            Ok(needed) => noted.retain(|segment| needed.contains(segment)),
-            // What is needed cannot be told: all stays noted.
-            Err(error) if error.kind() == ErrorKind::Corrupt => {}
-            Err(error) => return Err(error),
+        let Line { folder, ledger, working, .. } = &mut *line;
+        let (point, base) = (newest(ledger), working.base(folder, ledger.timeline()?).await);
+        drop(line);
+        // Of a damaged map it cannot be told: all stays noted.
+        let needed = match base {
+            Ok(base) => segments(&base).await.ok(),
+            Err(_) => None,
+        };
+        for _ in 0..TRIES {
+            let mut line = self.enter(machine).await?;
+            let mut next = line.ledger.clone();
+            let is_the_same = newest(&next) == point;
+            let noted = &mut next.timeline_mut()?.damaged;
+            noted.extend(damaged.iter().map(|(_, _, _, place)| place.segment));
+            if let Some(needed) = needed.as_ref().filter(|_| is_the_same) {
+                noted.retain(|segment| needed.contains(segment));
+            }
+            match line.commit(next).await {
+                Err(error) if error.kind() == ErrorKind::Busy => {}
+                committed => return committed,
+            }
         }
-        line.commit(next).await
+        Err(Error::new(ErrorKind::Busy, "another process changes the timeline again and again"))
     }
+}
+
+fn newest(ledger: &Ledger) -> Option<PointId> {
+    Some(ledger.timeline.as_ref()?.catalogue.newest()?.id)
 }
 
 /// The segments that a point needs something of.

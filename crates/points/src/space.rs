@@ -6,8 +6,9 @@
 //! through: segments that nobody needs go, and of those that are mostly dead the rest is copied, sealed as it is, into a
 //! pack.
 
+use crate::Points;
 use crate::attached::Attached;
-use crate::catalogue::{Gap, Kept, Space};
+use crate::catalogue::{Edits, Gap, Kept, Space};
 use crate::extent_map::{Place, share};
 use crate::folder::Found;
 use crate::ledger::Garbage;
@@ -16,8 +17,8 @@ use crate::pack::{self, Frame, PackRef};
 use crate::sealed::Sealed;
 use crate::segment::SegmentId;
 use bytes::Bytes;
-use site_recovery::{DiskId, ErrorKind, Result, Run};
-use std::collections::{BTreeMap, BTreeSet};
+use site_recovery::{DiskId, ErrorKind, MachineId, Op, Result, Run};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The most frame bytes of one pack, but for the end of a segment.
 const PACK: u64 = 64 << 20;
@@ -42,6 +43,62 @@ struct Plan {
     garbage: Vec<Garbage>,
 }
 
+impl Gap {
+    /// Whether a look at it gives back enough.
+    pub(crate) fn is_due(&self) -> bool {
+        let Space { stored, dead } = self.space;
+        dead * 4 >= stored && (dead >= WORTH_IT || self.dropped >= DROPPED)
+    }
+}
+
+impl Points {
+    /// Looks through the gaps that are due, each by a ledger of its own: what is dropped is dropped, whatever becomes of
+    /// this, and what is broken off here comes with the next prune. `left` is what may be written anew.
+    pub(crate) async fn give_back_space(&self, op: &Op, machine: &MachineId, left: &mut u64) {
+        loop {
+            match self.look_through_one(op, machine, left).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    return tracing::warn!(%error, %machine, "the space of dropped points does not come back for now");
+                }
+            }
+        }
+    }
+
+    /// False where none is due.
+    async fn look_through_one(&self, op: &Op, machine: &MachineId, left: &mut u64) -> Result<bool> {
+        let mut line = self.enter(machine).await?;
+        let mut next = line.ledger.admit(op)?;
+        let timeline = next.timeline_mut()?;
+        let Some(point) = timeline.due.pop_first() else { return Ok(false) };
+        let mut kept = match timeline.catalogue.get(&line.folder, point).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                line.commit(next).await?;
+                return Ok(true);
+            }
+            kept => kept?,
+        };
+        let before = timeline.catalogue.before(&line.folder, point).await?;
+        let number = line.attaching();
+        match line.looked_through(before.as_ref(), &mut kept, left).await {
+            Ok(garbage) => {
+                let edits = Edits::from([(point, Some(kept))]);
+                let replaced = timeline.catalogue.edit(&line.folder, number, &edits).await?;
+                next.garbage.extend(replaced.into_iter().map(Garbage::Attached).chain(garbage));
+            }
+            // Where something is damaged that says what is needed, everything stays.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, %machine, %point, "the space before it does not come back");
+            }
+            Err(error) => return Err(error),
+        }
+        line.commit(next).await?;
+        line.collect().await;
+        Ok(true)
+    }
+}
+
 impl Line {
     /// Takes `point` out from between two others: what the later one becomes, and what is garbage then. Where something
     /// is damaged that says what is needed, everything stays.
@@ -50,12 +107,12 @@ impl Line {
         before: Option<&Kept>,
         point: &Kept,
         mut after: Kept,
-        left: &mut u64,
     ) -> Result<(Kept, Vec<Garbage>)> {
         after.gap.space = after.gap.space.and(point.gap.space).and(point.own);
         after.gap.packs.extend(point.gap.packs.iter().cloned());
         after.gap.dropped += point.gap.dropped + 1;
-        match self.give_back(before, point, after.clone(), left).await {
+        after.gap.swept = point.gap.swept;
+        match self.give_back(before, point, after.clone()).await {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::warn!(%error, point = %point.id, "its space does not come back");
                 Ok((after, vec![]))
@@ -69,7 +126,6 @@ impl Line {
         before: Option<&Kept>,
         point: &Kept,
         mut after: Kept,
-        left: &mut u64,
     ) -> Result<(Kept, Vec<Garbage>)> {
         let folder = &self.folder.clone();
         let since = before.map_or(0, |kept| kept.last);
@@ -101,12 +157,7 @@ impl Line {
                 garbage.push(Garbage::Attached(object.clone()));
             }
         }
-        let dead = Space { stored: 0, dead: died };
-        after.gap.space = after.gap.space.and(dead);
-        let Space { stored, dead } = after.gap.space;
-        if dead * 4 >= stored && (dead >= WORTH_IT || after.gap.dropped >= DROPPED) {
-            self.look_through(before, &mut after, &mut garbage, left).await?;
-        }
+        after.gap.space = after.gap.space.and(Space { stored: 0, dead: died });
         Ok((after, garbage))
     }
 
@@ -124,29 +175,36 @@ impl Line {
         Ok(needed)
     }
 
-    async fn look_through(
-        &mut self,
+    /// What is garbage of the gap before a point; what is needed of it, and lies badly, is written anew.
+    async fn looked_through(
+        &self,
         before: Option<&Kept>,
         point: &mut Kept,
-        garbage: &mut Vec<Garbage>,
         left: &mut u64,
-    ) -> Result<()> {
+    ) -> Result<Vec<Garbage>> {
         let since = before.map_or(0, |kept| kept.last);
         let needed = self.needed(before, point).await?;
         let mut plan = Plan { left: *left, ..Plan::default() };
+        // What a store would not delete yet lies there still.
+        let known: HashSet<&Garbage> = self.ledger.garbage.iter().collect();
         let (mut packs, mut attached) = (vec![], vec![]);
-        for found in self.folder.list_sessions(since + 1, point.last).await? {
+        let mut first = point.first;
+        for found in self.folder.list_sessions(since.max(point.gap.swept) + 1, point.last).await? {
             match found {
+                Found::Segment(id, _) if known.contains(&Garbage::Segment(id)) => {}
                 // Its own sessions are no part of the gap.
                 Found::Segment(id, size) if id.session < point.first => {
                     let frames = needed.get(&id).map(|frames| of(id, frames)).unwrap_or_default();
-                    plan.judge(frames, size, Garbage::Segment(id));
+                    if !plan.judge(frames, size, Garbage::Segment(id)) {
+                        first = first.min(id.session);
+                    }
                 }
                 Found::Segment(..) => {}
                 Found::Attached(name, _) => attached.push(name),
             }
         }
-        garbage.extend(self.left_over(attached, point).await?);
+        let mut garbage = self.left_over(attached, point).await?;
+        garbage.retain(|garbage| !known.contains(garbage));
         let before = std::mem::take(&mut point.gap.packs);
         for pack in before.clone() {
             let index = self.folder.pack_index(&pack.object).await?;
@@ -163,9 +221,10 @@ impl Line {
         for frames in in_packs(&plan.rewritten) {
             packs.push(self.write_pack(point.last, frames, &before).await?);
         }
-        point.gap = Gap { space: Space { stored: plan.kept + moved, dead: plan.dead }, dropped: 0, packs };
+        let space = Space { stored: plan.kept + moved, dead: plan.dead };
+        point.gap = Gap { space, dropped: 0, packs, swept: first - 1 };
         garbage.extend(plan.garbage);
-        Ok(())
+        Ok(garbage)
     }
 
     /// Of the objects of a gap and the point behind it, those that calls left which were broken off.

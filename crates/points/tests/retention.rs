@@ -8,7 +8,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use site_recovery::*;
 use site_recovery_points::Points;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use support::worm::Worm;
 use support::*;
@@ -43,8 +43,13 @@ async fn c4_a_store_that_keeps_what_it_has_loses_no_point_and_gives_the_space_ba
     }
     // Dropping points goes on by the ledger; what they took stays until the store lets go of it.
     let drop: Vec<PointId> = history.keys().copied().filter(|id| id.0 % 10 != 0).collect();
-    let dropped = ours.prune(&op("prune", 1), &id(), &drop).await.expect("pruned");
-    assert_eq!(dropped, drop);
+    for (number, some) in drop.chunks(40).enumerate() {
+        let dropped = ours.prune(&op(&format!("prune {number}"), 1), &id(), some).await.expect("pruned");
+        assert_eq!(dropped, some);
+    }
+    let garbage = garbage(&store).await;
+    let once: BTreeSet<&String> = garbage.iter().collect();
+    assert!(garbage.len() > 100 && once.len() == garbage.len(), "what is garbage is garbage once");
     history.retain(|id, _| !drop.contains(id));
     let again = points();
     assert_eq!(again.points(&id()).await.expect("listed").len(), before - drop.len());
@@ -65,6 +70,17 @@ async fn c4_a_store_that_keeps_what_it_has_loses_no_point_and_gives_the_space_ba
     for (point, image) in &history {
         assert_eq!(&image_at(&points(), *point).await.expect("opens"), image, "point {point}");
     }
+}
+
+/// What the newest ledger names to be deleted.
+async fn garbage(store: &Worm) -> Vec<String> {
+    let ledgers = objects(store).await.into_iter().filter(|path| path.as_ref().contains("/ledger/"));
+    let newest =
+        store.get(&ledgers.max().expect("a ledger")).await.expect("read").bytes().await.expect("read");
+    let text = std::str::from_utf8(&newest).expect("text");
+    let (_, json) = text.split_once('\n').expect("a checksum");
+    let ledger: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    ledger["garbage"].as_array().expect("a list").iter().map(ToString::to_string).collect()
 }
 
 async fn objects(store: &Worm) -> Vec<Path> {
