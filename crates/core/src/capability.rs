@@ -28,8 +28,8 @@ pub struct Capability {
     pub groups: bool,
     /// Source: can take a machine's power and keep it. Where not, only a forced failover is left.
     pub fences: bool,
-    /// Source: can read the disks of a machine that is off: the last delta of a planned failover. Where not,
-    /// planned is refused at protect time.
+    /// Source: can read the disks of a machine that is off: the last delta of a planned failover. Where not, readiness
+    /// warns, and a planned failover is refused.
     pub captures_off: bool,
     /// Replica: points can be opened while the machine runs on its disks.
     pub opens_while_booted: bool,

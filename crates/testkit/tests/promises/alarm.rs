@@ -2,8 +2,8 @@
 
 use super::*;
 use site_recovery::{
-    AlarmRule, CommitRequest, Delivery, NoticeKind, Policy, ProtectRequest, ReprotectRequest, Result,
-    Retention,
+    AlarmRule, CommitRequest, Delivery, ErrorKind, NoticeKind, Policy, ProtectRequest, ReprotectRequest,
+    Result, Retention,
 };
 use site_recovery_testkit::engine::{DISK, MemoryEngine};
 use std::time::Duration;
@@ -137,13 +137,18 @@ async fn d8_pins_of_alarms_are_bounded_and_those_of_users_stay() -> Result<()> {
     Ok(())
 }
 
-/// Pins under the alarm's reason are the alarm's: nobody else's pin could be told from them.
+/// Pins under a reason of the engine's are the engine's: nobody else's pin could be told from them.
 #[tokio::test]
-async fn the_reason_of_alarms_is_refused_to_users() -> Result<()> {
+async fn the_reasons_of_the_engine_are_refused_to_users() -> Result<()> {
     let (_engine, web) = quiet(rule()).await?;
     let point = web.points().await?[0].id;
-    let error = web.pin(point, "alarm").await.expect_err("the alarm's");
-    assert_eq!((error.kind(), error.fact("field")), (site_recovery::ErrorKind::Invalid, Some("pin.why")));
+    for own in ["alarm", "failover", "drill", "before resync", "point zero", "losing side", ""] {
+        let error = web.pin(point, own).await.expect_err(own);
+        assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some("pin.why")), "{own}");
+    }
+    for own in ["failover", "drill", "before resync", "point zero"] {
+        assert_eq!(web.unpin(point, own).await.expect_err(own).kind(), ErrorKind::Refused, "{own}");
+    }
     assert!(points(&web).await?[0].1.is_empty());
     Ok(())
 }

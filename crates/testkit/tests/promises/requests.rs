@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use site_recovery::state::{Divergence, Phase};
 use site_recovery::{
     Booted, CommitRequest, Cutover, Deadlines, DisableRequest, DrillRequest, ErrorKind, FailoverRequest,
-    Force, OnUnfenced, PointChoice, Policy, ProtectRequest, Recovery, Result, Retention, Settings, Shutdown,
-    UndoRequest, Validation, Verdict,
+    Force, OnUnfenced, PointChoice, Policy, Power, ProtectRequest, Recovery, Result, Retention, Settings,
+    Shutdown, Source, UndoRequest, Validation, Verdict,
 };
 use site_recovery_testkit::engine::MemoryEngine;
 use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
@@ -217,5 +217,18 @@ async fn o1_a_panic_of_a_role_ends_the_job_and_is_resumed_anew() -> Result<()> {
     }
     assert!(matches!(anew.vault.item(web.id())?.state()?.phase, Phase::FailoverCompleted(_)));
     assert_eq!((anew.pair.here.running().len(), anew.pair.cloud.running().len()), (0, 1));
+    Ok(())
+}
+
+/// Where a machine that is off cannot be read, nothing is shut down for a last delta that would not come.
+#[tokio::test]
+async fn a_planned_failover_is_refused_where_captures_of_what_is_off_are_not_to_be_had() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let here = engine.pair.here.clone().without_captures_off();
+    let error = web.failover(FailoverRequest::planned(OUT)).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("unplanned"), "{error}");
+    assert_eq!(here.power(&web.item()?.active().clone()).await?, Power::On, "nothing was shut down");
+    web.failover(FailoverRequest::unplanned(OUT, fire())).await?.done().await?;
     Ok(())
 }

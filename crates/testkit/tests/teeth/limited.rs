@@ -29,12 +29,12 @@ mod landing_site {
     site_recovery_testkit::landing_site_suite!(AtLanding<Limited>);
 }
 
-/// Neither fences nor branches nor tracking, and machines that take their time.
+/// Neither fences nor branches nor tracking, no captures of what is off, and machines that take their time.
 struct Limited;
 
 impl Wrap for Limited {
     fn site(site: Site) -> Site {
-        site.without_fences().without_branches().without_tracking()
+        site.without_fences().without_branches().without_tracking().without_captures_off()
     }
     fn target(_: &Site, honest: Arc<dyn Target>) -> Arc<dyn Target> {
         Arc::new(Slow { honest, asked: Mutex::default() })

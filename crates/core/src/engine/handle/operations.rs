@@ -6,8 +6,9 @@ use crate::engine::plan::{Plan, plan};
 use crate::engine::runner::can_be_cancelled;
 use crate::state::{Divergence, Operation, Phase, Resync};
 use crate::{
-    CommitRequest, CompleteCopy, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Finding,
-    Force, JobRun, PointChoice, PromoteRequest, ReprotectRequest, Request, Result, UndoRequest, UnitId, Verb,
+    CommitRequest, CompleteCopy, Cutover, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest,
+    Finding, Force, Item, JobRun, PointChoice, PromoteRequest, ReprotectRequest, Request, Result,
+    UndoRequest, UnitId, Verb,
 };
 
 macro_rules! operations {
@@ -46,7 +47,8 @@ macro_rules! operations {
             /// Fails over, either way.
             ///
             /// # Errors
-            /// Bad requests and states are refused before anything changes; see [`FailoverRequest::validate`].
+            /// Bad requests and states are refused before anything changes; see [`FailoverRequest::validate`]. `Unsupported`
+            /// for a planned one from a source that cannot capture a machine that is off.
             pub async fn failover(&self, request: FailoverRequest) -> Result<Job> {
                 request.validate()?;
                 for item in &self.now()?.members {
@@ -54,6 +56,9 @@ macro_rules! operations {
                         let rule = format!("{} replicates {:?}", item.id(), item.state.direction);
                         let meant = format!("{:?}", request.direction);
                         return Err(Error::invalid("failover.direction", meant, &rule, "check which side runs"));
+                    }
+                    if matches!(request.cutover, Cutover::Planned { .. }) {
+                        self.check_captures_off(item)?;
                     }
                     let unverified = item.state.resync != Resync::None;
                     if unverified && !request.accept_unverified {
@@ -334,6 +339,18 @@ macro_rules! operations {
             pub(super) fn authorize(&self, verb: Verb) -> Result<()> {
                 let machines = self.now()?.machines();
                 machines.iter().try_for_each(|m| self.shared.authorizer.authorize(&self.operator, verb, m))
+            }
+
+            fn check_captures_off(&self, item: &Item) -> Result<()> {
+                let source = &self.shared.leg_of(item)?.source;
+                if source.capability().captures_off {
+                    return Ok(());
+                }
+                let message = format!(
+                    "{} cannot read the disks of a machine that is off, so the last changes would stay there: fail over unplanned",
+                    source.name()
+                );
+                Err(Error::new(ErrorKind::Unsupported, message))
             }
 
             fn check_branches(&self) -> Result<()> {

@@ -3,13 +3,16 @@
 use super::ItemHandle;
 use crate::alarm::ALARM;
 use crate::engine::choose::choose;
-use crate::engine::steps::PIN;
+use crate::engine::steps::{BEFORE_RESYNC, DRILL_PIN, PIN};
 use crate::{
-    DataLoss, Error, ErrorKind, Finding, Item, Op, POINT_ZERO, Point, PointChoice, PointId,
+    DataLoss, Error, ErrorKind, Finding, Item, LOSING_SIDE, Op, POINT_ZERO, Point, PointChoice, PointId,
     RecoveryPointStore, Result, Timestamp, Verb,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Pins that the engine sets and takes away.
+const ENGINES: [&str; 4] = [PIN, DRILL_PIN, BEFORE_RESYNC, POINT_ZERO];
 
 impl ItemHandle {
     /// Its recovery points, oldest first.
@@ -36,9 +39,10 @@ impl ItemHandle {
     /// Keeps a point from being dropped, for this reason; also by a commit.
     ///
     /// # Errors
-    /// `NotFound`, naming the point.
+    /// `NotFound`, naming the point; `Invalid` for no reason, and for one of the engine's own: `failover`, `drill`,
+    /// `before resync`, `point zero`, `losing side`, `alarm`.
     pub async fn pin(&self, point: PointId, why: &str) -> Result<()> {
-        if why.is_empty() || [PIN, POINT_ZERO, ALARM].contains(&why) {
+        if why.is_empty() || ENGINES.contains(&why) || [LOSING_SIDE, ALARM].contains(&why) {
             let rule = "a pin has a reason of its own";
             return Err(Error::invalid("pin.why", format!("{why:?}"), rule, "say why it is kept"));
         }
@@ -50,9 +54,10 @@ impl ItemHandle {
     /// Takes a reason away again.
     ///
     /// # Errors
-    /// `NotFound`; `Refused` for the engine's own pins.
+    /// `NotFound`; `Refused` for pins that the engine takes away itself: `failover`, `drill`, `before resync`,
+    /// `point zero`.
     pub async fn unpin(&self, point: PointId, why: &str) -> Result<()> {
-        if [PIN, POINT_ZERO].contains(&why) {
+        if ENGINES.contains(&why) {
             return Err(Error::new(
                 ErrorKind::Refused,
                 format!("{why} is the engine's own pin; it goes by itself"),

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-const PIN: &str = "drill";
+pub(crate) const DRILL_PIN: &str = "drill";
 
 /// Chooses the drill's point. A point older than three times the interval is refused unless asked for by
 /// name: a drill of stale data proves little.
@@ -64,7 +64,7 @@ pub(super) async fn prepare(context: &Context) -> Result<Effects> {
     context
         .each(async |m| {
             let drill = existing(&m.item)?;
-            context.leg.replica.pin(&m.op.part("pin"), m.item.id(), drill.recovery.point, PIN).await?;
+            context.leg.replica.pin(&m.op.part("pin"), m.item.id(), drill.recovery.point, DRILL_PIN).await?;
             let armed =
                 context.leg.recovery_site.materialise(&m.op, &drill.recovery, &context.leg.replica).await?;
             if let Some(preparation) = &context.shared.preparation {
@@ -155,7 +155,7 @@ async fn gone(context: &Context, m: &Member, drill: &Drill) -> Result<()> {
         Some(armed) => leg.recovery_site.destroy(&m.op, &armed.instance).await?,
         None => leg.recovery_site.withdraw(&m.op, &drill.made_by, &drill.recovery).await?,
     }
-    match leg.replica.unpin(&m.op, m.item.id(), drill.recovery.point, PIN).await {
+    match leg.replica.unpin(&m.op, m.item.id(), drill.recovery.point, DRILL_PIN).await {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
     }

@@ -31,7 +31,7 @@ pub(super) async fn first_copy(context: &Context, slot: &Slot) -> Result<Effects
     ship(context, slot, Effort::DeltaOrCompare).await
 }
 
-const PIN: &str = "before resync";
+pub(crate) const BEFORE_RESYNC: &str = "before resync";
 
 /// Pins the newest point, so that what the comparison overwrites stays openable: where somebody wrote to the disks that
 /// are landed on, as the losing side, until an operator lets go of it; else until the next resync.
@@ -44,9 +44,11 @@ pub(super) async fn keep_newest(context: &Context) -> Result<Effects> {
             if context.leg.store.is_none() && m.item.written_outside {
                 replica.pin(&m.op, m.item.id(), newest.id, LOSING_SIDE).await?;
             }
-            replica.pin(&m.op, m.item.id(), newest.id, PIN).await?;
-            for old in points.iter().filter(|p| p.id != newest.id && p.pins.iter().any(|pin| pin == PIN)) {
-                replica.unpin(&m.op.part(&old.id.to_string()), m.item.id(), old.id, PIN).await?;
+            replica.pin(&m.op, m.item.id(), newest.id, BEFORE_RESYNC).await?;
+            for old in
+                points.iter().filter(|p| p.id != newest.id && p.pins.iter().any(|pin| pin == BEFORE_RESYNC))
+            {
+                replica.unpin(&m.op.part(&old.id.to_string()), m.item.id(), old.id, BEFORE_RESYNC).await?;
             }
             Ok(m.progress.into())
         })

@@ -12,6 +12,8 @@ mod prerequisites;
 mod reprotect;
 mod undo;
 
+pub(crate) use drill::DRILL_PIN;
+pub(crate) use enable::BEFORE_RESYNC;
 pub(crate) use prepare::PIN;
 
 use super::context::{Context, Effects};

@@ -58,6 +58,7 @@ struct Switches {
     tells: bool,
     no_branches: bool,
     no_fences: bool,
+    no_captures_off: bool,
     no_tracking: bool,
     boot_refused: Option<String>,
     quiesce_refused: Option<String>,
@@ -299,6 +300,13 @@ impl Site {
         self
     }
 
+    /// A site that cannot read the disks of a machine that is off. Call it before anything else.
+    #[must_use]
+    pub fn without_captures_off(self) -> Self {
+        self.state().switches.no_captures_off = true;
+        self
+    }
+
     /// A site that does not track changes. Call it before anything else.
     #[must_use]
     pub fn without_tracking(self) -> Self {
@@ -403,6 +411,7 @@ impl Role for Site {
             freezes: true,
             quiesces_applications: true,
             fences: !state.switches.no_fences,
+            captures_off: !state.switches.no_captures_off,
             branches: !state.switches.no_branches,
             ..Capability::default()
         }

@@ -70,10 +70,15 @@ impl Source for Site {
             let quiesce_failed = refused.filter(|_| want > Consistency::Crash);
             let reached =
                 if quiesce_failed.is_some() { Consistency::Crash } else { want.max(Consistency::Crash) };
-            let tracks = !state.switches.no_tracking;
+            let (tracks, captures_off) = (!state.switches.no_tracking, !state.switches.no_captures_off);
             let (mut members, mut bytes) = (vec![], BTreeMap::new());
             for instance in of {
                 let vm = state.vm(instance)?;
+                if !captures_off && !vm.runs() {
+                    let message =
+                        format!("{} is off, and this site cannot read its disks then", instance.name);
+                    return Err(Error::new(ErrorKind::Unsupported, message));
+                }
                 let mut machine = vm.describe();
                 machine.instance.machine = instance.machine.clone();
                 bytes.insert(instance.machine.clone(), (instance.clone(), vm.tracking.seq, vm.content()));
