@@ -114,6 +114,7 @@ impl Flight {
     pub(super) fn close_handle(&self, handle: u64) {
         let mut state = self.lock();
         state.opened.remove(&handle);
+        state.waiting.retain(|(rank, _), _| *rank != Rank::Reopening(handle));
         state.asides.push_back((Kind::Close, handle));
         self.changed.notify_one();
     }
@@ -323,3 +324,5 @@ pub(super) fn gone() -> Error {
     Error::new(ErrorKind::Unavailable, "the task that drives the connection is gone")
 }
 
+#[cfg(test)]
+mod tests;
