@@ -164,8 +164,10 @@ async fn c2_a_peer_plants_no_control_state_that_names_another_machine() {
     ground.server.stop(SOON).await;
 }
 
+type Plant = fn(&mut Control, &Machine);
+
 /// Where in control state another machine can be named.
-fn plants() -> Vec<(&'static str, fn(&mut Control, &Machine))> {
+fn plants() -> Vec<(&'static str, Plant)> {
     vec![
         ("the item", |control, other| control.item.machine = other.clone()),
         ("a member", |control, other| control.members.push(other.id().clone())),
