@@ -22,7 +22,8 @@ enum By {
 pub enum Machines {
     /// Every machine.
     All,
-    /// These alone; others are not listed for it, and calls about them are `Denied`.
+    /// These alone; others are not listed for it, and calls about them, or with them in a manifest or a phase record, are
+    /// `Denied`. Of a replication group it takes all members to ship one.
     Only(BTreeSet<MachineId>),
 }
 

@@ -57,7 +57,8 @@
 //!
 //! Without rules a certificate gives everything: reading all points, deleting them, raising epochs. Then use an authority made
 //! for this server alone. With rules, [`ServerBuilder::allow`], only the clients that they name are let in, by fingerprint or
-//! by a name in the certificate, each to the machines of its rules; the rest is `Denied`. An authority that signs for others,
+//! by a name in the certificate, each to the machines of its rules; the rest is `Denied`. What a client says
+//! inside of control state counts as well: whoever ships one of a replication group has to be allowed all its members. An authority that signs for others,
 //! too, is safe with rules alone, and never one that is public, with rules by name.
 //!
 //! A certificate is looked at when a connection is made, not after; to renew one, or to change rules, make the server or the
@@ -88,6 +89,7 @@ mod frame;
 #[cfg(test)]
 mod fuzz;
 mod message;
+mod named;
 mod server;
 mod tls;
 mod told;

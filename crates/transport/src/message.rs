@@ -175,32 +175,6 @@ pub(crate) enum Call {
     },
 }
 
-impl Call {
-    /// What it is about: to be looked at before it is done.
-    pub(crate) fn machines(&self) -> Vec<&MachineId> {
-        match self {
-            Self::Machines => vec![],
-            Self::Prepare { machine, .. } | Self::Begin { machine, .. } => vec![machine.id()],
-            Self::Seal { ingest, manifest, .. } => vec![&ingest.machine, manifest.machine.id()],
-            Self::Claim { machine, .. }
-            | Self::Head { machine }
-            | Self::Points { machine }
-            | Self::Manifest { machine, .. }
-            | Self::Open { machine, .. }
-            | Self::Hashes { machine, .. }
-            | Self::Changed { machine, .. }
-            | Self::Pin { machine, .. }
-            | Self::Unpin { machine, .. }
-            | Self::Prune { machine, .. }
-            | Self::Delete { machine, .. }
-            | Self::Remember { machine, .. }
-            | Self::Recall { machine }
-            | Self::Lock { machine, .. }
-            | Self::Scrub { machine, .. } => vec![machine],
-        }
-    }
-}
-
 /// The disks of an opened point, by name, with their sizes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Opened {

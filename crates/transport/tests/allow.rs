@@ -119,6 +119,120 @@ async fn c2_a_peer_names_the_machines_of_its_rules_alone() {
     ground.server.stop(SOON).await;
 }
 
+#[tokio::test]
+async fn c2_a_peer_plants_no_control_state_that_names_another_machine() {
+    let (ca, machine) = (Authority::new(), |number| MachineId(format!("machine-{number:0>100}")));
+    let identity = ca.issue("ps");
+    let allowed = Machines::Only([machine(0), machine(2)].into());
+    let ground = Ground::new(ca, vec![(Client::name("ps"), allowed)]).await;
+    let store = ground.connect(&identity).await.unwrap();
+    let (own, other) = (machine(0), machine(1));
+    let ingest = Ingest { op: op("k"), machine: own.clone(), session: 1, resume: Landed::new() };
+    let denied = |what: &str, error: Option<Error>| {
+        let error = error.unwrap_or_else(|| panic!("{what} is let through"));
+        let told = (error.kind(), error.fact("machine"), error.is_temporary());
+        assert_eq!(told, (ErrorKind::Denied, Some(other.as_str()), false), "{what}: {error}");
+    };
+    for (what, plant) in plants() {
+        let (mut whole, mut record) = (manifest(&own), phase_record(&own));
+        plant(&mut whole.control, &manifest(&other).machine);
+        plant(&mut record.control, &manifest(&other).machine);
+        denied(what, store.seal(&ingest, &whole, Complete::admit(0, 0)).await.err());
+        denied(what, store.remember(&op("k"), &own, &record).await.err());
+    }
+    let whole = Manifest { members: vec![own.clone(), other.clone()], ..manifest(&own) };
+    denied("members of a cut", store.seal(&ingest, &whole, Complete::admit(0, 0)).await.err());
+    let made_by = OpKey::from("k");
+    let prepared = Some(Prepared { made_by, recovery: recovery(&manifest(&other).machine) });
+    let record = PhaseRecord { prepared, ..phase_record(&own) };
+    denied("prepared disks", store.remember(&op("k"), &own, &record).await.err());
+    let seed = Seed::Unknown { landing: Some(manifest(&other).machine.instance) };
+    let (settings, captured) = (Settings::default(), manifest(&own).machine);
+    denied("a landing", store.prepare(&op("k"), &captured, &seed, &settings).await.err());
+    assert_eq!(store.recall(&own).await.unwrap(), None);
+    assert_eq!(store.manifest(&own, PointId(1)).await.unwrap(), manifest(&own));
+    // A group whose members it may name.
+    let control =
+        |control| Control { unit: "shop".into(), members: vec![own.clone(), machine(2)], ..control };
+    let record = PhaseRecord { control: control(phase_record(&own).control), ..phase_record(&own) };
+    store.remember(&op("k"), &own, &record).await.unwrap();
+    assert_eq!(store.recall(&own).await.unwrap(), Some(record));
+    let whole = Manifest { control: control(manifest(&own).control), ..manifest(&own) };
+    store.seal(&ingest, &whole, Complete::admit(0, 0)).await.unwrap();
+    assert_eq!(store.manifest(&own, PointId(1)).await.unwrap(), whole);
+    drop(store);
+    ground.server.stop(SOON).await;
+}
+
+type Plant = fn(&mut Control, &Machine);
+
+/// Where in control state another machine can be named.
+fn plants() -> Vec<(&'static str, Plant)> {
+    vec![
+        ("the item", |control, other| control.item.machine = other.clone()),
+        ("a member", |control, other| control.members.push(other.id().clone())),
+        ("an instance", |control, other| control.item.instances.push(other.instance.clone())),
+        ("an unproven one", |control, other| control.item.unproven.push(other.instance.clone())),
+        ("one that is kept", |control, other| control.item.kept.push(other.instance.clone())),
+        ("what ran before", |control, other| {
+            let own = control.item.machine.instance.clone();
+            control.item.promotion = Some(Promotion { previous: other.instance.clone(), ..promotion(&own) });
+        }),
+        ("what is promoted", |control, other| {
+            let own = control.item.machine.instance.clone();
+            let armed = promotion(&other.instance).armed;
+            control.item.promotion = Some(Promotion { armed, ..promotion(&own) });
+        }),
+        ("a recovery", |control, other| {
+            let own = control.item.machine.instance.clone();
+            control.item.promotion = Some(Promotion { recovery: Some(recovery(other)), ..promotion(&own) });
+        }),
+        ("a drill", |control, other| {
+            let drill = Drill {
+                recovery: recovery(other),
+                made_by: "k".into(),
+                armed: None,
+                booted: None,
+                network: "lab".into(),
+                expires: Timestamp(1),
+            };
+            control.item.drill = Some(drill);
+        }),
+        ("a fence", |control, other| control.item.owed.push(Owed::Fence(other.instance.clone()))),
+        ("a withdrawal", |control, other| {
+            let (site, made_by) = ("there".into(), "k".into());
+            control.item.owed.push(Owed::Withdraw { site, made_by, recovery: recovery(other) });
+        }),
+        ("a removal", |control, other| {
+            let (site, instance) = ("there".into(), other.instance.clone());
+            control.item.owed.push(Owed::Remove { site, instance, seen: vec![] });
+        }),
+    ]
+}
+
+fn phase_record(id: &MachineId) -> PhaseRecord {
+    PhaseRecord { written: Timestamp(0), run: None, prepared: None, control: manifest(id).control }
+}
+
+fn promotion(instance: &Instance) -> Promotion {
+    Promotion {
+        armed: Armed { instance: instance.clone(), cursor: None, point: PointId(1) },
+        recovery: None,
+        made_by: "k".into(),
+        previous: instance.clone(),
+        booted: None,
+        verdict: None,
+        loss: None,
+        observed: vec![],
+        committed: false,
+    }
+}
+
+fn recovery(machine: &Machine) -> Recovery {
+    let (point, settings) = (PointId(1), Settings::default());
+    Recovery::of(manifest(machine.id()), point, Generation(1), Purpose::Drill, settings)
+}
+
 #[test]
 fn what_is_no_fingerprint_is_named() {
     let right = "0a".repeat(32);

@@ -418,7 +418,21 @@ async fn what_is_too_long_and_what_panics_is_told_and_the_connection_lives() {
     let payload = Payload::Plain(vec![0; 5 << 20].into());
     let records = vec![Record { disk: "d".into(), run: Run::new(0, 5 << 20), checksum: 0, payload }];
     let error = store.write(&ingest, 0, records).await.unwrap_err();
-    assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some("request")), "{error}");
+    assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some("records")), "{error}");
+    let remedies = ["smaller batches", "Limits::connection_bytes"];
+    assert!(remedies.iter().all(|remedy| error.message().contains(remedy)), "{error}");
+    let runs = (0..150_000_u64).map(|n| (DiskId::from("d"), Run::new(n << 20, 4096)));
+    let (op, machine, changes) =
+        (support::shipping::op("k"), manifest(&"web".into()).machine, runs.collect());
+    let begun = store.begin(&op, &machine, &"c".into(), &changes).await;
+    let cursor = Cursor { generation: Generation(0), token: vec![] };
+    let seed = Seed::Known { at: None, landing: None, cursor, differs: changes };
+    let prepared = store.prepare(&op, &machine, &seed, &Settings::default()).await;
+    for (field, error) in [("plan", begun.unwrap_err()), ("seed", prepared.unwrap_err())] {
+        assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some(field)), "{error}");
+        let said = error.message();
+        assert!(said.contains("Limits::connection_bytes") && !said.contains("batches"), "{said}");
+    }
     let error =
         remote(&hand.tls, server.address()).lazy(Capability { tracks: false, ..Capability::default() });
     let error = error.unwrap().points(&"web".into()).await.unwrap_err();

@@ -1,6 +1,7 @@
 //! A disk of a point that is open on the far side.
 
-use super::flight::{Answer, Ask, Room, gone};
+use super::ask::{Answer, Ask, Room};
+use super::flight::gone;
 use super::link::Owner;
 use crate::fault::{Fault, Result};
 use crate::frame::{Kind, Place, has_end, parse_extents};

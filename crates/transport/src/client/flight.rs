@@ -1,11 +1,12 @@
 //! What is asked and not answered: it outlives connections, and is sent again on the next one.
 
+use super::ask::{Answer, Ask, Room};
 use crate::fault::{Fault, Result};
 use crate::frame::{Kind, json};
 use crate::message::{Call, LONGEST_WORD, Opened};
 use crate::told::Told;
 use bytes::Bytes;
-use site_recovery::{Block, Error, ErrorKind, MachineId, PointId};
+use site_recovery::{Error, ErrorKind};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
@@ -41,7 +42,8 @@ struct State {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    Reopening,
+    /// By handle.
+    Reopening(u64),
     Asked,
 }
 
@@ -54,48 +56,6 @@ struct Job {
     parts: Vec<Vec<u8>>,
     sends: u32,
     given_up: bool,
-}
-
-/// One request.
-#[derive(Debug)]
-pub(super) struct Ask {
-    pub(super) kind: Kind,
-    pub(super) parts: Vec<Bytes>,
-    /// Where the body of the answer goes; into memory of its own where there is nothing.
-    pub(super) into: Option<Room>,
-    /// What an open opens.
-    pub(super) opens: Option<(u64, MachineId, PointId)>,
-}
-
-/// Part of a block.
-#[derive(Debug)]
-pub(super) struct Room {
-    pub(super) block: Block,
-    pub(super) at: usize,
-    pub(super) len: usize,
-}
-
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// One, or more of a list.
-    Parts(Vec<Vec<u8>>),
-    Room(Room),
-}
-
-impl Answer {
-    pub(super) fn parts(self) -> Result<Vec<Vec<u8>>> {
-        match self {
-            Self::Parts(parts) => Ok(parts),
-            Self::Room(_) => Err(gone()),
-        }
-    }
-
-    /// Of an answer that is no list.
-    pub(super) fn whole(self) -> Result<Vec<u8>> {
-        let parts = <[Vec<u8>; 1]>::try_from(self.parts()?);
-        let [body] = parts.map_err(|_| Fault::protocol("parts of an answer that is no list").told())?;
-        Ok(body)
-    }
 }
 
 /// What is to be done on a connection.
@@ -115,21 +75,6 @@ pub(super) enum Next {
 pub(super) struct Grant {
     pub(super) credit: u32,
     pub(super) requests: u32,
-}
-
-impl Ask {
-    pub(super) fn call(call: &Call) -> Self {
-        let body = serde_json::to_vec(call).expect("plain data serialises");
-        Self::of(Kind::Call, vec![body.into()])
-    }
-
-    pub(super) fn of(kind: Kind, parts: Vec<Bytes>) -> Self {
-        Self { kind, parts, into: None, opens: None }
-    }
-
-    fn len(&self) -> u64 {
-        self.parts.iter().map(|p| p.len() as u64).sum()
-    }
 }
 
 impl Flight {
@@ -169,6 +114,7 @@ impl Flight {
     pub(super) fn close_handle(&self, handle: u64) {
         let mut state = self.lock();
         state.opened.remove(&handle);
+        state.waiting.retain(|(rank, _), _| *rank != Rank::Reopening(handle));
         state.asides.push_back((Kind::Close, handle));
         self.changed.notify_one();
     }
@@ -191,10 +137,11 @@ impl Flight {
     /// A new connection is there: what is open is opened again first.
     pub(super) fn connected(&self) {
         let mut state = self.lock();
-        let calls: Vec<Call> = state.opened.values().cloned().collect();
-        for call in calls {
+        let calls: Vec<(u64, Ask)> =
+            state.opened.iter().map(|(handle, call)| (*handle, Ask::call(call))).collect();
+        for (handle, ask) in calls {
             let (nobody, _) = oneshot::channel();
-            state.board(Rank::Reopening, Ask::call(&call), nobody);
+            state.board(Rank::Reopening(handle), ask, nobody);
         }
     }
 
@@ -208,10 +155,7 @@ impl Flight {
             let len = entry.get().ask.len();
             if len > grant.credit.into() {
                 let job = entry.remove();
-                let rule = format!("the server takes at most {} bytes at a time", grant.credit);
-                let remedy = "send smaller batches, or raise the server's Limits::memory";
-                let _ =
-                    job.answer.send(Err(Error::invalid("request", format!("{len} bytes"), &rule, remedy)));
+                let _ = job.answer.send(Err(job.ask.too_long(grant.credit)));
                 continue;
             }
             if state.taken + len > grant.credit.into() || state.sent.len() >= grant.requests as usize {
@@ -269,7 +213,7 @@ impl Flight {
         let mut unanswered = 0;
         for (id, mut job) in std::mem::take(&mut state.sent) {
             job.parts.clear();
-            if job.given_up || job.rank == Rank::Reopening {
+            if job.given_up || job.rank != Rank::Asked {
                 continue;
             }
             unanswered += 1;
@@ -379,3 +323,6 @@ const _: () = assert!(LONGEST_WORD > 4096, "an error fits");
 pub(super) fn gone() -> Error {
     Error::new(ErrorKind::Unavailable, "the task that drives the connection is gone")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 //! What drives a client: a task that connects when something is asked, and again when a connection broke.
 
+use super::ask::{Answer, Ask};
 use super::connection::Connection;
 use super::far::Far;
-use super::flight::{Answer, Ask, Flight, gone};
+use super::flight::{Flight, gone};
 use crate::fault::{Fault, Result, within};
 use futures_util::future::BoxFuture;
 use site_recovery::Capability;

@@ -1,5 +1,6 @@
 //! The client: a recovery point store of another process as a role of this one.
 
+mod ask;
 mod connection;
 mod disk;
 mod far;

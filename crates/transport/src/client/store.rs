@@ -1,8 +1,8 @@
 //! The roles of a remote store: each method is one request.
 
 use super::RemoteStore;
+use super::ask::Ask;
 use super::disk::{Handle, RemoteDisk};
-use super::flight::Ask;
 use crate::fault::{Fault, Result};
 use crate::frame::{Kind, MOST_NAMES, MOST_RECORDS, WriteHead, has_end, json, parse_hashes, payload};
 use crate::message::{Call, Opened};

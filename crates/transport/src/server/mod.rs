@@ -130,7 +130,9 @@ impl ServerBuilder {
     /// Lets this client in, for these machines. Rules about one client add up. Without any rule every client with a certificate of
     /// the authority may do all; with one, clients that none is about are `Denied`.
     ///
-    /// A client that may not name a machine may not read of it either.
+    /// A client that may not name a machine may not read of it either, nor name it inside of a manifest or a phase record.
+    /// Those of a replication group name all its members: whoever ships one of them has to be allowed all. What a machine is
+    /// called at its site is looked at by nobody here.
     #[must_use]
     pub fn allow(mut self, peer: Client, machines: Machines) -> Self {
         self.rules.0.push((peer, machines));

@@ -13,8 +13,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use site_recovery::*;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsStream;
@@ -29,6 +29,8 @@ pub struct Odd {
     pub held: Arc<AtomicI64>,
     pub most: Arc<AtomicI64>,
     pub writing: Arc<AtomicI64>,
+    pub sealed: Mutex<Option<Manifest>>,
+    pub remembered: Mutex<Option<PhaseRecord>>,
 }
 
 #[async_trait]
@@ -84,14 +86,15 @@ impl Replica for Odd {
         let _counted = Counted::new(records, 1, &self.writing, &Arc::default());
         std::future::pending().await
     }
-    async fn seal(&self, _: &Ingest, _: &Manifest, _: Complete) -> Result<Point> {
-        unreachable!()
+    async fn seal(&self, _: &Ingest, manifest: &Manifest, _: Complete) -> Result<Point> {
+        *self.sealed.lock().unwrap() = Some(manifest.clone());
+        Ok(point(manifest.machine.id(), 1))
     }
     async fn points(&self, machine: &MachineId) -> Result<Vec<Point>> {
         Ok((0..self.points).map(|number| point(machine, number)).collect())
     }
     async fn manifest(&self, id: &MachineId, _: PointId) -> Result<Manifest> {
-        Ok(manifest(id))
+        Ok(self.sealed.lock().unwrap().clone().unwrap_or_else(|| manifest(id)))
     }
     async fn open(&self, _: &MachineId, _: PointId) -> Result<Disks> {
         let disk = CountingDisk { held: Arc::clone(&self.held), most: Arc::clone(&self.most) };
@@ -115,11 +118,12 @@ impl Replica for Odd {
     async fn delete(&self, _: &Op, _: &MachineId) -> Result<()> {
         Ok(())
     }
-    async fn remember(&self, _: &Op, _: &MachineId, _: &PhaseRecord) -> Result<()> {
+    async fn remember(&self, _: &Op, _: &MachineId, record: &PhaseRecord) -> Result<()> {
+        *self.remembered.lock().unwrap() = Some(record.clone());
         Ok(())
     }
     async fn recall(&self, _: &MachineId) -> Result<Option<PhaseRecord>> {
-        Ok(None)
+        Ok(self.remembered.lock().unwrap().clone())
     }
 }
 
