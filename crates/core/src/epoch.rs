@@ -22,9 +22,10 @@ impl Epoch {
         register.is_none_or(|r| self.number > r.number || self == r)
     }
 
-    /// The next epoch, held by `owner`.
+    /// The next epoch, held by `owner`. The last number has no next one and is never wrapped to a lower one: what is raised
+    /// from it has the same number, and passes no register that another engine holds with it.
     pub fn raised(&self, owner: &EngineId) -> Epoch {
-        Epoch { number: self.number + 1, owner: owner.clone() }
+        Epoch { number: self.number.saturating_add(1), owner: owner.clone() }
     }
 }
 
@@ -59,5 +60,12 @@ mod tests {
         assert!(!other.passes(Some(&one)));
         assert!(other.raised(&"b".into()).passes(Some(&one)));
         assert!(!one.passes(Some(&one.raised(&"b".into()))));
+    }
+    #[test]
+    fn s1_the_last_number_is_not_followed_by_the_first() {
+        let last = Epoch { number: u64::MAX, owner: "a".into() };
+        let raised = last.raised(&"b".into());
+        assert_eq!(raised.number, u64::MAX);
+        assert!(!raised.passes(Some(&last)));
     }
 }

@@ -6,8 +6,8 @@ use super::steps::PIN;
 use super::vault::Vault;
 use crate::state::{Divergence, Phase, Trigger};
 use crate::{
-    Error, ErrorKind, Event, Finding, Item, MachineId, Owed, PhaseRecord, PointId, Prepared, Replica, Result,
-    RoleName, Severity, Unit, UnitId,
+    Control, Error, ErrorKind, Event, Finding, Item, MachineId, Owed, PhaseRecord, PointId, Prepared,
+    Replica, Result, RoleName, Severity, Unit, UnitId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -214,7 +214,7 @@ impl Vault {
     }
 }
 
-/// What stands beside a replica: the phase record, and the newest point's manifest.
+/// What stands beside a replica of this machine: the phase record, and the newest point's manifest.
 async fn beside(replica: &Arc<dyn Replica>, machine: &MachineId) -> Result<Vec<PhaseRecord>> {
     let mut known: Vec<PhaseRecord> = replica.recall(machine).await?.into_iter().collect();
     // Point zero was never sealed, and says nothing.
@@ -222,5 +222,29 @@ async fn beside(replica: &Arc<dyn Replica>, machine: &MachineId) -> Result<Vec<P
         let control = replica.manifest(machine, point.id).await?.control;
         known.push(PhaseRecord { written: point.taken, run: None, prepared: None, control });
     }
+    known.retain(|record| match record.speaks_of(machine) {
+        Ok(()) => true,
+        Err(why) => {
+            tracing::warn!(replica = %replica.name(), %machine, why, "a record does not count for this machine");
+            false
+        }
+    });
     Ok(known)
+}
+
+impl PhaseRecord {
+    /// Whether it can be of this machine, which it stands beside.
+    fn speaks_of(&self, machine: &MachineId) -> std::result::Result<(), String> {
+        let Control { unit, members, item } = &self.control;
+        if item.id() != machine {
+            return Err(format!("it is of {}", item.id()));
+        }
+        if !members.contains(machine) {
+            return Err(format!("it is of the unit {unit}, of which it names {members:?} as the members"));
+        }
+        if item.epoch.number == u64::MAX {
+            return Err("its epoch is the last one: nothing can be raised above it".into());
+        }
+        Ok(())
+    }
 }

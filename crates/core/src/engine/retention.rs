@@ -50,10 +50,14 @@ fn ages(points: &[Point], policy: &Policy) -> Vec<Duration> {
         let age = ages[at + 1];
         let around = at.saturating_sub(AROUND)..points.len().min(at + 2 + AROUND);
         let cycle = usual_cycle(&points[around]).max(policy.interval);
-        // Survivors of two slots side by side are less than two slots apart, whatever their numbers say.
-        let slots = 2 * Duration::from_millis(width(&policy.retention, age));
         let gap = Gap::between(&points[at], &points[at + 1]);
-        ages[at] = age + gap.time.min(cycle.saturating_mul(gap.cycles)).min(slots.max(cycle));
+        let time = gap.time.min(cycle.saturating_mul(gap.cycles));
+        ages[at] = age
+            + match 2 * Duration::from_millis(width(&policy.retention, age)) {
+                Duration::ZERO => time,
+                // Survivors of two slots side by side are less than two slots apart, whatever their numbers say.
+                slots => time.min(slots.max(cycle)),
+            };
     }
     ages
 }
@@ -160,6 +164,7 @@ mod tests {
         let keep = Policy::default().keep(Retention::KeepAll { span: Duration::from_secs(24 * 3600) });
         for policy in [grid(1), grid(15), keep] {
             let before: Vec<Point> = history(24 * 60);
+            let next = before.len() as u64 + 1;
             let mut kept: Vec<Point> = before.clone();
             let gone = to_drop(&kept, &policy, Timestamp(24 * HOUR));
             kept.retain(|p| !gone.contains(&p.id));
@@ -170,10 +175,10 @@ mod tests {
                 .chain((0..12).map(|n| 25 * HOUR + n * 5 * MINUTE))
                 .enumerate()
             {
-                kept.push(point(1000 + number as u64, "j", &["m"], at, Consistency::Crash));
+                kept.push(point(next + number as u64, "j", &["m"], at, Consistency::Crash));
                 let gone = to_drop(&kept, &policy, Timestamp(at));
                 kept.retain(|p| !gone.contains(&p.id));
-                let old = kept.iter().filter(|p| p.id.0 < 1000).count();
+                let old = kept.iter().filter(|p| p.id.0 < next).count();
                 assert!(
                     old + 2 * (number + 2) >= steady,
                     "{policy:?}: {old} of {steady} are left after {number} points"
@@ -236,6 +241,35 @@ mod tests {
                         ids(&want)
                     );
                 });
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_grid_has_thinned_out_goes_in_time_when_all_of_a_span_is_wanted() {
+        for (days, hours) in [(1, 3), (1, 12), (3, 24), (15, 24), (15, 72)] {
+            for minutes in [5, 7, 20, 50, 90] {
+                let (cycle, wanted) = (minutes * MINUTE, hours * HOUR);
+                let before = (u64::from(days) * 24 + 3) * HOUR / cycle;
+                let mut points = vec![];
+                let mut pruned = |number, policy: &Policy| {
+                    let now = EPOCH + number * cycle;
+                    points.push(point(number, "c", &["m"], now, Consistency::Crash));
+                    let there = points.clone();
+                    let gone = to_drop(&points, policy, Timestamp(now));
+                    points.retain(|p| !gone.contains(&p.id));
+                    (there, points.clone(), now)
+                };
+                (0..before).for_each(|number| drop(pruned(number, &grid(days))));
+                for number in before..before + wanted / cycle + 2 {
+                    let (there, left, now) = pruned(number, &keep(hours));
+                    let due: Vec<Point> = there.into_iter().filter(|p| now - p.taken.0 <= wanted).collect();
+                    assert_eq!(
+                        ids(&left),
+                        ids(&due),
+                        "a grid of {days} days, then {hours} h, cycles of {minutes} min, after {number}"
+                    );
+                }
             }
         }
     }

@@ -4,13 +4,13 @@ use super::events::NoticeKind;
 use super::job::{self, Beginning};
 use super::replicate::{Effort, needs_compare, replicate};
 use super::retention::to_drop;
-use super::shared::{Cause, Shared, Slot, Turn};
+use super::shared::{Cause, Look, Shared, Slot, Turn};
 use super::vault::Vault;
 use super::watch;
 use crate::state::{Direction, Divergence, Phase, Resync, Trigger};
 use crate::{
-    Consistency, Error, ErrorKind, Event, Item, Op, OpKey, Operation, PointId, Policy, Request, Result,
-    Timestamp, Unit,
+    Consistency, Error, ErrorKind, Event, Finding, Item, Op, OpKey, Operation, Policy, Request, Result,
+    Severity, Timestamp, Unit,
 };
 use futures_util::future::{Either, select};
 use std::future::Future;
@@ -168,7 +168,8 @@ fn is_due(slot: &Slot, now: Timestamp) -> bool {
     last.is_none_or(|last| now < last || now.since(last) >= policy(first).interval)
 }
 
-/// Captures, ships, seals; then drops what the policy no longer keeps. Not an operation: its durable record is the point.
+/// Captures, ships, seals; then drops what the policy no longer keeps, as far as that goes: the cycle has sealed, whatever
+/// becomes of it. Not an operation: its durable record is the point.
 pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
     let (shared, slot, unit) = (&turn.shared, &turn.slot, turn.unit());
     if let Some(item) = unit.members.iter().find(|i| !replicates(i)) {
@@ -219,9 +220,15 @@ pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
     }
     // A group is pruned by cut: only when all of it sealed this one, so that a common cut is always left.
     super::replicate::all_sealed(results)?;
-    for item in &unit.members {
-        let to_pin = slot.pulse(item.id()).to_pin;
-        prune(shared, slot, &unit, item, to_pin).await?;
+    let prunes = async {
+        for item in &unit.members {
+            prune_due(shared, slot, &unit, item).await;
+        }
+    };
+    tokio::select! {
+        () = prunes => {}
+        // It is sealed; what is due goes with the next cycle.
+        () = slot.is_wanted() => {}
     }
     Ok(())
 }
@@ -238,19 +245,41 @@ fn wanted(slot: &Slot, item: &Item, now: Timestamp) -> Consistency {
     }
 }
 
+/// Drops what is due of one member. Points that stay too long are no failure of the cycle that sealed another one: health
+/// tells of them until they go.
+async fn prune_due(shared: &Arc<Shared>, slot: &Slot, unit: &Unit, item: &Item) {
+    let Err(error) = prune(shared, slot, unit, item).await else {
+        return slot.with_pulse(item.id(), |pulse| pulse.not_dropped = None);
+    };
+    tracing::warn!(machine = %item.id(), %error, "points that are due could not be dropped");
+    let now = shared.clock.now();
+    let first = slot.with_pulse(item.id(), |pulse| {
+        let since = pulse.not_dropped.take().map(|(since, _)| since);
+        pulse.not_dropped = Some((since.unwrap_or(now), error.to_string()));
+        since.is_none()
+    });
+    if first {
+        let finding = not_dropped(now, &error.to_string());
+        shared.bus.publish(now, &unit.id, Some(item.id()), NoticeKind::Alert(finding));
+    }
+}
+
+/// What health says of points that should be gone.
+pub(crate) fn not_dropped(since: Timestamp, why: &str) -> Finding {
+    let cause = format!("points that are due could not be dropped since {since}: {why}");
+    let remedy = "mend the cause; they go by themselves, and take up space until then";
+    Finding::new("points.not-dropped", Severity::Warning, cause, remedy)
+}
+
 /// A long history is looked through only now and then, so that each cycle costs the same however long it is: points go late
 /// by a 256th of it at most.
-async fn prune(
-    shared: &Arc<Shared>,
-    slot: &Slot,
-    unit: &Unit,
-    item: &Item,
-    keep: Option<PointId>,
-) -> Result<()> {
-    let waits = slot.with_pulse(item.id(), |pulse| {
-        let looks_in = pulse.looks_in;
-        pulse.looks_in = looks_in.saturating_sub(1);
-        looks_in > 0
+async fn prune(shared: &Arc<Shared>, slot: &Slot, unit: &Unit, item: &Item) -> Result<()> {
+    let (policy, direction) = (policy(item), item.state.direction);
+    let (waits, keep) = slot.with_pulse(item.id(), |pulse| {
+        let look = pulse.next_look.take().filter(|l| l.policy == policy && l.direction == direction);
+        let later = look.and_then(|l| Some(Look { in_cycles: l.in_cycles.checked_sub(1)?, ..l }));
+        pulse.next_look = later;
+        (pulse.next_look.is_some(), pulse.to_pin)
     });
     if waits {
         return Ok(());
@@ -258,18 +287,17 @@ async fn prune(
     let leg = shared.leg_of(item)?;
     let limit = shared.deadlines.replica;
     let points = shared.within(limit, "points", leg.replica.points(item.id())).await?;
-    let mut drop = to_drop(&points, &policy(item), shared.clock.now());
+    let mut drop = to_drop(&points, &policy, shared.clock.now());
     drop.retain(|point| Some(*point) != keep);
-    let rest = points.len() / LOOKED_THROUGH;
-    if drop.is_empty() {
-        slot.with_pulse(item.id(), |pulse| pulse.looks_in = rest);
-        return Ok(());
+    let mut dropped = vec![];
+    if !drop.is_empty() {
+        let op = item.op(format!("{}/prune-{}", item.id(), drop.last().map_or(0, |p| p.0)));
+        dropped = shared.within(limit, "prune", leg.replica.prune(&op, item.id(), &drop)).await?;
     }
-    let op = item.op(format!("{}/prune-{}", item.id(), drop.last().map_or(0, |p| p.0)));
-    let dropped = shared.within(limit, "prune", leg.replica.prune(&op, item.id(), &drop)).await?;
     // A replica drops so many at once, and the rest with the next cycle.
     if dropped.len() == drop.len() {
-        slot.with_pulse(item.id(), |pulse| pulse.looks_in = rest);
+        let look = Look { policy, direction, in_cycles: points.len() / LOOKED_THROUGH };
+        slot.with_pulse(item.id(), |pulse| pulse.next_look = Some(look));
     }
     if !dropped.is_empty() {
         let kind = NoticeKind::Pruned { points: dropped.len() };

@@ -3,10 +3,11 @@
 use super::events::{Bus, NoticeKind};
 use crate::alarm::Alarm;
 use crate::audit::{AuditRecord, sha256_hex};
+use crate::state::Direction;
 use crate::{
     Append, Authorizer, Clock, Deadlines, EngineId, Error, ErrorKind, Event, GuestPreparation, Item, JobId,
-    Journal, Leg, MachineId, Point, PointId, Random, Readiness, Report, Result, Sources, Spawner, Timestamp,
-    Unit, UnitId, Validation, apply,
+    Journal, Leg, MachineId, Point, PointId, Policy, Random, Readiness, Report, Result, Sources, Spawner,
+    Timestamp, Unit, UnitId, Validation, apply,
 };
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -73,10 +74,20 @@ pub(crate) struct Pulse {
     pub(crate) outsiders: Vec<String>,
     pub(crate) swept: bool,
     pub(crate) alarm: Alarm,
-    /// Cycles until the points are looked through again for what is due.
-    pub(crate) looks_in: usize,
+    /// When the points are looked through again for what is due; none: with the next cycle.
+    pub(crate) next_look: Option<Look>,
+    /// Since when, and why, points that are due could not be dropped.
+    pub(crate) not_dropped: Option<(Timestamp, String)>,
     /// The last point before an alarm, until it is pinned.
     pub(crate) to_pin: Option<PointId>,
+}
+
+/// How many cycles go by until points are looked through: for the policy and the direction that it was counted for.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    pub(crate) policy: Policy,
+    pub(crate) direction: Direction,
+    pub(crate) in_cycles: usize,
 }
 
 impl Control {

@@ -1,7 +1,7 @@
 //! What a person wants to see of a protected machine.
 
 use super::handle::parked;
-use super::schedule::policy;
+use super::schedule::{not_dropped, policy};
 use super::shared::{Shared, Slot};
 use crate::state::{Divergence, Operation, Phase, Resync, State};
 use crate::workflow::{Course, JobRun};
@@ -243,6 +243,9 @@ fn health(item: &Item, pulse: &super::shared::Pulse, parked: bool, undriven: boo
             );
         }
         findings.extend(readiness.findings.iter().filter(|f| f.severity > Severity::Info).cloned());
+    }
+    if let Some((since, why)) = pulse.not_dropped.as_ref().filter(|_| replicates) {
+        findings.push(not_dropped(*since, why));
     }
     let worst = findings.iter().map(|f| f.severity).max();
     let level = match worst {

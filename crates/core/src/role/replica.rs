@@ -109,7 +109,9 @@ pub trait Replica: Role {
     /// Drops points; a list, never a rule. Returns what was dropped.
     ///
     /// # Contract
-    /// - REP-13 Points that are pinned, locked or open, and the newest, stay. The others keep their bytes.
+    /// - REP-13 Points that are pinned, locked or open, and the newest, stay. The others keep their bytes. A call may drop
+    ///   only the first part of what may go of the list, at least one point; it tells which, and the caller asks again for
+    ///   the rest, by a key of its own, until nothing is dropped.
     async fn prune(&self, op: &Op, machine: &MachineId, drop: &[PointId]) -> Result<Vec<PointId>>;
 
     /// Forgets the timeline: its points and its working copy, never disks that were there before it.

@@ -10,7 +10,7 @@ use site_recovery::{
     RecoveryPointStore, Replica, Result, Role, RoleName, Run, Seed, Settings, Severity, Timestamp,
 };
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,6 +22,7 @@ pub struct MemoryReplica {
     name: RoleName,
     clock: ManualClock,
     down: Arc<AtomicBool>,
+    drops: Arc<AtomicUsize>,
     state: Arc<Mutex<State>>,
 }
 
@@ -41,12 +42,18 @@ struct Kept {
 impl MemoryReplica {
     /// An empty store.
     pub fn new(name: &str, clock: ManualClock) -> Self {
-        Self { name: name.into(), clock, down: Arc::default(), state: Arc::default() }
+        let drops = Arc::new(AtomicUsize::new(usize::MAX));
+        Self { name: name.into(), clock, down: Arc::default(), drops, state: Arc::default() }
     }
 
     /// Takes the store down, or brings it back: while it is down every method is `Unavailable`.
     pub fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// From now on a call of `prune` drops so many points at most.
+    pub fn drops_at_most(&self, points: usize) {
+        self.drops.store(points, Ordering::SeqCst);
     }
 
     /// Flips one byte of a sealed point, as a bad disk would.
@@ -204,7 +211,8 @@ impl Replica for MemoryReplica {
         let now = self.clock.now();
         self.act("prune", op, machine, |state| {
             let line = state.timelines.line(machine)?;
-            Ok(drop.iter().filter_map(|id| line.drop_point(*id, now, |_, _| ())).collect())
+            let gone = drop.iter().filter_map(|id| line.drop_point(*id, now, |_, _| ()));
+            Ok(gone.take(self.drops.load(Ordering::SeqCst)).collect())
         })
     }
 

@@ -167,6 +167,7 @@ pub(crate) struct AtStore<W> {
 impl<W: Wrap> ReplicaFixture for AtStore<W> {
     async fn new() -> Self {
         let memory = MemoryReplica::new("store", ManualClock::new());
+        memory.drops_at_most(1);
         let store = W::store(Arc::new(memory.clone()));
         Self { memory, store, wrap: PhantomData }
     }

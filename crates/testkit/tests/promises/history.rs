@@ -33,3 +33,27 @@ async fn d8_points_of_a_long_history_go_in_time() -> Result<()> {
     assert!(most <= wanted as usize + late, "{most} points were there, and {wanted} are wanted");
     Ok(())
 }
+
+/// A policy that is changed to keep less counts with the next cycle, however long the history is.
+#[tokio::test]
+async fn what_a_new_policy_no_longer_keeps_goes_with_the_next_cycle() -> Result<()> {
+    let engine = MemoryEngine::new(13).await?;
+    engine.pair.here.add_machine("web", &[("boot", DISK)]);
+    let keep =
+        |points: u32| Policy::every(INTERVAL).keep(Retention::KeepAll { span: INTERVAL * points - INTERVAL });
+    let web = engine.vault.protect(ProtectRequest::machine("web").policy(keep(640))).await?;
+    web.until_done().await?;
+    let cycle = async || {
+        engine.pair.world.clock().advance(INTERVAL);
+        engine.vault.replicate_now(web.id()).await
+    };
+    for _ in 0..600 {
+        cycle().await?;
+    }
+    for wanted in [500, 400, 300, 20] {
+        web.set_policy(keep(wanted)).await?;
+        cycle().await?;
+        assert_eq!(web.points().await?.len(), wanted as usize);
+    }
+    Ok(())
+}

@@ -6,6 +6,7 @@ mod data;
 mod giving_way;
 mod history;
 mod operations;
+mod pruning;
 mod requests;
 mod safety;
 mod way_back;

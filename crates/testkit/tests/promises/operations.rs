@@ -222,6 +222,46 @@ async fn o8_control_state_is_rebuilt_from_the_replica_alone() -> Result<()> {
     Ok(())
 }
 
+/// What stands beside a machine and is of another one, of a unit without it, or under an epoch that nothing follows, does not
+/// count: what was sealed does.
+#[tokio::test]
+async fn o8_a_record_that_cannot_be_of_its_machine_does_not_count() -> Result<()> {
+    for wrong in ["another machine", "a unit without it", "the last epoch"] {
+        let (engine, web) = MemoryEngine::protecting("web").await?;
+        engine.pair.here.add_machine("db", &[("boot", DISK)]);
+        let db = engine.protect("db").await?;
+        for item in [&web, &db] {
+            engine.vault.replicate_now(item.id()).await?;
+        }
+        let store = &engine.pair.store;
+        let newest = |points: Vec<site_recovery::Point>| points.last().map(|p| p.id).expect("a point");
+        let of = if wrong == "another machine" { db.id() } else { web.id() };
+        let mut control = store.manifest(of, newest(store.points(of).await?)).await?.control;
+        control.item.epoch.number = 1000;
+        match wrong {
+            "a unit without it" => control.members = vec![db.id().clone()],
+            "the last epoch" => control.item.epoch.number = u64::MAX,
+            _ => {}
+        }
+        let written = site_recovery::Timestamp(0);
+        let record = site_recovery::PhaseRecord { written, run: None, prepared: None, control };
+        store.remember(&web.item()?.op("forged"), web.id(), &record).await?;
+
+        let (was, before) = (web.item()?, web.points().await?);
+        let anew = MemoryEngine::over(engine.pair.clone(), MemoryJournal::new()).await?;
+        let mut adopted = anew.vault.adopt("out").await?;
+        adopted.machines.sort();
+        assert_eq!(adopted.machines, [db.id().clone(), web.id().clone()], "{wrong}: {:?}", adopted.questions);
+        let web = anew.vault.item(web.id())?;
+        let now = web.item()?;
+        assert_eq!((&now.machine, &now.lineage), (&was.machine, &was.lineage), "{wrong}");
+        assert_eq!(now.epoch.number, was.epoch.number + 1, "{wrong}");
+        anew.vault.replicate_now(web.id()).await?;
+        assert_eq!(web.points().await?.len(), before.len() + 1, "{wrong}");
+    }
+    Ok(())
+}
+
 /// An engine that starts anew knows how old the newest point is before it seals another one.
 #[tokio::test]
 async fn the_age_of_the_newest_point_is_known_after_a_start_anew() -> Result<()> {

@@ -2,7 +2,13 @@ use super::prepare::PIN;
 use crate::engine::context::{Context, Effect, Effects};
 use crate::engine::shared::Shared;
 use crate::state::{Direction, Divergence, Trigger};
-use crate::{CommitRequest, Error, ErrorKind, Event, Item, Operation, Owed, Request, Result, Verdict};
+use crate::{
+    CommitRequest, Error, ErrorKind, Event, Item, Operation, Owed, Point, PointId, Request, Result, Verdict,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// So many points that are kept are noted one by one.
+const NAMED: usize = 8;
 
 fn request(context: &Context) -> CommitRequest {
     match &context.run.request {
@@ -140,25 +146,84 @@ pub(super) async fn prune_points(context: &Context) -> Result<Effects> {
             {
                 replica.pin(&m.op, m.item.id(), newest, "newest received").await?;
             }
-            let drop: Vec<_> =
+            let mut left: Vec<_> =
                 points.iter().map(|p| p.id).filter(|p| Some(*p) != base && Some(*p) != newest).collect();
-            let dropped = replica.prune(&m.op, m.item.id(), &drop).await?;
-            let kept = points.iter().filter(|p| !dropped.contains(&p.id));
-            for point in kept {
-                let why =
-                    match (Some(point.id) == base, point.pins.iter().find(|p| *p != PIN), point.locked_until)
-                    {
-                        (true, ..) => "the way back starts from it".to_owned(),
-                        (_, Some(pin), _) => format!("pinned: {pin}"),
-                        (.., Some(until)) => format!("locked until {until}"),
-                        _ => "it is the newest".to_owned(),
-                    };
-                m.progress.notes.push(format!("point {} is kept: {why}", point.id));
+            let mut gone = BTreeSet::new();
+            // A call may drop only a part; each but the last drops one at least.
+            for round in 0..points.len() {
+                if left.is_empty() {
+                    break;
+                }
+                let op = m.op.part(&format!("{round}"));
+                let dropped = replica.prune(&op, m.item.id(), &left).await?;
+                if dropped.is_empty() {
+                    break;
+                }
+                gone.extend(dropped);
+                left.retain(|p| !gone.contains(p));
             }
+            let kept: Vec<_> = points.iter().filter(|p| !gone.contains(&p.id)).collect();
+            m.progress.notes.extend(why_kept(&kept, base, newest));
             if context.run.operation == Operation::CompleteMigration {
                 m.progress.notes.push("the old side stays fenced".into());
             }
             Ok(m.progress.into())
         })
         .await
+}
+
+/// A note for each point that is kept; one for all where there are many.
+fn why_kept(kept: &[&Point], base: Option<PointId>, newest: Option<PointId>) -> Vec<String> {
+    let why = |point: &Point| {
+        let pin = point.pins.iter().find(|pin| *pin != PIN);
+        match (Some(point.id) == base, pin, point.locked_until) {
+            (true, ..) => ("the way back starts from it", None),
+            (_, Some(pin), _) => ("pinned", Some(pin.clone())),
+            (.., Some(until)) => ("locked", Some(format!("until {until}"))),
+            _ if Some(point.id) == newest => ("it is the newest", None),
+            _ => ("it was not dropped", None),
+        }
+    };
+    if kept.len() <= NAMED {
+        let note = |point: &&Point| match why(point) {
+            (why, Some(more)) => format!("point {} is kept: {why}: {more}", point.id),
+            (why, None) => format!("point {} is kept: {why}", point.id),
+        };
+        return kept.iter().map(note).collect();
+    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    kept.iter().for_each(|point| *counts.entry(why(point).0).or_default() += 1);
+    let counts: Vec<String> = counts.iter().map(|(why, count)| format!("{count}: {why}")).collect();
+    vec![format!("{} points are kept; {}", kept.len(), counts.join("; "))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::choose::tests::point;
+    use crate::{Consistency, Timestamp};
+
+    #[test]
+    fn each_point_that_is_kept_has_its_reason_and_many_have_a_count() {
+        let mut points: Vec<Point> =
+            (1..=5).map(|id| point(id, "c", &["m"], id, Consistency::Crash)).collect();
+        points[1].pins = vec![PIN.into(), "audit".into()];
+        points[2].locked_until = Some(Timestamp(9));
+        let told = |points: &[Point]| {
+            let newest = points.last().map(|p| p.id);
+            why_kept(&points.iter().collect::<Vec<_>>(), Some(PointId(1)), newest)
+        };
+        let expected = [
+            "point 1 is kept: the way back starts from it".to_owned(),
+            "point 2 is kept: pinned: audit".to_owned(),
+            format!("point 3 is kept: locked: until {}", Timestamp(9)),
+            "point 4 is kept: it was not dropped".to_owned(),
+            "point 5 is kept: it is the newest".to_owned(),
+        ];
+        assert_eq!(told(&points), expected);
+        points.extend((6..=300).map(|id| point(id, "c", &["m"], id, Consistency::Crash)));
+        let expected = "300 points are kept; 1: it is the newest; 296: it was not dropped; 1: locked; \
+                        1: pinned; 1: the way back starts from it";
+        assert_eq!(told(&points), [expected]);
+    }
 }
