@@ -290,8 +290,10 @@ async fn prune(shared: &Arc<Shared>, slot: &Slot, unit: &Unit, item: &Item) -> R
     let mut drop = to_drop(&points, &policy, shared.clock.now());
     drop.retain(|point| Some(*point) != keep);
     let mut dropped = vec![];
-    if !drop.is_empty() {
-        let op = item.op(format!("{}/prune-{}", item.id(), drop.last().map_or(0, |p| p.0)));
+    if let [first, ..] = drop[..] {
+        // Another list is another call.
+        let last = drop.last().copied().unwrap_or(first);
+        let op = item.op(format!("{}/prune-{first}-{last}-{}", item.id(), drop.len()));
         dropped = shared.within(limit, "prune", leg.replica.prune(&op, item.id(), &drop)).await?;
     }
     // A replica drops so many at once, and the rest with the next cycle.

@@ -13,8 +13,9 @@
 //!
 //! # Rules of every method
 //! - ROL-1 Every changing method takes an [`Op`]. Same key, same effect, at most once; a repeat gives the same answer,
-//!   also after a crash of the caller or of the adapter. `claim`, `fence`, `sweep`, `tend`, `settle` bring about a
-//!   state: a repeat looks again and acts where the state does not hold.
+//!   also after a crash of the caller or of the adapter. A key belongs to one method and its arguments: with others it
+//!   is another call. `claim`, `fence`, `sweep`, `tend`, `settle` bring about a state: a repeat looks again and acts
+//!   where the state does not hold; so may `prune`, which then answers what was left to drop.
 //! - ROL-2 Every changing method first passes the machine's [epoch](crate::Epoch) register and raises it; a lower
 //!   epoch, or the same number of another owner, is [`StaleEpoch`](crate::ErrorKind::StaleEpoch) and changes nothing.
 //!   The register survives restarts, and is never where the platform's own undo can rewind it. Where check and effect
