@@ -81,6 +81,37 @@ async fn o2_a_disk_that_is_read_goes_on_after_a_cut_and_lets_go_at_the_end() {
 }
 
 #[tokio::test]
+async fn an_open_that_fails_or_that_nobody_waits_for_takes_no_place() {
+    let (tls, dir) = (Tls::new(), tempfile::tempdir().unwrap());
+    let store = points(dir.path());
+    let shipper = Shipper::new(1, MIB).await;
+    let near: Arc<dyn Replica> = store.clone();
+    shipper.prepare(&near).await;
+    let (point, id) = (shipper.ship("one", &near).await.unwrap().id, shipper.machine.id());
+    let limits = Limits { connection_points: 2, ..Limits::default() };
+    let builder = Server::builder(tls.server.clone()).role(store).limits(limits);
+    let server = builder.listen(loopback()).await.unwrap();
+    let far = remote(&tls, server.address()).connect().await.unwrap();
+    for _ in 0..3 {
+        let error = far.open(id, PointId(77)).await.expect_err("there is no such point");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    }
+    for _ in 0..3 {
+        let mut open = far.open(id, point);
+        assert!(futures_util::poll!(open.as_mut()).is_pending());
+        // Behind it: some of these find it answered, and not looked at.
+        for _ in 0..8 {
+            far.points(id).await.unwrap();
+        }
+    }
+    let (one, two) = (far.open(id, point).await.unwrap(), far.open(id, point).await.unwrap());
+    let error = far.open(id, point).await.expect_err("one too many");
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    drop((one, two, far));
+    server.stop(SOON).await;
+}
+
+#[tokio::test]
 async fn a_point_that_is_another_one_now_is_not_taken_for_the_one_that_was_opened() {
     let (tls, dir, other) = (Tls::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let shipper = Shipper::new(1, MIB).await;

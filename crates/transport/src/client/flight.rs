@@ -29,7 +29,7 @@ struct State {
     sent: BTreeMap<u64, Job>,
     /// Bytes of what is sent.
     taken: u64,
-    /// Said once, and moot when the connection breaks.
+    /// Said once, and moot on the next connection.
     asides: VecDeque<(Kind, u64)>,
     /// What is open, to be opened again on the next connection.
     opened: BTreeMap<u64, Call>,
@@ -137,6 +137,7 @@ impl Flight {
     /// A new connection is there: what is open is opened again first.
     pub(super) fn connected(&self) {
         let mut state = self.lock();
+        state.asides.clear();
         let calls: Vec<(u64, Ask)> =
             state.opened.iter().map(|(handle, call)| (*handle, Ask::call(call))).collect();
         for (handle, ask) in calls {
@@ -185,15 +186,13 @@ impl Flight {
         state.taken -= job.ask.len();
         state.answered += 1;
         self.changed.notify_one();
-        if let Some((handle, machine, point)) = job.ask.opens {
-            if job.given_up {
-                state.asides.push_back((Kind::Close, handle));
-            } else if let Ok(Answer::Parts(body)) = &outcome
-                && let [body] = &body[..]
-                && let Ok(Opened { cut, .. }) = json("an opened point", body)
-            {
-                state.opened.insert(handle, Call::Open { handle, machine, point, cut: Some(cut) });
-            }
+        if let Some((handle, machine, point)) = job.ask.opens
+            && !job.given_up
+            && let Ok(Answer::Parts(body)) = &outcome
+            && let [body] = &body[..]
+            && let Ok(Opened { cut, .. }) = json("an opened point", body)
+        {
+            state.opened.insert(handle, Call::Open { handle, machine, point, cut: Some(cut) });
         }
         if !job.given_up {
             let _ = job.answer.send(outcome);
@@ -208,7 +207,6 @@ impl Flight {
     /// The connection broke: what was in flight waits for the next one. How much that is.
     pub(super) fn lost(&self, fault: &Fault) -> usize {
         let mut state = self.lock();
-        state.asides.clear();
         state.taken = 0;
         let mut unanswered = 0;
         for (id, mut job) in std::mem::take(&mut state.sent) {
@@ -229,7 +227,12 @@ impl Flight {
 
     /// Ends all that waits.
     pub(super) fn fail(&self, fault: &Fault) {
-        for job in std::mem::take(&mut self.lock().waiting).into_values() {
+        let waiting = {
+            let mut state = self.lock();
+            state.asides.clear();
+            std::mem::take(&mut state.waiting)
+        };
+        for job in waiting.into_values() {
             let _ = job.answer.send(Err(fault.told()));
         }
     }

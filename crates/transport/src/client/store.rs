@@ -50,8 +50,8 @@ impl RemoteStore {
         let number = self.owner.0.flight.new_handle();
         let call = Call::Open { handle: number, machine: machine.clone(), point, cut: None };
         let ask = Ask { opens: Some((number, machine.clone(), point)), ..Ask::call(&call) };
-        let opened: Opened = self.plain(ask).await?;
         let handle = Arc::new(Handle { owner: Arc::clone(&self.owner), number });
+        let opened: Opened = self.plain(ask).await?;
         let disk = |(place, (id, size)): (usize, (DiskId, u64))| {
             let disk = RemoteDisk { handle: Arc::clone(&handle), disk: place as u32, size };
             (id, Arc::new(disk) as Arc<dyn Disk>)
