@@ -46,12 +46,14 @@ impl Desk {
 
     pub(crate) async fn write(&self, ingest: &Ingest, batch: u64, records: Vec<Record>) -> Result<Landed> {
         let mut line = self.enter(&ingest.op, &ingest.machine).await?;
-        line.known()?.ours(ingest)?;
+        let timeline = line.known()?;
+        let plan = &timeline.ours(ingest)?.plan;
         if line.progress.batches.contains(&batch) {
             return Ok(line.progress.landed.clone());
         }
         for record in &records {
-            inside(&line.known()?.machine, &record.disk, record.run)?;
+            inside(&timeline.machine, &record.disk, record.run)?;
+            planned(plan, &record.disk, record.run)?;
         }
         let digest = line.progress.digest;
         let machine = ingest.machine.clone();
@@ -257,6 +259,15 @@ fn inside(machine: &Machine, disk: &DiskId, run: Run) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn planned(plan: &ChangeSet, disk: &DiskId, run: Run) -> Result<()> {
+    if plan.contains(disk, run) {
+        return Ok(());
+    }
+    let value = format!("{}+{}", run.start, run.len);
+    let rule = "it is not in the plan of the ingest";
+    Err(Error::invalid("record.run", value, rule, "begin with a plan that holds it").with("disk", disk))
 }
 
 pub(crate) fn seen_outsider(timeline: &Timeline) -> Error {

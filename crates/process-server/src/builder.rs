@@ -12,6 +12,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// Most threads, disks and writes.
+const MOST: usize = 4096;
+
 /// Settings of a [`ProcessServer`].
 #[derive(Debug, Clone)]
 pub struct Builder {
@@ -28,7 +31,7 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn new(name: RoleName) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST);
         Self {
             name,
             bounds: Bounds { pool_bytes: 128 << 20, threads, disks_at_once: 3, writes_at_once: 4 },
@@ -66,14 +69,14 @@ impl Builder {
         self
     }
 
-    /// Disks of one machine that are read in parallel; 3 unless said otherwise.
+    /// Disks of one machine that are read in parallel, 1 to 4096; 3 unless said otherwise.
     #[must_use]
     pub fn disks_at_once(mut self, disks: usize) -> Self {
         self.bounds.disks_at_once = disks;
         self
     }
 
-    /// Batches of one machine that are under way at its replica at once; 4 unless said otherwise.
+    /// Batches of one machine that are under way at its replica at once, 1 to 4096; 4 unless said otherwise.
     #[must_use]
     pub fn writes_at_once(mut self, writes: usize) -> Self {
         self.bounds.writes_at_once = writes;
@@ -95,8 +98,8 @@ impl Builder {
         self
     }
 
-    /// Threads for comparing, checksums and compression, over all machines; the processors of this host unless said
-    /// otherwise.
+    /// Threads for comparing, checksums and compression, over all machines, 1 to 4096; the processors of this host unless
+    /// said otherwise.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.bounds.threads = threads;
@@ -131,16 +134,23 @@ impl Builder {
     /// `Invalid`, naming the setting; `Conflict` when another process has the spool open; `Denied`, `OutOfSpace` or
     /// `Unavailable`, naming the file, when the spool cannot be used.
     pub async fn build(self) -> Result<ProcessServer> {
-        let least = |field, value: usize, least: usize| {
-            let rule = format!("it is at least {least}");
-            let found = || Error::invalid(field, value, &rule, "raise it").at(&self.name, "build");
-            if value < least { Err(found()) } else { Ok(()) }
+        let refused = |field, value: usize, rule: &str, remedy: &str| {
+            Err(Error::invalid(field, value, rule, remedy).at(&self.name, "build"))
         };
-        least("pool", self.bounds.pool_bytes, Means::LEAST_POOL)?;
-        least("disks_at_once", self.bounds.disks_at_once, 1)?;
-        least("writes_at_once", self.bounds.writes_at_once, 1)?;
-        least("threads", self.bounds.threads, 1)?;
-        least("name", self.name.0.len(), 1)?;
+        let Bounds { pool_bytes, threads, disks_at_once, writes_at_once } = self.bounds;
+        if pool_bytes < Means::LEAST_POOL {
+            return refused("pool", pool_bytes, &format!("it is at least {}", Means::LEAST_POOL), "raise it");
+        }
+        let counts =
+            [("disks_at_once", disks_at_once), ("writes_at_once", writes_at_once), ("threads", threads)];
+        if let Some((field, value)) = counts.into_iter().find(|(_, value)| !(1..=MOST).contains(value)) {
+            let rule = format!("it is 1 to {MOST}");
+            return refused(field, value, &rule, "choose another number, or leave it out");
+        }
+        if self.name.0.is_empty() {
+            let error = Error::invalid("name", "empty", "roles are told apart by it", "give one");
+            return Err(error.at(&self.name, "build"));
+        }
         self.throttle.validate().map_err(|e| e.at(&self.name, "build"))?;
         let spool = match self.spool {
             Some(folder) => {

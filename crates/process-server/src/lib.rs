@@ -35,5 +35,5 @@ mod throttle;
 
 pub use builder::Builder;
 pub use server::ProcessServer;
-pub use site_recovery_record::{Codec, Keyring};
+pub use site_recovery_record::{Codec, KEY_BYTES, Key, Keyring};
 pub use throttle::{Throttle, Weekday, Window};

@@ -276,12 +276,18 @@ async fn bad_input_is_refused_by_name() {
     for (builder, field) in [
         (ProcessServer::builder("ps").pool(1000), "pool"),
         (ProcessServer::builder("ps").threads(0), "threads"),
+        (ProcessServer::builder("ps").threads(usize::MAX), "threads"),
+        (ProcessServer::builder("ps").disks_at_once(usize::MAX), "disks_at_once"),
+        (ProcessServer::builder("ps").writes_at_once(4097), "writes_at_once"),
         (ProcessServer::builder("ps").disks_at_once(0), "disks_at_once"),
         (ProcessServer::builder("ps").writes_at_once(0), "writes_at_once"),
         (ProcessServer::builder(""), "name"),
     ] {
-        assert_eq!(builder.build().await.unwrap_err().fact("field"), Some(field));
+        let refused = builder.build().await.unwrap_err();
+        assert_eq!((refused.kind(), refused.fact("field")), (ErrorKind::Invalid, Some(field)), "{refused}");
     }
+    let most = ProcessServer::builder("ps").pool(usize::MAX).threads(4096).disks_at_once(4096);
+    most.writes_at_once(4096).build().await.expect("as many as are accepted");
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@
 //! - [`client`] trusts servers of an [authority](Trust::Authority), or the [one](Trust::Certificate) with this very
 //!   certificate, and shows a certificate of its own where it has one.
 //!
-//! Both give a configuration of [`rustls`], by its `ring` provider, for its caller to name application protocols in. No check
-//! can be switched off, and no session is resumed: it would go on by a certificate that was looked at long ago.
+//! Both give a configuration of [`rustls`], which is re-exported, by its `ring` provider, for its caller to name application
+//! protocols in. No check can be switched off, and no session is resumed: it would go on by a certificate that was looked at
+//! long ago.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use rustls::version::TLS13;
+//! use site_recovery_tls::rustls::version::TLS13;
 //! use site_recovery_tls::{Clients, Identity, server};
 //!
 //! let (certificate, key) = (std::fs::read("server.pem")?, std::fs::read("server.key")?);
@@ -20,7 +21,7 @@
 //! ```
 //!
 //! # Errors
-//! `Invalid`, with the fact `field`: `certificate`, `key`, `client_ca`, `ca`, `name`. Never with a key's bytes.
+//! `Invalid`, with the fact `field`: `versions`, `certificate`, `key`, `client_ca`, `ca`, `name`. Never with a key's bytes.
 #![forbid(unsafe_code)]
 
 mod pem;
@@ -33,9 +34,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
-use site_recovery::Result;
+use site_recovery::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
+
+pub use rustls;
 
 /// A certificate, with those between it and its authority, and its key. Both are PEM.
 #[derive(Clone, Copy)]
@@ -67,14 +70,14 @@ pub enum Trust<'a> {
 /// A server that speaks these versions.
 ///
 /// # Errors
-/// `Invalid`, naming what cannot be used.
+/// `Invalid`, naming what cannot be used: `versions`, `certificate`, `key`, `client_ca`.
 pub fn server(
     versions: &[&'static SupportedProtocolVersion],
     identity: Identity<'_>,
     clients: Clients<'_>,
 ) -> Result<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions);
-    let builder = builder.map_err(|e| unusable("versions", e))?;
+    let builder = builder.map_err(no_version)?;
     let builder = match clients {
         Clients::Anyone => builder.with_no_client_auth(),
         Clients::Of(authorities) => {
@@ -94,7 +97,7 @@ pub fn server(
 /// A client that speaks these versions, and shows `identity` to a server that asks for one.
 ///
 /// # Errors
-/// `Invalid`, naming what cannot be used.
+/// `Invalid`, naming what cannot be used: `versions`, `ca`, `certificate` (the one that is trusted, or its own), `key`.
 pub fn client(
     versions: &[&'static SupportedProtocolVersion],
     trust: Trust<'_>,
@@ -109,7 +112,7 @@ pub fn client(
         Trust::Certificate(pem) => pinned::verifier(pem, provider())?,
     };
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions);
-    let builder = builder.map_err(|e| unusable("versions", e))?;
+    let builder = builder.map_err(no_version)?;
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let config = match identity {
         None => Ok(builder.with_no_client_auth()),
@@ -125,9 +128,14 @@ pub fn client(
 /// The name that a server's certificate has to bear: a DNS name or an IP address.
 ///
 /// # Errors
-/// `Invalid` where it is neither.
+/// `Invalid`, naming `name`, where it is neither.
 pub fn server_name(name: &str) -> Result<ServerName<'static>> {
     ServerName::try_from(name.to_owned()).map_err(|e| unusable("name", e))
+}
+
+fn no_version(error: rustls::Error) -> Error {
+    let rule = "at least one is named, and the provider speaks it";
+    Error::invalid("versions", "not usable", rule, "name TLS13").caused_by(error)
 }
 
 /// Named here, since a program may link several and then has no default one.

@@ -123,6 +123,9 @@ fn what_cannot_be_used_is_named_and_no_key_is_printed() {
     };
     let of_server = |identity, clients| field(server(&[&TLS13], identity, clients).expect_err("not usable"));
     let of_client = |trust, identity| field(client(&[&TLS13], trust, identity).expect_err("not usable"));
+    let (serving, asking) = (server(&[], good, of_ca), client(&[], Trust::Authority(pem.as_bytes()), None));
+    assert_eq!(field(serving.expect_err("no version")).as_deref(), Some("versions"));
+    assert_eq!(field(asking.expect_err("no version")).as_deref(), Some("versions"));
     assert_eq!(of_server(Identity { certificate: b"", ..good }, of_ca).as_deref(), Some("certificate"));
     assert_eq!(of_server(Identity { key: b"none", ..good }, of_ca).as_deref(), Some("key"));
     let mixed = Identity { key: other.1.as_bytes(), ..good };

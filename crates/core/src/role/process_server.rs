@@ -107,7 +107,11 @@ pub trait ProcessServer: Role {
     /// - PRS-5 Memory in flight is bounded by the pool.
     ///
     /// # Errors
-    /// `Unavailable` when a side is away and nothing was spooled; `Corrupt` when a record did not survive the way.
+    /// `Unavailable` when a side is away and nothing was spooled, also where the spool has no room: the fact `not_spooled`
+    /// says why. `Busy` when something landed, or was sealed, while this began: ship again, it is planned anew. `Conflict`
+    /// when the capture's disks have other sizes than it says, or as of [`drain`](Self::drain), which comes first.
+    /// `Corrupt` when a record did not survive the way. `OutOfSpace` when the replica has no room, or the volume of the
+    /// spool none for what is noted there.
     async fn ship(
         &self,
         op: &Op,
@@ -120,6 +124,11 @@ pub trait ProcessServer: Role {
     ///
     /// # Contract
     /// - PRS-6 Afterwards the spool holds nothing that the replica has sealed; each is one of the points returned.
+    ///
+    /// # Errors
+    /// `Busy` as of [`ship`](Self::ship): drain again. `Conflict` when the timeline has moved on without a capture of the
+    /// spool, and `Corrupt` when one is damaged: it is set aside, under the name in the fact `set_aside_as`, and the next
+    /// call goes on without it. `Unavailable` when the replica is away; `OutOfSpace` as of `ship`.
     async fn drain(&self, op: &Op, machine: &MachineId, replica: &Arc<dyn Replica>) -> Result<Vec<Point>>;
 
     /// How far behind it is, as of now.

@@ -45,8 +45,8 @@ pub trait Replica: Role {
     /// Batches of one session may be under way side by side, and land in any order: their runs do not overlap. A replica
     /// takes them at the same time where it can, or one after the other; what it returns, and what `begin` returns later as
     /// `resume`, is below the first run of the plan that has not landed, whatever landed above it. A repeat of a batch may
-    /// come while the first is under way; the same number with other records is `Conflict`. `seal` comes when all writes
-    /// have returned. After `Corrupt` or `Invalid` the session stays open.
+    /// come while the first is under way; the same number with other records is ignored, or `Conflict`; `seal` tells by
+    /// REP-8. `seal` comes when all writes have returned. After `Corrupt` or `Invalid` the session stays open.
     ///
     /// # Contract
     /// - REP-6 What is acknowledged is durable. A record whose bytes do not match its checksum is `Corrupt`, and none
@@ -57,7 +57,7 @@ pub trait Replica: Role {
     ///
     /// # Contract
     /// - REP-7 All or nothing: the point is listed when bytes and manifest are durable, not before. A repeat for the
-    ///   same cut returns the same point.
+    ///   same cut returns the same point. Its number follows that of the last one sealed, also where that was dropped.
     /// - REP-8 What was written must match `complete` in count and digest, else `Corrupt`.
     async fn seal(&self, ingest: &Ingest, manifest: &Manifest, complete: Complete) -> Result<Point>;
 

@@ -4,6 +4,7 @@ mod export;
 #[cfg(test)]
 mod fuzz;
 mod handshake;
+mod limits;
 mod overlay;
 mod overlay_map;
 mod reply;
@@ -15,6 +16,7 @@ use crate::fault::{Fault, within};
 use crate::tls::ServerTls;
 pub use export::Export;
 use export::names_are_apart;
+pub use limits::Limits;
 use site_recovery::{Clock, Error, ErrorKind, Spawner, SystemClock, TokioSpawner};
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -24,36 +26,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-
-/// Bounds on what peers can take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at a time; one more is closed at once. At most 4096.
-    pub connections: usize,
-    /// Bytes of disk contents in flight per connection, at least 4 MiB.
-    pub memory: usize,
-    /// Requests in flight per connection, at least 1.
-    pub requests: usize,
-    /// From the connection to the first request.
-    pub handshake: Duration,
-    /// Without a request and without one in flight. A machine that runs from an export may be silent for long.
-    pub idle: Duration,
-    /// In the middle of a request or of an answer.
-    pub stall: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 16,
-            memory: 16 << 20,
-            requests: 64,
-            handshake: Duration::from_secs(10),
-            idle: Duration::from_secs(24 * 60 * 60),
-            stall: Duration::from_secs(60),
-        }
-    }
-}
 
 /// Serves disks by NBD until it is stopped or dropped.
 #[derive(Debug)]
@@ -206,11 +178,7 @@ impl ServerBuilder {
             return Err(Error::invalid("exports", "empty", "a server serves something", "add an export"));
         }
         names_are_apart(&self.exports)?;
-        let limits = self.limits;
-        if !(1..=4096).contains(&limits.connections) || limits.requests == 0 || limits.memory < 4 << 20 {
-            let rule = "1-4096 connections, at least 1 request, at least 4 MiB of memory";
-            return Err(Error::invalid("limits", format!("{limits:?}"), rule, "choose others"));
-        }
+        self.limits.check()?;
         let mutual = self.tls.as_ref().is_some_and(ServerTls::is_mutual);
         match address {
             Address::Tcp(at) if !at.ip().is_loopback() && !mutual => {

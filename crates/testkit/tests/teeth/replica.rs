@@ -22,9 +22,12 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("REP-5", "a disk that grew is refused"),
     ("REP-6", "writes are acknowledged in memory"),
     ("REP-6", "checksums are believed"),
+    ("REP-6", "a record outside the plan lands"),
+    ("REP-6", "a batch lands up to what is refused"),
     ("REP-6", "a batch that comes again counts again"),
     ("REP-7", "a point is listed when it begins"),
     ("REP-7", "a repeated seal makes another point"),
+    ("REP-7", "numbers are left out"),
     ("REP-8", "complete is not compared"),
     ("REP-9", "damaged points are skipped"),
     ("REP-9", "damage is read as zeros"),
@@ -83,6 +86,8 @@ struct Notes {
     answered: Vec<u64>,
     waiting: Vec<(Ingest, u64, Vec<Record>)>,
     sealed: Vec<CutId>,
+    /// A point that nobody asked for, until the next one is sealed.
+    between: Option<PointId>,
     pins: u32,
     phases: BTreeMap<MachineId, PhaseRecord>,
     deleted: bool,
@@ -100,6 +105,20 @@ impl BrokenStore {
         for (ingest, batch, records) in waiting {
             self.honest.write(&ingest, batch, records).await?;
         }
+        Ok(())
+    }
+
+    /// Takes a number for a point of its own, where it has not done so since the last one that was asked for.
+    async fn seal_between(&self, op: &Op, machine: &MachineId, known: PointId) -> Result<()> {
+        if self.notes.lock().unwrap().between.is_some() {
+            return Ok(());
+        }
+        let mut manifest = self.honest.manifest(machine, known).await?;
+        manifest.cut = format!("between-{}", op.key).into();
+        let (op, cut) = (op.part("between"), &manifest.cut);
+        let ingest = self.honest.begin(&op, &manifest.machine, cut, &ChangeSet::new()).await?;
+        let point = self.honest.seal(&ingest, &manifest, Complete::admit(0, 0)).await?;
+        self.notes.lock().unwrap().between = Some(point.id);
         Ok(())
     }
 
@@ -202,6 +221,11 @@ impl Replica for BrokenStore {
                 }
             }
         }
+        if let Some(known) = known.filter(|_| is("numbers are left out")) {
+            self.seal_between(&op, machine.id(), known).await?;
+        }
+        let whole = ChangeSet::whole(machine.included());
+        let plan = if is("a record outside the plan lands") { &whole } else { plan };
         let mut ingest = self.honest.begin(&op, &machine, cut, plan).await?;
         if is("begin resumes nowhere") {
             ingest.resume.clear();
@@ -253,6 +277,11 @@ impl Replica for BrokenStore {
             let (current, _) = begun.expect("an ingest has begun");
             return self.honest.write(&current, 10_000 + batch, records).await;
         }
+        if is("a batch lands up to what is refused") && refused {
+            for (at, record) in (20_000..).zip(records.clone()) {
+                self.honest.write(ingest, at, vec![record]).await?;
+            }
+        }
         if written.is_ok() {
             let mut notes = self.notes.lock().unwrap();
             notes.counted.0 += records.len() as u64;
@@ -272,6 +301,10 @@ impl Replica for BrokenStore {
         let mut point = sealed?;
         if is("a repeated seal makes another point") && again {
             point.id = PointId(point.id.0 + 1);
+        }
+        let between = self.notes.lock().unwrap().between.take();
+        if let Some(between) = between {
+            self.honest.prune(&ingest.op.part("between"), &ingest.machine, &[between]).await?;
         }
         self.notes.lock().unwrap().sealed.push(manifest.cut.clone());
         Ok(point)
@@ -300,6 +333,7 @@ impl Replica for BrokenStore {
             points.reverse();
         }
         let notes = self.notes.lock().unwrap();
+        points.retain(|p| Some(p.id) != notes.between);
         if is("a repeated pin is another reason") {
             let pins = |p: &mut Point| p.pins = vec![p.pins.clone(); notes.pins as usize].concat();
             points.iter_mut().filter(|p| !p.pins.is_empty()).for_each(pins);

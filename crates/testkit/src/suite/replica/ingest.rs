@@ -1,8 +1,9 @@
-use super::super::case::{dropped, must, must_be, must_fail};
+use super::super::case::{dropped, must, must_be, must_fail, op};
+use super::super::content::{checksum, pattern};
 use super::super::timeline::{below, cut_of, manifest, op_of, set_of};
 use super::{ReplicaFixture, hashed, with_points};
 use bytes::Bytes;
-use site_recovery::{ChangeSet, Complete, ErrorKind, Head, Payload, Record, Run, Tally};
+use site_recovery::{ChangeSet, Complete, DiskId, ErrorKind, Head, Payload, Record, Run, Tally};
 
 /// REP-3: the same op resumes, also after a crash: what is below `resume` is durable, and what was acknowledged is below
 /// it.
@@ -106,7 +107,7 @@ pub async fn rep_5_a_disk_may_grow_and_never_shrink<F: ReplicaFixture>() {
     let (old, new) = (line.machine.disks[1].size as usize, larger.disks[1].size as usize);
     line.machine = larger;
     line.image[1].resize(new, 0);
-    line.image[1][old..].copy_from_slice(&super::super::pattern(5, new - old));
+    line.image[1][old..].copy_from_slice(&pattern(5, new - old));
     let set = set_of(&line.machine.disks[1].id, Run::new(old as u64 / 4096 * 4096, 68 * 1024));
     line.ship(rule, &replica, 3, &set).await;
     line.opens(rule, &replica, 1).await;
@@ -154,6 +155,51 @@ fn flip_a_byte(record: &mut Record) {
     let middle = spoilt.len() / 2;
     spoilt[middle] ^= 1;
     *bytes = Bytes::from(spoilt);
+}
+
+/// REP-6: a record outside plan or disk is `Invalid`, none of its batch lands, and the session goes on.
+pub async fn rep_6_a_record_outside_plan_or_disk_is_invalid<F: ReplicaFixture>() {
+    let rule = "REP-6";
+    let (world, mut line) = with_points::<F>(rule, 1).await;
+    let (replica, disks) = (world.replica(), line.machine.disks.clone());
+    let (size, tail) = (disks[1].size, (disks[1].size - 1) / 4096 * 4096);
+    let plan = set_of(&disks[0].id, Run::new(0, 8192)).union(&set_of(&disks[1].id, Run::new(tail, 1 << 20)));
+    let (op, cut) = (op_of(2), cut_of(2));
+    let ingest = must(rule, "begin", replica.begin(&op, &line.machine, &cut, &plan).await);
+    let outside = [
+        ("beside the plan", &disks[0].id, Run::new(8192, 4096)),
+        ("half in the plan", &disks[0].id, Run::new(4096, 8192)),
+        ("before the plan", &disks[1].id, Run::new(0, 4096)),
+        ("of a disk that there is not", &"nowhere".into(), Run::new(0, 4096)),
+        ("past the end of a disk, where the plan reached", &disks[1].id, Run::new(tail, 8192)),
+    ];
+    for (what, disk, run) in outside {
+        let batch = [(&disks[0].id, Run::new(0, 4096)), (disk, run)].map(|(disk, run)| noise::<F>(disk, run));
+        let written = replica.write(&ingest, 0, batch.to_vec()).await;
+        must_be(rule, &format!("write of a record {what}"), ErrorKind::Invalid, written);
+        for (disk, bytes) in line.image.iter().enumerate() {
+            hashed(rule, &replica, &line, disk, bytes).await;
+        }
+    }
+    line.image[0][..8192].copy_from_slice(&pattern(7, 8192));
+    line.image[1][tail as usize..].copy_from_slice(&pattern(8, (size - tail) as usize));
+    let set = plan.aligned(4096, &disks);
+    let tally = must(rule, "write of what is in the plan", line.write(&replica, &ingest, &set).await);
+    let complete = tally.finish().expect("everything has landed");
+    let sealed = replica.seal(&ingest, &manifest(&line.machine, &cut, 2), complete).await;
+    line.sealed.push((must(rule, "seal", sealed), line.image.clone()));
+    line.opens(rule, &replica, 1).await;
+}
+
+/// A record that is whole.
+fn noise<F: ReplicaFixture>(disk: &DiskId, run: Run) -> Record {
+    let bytes = pattern(6, run.len as usize);
+    F::dress(Record {
+        disk: disk.clone(),
+        run,
+        checksum: checksum(&bytes),
+        payload: Payload::Plain(bytes.into()),
+    })
 }
 
 /// REP-6: batches of one session are under way side by side, one of them given up and sent again: each counts once.
@@ -242,6 +288,28 @@ pub async fn rep_7_a_repeat_returns_the_same_point<F: ReplicaFixture>() {
         assert_eq!(listed, [line.id(0), first.id], "{rule}: points after the repeat {time}");
         world.reopen().await;
     }
+}
+
+/// REP-7: each point has the number after the last one sealed, also where that or one before it was dropped, and after a
+/// crash in the middle of an ingest.
+pub async fn rep_7_numbers_follow_one_another<F: ReplicaFixture>() {
+    let rule = "REP-7";
+    let (mut world, mut line) = with_points::<F>(rule, 3).await;
+    let first = line.id(0).0;
+    let pruned = world.replica().prune(&op("prune"), line.machine.id(), &[line.id(0), line.id(1)]).await;
+    assert_eq!(must(rule, "prune", pruned), [line.id(0), line.id(1)], "{rule}: older points are dropped");
+    line.cut(rule, &world.replica(), 4).await;
+    let broken = line.change(5);
+    let begun = world.replica().begin(&op_of(5), &line.machine, &cut_of(5), &broken).await;
+    must(rule, "write", line.write(&world.replica(), &must(rule, "begin", begun), &broken).await);
+    world.reopen().await;
+    let rest = line.change(6).union(&broken);
+    line.ship(rule, &world.replica(), 6, &rest).await;
+    let pruned = world.replica().prune(&op("prune-again"), line.machine.id(), &[line.id(3)]).await;
+    assert_eq!(must(rule, "prune", pruned), [line.id(3)], "{rule}: the point before the newest is dropped");
+    line.cut(rule, &world.replica(), 7).await;
+    let numbers: Vec<_> = line.sealed.iter().map(|(point, _)| point.id.0).collect();
+    assert_eq!(numbers, Vec::from_iter(first..first + 6), "{rule}: the numbers of the points as sealed");
 }
 
 /// REP-8: what was written has to match `complete` in count and digest; otherwise `Corrupt`, and no point.
