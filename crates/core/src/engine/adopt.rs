@@ -1,8 +1,9 @@
 //! Control state from a replica alone: when the journal, or the site that had it, is lost.
 
 use super::events::NoticeKind;
-use super::shared::{Cause, Slot, Turn};
+use super::shared::Slot;
 use super::steps::PIN;
+use super::turn::{Cause, Turn};
 use super::vault::Vault;
 use crate::state::{Divergence, Phase, Trigger};
 use crate::{

@@ -1,7 +1,7 @@
 //! A protected machine changes: disks grow and are added, adapters come and go. Its source is asked again, and what it
 //! tells becomes the item's description.
 
-use super::shared::{Cause, Turn};
+use super::turn::{Cause, Turn};
 use super::watch::alert;
 use crate::{Event, Finding, Item, Machine, Result, Severity};
 

@@ -3,8 +3,9 @@
 use super::ports::Verb;
 use super::report::{Outcome, Report};
 use super::runner::drive;
-use super::shared::{Cause, Control, Shared, Slot, Turn};
+use super::shared::{Control, Shared, Slot};
 use super::steps::PIN;
+use super::turn::{Cause, Turn};
 use crate::state::{Operation, Phase, Trigger, next};
 use crate::workflow::{Course, Mark, Step};
 use crate::{

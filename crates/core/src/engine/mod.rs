@@ -25,6 +25,7 @@ mod shared;
 mod steps;
 mod summary;
 mod survivor;
+mod turn;
 mod vault;
 mod watch;
 

@@ -3,8 +3,9 @@
 use super::context::{Context, Effects};
 use super::events::NoticeKind;
 use super::report::{Outcome, Report};
-use super::shared::{Cause, Control, Shared, Turn};
+use super::shared::{Control, Shared};
 use super::steps;
+use super::turn::{Cause, Turn};
 use crate::state::{Operation, Phase, Trigger};
 use crate::unit::REMEMBERED_RUNS;
 use crate::workflow::{Class, Course, Mark, Step, endings};

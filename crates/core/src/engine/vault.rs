@@ -2,7 +2,8 @@ use super::builder::{BACK, OUT, VaultBuilder};
 use super::events::Events;
 use super::handle::{GroupHandle, ItemHandle};
 use super::job::{self, Beginning, Job};
-use super::shared::{Shared, Slot, Turn, audit_subject};
+use super::shared::{Shared, Slot, audit_subject};
+use super::turn::Turn;
 use crate::audit::AuditRecord;
 use crate::workflow::Course;
 use crate::{
@@ -255,7 +256,7 @@ impl Vault {
         let Some(epoch) = highest.map(|e| e.raised(&self.shared.id)) else { return Ok(()) };
         let events: Vec<_> =
             unit.members.iter().map(|i| (i.id().clone(), crate::Event::Claimed(epoch.clone()))).collect();
-        turn.record(&super::shared::Cause::engine("resume"), &events, |_| {}).await
+        turn.record(&super::turn::Cause::engine("resume"), &events, |_| {}).await
     }
 
     /// Everything that is protected here.

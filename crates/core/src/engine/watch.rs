@@ -5,7 +5,7 @@ use super::events::NoticeKind;
 use super::job::{Beginning, open};
 use super::readiness;
 use super::runner::remember;
-use super::shared::{Cause, Turn};
+use super::turn::{Cause, Turn};
 use crate::state::{Divergence, DrillState, Operation, Phase, Trigger};
 use crate::{
     Consistency, ErrorKind, Event, Finding, Force, Instance, Item, Op, Owed, Power, Request, Result,

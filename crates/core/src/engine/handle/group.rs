@@ -1,7 +1,8 @@
 //! A replication group: its members, and leaving it.
 
 use super::{GroupHandle, ItemHandle};
-use crate::engine::shared::{Shared, Slot, Turn, depart};
+use crate::engine::shared::{Shared, Slot};
+use crate::engine::turn::{Turn, depart};
 use crate::state::{Operation, Trigger, next};
 use crate::{Error, ErrorKind, MachineId, Result, Unit, UnitId, Verb};
 use std::sync::Arc;

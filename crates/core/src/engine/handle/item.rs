@@ -4,8 +4,9 @@ use super::ItemHandle;
 use crate::engine::describe;
 use crate::engine::job::Job;
 use crate::engine::readiness;
-use crate::engine::shared::{Cause, Shared, Slot, Turn};
+use crate::engine::shared::{Shared, Slot};
 use crate::engine::summary::{self, Summary};
+use crate::engine::turn::{Cause, Turn};
 use crate::state::State;
 use crate::{
     Error, ErrorKind, Event, Finding, Force, Instance, Item, MachineId, Policy, Readiness, Result, Settings,
