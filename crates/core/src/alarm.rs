@@ -23,7 +23,6 @@ pub struct AlarmRule {
     /// Changes at so many times the highest rate among them raise it; at least 2.
     pub factor: u32,
     /// A share of bytes that do not compress so many percentage points above theirs raises it; 1 to 100.
-    #[serde(alias = "points")]
     pub percentage_points: u32,
     /// A cycle with fewer changed bytes raises none.
     pub least_bytes: u64,

@@ -72,13 +72,6 @@ fn o9_names_of_variants() {
     json("names", &names.into_iter().map(|(what, names)| (what.to_owned(), names)).collect::<Vec<_>>());
 }
 
-/// As the rule of an alarm was written at first.
-#[test]
-fn o9_an_alarm_by_the_older_name_of_its_field_is_read() {
-    let older = lines("policies")[3].replace("percentage_points", "points");
-    assert_eq!(read::<Policy>(&older).alarm.expect("a rule").percentage_points, 30);
-}
-
 /// Fields that may be left out: what an older version, or a person, wrote without them.
 #[test]
 fn o9_settings_without_fields_are_read() {
