@@ -155,7 +155,7 @@ pub async fn rep_13_pinned_and_newest_stay<F: ReplicaFixture>() {
 }
 
 /// What a replica drops of a list: it may take several calls, each of which drops one point at least.
-async fn pruned(
+pub(super) async fn pruned(
     rule: &str,
     replica: &Arc<dyn Replica>,
     machine: &MachineId,
