@@ -110,8 +110,7 @@ async fn d1_d8_killed_anywhere_in_a_prune_that_packs_no_kept_point_is_lost() {
     assert!(left < whole * 9 / 10, "{left} of {whole} bytes are left");
     let (mut swept, mut partly) = (0, 0);
     for death in [Death::Before, Death::After] {
-        // Every write; of the many deletes that come after them, some.
-        for at in (0..30).chain((30..).step_by(17)) {
+        for at in 0.. {
             let store = Arc::new(before.fork());
             let faulty = Arc::new(Faulty::new(Arc::clone(&store), at, death));
             let place = format!("{death:?} operation {at}");
@@ -135,7 +134,7 @@ async fn d1_d8_killed_anywhere_in_a_prune_that_packs_no_kept_point_is_lost() {
             swept += 1;
         }
     }
-    assert!(swept > 40, "only {swept} places were tried");
+    assert!(swept > 400, "only {swept} places were tried");
     assert!(partly > 10, "a long prune does some of it at once: {partly} of {swept}");
 }
 
