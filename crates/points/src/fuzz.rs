@@ -214,7 +214,7 @@ fn any_bytes_are_the_index_of_a_pack_or_none() {
     bolero::check!(name = "pack").with_test_time(SPELL).for_each(property);
 }
 
-fn ledger() -> Ledger {
+pub(crate) fn ledger() -> Ledger {
     let op = Op { key: "copy/1".into(), epoch: Epoch { number: 4, owner: "engine".into() } };
     let manifest = manifest();
     let mut ledger = Ledger::new("web".into()).admit(&op).expect("the first");
@@ -224,6 +224,7 @@ fn ledger() -> Ledger {
     let there = Noted::There(Attached::new(3, "seed", b"set"));
     timeline.seed = Some(Seeded { cursor: manifest.cursor.clone(), touched: there });
     timeline.damaged = [SegmentId { session: 1, batch: 2 }].into();
+    timeline.due = [PointId(2)].into();
     let (cut, landed) = (manifest.cut.clone(), Some(vec![(0, 3), (5, 5)]));
     timeline.carried = vec![Carried { session: 1, op: op.clone(), cut: cut.clone(), landed }];
     timeline.open = Some(Open { session: 2, op, cut, plan: Noted::Here(set) });

@@ -311,6 +311,20 @@ mod tests {
     }
 
     #[test]
+    fn batches_that_cannot_be_are_no_memory_but_damage() {
+        let text = serde_json::to_string(&crate::fuzz::ledger()).expect("JSON");
+        assert!(text.contains("[[0,3],[5,5]]"), "{text}");
+        let read = |runs: &str| {
+            let json = text.replace("[[0,3],[5,5]]", runs);
+            Ledger::decode(7, format!("{:016x}\n{json}", checksum(json.as_bytes())).as_bytes())
+        };
+        read("[[0,3],[5,5]]").expect("readable");
+        for runs in ["[[0,18446744073709551615]]", "[[3,0]]", "[[0,16777216]]"] {
+            assert_eq!(read(runs).expect_err(runs).kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    #[test]
     fn o9_ledgers_of_version_1_stay_readable() {
         let json = r#"{"version":1,"machine":"web","epoch":{"number":3,"owner":"e"},"phase":null,"next_point":5,"next_session":9,"timeline":null,"done":[{"call":"00","dropped":[1,2]}]}"#;
         let text = format!("{:016x}\n{json}", checksum(json.as_bytes()));

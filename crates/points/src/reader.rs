@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex};
 
 /// Records that are kept as plain bytes, each at most 1 MiB: neighbours of a short read are often read next.
 const RECENT: usize = 4;
+/// How often what moves away meanwhile is looked for where it moved to.
+const TRIES: usize = 8;
 
 /// A segment, and the offset of a frame in it.
 type At = (SegmentId, u64);
@@ -127,19 +129,20 @@ impl Reader {
         }
         let mut line = Line::new(self.folder.clone(), self.machine.clone());
         line.refresh().await?;
-        loop {
-            let found = self.packed(&line, segment, frames).await;
-            let is_gone = match &found {
-                Ok(found) => found.is_none(),
-                Err(error) => error.kind() == ErrorKind::Corrupt,
-            };
+        for _ in 0..TRIES {
+            match self.packed(&line, segment, frames).await {
+                Ok(Some(found)) => return Ok(found),
+                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+                _ => {}
+            }
             let number = line.number;
             line.refresh().await?;
-            // A prune may have written it anew meanwhile, elsewhere.
-            if !is_gone || line.number == number {
-                return found?.ok_or_else(|| self.folder.is_gone(segment));
+            // Else a prune may have written it anew meanwhile, elsewhere.
+            if line.number == number {
+                break;
             }
         }
+        self.packed(&line, segment, frames).await?.ok_or_else(|| self.folder.is_gone(segment))
     }
 
     async fn packed(

@@ -27,7 +27,7 @@ pub enum Share {
     Whole,
     /// One record in so many, by chance. The same seed reads the same ones.
     OneIn {
-        /// So many.
+        /// In how many.
         records: NonZeroU64,
         /// Of the choice.
         seed: u64,
@@ -49,8 +49,7 @@ pub struct Scrubbed {
 
 impl Points {
     /// Reads a point, or a sample of it, and compares with what was sealed; tells after each piece how far it is, to a
-    /// `progress` that must not block. A
-    /// record whose key is not here is checked by its frame alone.
+    /// `progress` that must not block. A record whose key is not here is checked by its frame alone.
     ///
     /// What is damaged is remembered, by the batch that brought it: while the newest point needs something of that one, it
     /// matches nothing when the disk is compared next, and is shipped again.
@@ -60,7 +59,8 @@ impl Points {
     ///
     /// # Errors
     /// `NotFound`; what the store says, where it does not answer: what was found until then is remembered, where it
-    /// takes that, and not answered. Damage is a finding: it names disk and run, and the points that need the damaged bytes; all others do not.
+    /// takes that, and not answered. Damage is a finding: it names disk and run, and the points that need the damaged
+    /// bytes; all others do not.
     pub async fn scrub_share(
         &self,
         machine: &MachineId,
