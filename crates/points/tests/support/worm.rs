@@ -7,13 +7,16 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::*;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Worm {
     pub(crate) inner: Arc<InMemory>,
     expired: Arc<AtomicBool>,
+    stumbles: Arc<AtomicBool>,
+    held: Arc<Mutex<BTreeSet<Path>>>,
 }
 
 impl std::fmt::Display for Worm {
@@ -23,15 +26,25 @@ impl std::fmt::Display for Worm {
 }
 
 impl Worm {
-    /// The time is over for which everything is kept.
-    pub(crate) fn expire(&self) {
+    /// The time is over for which everything is kept; these are held for ever.
+    pub(crate) fn expire_but(&self, held: impl IntoIterator<Item = Path>) {
+        *self.held.lock().expect("no panic under this lock") = held.into_iter().collect();
         self.expired.store(true, SeqCst);
+    }
+
+    /// The next ledger is not created.
+    pub(crate) fn stumble(&self) {
+        self.stumbles.store(true, SeqCst);
+    }
+
+    fn is_held(&self, location: &Path) -> bool {
+        self.held.lock().expect("no panic under this lock").contains(location)
     }
 
     async fn permit(&self, location: &Path) -> Result<()> {
         match self.inner.head(location).await {
             Err(Error::NotFound { .. }) => Ok(()),
-            Ok(_) if self.expired.load(SeqCst) => Ok(()),
+            Ok(_) if self.expired.load(SeqCst) && !self.is_held(location) => Ok(()),
             Ok(_) => Err(Error::PermissionDenied {
                 path: location.to_string(),
                 source: "it is kept by the store's retention policy".into(),
@@ -44,6 +57,9 @@ impl Worm {
 #[async_trait]
 impl ObjectStore for Worm {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        if location.as_ref().contains("/ledger/") && self.stumbles.swap(false, SeqCst) {
+            return Err(Error::Generic { store: "Worm", source: "it stumbled".into() });
+        }
         if !matches!(opts.mode, PutMode::Create) {
             self.permit(location).await?;
         }
