@@ -1,18 +1,19 @@
 //! Branches under landing disks: the bytes from before stand in `below/`, the disk files go on above.
 
-use crate::error::{Told, refused};
+use crate::home::plain;
 use crate::home::{Home, How, Known, Made, Mark};
 use crate::landed::{self, Branch, Landing, Parting};
 use crate::making::Begun;
-use crate::register::plain;
-use crate::{Site, durable, handles, sparse, tracking};
+use crate::{Site, handles, sparse, tracking};
 use site_recovery::{Instance, Op, Result};
+use site_recovery_register::durable;
+use site_recovery_register::{Told, refused};
 use std::fs::{self, File};
 use std::path::Path;
 
 impl Site {
     pub(crate) fn branch(&self, op: &Op, instance: &Instance) -> Result<()> {
-        let _turn = self.turn(op, &instance.machine)?;
+        let _turn = self.register.turn(op, &instance.machine)?;
         let home = self.home_of(instance)?;
         let mut landing = landed::of(&home)?;
         must_be_whole(&home, &landing)?;
@@ -41,7 +42,7 @@ impl Site {
     }
 
     pub(crate) fn merge(&self, op: &Op, instance: &Instance) -> Result<()> {
-        let _turn = self.turn(op, &instance.machine)?;
+        let _turn = self.register.turn(op, &instance.machine)?;
         let home = self.home_of(instance)?;
         let mut landing = landed::of(&home)?;
         must_be_whole(&home, &landing)?;
@@ -57,7 +58,7 @@ impl Site {
     /// Moves the files above into a machine of their own, and those below back. Each move is one rename, and which have
     /// been made can be seen, so that a part that was broken off goes on where it was.
     pub(crate) fn part(&self, op: &Op, instance: &Instance) -> Result<Instance> {
-        let _turn = self.turn(op, &instance.machine)?;
+        let _turn = self.register.turn(op, &instance.machine)?;
         let home = self.home_of(instance)?;
         let mut landing = landed::of(&home)?;
         if let Some((kept, mark)) = self.made(&op.key)? {

@@ -5,16 +5,17 @@
 
 use crate::command::{Ended, failed};
 use crate::description::Command;
-use crate::error::{Told, conflict, not_found, refused};
 use crate::guest::hold_writers;
+use crate::home::plain;
 use crate::home::{Held, Home, Known};
-use crate::register::plain;
 use crate::tables::{self, Became};
-use crate::{Site, durable, sparse, tracking};
+use crate::{Site, sparse, tracking};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     Capture, Consistency, CutId, DiskId, Error, Instance, Member, Op, OpKey, Result, Sidecar, Timestamp,
 };
+use site_recovery_register::durable;
+use site_recovery_register::{Told, conflict, not_found, refused};
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -53,7 +54,7 @@ impl Site {
         if of.iter().enumerate().any(|(at, i)| of[..at].iter().any(|j| j.machine == i.machine || j.is(i))) {
             return Err(Error::invalid("of", "twice the same", "each member once", "name it once"));
         }
-        let _turns = self.turns(op, &of.iter().map(|i| &i.machine).collect::<Vec<_>>())?;
+        let _turns = self.register.turns(op, &of.iter().map(|i| &i.machine).collect::<Vec<_>>())?;
         let homes = of.iter().map(|i| self.home_of(i)).collect::<Result<Vec<_>>>()?;
         if let Some(capture) = self.standing(&op.key)? {
             let same = capture.members.iter().map(|m| &m.machine.instance).zip(of).all(|(a, b)| a.is(b));

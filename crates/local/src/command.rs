@@ -2,10 +2,10 @@
 
 use crate::Site;
 use crate::description::Command;
-use crate::durable;
-use crate::error::Told;
 use crate::home::Home;
 use site_recovery::{Error, ErrorKind, Result};
+use site_recovery_register::Told;
+use site_recovery_register::durable;
 use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;

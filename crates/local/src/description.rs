@@ -1,10 +1,10 @@
 //! `machine.json`: what a machine of the directory is made of, written by a person or by a recovery.
 
-use crate::error::Told;
 use crate::fields::Fields;
 use serde::Serialize;
 use serde_json::Value;
 use site_recovery::{DiskRole, Error, Firmware, OsFamily, Result};
+use site_recovery_register::Told;
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 use std::time::Duration;

@@ -1,12 +1,13 @@
 //! Disks that are files: those of a capture, and those that the way back lands on.
 
-use crate::error::Told;
 use crate::handles::Ticket;
 use crate::home::Held;
 use crate::sparse;
 use async_trait::async_trait;
 use bytes::Bytes;
-use site_recovery::{Disk, DiskMut, Error, ErrorKind, Extent, Pool, Result, Run};
+use site_recovery::{Disk, DiskMut, Error, Extent, Pool, Result, Run};
+use site_recovery_register::Told;
+use site_recovery_register::blocking;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -126,14 +127,5 @@ impl DiskMut for LandingDisk {
 
     async fn flush(&self) -> Result<()> {
         self.with("flush", File::sync_data).await
-    }
-}
-
-/// Runs work that waits for files on a thread of its own. It is finished even when nobody waits for it any more.
-pub(crate) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(f).await {
-        Ok(done) => done,
-        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-        Err(e) => Err(Error::new(ErrorKind::Cancelled, "the runtime is shutting down").caused_by(e)),
     }
 }

@@ -1,13 +1,13 @@
 //! What a person or a guest does to a machine of the directory, past the roles: for demos, examples and tests.
 
 use crate::description::Description;
-use crate::error::{Told, not_found, refused};
 use crate::home::{Home, Known};
 use crate::power::{PowerState, Switch};
-use crate::register::locked;
 use crate::{LocalSite, Site};
 use bytes::Bytes;
 use site_recovery::{DiskId, Error, Result};
+use site_recovery_register::locked;
+use site_recovery_register::{Told, not_found, refused};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 

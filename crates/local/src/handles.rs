@@ -3,10 +3,10 @@
 //! A write takes the lock shared and compares; whoever ends them takes it alone and raises. So no write of an ended
 //! handle can land, in this process or in another.
 
-use crate::error::{Told, refused};
 use crate::home::Home;
-use crate::register::lock_file;
 use site_recovery::Result;
+use site_recovery_register::lock_file;
+use site_recovery_register::{Told, refused};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};

@@ -1,13 +1,14 @@
 //! One machine's directory: its description, and what we keep in its `.site-recovery/`.
 
 use crate::description::{Description, FILE};
-use crate::error::{Told, conflict, not_found};
-use crate::{OWN, Site, durable};
+use crate::{OWN, Site};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     Armed, Cursor, DiskId, DiskSpec, Epoch, Error, ErrorKind, Generation, GuestFacts, Instance, Machine,
     MachineId, Nic, NicId, OpKey, Platform, PointId, Result, RoleName, Sidecar, Timestamp,
 };
+use site_recovery_register::durable;
+use site_recovery_register::{Told, conflict, not_found};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -369,4 +370,9 @@ pub(crate) fn file_size(path: &Path) -> Result<u64> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
         Err(e) => Err(e).told("look at", path),
     }
+}
+
+/// Any text as the name of a file: different for different texts.
+pub(crate) fn plain(text: &str) -> String {
+    OpKey::from(text).to_name()
 }

@@ -1,10 +1,10 @@
 //! `landing.json`: what a machine is to the way back.
 
-use crate::durable;
-use crate::error::not_found;
 use crate::home::{ArmedBy, Home};
 use serde::{Deserialize, Serialize};
 use site_recovery::{Generation, OpKey, Result};
+use site_recovery_register::durable;
+use site_recovery_register::not_found;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Landing {

@@ -3,18 +3,19 @@
 use crate::branch::must_be_whole;
 use crate::description::FILE;
 use crate::disk::LandingDisk;
-use crate::error::{Told, refused};
 use crate::handles::Ticket;
 use crate::home::{How, Known, Made, Mark, MarkedDisk};
 use crate::landed::{self, Landing};
 use crate::making::Begun;
 use crate::rules::{self, DATASTORE, refuse_critical};
-use crate::{LocalSite, Site, durable, sparse};
+use crate::{LocalSite, Site, sparse};
 use async_trait::async_trait;
 use site_recovery::{
     Armed, BootPermit, Booted, DiskId, DiskMut, DiskSpec, Generation, Instance, LandingSite, Machine, Offer,
     Offers, Op, PointId, Recovery, Result, Settings, Stamp, Survey,
 };
+use site_recovery_register::durable;
+use site_recovery_register::{Told, refused};
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
@@ -102,7 +103,7 @@ impl LandingSite for LocalSite {
     async fn detach(&self, op: &Op, instance: &Instance) -> Result<()> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("detach", move |site| {
-            let _turn = site.turn(&op, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             let home = site.home_of(&instance)?;
             must_be_whole(&home, &landed::of(&home)?)?;
             site.give_disks_back(&home)
@@ -133,7 +134,7 @@ impl LandingSite for LocalSite {
     async fn stop(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("stop", move |site| {
-            let _turn = site.turn(&op, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             let home = site.home_of(&instance)?;
             landed::of(&home)?;
             site.halt(&op, &home, grace, "stopped")
@@ -144,7 +145,7 @@ impl LandingSite for LocalSite {
     async fn remove(&self, op: &Op, instance: &Instance) -> Result<()> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("remove", move |site| {
-            let _turn = site.turn(&op, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             site.remove_made(&op, &instance, &[How::Attached, How::Parted])
         })
         .await
@@ -153,7 +154,7 @@ impl LandingSite for LocalSite {
 
 impl Site {
     fn attach_existing(&self, op: &Op, machine: &Machine, instance: &Instance) -> Result<Instance> {
-        let _turn = self.turn(op, machine.id())?;
+        let _turn = self.register.turn(op, machine.id())?;
         let home = self.home_of(&Instance { machine: machine.id().clone(), ..instance.clone() })?;
         self.must_be_off(&home)?;
         let mut landing = landed::read(&home)?.unwrap_or_default();
@@ -173,7 +174,7 @@ impl Site {
     }
 
     fn attach_new(&self, op: &Op, machine: &Machine, settings: &Settings) -> Result<Instance> {
-        let _turn = self.turn(op, machine.id())?;
+        let _turn = self.register.turn(op, machine.id())?;
         let base = rules::name_for(machine, settings, site_recovery::Purpose::Failover);
         let mut names = std::iter::once(base.clone()).chain((2_u64..).map(|n| format!("{base}-{n}")));
         let name = names.find(|n| !self.root.join(n).exists()).expect("there is always another number");
@@ -231,7 +232,7 @@ impl Site {
     }
 
     fn arm(&self, op: &Op, instance: &Instance, generation: Generation) -> Result<Armed> {
-        let _turn = self.turn(op, &instance.machine)?;
+        let _turn = self.register.turn(op, &instance.machine)?;
         let home = self.home_of(instance)?;
         must_be_whole(&home, &landed::of(&home)?)?;
         let mark = home.marked()?;

@@ -61,8 +61,6 @@ mod capture;
 mod command;
 mod description;
 mod disk;
-mod durable;
-mod error;
 mod fields;
 mod guest;
 mod handles;
@@ -72,7 +70,6 @@ mod landing;
 mod making;
 mod materialise;
 mod power;
-mod register;
 mod rules;
 mod source;
 mod sparse;
@@ -81,9 +78,9 @@ mod target;
 mod tracking;
 
 use async_trait::async_trait;
-use error::{Told, conflict};
 use serde::{Deserialize, Serialize};
 use site_recovery::{Capability, Clock, Error, ErrorKind, MachineId, Op, Result, Role, RoleName};
+use site_recovery_register::{Register, Told, act, conflict, durable};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -101,6 +98,7 @@ struct Site {
     name: RoleName,
     root: PathBuf,
     clock: Arc<dyn Clock>,
+    register: Register,
     capability: Capability,
 }
 
@@ -121,7 +119,7 @@ impl LocalSite {
     /// `Unavailable` when it cannot be used.
     pub fn open(name: RoleName, dir: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<Self> {
         let root = dir.into();
-        let opened = Site { name: name.clone(), root, clock, capability: Capability::default() }.opened();
+        let opened = Site::opened(name.clone(), root, clock);
         opened.map(|site| Self(Arc::new(site))).map_err(|e| e.at(&name, "open"))
     }
 
@@ -132,41 +130,40 @@ impl LocalSite {
         operation: &'static str,
         f: impl FnOnce(&Site) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (site, caller) = (Arc::clone(&self.0), Arc::new(()));
-        let waits = Arc::downgrade(&caller);
-        let done = disk::blocking(move || register::for_caller(waits, || f(&site))).await;
-        drop(caller); // with this future, where nobody waits for it any more
-        done.map_err(|e| e.at(&self.0.name, operation))
+        let site = Arc::clone(&self.0);
+        act(move || f(&site)).await.map_err(|e| e.at(&self.0.name, operation))
     }
 }
 
 impl Site {
-    fn opened(mut self) -> Result<Self> {
-        durable::make_dir(&self.own(""))?;
-        self.root = self.root.canonicalize().told("look at", &self.root)?;
-        let path = self.own("site.json");
+    fn opened(name: RoleName, root: PathBuf, clock: Arc<dyn Clock>) -> Result<Self> {
+        durable::make_dir(&root.join(OWN))?;
+        let root = root.canonicalize().told("look at", &root)?;
+        let register = Register::at(root.join(OWN).join("epochs"));
+        let mut site = Self { name, root, clock, register, capability: Capability::default() };
+        let path = site.own("site.json");
         match durable::read::<Identity>(&path)? {
-            None => durable::write(&path, &Identity { format: FORMAT, name: self.name.clone() })?,
+            None => durable::write(&path, &Identity { format: FORMAT, name: site.name.clone() })?,
             Some(found) if found.format > FORMAT => {
                 let message = format!("{} is of format {}, this is {FORMAT}", path.display(), found.format);
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
-            Some(found) if found.name != self.name => {
-                let message = format!("{} is the site {}", self.root.display(), found.name);
-                return Err(conflict(message).with("asked", &self.name));
+            Some(found) if found.name != site.name => {
+                let message = format!("{} is the site {}", site.root.display(), found.name);
+                return Err(conflict(message).with("asked", &site.name));
             }
             Some(_) => {}
         }
-        for leftover in durable::list(&self.own("removing"))? {
+        for leftover in durable::list(&site.own("removing"))? {
             durable::remove_tree(&leftover)?;
         }
-        let known = self.homes()?.into_iter().filter_map(|h| h.description().ok());
+        let known = site.homes()?.into_iter().filter_map(|h| h.description().ok());
         for commands in known.map(|d| d.commands) {
-            self.capability.freezes |= commands.freeze.is_some();
-            self.capability.quiesces_applications |=
+            site.capability.freezes |= commands.freeze.is_some();
+            site.capability.quiesces_applications |=
                 commands.freeze.is_some() && commands.freezes_applications;
         }
-        Ok(self)
+        Ok(site)
     }
 
     /// A file or directory of the site that is ours.
@@ -187,6 +184,6 @@ impl Role for LocalSite {
 
     async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
         let (op, machine) = (op.clone(), machine.clone());
-        self.act("claim", move |site| site.turn(&op, &machine).map(drop)).await
+        self.act("claim", move |site| site.register.turn(&op, &machine).map(drop)).await
     }
 }

@@ -4,12 +4,13 @@
 //! makes nothing any more.
 
 use crate::description::{Description, FILE};
-use crate::error::{conflict, refused};
+use crate::home::plain;
 use crate::home::{ArmedBy, Home, How, Known, Mark};
-use crate::register::plain;
-use crate::{Site, durable, tables, tracking};
+use crate::{Site, tables, tracking};
 use serde::{Deserialize, Serialize};
 use site_recovery::{Error, ErrorKind, Generation, Instance, MachineId, Op, OpKey, PointId, Result};
+use site_recovery_register::durable;
+use site_recovery_register::{conflict, refused};
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,14 +1,15 @@
 //! Brings the disks of a point into being: streamed into files beside the site's machines, armed, then put in place.
 
-use crate::error::{Told, conflict};
 use crate::home::{Home, How, Known, Made};
 use crate::making::Begun;
 use crate::rules::{self, name_for, recovered, refuse_critical};
-use crate::{LocalSite, durable, sparse};
+use crate::{LocalSite, sparse};
 use bytes::Bytes;
 use site_recovery::{
     Armed, Disk, DiskSpec, Disks, ErrorKind, Fill, Instance, Op, Pool, Recovery, Replica, Result, Run,
 };
+use site_recovery_register::durable;
+use site_recovery_register::{Told, conflict};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ impl LocalSite {
         }
         let (op, what) = (op.clone(), what.clone());
         self.act("materialise", move |site| {
-            let _turn = site.turn(&op, what.machine.id())?;
+            let _turn = site.register.turn(&op, what.machine.id())?;
             site.still_making(&op.key, &draft)?;
             for described in &description.disks {
                 let path = draft.dir.join(&described.file);
@@ -73,7 +74,7 @@ impl LocalSite {
         self.act("materialise", move |site| {
             refuse_critical(&site.check_settings(&what.machine, &what.settings))?;
             let name = name_for(&what.machine, &what.settings, what.purpose);
-            let _turn = site.turn(&op, what.machine.id())?;
+            let _turn = site.register.turn(&op, what.machine.id())?;
             site.begin_making(&op, what.machine.id(), &name)
         })
         .await
@@ -113,7 +114,7 @@ impl LocalSite {
         let (path, size) = (draft.dir.join(file), disk.size());
         let (make_op, make_draft, machine) = (op.clone(), draft.clone(), what.machine.id().clone());
         let file = self.act("materialise", move |site| {
-            let _turn = site.turn(&make_op, &machine)?;
+            let _turn = site.register.turn(&make_op, &machine)?;
             site.still_making(&make_op.key, &make_draft)?;
             let file = File::create(&path).told("make", &path)?;
             file.set_len(size).told("size", &path)?;
@@ -149,7 +150,7 @@ impl LocalSite {
         let (op, machine, draft) = (op.clone(), what.machine.id().clone(), draft.clone());
         let file = Arc::clone(file);
         self.act("materialise", move |site| {
-            let _turn = site.turn(&op, &machine)?;
+            let _turn = site.register.turn(&op, &machine)?;
             site.still_making(&op.key, &draft)?;
             for (at, bytes) in batch.iter().filter(|(_, b)| b.iter().any(|b| *b != 0)) {
                 file.write_all_at(bytes, *at).told("write a disk in", &site.root)?;

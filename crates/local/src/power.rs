@@ -2,11 +2,12 @@
 
 use crate::command::{Ended, failed};
 use crate::description::{Command, Commands, Description};
-use crate::error::refused;
 use crate::home::{FenceMark, Home};
-use crate::{Site, durable, handles, landed};
+use crate::{Site, handles, landed};
 use serde::{Deserialize, Serialize};
 use site_recovery::{Op, OpKey, Power, Result, Stamp, StartGuard};
+use site_recovery_register::durable;
+use site_recovery_register::refused;
 use std::time::Duration;
 
 /// `.site-recovery/power.json`. A person may edit `state`, and raises `starts` by one when turning it on.

@@ -1,11 +1,12 @@
 //! What this kind of site asks of settings, and how it describes the machines that it makes.
 
 use crate::description::{Commands, DescribedDisk, DescribedNic, DescribedSidecar, Description};
-use crate::register::plain;
-use crate::{Site, durable, sparse};
+use crate::home::plain;
+use crate::{Site, sparse};
 use site_recovery::{
     Error, Finding, Machine, Placement, Purpose, Recovery, Result, Settings, Severity, Sidecar,
 };
+use site_recovery_register::durable;
 use std::path::Path;
 
 /// The only place for disks.

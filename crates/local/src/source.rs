@@ -3,12 +3,13 @@
 use crate::capture::living;
 use crate::disk::FileDisk;
 use crate::home::{Home, Known, Mark};
-use crate::{LocalSite, Site, durable, tables, tracking};
+use crate::{LocalSite, Site, tables, tracking};
 use async_trait::async_trait;
 use site_recovery::{
     BootPermit, Capture, Changes, Consistency, Cursor, Disk, DiskId, Disks, Error, ErrorKind, Fate, Instance,
     Lifted, Machine, MachineId, Op, OpKey, Power, Purpose, Result, Source, Start,
 };
+use site_recovery_register::durable;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,7 @@ impl Source for LocalSite {
         self.act("enrol", move |site| {
             machine.validate()?;
             must_be_as_described(&Known::read(site.home_of(&machine.instance)?)?, &machine)?;
-            let _turn = site.turn(&op, machine.id())?;
+            let _turn = site.register.turn(&op, machine.id())?;
             let known = Known::read(site.home_of(&machine.instance)?)?;
             let fresh = known.mark_as(&machine, None)?;
             let mark = match &known.mark {
@@ -52,7 +53,7 @@ impl Source for LocalSite {
     async fn dismiss(&self, op: &Op, instance: &Instance) -> Result<()> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("dismiss", move |site| {
-            let _turn = site.turn(&op, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             let Some(home) = site.home_if_there(&instance)? else { return Ok(()) };
             site.thaw_leftover(&home)?;
             site.sweep_captures(&home, &[])?;
@@ -84,7 +85,7 @@ impl Source for LocalSite {
         let (op, capture, machine) = (op.clone(), capture.clone(), machine.clone());
         self.act("disks", move |site| {
             let member = capture.member(&machine)?;
-            let _turn = site.turn(&op, &machine)?;
+            let _turn = site.register.turn(&op, &machine)?;
             let home = site.home_of(&member.machine.instance)?;
             let opened =
                 |(id, path): (DiskId, PathBuf)| Ok((id, Arc::new(FileDisk::open(&path)?) as Arc<dyn Disk>));
@@ -97,7 +98,7 @@ impl Source for LocalSite {
         let (op, capture, machine) = (op.clone(), capture.clone(), machine.clone());
         self.act("release", move |site| {
             let member = capture.member(&machine)?;
-            let _turn = site.turn(&op, &machine)?;
+            let _turn = site.register.turn(&op, &machine)?;
             let Some(home) = site.home_if_there(&member.machine.instance)? else { return Ok(()) };
             // First what became of it: a crash in between costs space, not the next delta.
             if let Some(table) = member.cursor.as_ref().and_then(tracking::table_of) {
@@ -111,7 +112,7 @@ impl Source for LocalSite {
     async fn sweep(&self, op: &Op, instance: &Instance, keep: &[OpKey]) -> Result<Vec<OpKey>> {
         let (op, instance, keep) = (op.clone(), instance.clone(), keep.to_vec());
         self.act("sweep", move |site| {
-            let _turn = site.turn(&op, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             let Some(home) = site.home_if_there(&instance)? else { return Ok(vec![]) };
             site.thaw_leftover(&home)?;
             site.sweep_captures(&home, &keep)
@@ -127,7 +128,7 @@ impl Source for LocalSite {
     async fn fence(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("fence", move |site| {
-            let _turn = site.turn(&op, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             let home = site.home_of(&instance)?;
             site.halt(&op, &home, grace, "fenced")
         })
@@ -144,7 +145,7 @@ impl Source for LocalSite {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("unfence", move |site| {
             permit.admits(&op, &instance, Purpose::Failover)?;
-            let _turn = site.turn(&op, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             let home = site.home_of(&instance)?;
             let ran_before = home.fence_mark()?.is_some_and(|f| f.ran_before);
             let running = if start == Start::Run || start == Start::AsBefore && ran_before {

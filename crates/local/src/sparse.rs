@@ -1,9 +1,9 @@
 //! Sparse files: where their data lies, copies that keep the holes, and stretches that read as zeros again.
 
-use crate::error::Told;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use site_recovery::{Error, ErrorKind, Extent, Fill, Result, Run};
+use site_recovery_register::Told;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -1,10 +1,10 @@
 //! Which hash tables of a machine are still needed, by what became of their captures.
 
-use crate::durable;
 use crate::home::Home;
 use crate::tracking;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Fate, Result};
+use site_recovery_register::durable;
 
 /// How many tables of captures that did not become points are kept: a seal may have happened unseen.
 const UNSEALED: usize = 4;

@@ -1,7 +1,5 @@
 //! The site as a target.
 
-use crate::durable;
-use crate::error::{conflict, not_found, refused};
 use crate::home::{Home, How, Mark};
 use crate::rules::{name_for, usable};
 use crate::{LocalSite, Site, handles, tracking};
@@ -10,6 +8,8 @@ use site_recovery::{
     Armed, BootPermit, Booted, Finding, Instance, Machine, Op, OpKey, Purpose, Recovery, RecoverySite,
     Replica, Result, Settings, Target,
 };
+use site_recovery_register::durable;
+use site_recovery_register::{conflict, not_found, refused};
 use std::sync::Arc;
 
 #[async_trait]
@@ -43,7 +43,7 @@ impl RecoverySite for LocalSite {
     async fn withdraw(&self, op: &Op, made_by: &OpKey, what: &Recovery) -> Result<()> {
         let (op, made_by, what) = (op.clone(), made_by.clone(), what.clone());
         self.act("withdraw", move |site| {
-            let _turn = site.turn(&op, what.machine.id())?;
+            let _turn = site.register.turn(&op, what.machine.id())?;
             let made = site.made(&made_by)?;
             if made.is_none() {
                 site.must_be_gone(&made_by)?;
@@ -86,13 +86,13 @@ impl RecoverySite for LocalSite {
     async fn tend(&self, op: &Op, armed: &Armed, _from: &Arc<dyn Replica>) -> Result<()> {
         let (op, machine) = (op.clone(), armed.instance.machine.clone());
         // The disks are whole: nothing of the replica is needed.
-        self.act("tend", move |site| site.turn(&op, &machine).map(drop)).await
+        self.act("tend", move |site| site.register.turn(&op, &machine).map(drop)).await
     }
 
     async fn settle(&self, op: &Op, armed: &Armed) -> Result<()> {
         let (op, instance) = (op.clone(), armed.instance.clone());
         self.act("settle", move |site| {
-            let _turn = site.turn(&op, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             let home = site.home_of(&instance)?;
             let mark = home.marked()?;
             home.set_mark(&Mark { settled: true, ..mark })
@@ -103,7 +103,7 @@ impl RecoverySite for LocalSite {
     async fn set_aside(&self, op: &Op, instance: &Instance) -> Result<Instance> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("set aside", move |site| {
-            let _turn = site.turn(&op, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             site.move_aside(&op, &instance)
         })
         .await
@@ -112,7 +112,7 @@ impl RecoverySite for LocalSite {
     async fn destroy(&self, op: &Op, instance: &Instance) -> Result<()> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("destroy", move |site| {
-            let _turn = site.turn(&op, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             site.remove_made(&op, &instance, &[How::Materialised])
         })
         .await
@@ -154,7 +154,7 @@ impl Site {
         permit: BootPermit,
     ) -> Result<Booted> {
         permit.admits(op, instance, purpose)?;
-        let _turn = self.turn(op, &instance.machine)?;
+        let _turn = self.register.turn(op, &instance.machine)?;
         let home = self.home_of(instance)?;
         let network = match permit {
             BootPermit::Isolated { network } => Some(network),

@@ -4,15 +4,15 @@
 //! A table is a directory `tracking/<id>/` with one file of hashes per disk and `table.json`, written last, which has
 //! their digests. A cursor names a table and the digest of its `table.json`.
 
-use crate::durable;
-use crate::error::Told;
+use crate::home::plain;
 use crate::home::{Held, Home};
-use crate::register::plain;
 use crate::sparse;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     ChangeSet, Changes, Cursor, DiskId, Fill, Generation, HASH_BLOCK, Hash, MachineId, OpKey, Result, Run,
 };
+use site_recovery_register::Told;
+use site_recovery_register::durable;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;

@@ -1,6 +1,6 @@
 //! Small files that survive a power cut whole: the old text or the new one, never half of either.
 
-use crate::error::Told;
+use crate::told::Told;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use site_recovery::{Error, ErrorKind, Result};
@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Reads a record; `None` where there is none. A record that cannot be read is `Corrupt`, never taken for none.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+///
+/// # Errors
+/// Those of the file system, `Corrupt`.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(e) if absent(&e) => return Ok(None),
@@ -23,13 +26,19 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 /// Replaces a record. Durable on return; its directory is made where it is missing.
-pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn write<T: Serialize>(path: &Path, record: &T) -> Result<()> {
     let text = serde_json::to_vec_pretty(record).expect("records are plain data");
     write_bytes(path, &text)
 }
 
 /// Replaces a file. Durable on return; its directory is made where it is missing.
-pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let parent = parent(path);
     make_dir(&parent)?;
@@ -49,7 +58,10 @@ pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Makes a directory and those above it, durably.
-pub(crate) fn make_dir(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn make_dir(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -62,12 +74,18 @@ pub(crate) fn make_dir(path: &Path) -> Result<()> {
 }
 
 /// Makes what was created, renamed or removed in a directory durable.
-pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|d| d.sync_all()).told("sync", path)
 }
 
 /// Renames, durably, and never over something that exists.
-pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
     let cwd = rustix::fs::CWD;
     rustix::fs::renameat_with(cwd, from, cwd, to, rustix::fs::RenameFlags::NOREPLACE).told("rename", from)?;
     sync_dir(&parent(to))?;
@@ -75,7 +93,10 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Removes a file, durably. Gone already is no error.
-pub(crate) fn remove_file(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if absent(&e) => Ok(()),
         removed => removed.told("remove", path).and_then(|()| sync_dir(&parent(path))),
@@ -83,7 +104,10 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
 }
 
 /// Removes a directory with all that is in it, durably. Gone already is no error.
-pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if absent(&e) => Ok(()),
         removed => removed.told("remove", path).and_then(|()| sync_dir(&parent(path))),
@@ -91,7 +115,10 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 }
 
 /// What stands in a directory, by name; nothing where it is missing.
-pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(path) {
         Err(e) if absent(&e) => return Ok(vec![]),
         entries => entries.told("list", path)?,

@@ -5,7 +5,12 @@ use std::io;
 use std::path::Path;
 
 /// Says what was being done, and to which file, when the file system refused.
-pub(crate) trait Told<T> {
+pub trait Told<T> {
+    /// `Conflict` for what exists, `OutOfSpace`, `Denied`, and `Unavailable` for all else: a file that is missing proves
+    /// nothing about a machine.
+    ///
+    /// # Errors
+    /// The one that was there.
     fn told(self, doing: &str, path: &Path) -> Result<T>;
 }
 
@@ -17,7 +22,6 @@ impl<T, E: Into<io::Error>> Told<T> for std::result::Result<T, E> {
                 io::ErrorKind::AlreadyExists => ErrorKind::Conflict,
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::OutOfSpace,
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
-                // A file that is missing proves nothing about the machine: `NotFound` is said by `Site::home` alone.
                 _ => ErrorKind::Unavailable,
             };
             Error::new(kind, format!("cannot {doing} {}", path.display())).caused_by(e)
@@ -25,14 +29,17 @@ impl<T, E: Into<io::Error>> Told<T> for std::result::Result<T, E> {
     }
 }
 
-pub(crate) fn refused(message: impl Into<String>) -> Error {
+/// A call that is [`Refused`](ErrorKind::Refused).
+pub fn refused(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Refused, message)
 }
 
-pub(crate) fn not_found(message: impl Into<String>) -> Error {
+/// What is [`NotFound`](ErrorKind::NotFound).
+pub fn not_found(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::NotFound, message)
 }
 
-pub(crate) fn conflict(message: impl Into<String>) -> Error {
+/// A [`Conflict`](ErrorKind::Conflict).
+pub fn conflict(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Conflict, message)
 }
