@@ -1,0 +1,90 @@
+//! Guests held still: file systems frozen by the guest agent, for a limited time.
+
+use crate::Site;
+use crate::description::DescribedAgent;
+use crate::home::Known;
+use crate::layer::{Layer, told};
+use crate::watchdog::Watchdog;
+use site_recovery::{Consistency, Error, ErrorKind, Result};
+use site_recovery_qmp::Agent;
+use std::os::fd::AsFd;
+
+/// File systems that are frozen. Dropped, they are thawed.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    agent: Agent,
+    systems: u64,
+    watchdog: Option<Watchdog>,
+}
+
+impl Site {
+    /// What a machine's agent can reach, as it is described.
+    pub(crate) fn reach(known: &Known) -> Option<Consistency> {
+        known.description.agent.map(|agent| match agent {
+            DescribedAgent::Freezes => Consistency::FileSystem,
+            DescribedAgent::Hooks => Consistency::Application,
+        })
+    }
+
+    /// Freezes all file systems of a guest that runs.
+    ///
+    /// # Errors
+    /// `Refused`, with the reason; then nothing is frozen.
+    pub(crate) fn freeze(&self, known: &Known, layer: &Layer) -> Result<Frozen> {
+        let name = &known.home.name;
+        let refused = |why: String| Error::new(ErrorKind::Refused, format!("{name}: {why}"));
+        if known.description.agent.is_none() {
+            return Err(refused("no guest agent is described".into()));
+        }
+        let place = self.place(&known.home)?;
+        let limits = site_recovery_qmp::Limits {
+            greeting: self.options.freeze,
+            answer: self.options.freeze,
+            ..Default::default()
+        };
+        let mut agent = Agent::connect(&place.agent(), limits).map_err(|e| refused(format!("guest agent: {e}")))?;
+        let copies = (agent.socket().as_fd().try_clone_to_owned(), layer.monitor.socket().as_fd().try_clone_to_owned());
+        let (Ok(of_agent), Ok(of_monitor)) = copies else {
+            return Err(refused("no more files can be opened".into()));
+        };
+        // It stands before the freeze begins: there is no moment in which nobody would thaw.
+        let watchdog = Watchdog::over(Some(of_agent), Some(of_monitor), self.options.freeze)?;
+        match agent.freeze(self.options.freeze) {
+            Ok(0) => {
+                watchdog.release();
+                Err(refused("the guest has no file system that can be frozen".into()))
+            }
+            Ok(systems) => Ok(Frozen { agent, systems, watchdog: Some(watchdog) }),
+            Err(e) => {
+                drop(watchdog); // which thaws: a freeze that failed may have frozen a part
+                Err(refused(format!("the freeze failed: {e}")))
+            }
+        }
+    }
+}
+
+impl Frozen {
+    /// Lets the guest go on, and says whether it was frozen until now.
+    pub(crate) fn thaw(mut self) -> bool {
+        let thawed = self.agent.thaw();
+        if let Some(watchdog) = self.watchdog.take() {
+            // Only where we have certainly thawed, the watchdog does not have to.
+            if thawed.is_ok() { watchdog.release() } else { drop(watchdog) }
+        }
+        thawed.is_ok_and(|n| n >= self.systems)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Some(watchdog) = self.watchdog.take() {
+            drop(watchdog);
+        }
+    }
+}
+
+/// What a monitor says of a guest's state.
+pub(crate) fn executes(layer: &mut Layer) -> Result<bool> {
+    let status = layer.monitor.call("query-status", serde_json::Value::Null).map_err(told)?;
+    Ok(status["running"].as_bool() == Some(true))
+}

@@ -1,0 +1,106 @@
+//! Disk images, by `qemu-img`: what they are, whether somebody writes them, and how they are made.
+
+use crate::Site;
+use crate::description::Format;
+use crate::program::run;
+use serde::Deserialize;
+use site_recovery::{Error, ErrorKind, Result};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long an act on an image may take that reads or writes its metadata alone.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What an image says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Image {
+    pub(crate) format: String,
+    pub(crate) size: u64,
+    /// As its header names it, where it stands on another image.
+    pub(crate) backing: Option<String>,
+    pub(crate) snapshots: u32,
+    /// Whether the format keeps dirty bitmaps: qcow2 of version 3.
+    pub(crate) keeps_bitmaps: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Info {
+    format: String,
+    virtual_size: u64,
+    #[serde(default)]
+    backing_filename: Option<String>,
+    #[serde(default)]
+    snapshots: Vec<serde_json::Value>,
+    #[serde(default)]
+    format_specific: Option<Specific>,
+}
+
+#[derive(Deserialize)]
+struct Specific {
+    #[serde(default)]
+    data: serde_json::Value,
+}
+
+impl Site {
+    /// What an image is, also while somebody writes it. Does not open the image that it stands on.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no image.
+    pub(crate) fn image(&self, path: &Path) -> Result<Image> {
+        let shared = ["info", "-U", "--output=json"].map(Into::into);
+        let text = run(&self.programs.img, shared.into_iter().chain([path.as_os_str().to_owned()]), LIMIT)?;
+        let info: Info = serde_json::from_slice(&text).map_err(|e| {
+            let message = format!("qemu-img does not say what {} is", path.display());
+            Error::new(ErrorKind::Unavailable, message).caused_by(e)
+        })?;
+        let compat = info.format_specific.map(|s| s.data["compat"].clone()).unwrap_or_default();
+        Ok(Image {
+            keeps_bitmaps: info.format == "qcow2" && compat != "0.10",
+            format: info.format,
+            size: info.virtual_size,
+            backing: info.backing_filename,
+            snapshots: info.snapshots.len() as u32,
+        })
+    }
+
+    /// Whether some process has the image open for writing: QEMU's own lock, tried.
+    pub(crate) fn is_written(&self, path: &Path) -> Result<bool> {
+        let asked = run(&self.programs.img, ["info".as_ref(), path.as_os_str()], LIMIT);
+        match asked {
+            Ok(_) => Ok(false),
+            Err(e) if e.message().contains("lock") => Ok(true),
+            // An image that cannot be opened for another reason is not open for writing through QEMU either.
+            Err(e) if e.kind() == ErrorKind::Unavailable && !e.is_temporary() => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Makes an empty image.
+    pub(crate) fn make_image(&self, path: &Path, format: Format, size: u64) -> Result<()> {
+        let size = size.to_string();
+        let arguments = ["create", "-q", "-f", format.name()].map(AsRef::as_ref);
+        let arguments = arguments.into_iter().chain([path.as_os_str(), size.as_ref()]);
+        run(&self.programs.img, arguments, LIMIT).map(drop)
+    }
+
+    /// Makes an image that holds what differs from `base`, which is not opened: a path is relative to the image.
+    pub(crate) fn make_overlay(&self, path: &Path, base: &str, base_format: Format, size: u64) -> Result<()> {
+        let size = size.to_string();
+        let arguments = ["create", "-q", "-u", "-f", "qcow2", "-F", base_format.name(), "-b", base];
+        let arguments = arguments.map(AsRef::as_ref).into_iter().chain([path.as_os_str(), size.as_ref()]);
+        run(&self.programs.img, arguments, LIMIT).map(drop)
+    }
+
+    /// Removes all internal snapshots of an image that nobody has open.
+    pub(crate) fn drop_snapshots(&self, path: &Path) -> Result<()> {
+        for _ in 0..self.image(path)?.snapshots {
+            let text = run(&self.programs.img, ["info".as_ref(), "--output=json".as_ref(), path.as_os_str()], LIMIT)?;
+            let info: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+            let Some(id) = info["snapshots"][0]["id"].as_str() else { break };
+            let arguments = ["snapshot", "-q", "-d", id].map(AsRef::as_ref);
+            run(&self.programs.img, arguments.into_iter().chain([path.as_os_str()]), LIMIT)?;
+        }
+        Ok(())
+    }
+}
