@@ -11,6 +11,7 @@ use crate::layer::Layer;
 use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::{Told, durable};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -46,111 +47,105 @@ impl Site {
         Ok(node)
     }
 
-    /// Takes a capture out of a machine, whole or half made. What another capture's filter stands on stays until that one
-    /// goes.
+    /// Takes a capture out of a machine, whole or half made, and says whether there was anything. A filter that another
+    /// capture's stands on stays in its place until that one goes.
     pub(crate) fn undo_capture(&self, home: &Home, tag: &str) -> Result<bool> {
         let taken = self.taken(home, tag)?;
         let mut found = taken.is_some();
+        if let Some(taken) = taken
+            && !taken.released
+        {
+            durable::write(&taken_path(home, tag), &Taken { released: true, ..taken })?;
+        }
         if let Some(mut layer) = self.live(home)? {
-            let (left, was) = self.take_out(home, &mut layer, tag, taken.as_ref())?;
-            found |= was;
-            if left {
-                if let Some(taken) = taken {
-                    durable::write(&taken_path(home, tag), &Taken { released: true, ..taken })?;
+            found |= self.close(&mut layer, tag)?;
+            self.pop_filters(home, &mut layer)?;
+            let mut gone = vec![];
+            for tag in self.let_go(home)?.into_iter().chain([tag.to_owned()]) {
+                if layer.dispose(&tag)? {
+                    gone.push(tag);
                 }
-                return Ok(found);
             }
+            drop(layer);
+            for tag in gone {
+                self.forget(home, &tag)?;
+            }
+            return Ok(found);
         }
         if let Some(mut layer) = self.stored(home)? {
-            for id in layer.exports()?.into_iter().map(|e| e.id).filter(|id| id.starts_with(&format!("dr-exp-{tag}-"))) {
-                found = true;
-                layer.end_export(&id)?;
-            }
+            found |= self.close(&mut layer, tag)?;
         }
-        self.remove_scratch(home, tag)?;
-        durable::remove_file(&taken_path(home, tag))?;
+        self.forget(home, tag)?;
         self.end_idle_store(home)?;
         Ok(found)
     }
 
-    /// Says whether a filter had to stay, and whether there was anything.
-    fn take_out(&self, home: &Home, layer: &mut Layer, tag: &str, taken: Option<&Taken>) -> Result<(bool, bool)> {
-        let named: Vec<String> = layer.nodes()?.into_iter().map(|n| n.node_name).collect();
-        let of_tag = |name: &&String| name.strip_prefix("dr-").and_then(|r| r.get(4..)).is_some_and(|r| r.starts_with(tag));
-        let mut places: Vec<usize> =
-            named.iter().filter(of_tag).filter_map(|n| n.rsplit('-').next()?.parse().ok()).collect();
-        places.sort_unstable();
-        places.dedup();
-        let mut left = false;
-        for n in &places {
-            layer.end_export(&export(tag, *n))?;
-            layer.remove_node(&access_node(tag, *n))?;
-            let filter = filter(tag, *n);
-            if layer.drive(*n)? == filter {
-                let below = taken.and_then(|t| t.below.get(n).cloned()).unwrap_or_else(|| top_node(*n));
-                let below = self.first_alive(home, layer, below, *n)?;
-                layer.set_drive(*n, &below)?;
-            } else if layer.nodes()?.iter().any(|node| node.node_name == filter) && self.is_stood_on(home, tag, *n, layer)? {
-                left = true;
-                continue;
-            }
-            layer.remove_node(&filter)?;
-            layer.remove_node(&scratch_node(tag, *n))?;
+    /// Ends the exports of a capture, and what they read through.
+    fn close(&self, layer: &mut Layer, tag: &str) -> Result<bool> {
+        let prefix = format!("dr-exp-{tag}-");
+        let exports: Vec<_> = layer.exports()?.into_iter().filter(|e| e.id.starts_with(&prefix)).collect();
+        for export in &exports {
+            layer.end_export(&export.id)?;
         }
-        Ok((left, !places.is_empty()))
+        let prefix = format!("dr-acc-{tag}-");
+        let nodes: Vec<_> = layer.nodes()?.into_iter().filter(|n| n.node_name.starts_with(&prefix)).collect();
+        for node in &nodes {
+            layer.remove_node(&node.node_name)?;
+        }
+        Ok(!exports.is_empty() || !nodes.is_empty())
     }
 
-    /// Passes filters that were let go while one above them was not, and takes them out.
-    fn first_alive(&self, home: &Home, layer: &mut Layer, mut below: String, n: usize) -> Result<String> {
-        let mut dead = vec![];
-        while let Some(tag) = tag_of(&below, n) {
-            match self.taken(home, &tag)? {
-                Some(taken) if taken.released => {
-                    below = taken.below.get(&n).cloned().unwrap_or_else(|| top_node(n));
-                    dead.push(tag);
+    /// Moves every drive from the filters of captures that were let go down to what those stand on.
+    fn pop_filters(&self, home: &Home, layer: &mut Layer) -> Result<()> {
+        let places: BTreeSet<usize> = layer.nodes()?.iter().filter_map(|n| place_of(&n.node_name)).collect();
+        for n in places {
+            // As deep as filters are stacked.
+            while let Some(tag) = tag_of(&layer.drive(n)?, n) {
+                let taken = self.taken(home, &tag)?;
+                if taken.as_ref().is_some_and(|t| !t.released) {
+                    break;
                 }
-                _ => break,
-            }
-        }
-        if !dead.is_empty() {
-            layer.set_drive(n, &below)?;
-            // The filter above still stands on them: it goes first, by whoever called.
-            for tag in dead {
-                self.after_filter(home, &tag)?;
-            }
-        }
-        Ok(below)
-    }
-
-    /// Notes that nothing stands on this filter any more: the next look removes it.
-    fn after_filter(&self, home: &Home, tag: &str) -> Result<()> {
-        let Some(taken) = self.taken(home, tag)? else { return Ok(()) };
-        durable::write(&taken_path(home, tag), &Taken { below: taken.below.clone(), ..taken })
-    }
-
-    /// Whether another capture's filter has this one as what it stands on.
-    fn is_stood_on(&self, home: &Home, tag: &str, n: usize, layer: &mut Layer) -> Result<bool> {
-        let this = filter(tag, n);
-        for path in durable::list(&home.own("captures"))? {
-            let Some(taken) = durable::read::<Taken>(&path)? else { continue };
-            let upper = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            if taken.below.get(&n) == Some(&this) && layer.has_node(&filter(&upper, n))? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Removes filters that were let go and that nothing stands on any more.
-    pub(crate) fn collect_filters(&self, home: &Home) -> Result<()> {
-        for path in durable::list(&home.own("captures"))? {
-            let Some(taken) = durable::read::<Taken>(&path)? else { continue };
-            if taken.released {
-                let tag = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-                self.undo_capture(home, &tag)?;
+                let below = taken.and_then(|t| t.below.get(&n).cloned()).unwrap_or_else(|| top_node(n));
+                layer.set_drive(n, &below)?;
+                layer.remove_node(&filter(&tag, n))?;
             }
         }
         Ok(())
+    }
+
+    /// The captures that were let go and still have something here.
+    fn let_go(&self, home: &Home) -> Result<Vec<String>> {
+        let mut all = vec![];
+        for path in durable::list(&home.own("captures"))? {
+            if durable::read::<Taken>(&path)?.is_some_and(|t| t.released) {
+                all.extend(path.file_stem().map(|s| s.to_string_lossy().into_owned()));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Removes the files of a capture that nothing in QEMU needs.
+    fn forget(&self, home: &Home, tag: &str) -> Result<()> {
+        self.remove_scratch(home, tag)?;
+        durable::remove_file(&taken_path(home, tag))
+    }
+
+    /// Every capture that the machine has, by files or by names in QEMU.
+    pub(crate) fn tags(&self, home: &Home) -> Result<BTreeSet<String>> {
+        let mut tags = BTreeSet::new();
+        for path in durable::list(&home.own("captures"))? {
+            tags.extend(path.file_stem().map(|s| s.to_string_lossy().into_owned()));
+        }
+        let mut named = |layer: Option<Layer>| -> Result<()> {
+            let Some(mut layer) = layer else { return Ok(()) };
+            tags.extend(layer.nodes()?.iter().filter_map(|n| tag_in(&n.node_name)));
+            tags.extend(layer.exports()?.iter().filter_map(|e| tag_in(&e.id)));
+            Ok(())
+        };
+        // One after the other: each holds the lock of the machine's monitors while it lives.
+        named(self.live(home)?)?;
+        named(self.stored(home)?)?;
+        Ok(tags)
     }
 
     fn scratch(&self, home: &Home, tag: &str, n: usize) -> PathBuf {
@@ -172,6 +167,19 @@ impl Site {
 }
 
 impl Layer {
+    /// Removes filter and scratch of a capture, and says whether nothing is left: what another filter stands on is in use.
+    fn dispose(&mut self, tag: &str) -> Result<bool> {
+        let named: Vec<String> = self.nodes()?.into_iter().map(|n| n.node_name).collect();
+        let mut nothing_left = true;
+        for part in ["cbw", "tmp"] {
+            let prefix = format!("dr-{part}-{tag}-");
+            for node in named.iter().filter(|n| n.starts_with(&prefix)) {
+                nothing_left &= self.remove_node(node).is_ok();
+            }
+        }
+        Ok(nothing_left)
+    }
+
     /// The node that the device of a disk stands on.
     pub(crate) fn drive(&mut self, n: usize) -> Result<String> {
         let all: Vec<Value> = self.ask("query-block", Value::Null)?;
@@ -201,4 +209,16 @@ fn access_node(tag: &str, n: usize) -> String {
 /// Whose filter of disk `n` a node is.
 fn tag_of(node: &str, n: usize) -> Option<String> {
     node.strip_prefix("dr-cbw-")?.strip_suffix(&format!("-{n}")).map(str::to_owned)
+}
+
+/// The disk of a filter.
+fn place_of(node: &str) -> Option<usize> {
+    node.strip_prefix("dr-cbw-")?.rsplit('-').next()?.parse().ok()
+}
+
+/// The capture that a node or export belongs to.
+fn tag_in(name: &str) -> Option<String> {
+    let parts = ["dr-exp-", "dr-acc-", "dr-cbw-", "dr-tmp-"];
+    let rest = parts.iter().find_map(|p| name.strip_prefix(p))?;
+    rest.rsplit_once('-').map(|(tag, _)| tag.to_owned())
 }
