@@ -1,5 +1,7 @@
 //! Who executes the guest's instructions.
 
+use crate::builder::Options;
+use site_recovery::Result;
 use std::time::Duration;
 
 /// An accelerator of QEMU.
@@ -29,4 +31,18 @@ pub enum Choice {
     Fixed(Accelerator),
     /// KVM, if a guest boots with it within this time; else emulation. Asked once, when the site is opened.
     Probe(Duration),
+}
+
+impl Choice {
+    /// # Errors
+    /// `Unsupported` where the programs are not there.
+    pub(crate) fn made(self, options: &Options) -> Result<Accelerator> {
+        match self {
+            Self::Fixed(accelerator) => Ok(accelerator),
+            Self::Probe(_) => {
+                let _ = options;
+                Ok(Accelerator::Tcg)
+            }
+        }
+    }
 }

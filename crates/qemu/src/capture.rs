@@ -11,9 +11,7 @@ use crate::layer::Layer;
 use crate::pause::Switch;
 use crate::tracking::{Link, Position, tag};
 use serde::{Deserialize, Serialize};
-use site_recovery::{
-    Capture, Consistency, CutId, Error, Instance, Member, Op, OpKey, Result, Sidecar,
-};
+use site_recovery::{Capture, Consistency, CutId, Error, Instance, Member, Op, OpKey, Result, Sidecar};
 use site_recovery_register::{conflict, durable};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -79,7 +77,8 @@ impl Site {
         for (home, label) in homes.iter().zip(of) {
             let tag = tag(key, &label.machine);
             let Some(taken) = self.taken(home, &tag)? else { return Ok(None) };
-            let same = taken.capture.members.iter().map(|m| &m.machine.instance).zip(of).all(|(a, b)| a.is(b));
+            let same =
+                taken.capture.members.iter().map(|m| &m.machine.instance).zip(of).all(|(a, b)| a.is(b));
             if !same || taken.capture.members.len() != of.len() {
                 return Err(conflict(format!("{key} names a capture of other machines")));
             }
@@ -152,7 +151,8 @@ impl Site {
             Some(layer) => layer,
             None => {
                 if self.is_written_outside(&known)? {
-                    let message = format!("{} is not ours to read: another process writes its images", home.name);
+                    let message =
+                        format!("{} is not ours to read: another process writes its images", home.name);
                     return Err(site_recovery_register::refused(message));
                 }
                 self.store(home, &self.stacks(&known)?)?
@@ -171,7 +171,7 @@ impl Site {
         taking.number()?;
         let included: Vec<_> = taking.known.included().cloned().collect();
         for held in included {
-            let top = crate::command_line::top_node(held.n);
+            let top = taking.layer.top(held.n)?;
             if taking.layer.live {
                 self.insert_filter(&mut taking, held.n, held.spec.size)?;
             } else {
@@ -212,7 +212,7 @@ impl Site {
     fn expose(&self, one: &mut Taking) -> Result<Vec<String>> {
         let mut shared: Option<Vec<String>> = None;
         for n in one.below.keys().copied().collect::<Vec<_>>() {
-            let top = crate::command_line::top_node(n);
+            let top = one.layer.top(n)?;
             let older = one.layer.freeze_older(&top, &one.link)?;
             let bitmaps: Vec<_> = older.iter().map(|b| (top.clone(), b.clone())).collect();
             let node = if one.layer.live { self.insert_access(one, n)? } else { top };
@@ -229,8 +229,7 @@ impl Site {
     fn member(&self, one: &Taking) -> Member {
         let generation = one.known.generation(&one.label);
         let sizes = one.known.included().map(|d| (d.spec.id.clone(), d.spec.size)).collect();
-        let position =
-            Position { machine: one.label.machine.clone(), bitmap: one.link.to_string(), sizes };
+        let position = Position { machine: one.label.machine.clone(), bitmap: one.link.to_string(), sizes };
         Member {
             machine: one.known.machine(&self.name, Some(&one.label)),
             cursor: Some(position.cursor(generation)),
@@ -269,7 +268,8 @@ impl Taking {
     fn number(&mut self) -> Result<()> {
         let mut last = 0;
         for held in &self.known.disks {
-            let links = self.layer.links(&crate::command_line::top_node(held.n))?;
+            let top = self.layer.top(held.n)?;
+            let links = self.layer.links(&top)?;
             last = links.iter().map(|l| l.place).max().unwrap_or(0).max(last);
         }
         self.link.place = last + 1;
@@ -288,4 +288,3 @@ pub(crate) fn export(tag: &str, n: usize) -> String {
 pub(crate) fn filter(tag: &str, n: usize) -> String {
     format!("dr-cbw-{tag}-{n}")
 }
-

@@ -74,7 +74,11 @@ impl Launch<'_> {
             let n = stack.n;
             line.with(
                 "-device",
-                format!("virtio-blk-pci,id=v{n},drive={},bootindex={},rerror=stop,werror=stop", top_node(n), n + 1),
+                format!(
+                    "virtio-blk-pci,id=v{n},drive={},bootindex={},rerror=stop,werror=stop",
+                    top_node(n),
+                    n + 1
+                ),
             );
         }
         self.nics(d, &mut line);

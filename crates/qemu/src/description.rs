@@ -235,7 +235,12 @@ impl Description {
         }
         if self.cpus == 0 || self.memory < 1 << 20 {
             let rule = "at least one processor and one MiB of memory";
-            return Err(Error::invalid("cpus, memory", format!("{}, {}", self.cpus, self.memory), rule, "raise them"));
+            return Err(Error::invalid(
+                "cpus, memory",
+                format!("{}, {}", self.cpus, self.memory),
+                rule,
+                "raise them",
+            ));
         }
         for (field, value) in [("machine", &self.machine), ("cpu", &self.cpu)] {
             if value.is_empty() || value.starts_with('-') {

@@ -4,8 +4,8 @@
 //! cannot be written, or is too slow, the capture breaks, and the guest goes on.
 
 use crate::Site;
-use crate::capture::{Taken, Taking, export, filter, taken_path};
-use crate::command_line::{device, text, top_node};
+use crate::capture::{Taken, Taking, filter, taken_path};
+use crate::command_line::{device, text};
 use crate::home::Home;
 use crate::layer::Layer;
 use serde_json::{Value, json};
@@ -42,7 +42,8 @@ impl Site {
     /// The node through which the instant is read.
     pub(crate) fn insert_access(&self, one: &mut Taking, n: usize) -> Result<String> {
         let node = access_node(&one.tag, n);
-        let arguments = json!({ "driver": "snapshot-access", "node-name": node, "file": filter(&one.tag, n) });
+        let arguments =
+            json!({ "driver": "snapshot-access", "node-name": node, "file": filter(&one.tag, n) });
         one.layer.call("blockdev-add", arguments)?;
         Ok(node)
     }
@@ -105,7 +106,7 @@ impl Site {
                 if taken.as_ref().is_some_and(|t| !t.released) {
                     break;
                 }
-                let below = taken.and_then(|t| t.below.get(&n).cloned()).unwrap_or_else(|| top_node(n));
+                let below = taken.and_then(|t| t.below.get(&n).cloned()).map_or_else(|| layer.top(n), Ok)?;
                 layer.set_drive(n, &below)?;
                 layer.remove_node(&filter(&tag, n))?;
             }
@@ -184,10 +185,13 @@ impl Layer {
     pub(crate) fn drive(&mut self, n: usize) -> Result<String> {
         let all: Vec<Value> = self.ask("query-block", Value::Null)?;
         let path = device(n);
-        let of = |b: &&Value| b["qdev"].as_str().is_some_and(|q| q == path || q.starts_with(&format!("{path}/")));
+        let of =
+            |b: &&Value| b["qdev"].as_str().is_some_and(|q| q == path || q.starts_with(&format!("{path}/")));
         let found = all.iter().find(of).and_then(|b| b["inserted"]["node-name"].as_str());
         found.map(str::to_owned).ok_or_else(|| {
-            let message = format!("QEMU has no device v{n}, or nothing is in it: it was started with another command line");
+            let message = format!(
+                "QEMU has no device v{n}, or nothing is in it: it was started with another command line"
+            );
             Error::new(ErrorKind::Conflict, message)
         })
     }

@@ -2,12 +2,17 @@
 
 use crate::Site;
 use crate::description::DescribedAgent;
-use crate::home::Known;
+use crate::home::{Home, Known};
 use crate::layer::{Layer, told};
 use crate::watchdog::Watchdog;
 use site_recovery::{Consistency, Error, ErrorKind, Result};
 use site_recovery_qmp::Agent;
+use site_recovery_register::durable;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// Stands while a guest may be frozen by us.
+const HELD: &str = "frozen.json";
 
 /// File systems that are frozen. Dropped, they are thawed.
 #[derive(Debug)]
@@ -15,6 +20,7 @@ pub(crate) struct Frozen {
     agent: Agent,
     systems: u64,
     watchdog: Option<Watchdog>,
+    note: PathBuf,
 }
 
 impl Site {
@@ -24,6 +30,26 @@ impl Site {
             DescribedAgent::Freezes => Consistency::FileSystem,
             DescribedAgent::Hooks => Consistency::Application,
         })
+    }
+
+    /// Thaws a guest that a run before this one may have left frozen.
+    ///
+    /// # Errors
+    /// `Unavailable` while its agent does not answer: it is asked again.
+    pub(crate) fn let_go_on(&self, home: &Home) -> Result<()> {
+        let note = home.own(HELD);
+        if !note.exists() {
+            return Ok(());
+        }
+        if self.process(home)?.is_some() {
+            let place = self.place(home)?;
+            let limits = site_recovery_qmp::Limits { greeting: self.options.patience, ..Default::default() };
+            let mut agent = Agent::connect(&place.agent(), limits).map_err(told)?;
+            if agent.frozen().map_err(told)? {
+                agent.thaw().map_err(told)?;
+            }
+        }
+        durable::remove_file(&note)
     }
 
     /// Freezes all file systems of a guest that runs.
@@ -42,19 +68,28 @@ impl Site {
             answer: self.options.freeze,
             ..Default::default()
         };
-        let mut agent = Agent::connect(&place.agent(), limits).map_err(|e| refused(format!("guest agent: {e}")))?;
-        let copies = (agent.socket().as_fd().try_clone_to_owned(), layer.monitor.socket().as_fd().try_clone_to_owned());
+        let mut agent =
+            Agent::connect(&place.agent(), limits).map_err(|e| refused(format!("guest agent: {e}")))?;
+        let copies = (
+            agent.socket().as_fd().try_clone_to_owned(),
+            layer.monitor.socket().as_fd().try_clone_to_owned(),
+        );
         let (Ok(of_agent), Ok(of_monitor)) = copies else {
             return Err(refused("no more files can be opened".into()));
         };
+        durable::write(&known.home.own(HELD), &self.clock.now())?;
         // It stands before the freeze begins: there is no moment in which nobody would thaw.
         let watchdog = Watchdog::over(Some(of_agent), Some(of_monitor), self.options.freeze)?;
         match agent.freeze(self.options.freeze) {
             Ok(0) => {
                 watchdog.release();
+                durable::remove_file(&known.home.own(HELD))?;
                 Err(refused("the guest has no file system that can be frozen".into()))
             }
-            Ok(systems) => Ok(Frozen { agent, systems, watchdog: Some(watchdog) }),
+            Ok(systems) => {
+                let note = known.home.own(HELD);
+                Ok(Frozen { agent, systems, watchdog: Some(watchdog), note })
+            }
             Err(e) => {
                 drop(watchdog); // which thaws: a freeze that failed may have frozen a part
                 Err(refused(format!("the freeze failed: {e}")))
@@ -68,6 +103,8 @@ impl Frozen {
     pub(crate) fn thaw(mut self) -> bool {
         let thawed = self.agent.thaw();
         if let Some(watchdog) = self.watchdog.take() {
+            // Where this fails, the next sweep thaws once more.
+            let _noted = if thawed.is_ok() { durable::remove_file(&self.note) } else { Ok(()) };
             // Only where we have certainly thawed, the watchdog does not have to.
             if thawed.is_ok() { watchdog.release() } else { drop(watchdog) }
         }

@@ -375,7 +375,9 @@ impl Site {
     pub(crate) fn home_if_there(&self, instance: &Instance) -> Result<Option<Home>> {
         match self.home_of(instance) {
             Ok(home) => Ok(Some(home)),
-            Err(e) if e.kind() == site_recovery::ErrorKind::NotFound && instance.site == self.name => Ok(None),
+            Err(e) if e.kind() == site_recovery::ErrorKind::NotFound && instance.site == self.name => {
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }

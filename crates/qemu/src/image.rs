@@ -3,6 +3,7 @@
 use crate::Site;
 use crate::description::Format;
 use crate::program::run;
+use crate::tracking::Link;
 use serde::Deserialize;
 use site_recovery::{Error, ErrorKind, Result};
 use std::path::Path;
@@ -21,6 +22,8 @@ pub(crate) struct Image {
     pub(crate) snapshots: u32,
     /// Whether the format keeps dirty bitmaps: qcow2 of version 3.
     pub(crate) keeps_bitmaps: bool,
+    /// Names of the bitmaps that it keeps, as of its last clean close.
+    pub(crate) bitmaps: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -49,13 +52,17 @@ impl Site {
     /// `Invalid` for what is no image.
     pub(crate) fn image(&self, path: &Path) -> Result<Image> {
         let shared = ["info", "-U", "--output=json"].map(Into::into);
-        let text = run(&self.programs.img, shared.into_iter().chain([path.as_os_str().to_owned()]), LIMIT)?;
+        let text =
+            run(&self.options.programs.img, shared.into_iter().chain([path.as_os_str().to_owned()]), LIMIT)?;
         let info: Info = serde_json::from_slice(&text).map_err(|e| {
             let message = format!("qemu-img does not say what {} is", path.display());
             Error::new(ErrorKind::Unavailable, message).caused_by(e)
         })?;
-        let compat = info.format_specific.map(|s| s.data["compat"].clone()).unwrap_or_default();
+        let data = info.format_specific.map(|s| s.data).unwrap_or_default();
+        let compat = data["compat"].clone();
+        let bitmaps = data["bitmaps"].as_array().into_iter().flatten();
         Ok(Image {
+            bitmaps: bitmaps.filter_map(|b| b["name"].as_str().map(str::to_owned)).collect(),
             keeps_bitmaps: info.format == "qcow2" && compat != "0.10",
             format: info.format,
             size: info.virtual_size,
@@ -66,7 +73,7 @@ impl Site {
 
     /// Whether some process has the image open for writing: QEMU's own lock, tried.
     pub(crate) fn is_written(&self, path: &Path) -> Result<bool> {
-        let asked = run(&self.programs.img, ["info".as_ref(), path.as_os_str()], LIMIT);
+        let asked = run(&self.options.programs.img, ["info".as_ref(), path.as_os_str()], LIMIT);
         match asked {
             Ok(_) => Ok(false),
             Err(e) if e.message().contains("lock") => Ok(true),
@@ -81,7 +88,7 @@ impl Site {
         let size = size.to_string();
         let arguments = ["create", "-q", "-f", format.name()].map(AsRef::as_ref);
         let arguments = arguments.into_iter().chain([path.as_os_str(), size.as_ref()]);
-        run(&self.programs.img, arguments, LIMIT).map(drop)
+        run(&self.options.programs.img, arguments, LIMIT).map(drop)
     }
 
     /// Makes an image that holds what differs from `base`, which is not opened: a path is relative to the image.
@@ -89,17 +96,50 @@ impl Site {
         let size = size.to_string();
         let arguments = ["create", "-q", "-u", "-f", "qcow2", "-F", base_format.name(), "-b", base];
         let arguments = arguments.map(AsRef::as_ref).into_iter().chain([path.as_os_str(), size.as_ref()]);
-        run(&self.programs.img, arguments, LIMIT).map(drop)
+        run(&self.options.programs.img, arguments, LIMIT).map(drop)
+    }
+
+    /// Makes an image larger that nobody has open. What is added reads as zeros.
+    pub(crate) fn grow_image(&self, path: &Path, format: Format, size: u64) -> Result<()> {
+        let size = size.to_string();
+        let arguments = ["resize", "-q", "-f", format.name()].map(AsRef::as_ref);
+        run(&self.options.programs.img, arguments.into_iter().chain([path.as_os_str(), size.as_ref()]), LIMIT)
+            .map(drop)
+    }
+
+    /// Our bitmaps of an image, in the order of the chain.
+    pub(crate) fn image_links(&self, path: &Path) -> Result<Vec<Link>> {
+        let mut links: Vec<Link> = self.image(path)?.bitmaps.iter().filter_map(|b| b.parse().ok()).collect();
+        links.sort_by_key(|l| l.place);
+        Ok(links)
+    }
+
+    /// Begins a bitmap in an image that nobody has open. It records from the next opening on.
+    pub(crate) fn add_image_bitmap(&self, path: &Path, name: &str) -> Result<()> {
+        self.change_bitmap("--add", path, name)
+    }
+
+    pub(crate) fn remove_image_bitmap(&self, path: &Path, name: &str) -> Result<()> {
+        self.change_bitmap("--remove", path, name)
+    }
+
+    fn change_bitmap(&self, how: &str, path: &Path, name: &str) -> Result<()> {
+        let arguments = ["bitmap".as_ref(), how.as_ref(), path.as_os_str(), name.as_ref()];
+        run(&self.options.programs.img, arguments, LIMIT).map(drop)
     }
 
     /// Removes all internal snapshots of an image that nobody has open.
     pub(crate) fn drop_snapshots(&self, path: &Path) -> Result<()> {
         for _ in 0..self.image(path)?.snapshots {
-            let text = run(&self.programs.img, ["info".as_ref(), "--output=json".as_ref(), path.as_os_str()], LIMIT)?;
+            let text = run(
+                &self.options.programs.img,
+                ["info".as_ref(), "--output=json".as_ref(), path.as_os_str()],
+                LIMIT,
+            )?;
             let info: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
             let Some(id) = info["snapshots"][0]["id"].as_str() else { break };
             let arguments = ["snapshot", "-q", "-d", id].map(AsRef::as_ref);
-            run(&self.programs.img, arguments.into_iter().chain([path.as_os_str()]), LIMIT)?;
+            run(&self.options.programs.img, arguments.into_iter().chain([path.as_os_str()]), LIMIT)?;
         }
         Ok(())
     }

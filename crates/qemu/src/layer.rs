@@ -2,9 +2,8 @@
 //! speak QMP, and name nodes, bitmaps and exports alike.
 
 use crate::Site;
-use crate::command_line::{Stack, text};
+use crate::command_line::{Stack, below_node, text, top_node};
 use crate::home::Home;
-use crate::place::Place;
 use crate::process::{Process, detach};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -76,15 +75,26 @@ impl Layer {
         self.monitor.call(command, arguments).map_err(told)
     }
 
-    pub(crate) fn ask<T: serde::de::DeserializeOwned>(&mut self, command: &'static str, arguments: Value) -> Result<T> {
+    pub(crate) fn ask<T: serde::de::DeserializeOwned>(
+        &mut self,
+        command: &'static str,
+        arguments: Value,
+    ) -> Result<T> {
         let answer = self.call(command, arguments)?;
         serde_json::from_value(answer).map_err(|e| {
-            Error::new(ErrorKind::Unavailable, format!("QEMU's answer to {command} is not understood")).caused_by(e)
+            Error::new(ErrorKind::Unavailable, format!("QEMU's answer to {command} is not understood"))
+                .caused_by(e)
         })
     }
 
     pub(crate) fn nodes(&mut self) -> Result<Vec<Node>> {
         self.ask("query-named-block-nodes", json!({ "flat": true }))
+    }
+
+    /// The node of the image that a disk's writes go to: above a branch, until that is merged.
+    pub(crate) fn top(&mut self, n: usize) -> Result<String> {
+        let above = top_node(n);
+        Ok(if self.has_node(&above)? { above } else { below_node(n) })
     }
 
     pub(crate) fn has_node(&mut self, name: &str) -> Result<bool> {
@@ -105,7 +115,13 @@ impl Layer {
     ///
     /// # Errors
     /// `Conflict` where this QEMU serves NBD for somebody else: one process has one server.
-    pub(crate) fn serve(&mut self, id: &str, node: &str, bitmaps: &[(String, String)], writable: bool) -> Result<()> {
+    pub(crate) fn serve(
+        &mut self,
+        id: &str,
+        node: &str,
+        bitmaps: &[(String, String)],
+        writable: bool,
+    ) -> Result<()> {
         if !self.exports.exists() {
             let address = json!({ "type": "unix", "data": { "path": text(&self.exports)? } });
             self.call("nbd-server-start", json!({ "addr": address, "max-connections": 0 })).map_err(|e| {
@@ -140,7 +156,11 @@ impl Layer {
     }
 
     pub(crate) fn remove_node(&mut self, name: &str) -> Result<()> {
-        if self.has_node(name)? { self.call("blockdev-del", json!({ "node-name": name })).map(drop) } else { Ok(()) }
+        if self.has_node(name)? {
+            self.call("blockdev-del", json!({ "node-name": name })).map(drop)
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn jobs(&mut self) -> Result<Vec<Job>> {
@@ -194,10 +214,6 @@ impl Site {
         for node in stacks.iter().flat_map(|s| &s.nodes) {
             line.extend(["--blockdev".into(), node.to_string()]);
         }
-        let monitor = json!({ "backend": { "type": "socket", "data": {
-            "addr": { "type": "unix", "data": { "path": text(&place.storage_monitor())? } }, "server": true, "wait": false,
-        } } });
-        drop(monitor);
         let path = text(&place.storage_monitor())?.replace(',', ",,");
         line.extend(["--chardev".into(), format!("socket,id=monitor,path={path},server=on,wait=off")]);
         line.extend(["--monitor".into(), "chardev=monitor".into()]);
@@ -220,6 +236,15 @@ impl Site {
         if process.ended_within(self.options.patience) { Ok(()) } else { process.kill(self.options.patience) }
     }
 
+    /// Ends the storage daemon where it serves nobody.
+    pub(crate) fn end_idle_store(&self, home: &Home) -> Result<()> {
+        let idle = match self.stored(home)? {
+            Some(mut layer) => layer.exports()?.is_empty() && layer.jobs()?.is_empty(),
+            None => false,
+        };
+        if idle { self.end_store(home) } else { Ok(()) }
+    }
+
     fn limits(&self) -> Limits {
         Limits { greeting: self.options.patience, answer: self.options.patience, ..Limits::default() }
     }
@@ -230,7 +255,9 @@ pub(crate) fn told(e: site_recovery_qmp::Error) -> Error {
     use site_recovery_qmp::Error as Qmp;
     let kind = match &e {
         Qmp::Denied { .. } => ErrorKind::Denied,
-        Qmp::Refused { refusal, .. } if refusal.description.contains("No space left") => ErrorKind::OutOfSpace,
+        Qmp::Refused { refusal, .. } if refusal.description.contains("No space left") => {
+            ErrorKind::OutOfSpace
+        }
         _ => ErrorKind::Unavailable,
     };
     Error::new(kind, e.to_string()).caused_by(e)

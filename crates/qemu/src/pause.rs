@@ -72,20 +72,21 @@ impl Switch<'_> {
 
     fn watched(&self, site: &Site) -> Result<Watchdog> {
         let copy = self.layer.monitor.socket().as_fd().try_clone_to_owned();
-        let copy = copy.map_err(|e| {
-            Error::new(ErrorKind::Unavailable, "no more files can be opened").caused_by(e)
-        })?;
+        let copy =
+            copy.map_err(|e| Error::new(ErrorKind::Unavailable, "no more files can be opened").caused_by(e))?;
         Watchdog::over(None, Some(copy), site.options.pause)
     }
 
     fn switches(&self) -> Vec<(&'static str, Value)> {
         let to = self.to.iter();
-        to.map(|(n, node)| ("qom-set", json!({ "path": device(*n), "property": "drive", "value": node }))).collect()
+        to.map(|(n, node)| ("qom-set", json!({ "path": device(*n), "property": "drive", "value": node })))
+            .collect()
     }
 
     fn send(&mut self, commands: &[(&'static str, Value)]) -> Result<()> {
         let answers = self.layer.monitor.call_each(commands).map_err(told)?;
-        let refused = commands.iter().zip(answers).find_map(|((name, _), answer)| Some((name, answer.err()?)));
+        let refused =
+            commands.iter().zip(answers).find_map(|((name, _), answer)| Some((name, answer.err()?)));
         match refused {
             None => Ok(()),
             Some((name, refusal)) => {

@@ -1,7 +1,7 @@
 //! Where the sockets and process files of one machine stand: a short path, since a socket's has a limit.
 
-use crate::{OWN, Site};
 use crate::home::{Home, plain};
+use crate::{OWN, Site};
 use site_recovery::{Error, Result};
 use site_recovery_register::durable;
 use std::path::{Path, PathBuf};

@@ -55,7 +55,8 @@ pub(crate) fn run<A: AsRef<OsStr>>(
     })?;
     let output = ended.map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
-            let message = format!("{} is not there: install QEMU's tools, or name the program", program.display());
+            let message =
+                format!("{} is not there: install QEMU's tools, or name the program", program.display());
             Error::new(ErrorKind::Unsupported, message).caused_by(e)
         }
         _ => Error::new(ErrorKind::Unavailable, format!("{name} cannot be run")).caused_by(e),
@@ -65,6 +66,7 @@ pub(crate) fn run<A: AsRef<OsStr>>(
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     let complaint = complaint.trim().trim_start_matches(&format!("{name}: ")).to_owned();
-    let kind = if complaint.contains("No space left") { ErrorKind::OutOfSpace } else { ErrorKind::Unavailable };
+    let kind =
+        if complaint.contains("No space left") { ErrorKind::OutOfSpace } else { ErrorKind::Unavailable };
     Err(Error::new(kind, format!("{name} failed: {complaint}")).status(ErrorStatus::Permanent))
 }

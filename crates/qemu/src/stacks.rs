@@ -47,4 +47,3 @@ impl Held {
         self.format == Format::Qcow2 && backing.is_some_and(|b| b.starts_with("nbd"))
     }
 }
-

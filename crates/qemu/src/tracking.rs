@@ -8,7 +8,7 @@ use crate::layer::Layer;
 use crate::place::short;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use site_recovery::{Cursor, DiskId, Generation, MachineId, OpKey, Result};
+use site_recovery::{Cursor, DiskId, Error, Generation, MachineId, OpKey, Result};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -101,7 +101,12 @@ impl Layer {
         Ok(older.iter().map(ToString::to_string).collect())
     }
 
-    pub(crate) fn remove_bitmap(&mut self, node: &str, name: &str) -> Result<()> {
-        self.call("block-dirty-bitmap-remove", json!({ "node": node, "name": name })).map(drop)
+    /// Removes a bitmap. One that another capture's export still offers stays: it goes with the next point.
+    pub(crate) fn drop_bitmap(&mut self, node: &str, name: &str) -> Result<()> {
+        let busy = |e: &Error| e.message().contains("busy") || e.message().contains("in use");
+        match self.call("block-dirty-bitmap-remove", json!({ "node": node, "name": name })) {
+            Err(e) if busy(&e) => Ok(()),
+            done => done.map(drop),
+        }
     }
 }

@@ -44,7 +44,9 @@ impl Watchdog {
             .stderr(end(monitor))
             .process_group(0) // what is meant for our group does not reach it
             .spawn()
-            .map_err(|e| Error::new(ErrorKind::Unavailable, "no shell can watch over the guest").caused_by(e))?;
+            .map_err(|e| {
+                Error::new(ErrorKind::Unavailable, "no shell can watch over the guest").caused_by(e)
+            })?;
         let word = shell.stdin.take();
         Ok(Self { shell, word })
     }

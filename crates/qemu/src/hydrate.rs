@@ -1,0 +1,103 @@
+//! Hydration: what an image still reads from its point is copied into it, while the machine runs or while it is off.
+
+use crate::Site;
+use crate::command_line::{point_node, top_node};
+use crate::home::{Home, Known};
+use crate::layer::Layer;
+use serde_json::{Value, json};
+use site_recovery::{Error, ErrorKind, Result};
+use std::time::{Duration, Instant};
+
+/// How far hydration is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hydrated {
+    /// Every image stands alone.
+    Whole,
+    /// Bytes copied, of so many that had to be looked at.
+    Partly { done: u64, of: u64 },
+}
+
+impl Site {
+    /// Begins to copy, where that is not under way, and says how far it is.
+    pub(crate) fn hydrate(&self, home: &Home) -> Result<Hydrated> {
+        let known = self.known(home.clone())?;
+        let standing: Vec<usize> = known.disks.iter().filter(|d| d.stands_on_point()).map(|d| d.n).collect();
+        let mut layer = match self.live(home)? {
+            Some(layer) => layer,
+            None if standing.is_empty() => return Ok(Hydrated::Whole),
+            None => self.store(home, &self.stacks(&known)?)?,
+        };
+        let (mut done, mut of) = (0, 0);
+        for n in &standing {
+            let jobs = layer.jobs()?;
+            match jobs.iter().find(|j| j.id == job(*n)) {
+                Some(running) if running.status != "concluded" => {
+                    done += running.current;
+                    of += running.total;
+                }
+                failed => {
+                    if let Some(failed) = failed {
+                        tracing::warn!(machine = %home.name, error = ?failed.error, "hydration begins again");
+                        layer.call("job-dismiss", json!({ "id": job(*n) }))?;
+                    }
+                    of += known.disks[*n].spec.size;
+                    layer.stream(*n, self.options.hydration_speed)?;
+                }
+            }
+        }
+        if standing.is_empty() {
+            for held in &known.disks {
+                layer.finish_stream(held.n)?;
+            }
+            return Ok(Hydrated::Whole);
+        }
+        Ok(Hydrated::Partly { done, of })
+    }
+
+    /// Hydrates a machine that is off, to the end.
+    pub(crate) fn hydrate_at_rest(&self, home: &Home, limit: Duration) -> Result<()> {
+        let until = Instant::now() + limit;
+        while self.hydrate(home)? != Hydrated::Whole {
+            if Instant::now() > until {
+                let message = format!("{} was not hydrated within {} s", home.name, limit.as_secs());
+                return Err(Error::new(ErrorKind::Busy, message));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.end_store(home)
+    }
+
+    /// Whether every image of the machine stands alone.
+    pub(crate) fn stands_alone(known: &Known) -> bool {
+        !Self::needs_point(known)
+    }
+}
+
+impl Layer {
+    fn stream(&mut self, n: usize, speed: Option<u64>) -> Result<()> {
+        // Kept until it is looked at, so that its error is.
+        let mut arguments = json!({ "job-id": job(n), "device": top_node(n), "auto-dismiss": false });
+        if let Some(speed) = speed {
+            arguments["speed"] = speed.into();
+        }
+        self.call("block-stream", arguments).map(drop)
+    }
+
+    /// Takes away what is left of a stream that is over: its job, and the node of the point.
+    fn finish_stream(&mut self, n: usize) -> Result<()> {
+        if self.jobs()?.iter().any(|j| j.id == job(n) && j.status == "concluded") {
+            self.call("job-dismiss", json!({ "id": job(n) }))?;
+        }
+        self.remove_node(&point_node(n))
+    }
+
+    /// Lets a guest go on that an error of our export has paused; somebody else's pause stays.
+    pub(crate) fn go_on_after_error(&mut self) -> Result<()> {
+        let status = self.call("query-status", Value::Null)?;
+        if status["status"] == "io-error" { self.call("cont", Value::Null).map(drop) } else { Ok(()) }
+    }
+}
+
+fn job(n: usize) -> String {
+    format!("dr-hyd-{n}")
+}
