@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Absent(String),
     #[error("the disk failed in the middle of an answer: {0}")]
     CutShort(Error),
+    #[error("what was written may be lost: {0}")]
+    Unflushed(Error),
     #[error("{0}")]
     Ended(&'static str),
 }
@@ -79,10 +81,12 @@ impl Fault {
             }
             Self::Absent(_) | Self::Refused { answer: Answer(reply::ERR_UNKNOWN), .. } => ErrorKind::NotFound,
             Self::Refused { answer: Answer(reply::ERR_UNSUP), .. } => ErrorKind::Unsupported,
+            Self::Unflushed(error) => error.kind(),
             _ => ErrorKind::Unavailable,
         };
         let status = match &self {
             Self::Broken(_) | Self::Silent { .. } => ErrorStatus::Temporary,
+            Self::Unflushed(error) if error.is_temporary() => ErrorStatus::Temporary,
             _ => ErrorStatus::Permanent,
         };
         Error::new(kind, self.to_string()).status(status)

@@ -63,7 +63,7 @@ mod server;
 mod tls;
 
 pub use address::Address;
-pub use client::{RemoteDisk, RemoteDiskBuilder};
+pub use client::{RemoteDisk, RemoteDiskBuilder, RemoteDiskMut};
 pub use last_clean::{Health, LastClean, find_last_clean};
 pub use server::{Export, Limits, Server, ServerBuilder, Stopped};
 pub use tls::{ClientTls, ServerTls};

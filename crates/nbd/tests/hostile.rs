@@ -35,42 +35,26 @@ fn seeds(most: u64) -> Vec<u64> {
     }
 }
 
-/// xorshift64*
-struct Rng(u64);
-
-impl Rng {
-    fn of(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % below
-    }
-
-    /// A few bytes changed, dropped, doubled or cut off.
-    fn mutate(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut bytes = bytes.to_vec();
-        for _ in 0..1 + self.next(4) {
-            let at = self.next(bytes.len().max(1) as u64) as usize;
-            match self.next(6) {
-                _ if bytes.is_empty() => bytes.push(self.next(256) as u8),
-                0 => bytes[at] ^= 1 << self.next(8),
-                1 => bytes[at] = [0, 0xff, 0x7f, 0x80][self.next(4) as usize],
-                2 => drop(bytes.remove(at)),
-                3 => bytes.insert(at, self.next(256) as u8),
-                4 => bytes.truncate(at),
-                _ => {
-                    let end = (at + self.next(40) as usize).min(bytes.len());
-                    let again = bytes[at..end].to_vec();
-                    bytes.splice(at..at, again);
-                }
+/// A few bytes changed, dropped, doubled or cut off.
+fn mutate(rng: &mut Rng, bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..1 + rng.next(4) {
+        let at = rng.next(bytes.len().max(1) as u64) as usize;
+        match rng.next(6) {
+            _ if bytes.is_empty() => bytes.push(rng.next(256) as u8),
+            0 => bytes[at] ^= 1 << rng.next(8),
+            1 => bytes[at] = [0, 0xff, 0x7f, 0x80][rng.next(4) as usize],
+            2 => drop(bytes.remove(at)),
+            3 => bytes.insert(at, rng.next(256) as u8),
+            4 => bytes.truncate(at),
+            _ => {
+                let end = (at + rng.next(40) as usize).min(bytes.len());
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
             }
         }
-        bytes
     }
+    bytes
 }
 
 /// Counts panics from now on: those of a task do not reach the test that caused them.
@@ -162,10 +146,10 @@ async fn no_bytes_of_a_client_harm_the_server() {
             1 => {
                 let mut parts = right.clone();
                 let at = rng.next(parts.len() as u64) as usize;
-                parts[at] = rng.mutate(&parts[at]);
+                parts[at] = mutate(&mut rng, &parts[at]);
                 parts.concat()
             }
-            _ => rng.mutate(&right.concat()),
+            _ => mutate(&mut rng, &right.concat()),
         };
         println!("SEED={seed}");
         say(&path, &bytes).await;
@@ -221,14 +205,14 @@ async fn no_bytes_of_a_server_harm_the_client() {
                 let garbage: Vec<u8> = (0..rng.next(400)).map(|_| rng.next(256) as u8).collect();
                 ([&greeting[..18], &garbage].concat(), None)
             }
-            (_, 1) => (rng.mutate(greeting), None),
+            (_, 1) => (mutate(&mut rng, greeting), None),
             (_, 2) => {
                 let mut answers = answers.to_vec();
                 let at = rng.next(answers.len().min(200) as u64) as usize;
                 answers[at] ^= 1 << rng.next(8);
                 (greeting.to_vec(), Some(answers))
             }
-            _ => (greeting.to_vec(), Some(rng.mutate(answers))),
+            _ => (greeting.to_vec(), Some(mutate(&mut rng, answers))),
         };
         let path = dir.path().join(format!("{seed}.sock"));
         let listener = UnixListener::bind(&path).unwrap();

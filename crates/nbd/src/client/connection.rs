@@ -2,10 +2,12 @@
 
 use super::flight::{Covered, Flight, Pending, Want};
 use super::handshake::Agreed;
+use super::turns::Turn;
 use crate::address::Stream;
 use crate::fault::Result;
 use crate::fault::{Fault, within};
 use crate::protocol::*;
+use bytes::{Buf, Bytes};
 use site_recovery::{Block, Clock, Error, ErrorKind, Run, Spawner};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +20,19 @@ const WINDOW: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Connection {
     flight: Arc<Flight>,
-    queue: mpsc::UnboundedSender<[u8; Request::SIZE]>,
+    queue: mpsc::UnboundedSender<Outgoing>,
     slots: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     timeout: Duration,
     /// Set to end the connection.
     cut: watch::Sender<bool>,
+}
+
+/// A request on its way to the stream, whole: who sends it may be gone before the stream takes it.
+struct Outgoing {
+    head: [u8; Request::SIZE],
+    /// Nothing but of a write.
+    payload: Bytes,
 }
 
 impl Connection {
@@ -60,28 +69,44 @@ impl Connection {
     pub(crate) async fn read(&self, base: u64, part: Run, block: Block) -> Result<Block> {
         let start = base + part.start;
         let want = Want::Bytes { start, part, block, covered: Covered::default() };
-        match self.call(command::READ, start, part.len as u32, want).await? {
+        match self.call(command::READ, Run::new(start, part.len), Bytes::new(), want).await? {
             Want::Bytes { block, .. } => Ok(block),
-            Want::Status { .. } => unreachable!("a request keeps its kind"),
+            _ => unreachable!("a request keeps its kind"),
         }
     }
 
     /// Lengths and flags from the start of `run`: at least one, not always all.
     pub(crate) async fn status(&self, run: Run, context: u32) -> Result<Vec<(u32, u32)>> {
         let want = Want::Status { context, told: vec![] };
-        match self.call(command::BLOCK_STATUS, run.start, run.len as u32, want).await? {
+        match self.call(command::BLOCK_STATUS, run, Bytes::new(), want).await? {
             Want::Status { told, .. } => Ok(told),
-            Want::Bytes { .. } => unreachable!("a request keeps its kind"),
+            _ => unreachable!("a request keeps its kind"),
         }
     }
 
-    async fn call(&self, command: u16, offset: u64, len: u32, want: Want) -> Result<Want> {
+    /// Writes `data`, and holds `turn` until the server has answered.
+    pub(crate) async fn write(&self, start: u64, data: Bytes, turn: &Arc<Turn>) -> Result<()> {
+        let run = Run::new(start, data.len() as u64);
+        self.call(command::WRITE, run, data, Want::Written { _turn: Arc::clone(turn) }).await.map(drop)
+    }
+
+    /// Makes `run` read as zeros, and holds `turn` until the server has answered.
+    pub(crate) async fn zero(&self, run: Run, turn: &Arc<Turn>) -> Result<()> {
+        let want = Want::Written { _turn: Arc::clone(turn) };
+        self.call(command::WRITE_ZEROES, run, Bytes::new(), want).await.map(drop)
+    }
+
+    pub(crate) async fn flush(&self) -> Result<()> {
+        self.call(command::FLUSH, Run::new(0, 0), Bytes::new(), Want::Flushed).await.map(drop)
+    }
+
+    async fn call(&self, command: u16, run: Run, payload: Bytes, want: Want) -> Result<Want> {
         let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the window is never closed");
         let (answer, answered) = oneshot::channel();
         let cookie = self.flight.board(Pending { want, answer, _slot: slot })?;
-        let request = Request { flags: 0, command, cookie, offset, len };
+        let head = Request { flags: 0, command, cookie, offset: run.start, len: run.len as u32 }.encode();
         // Where the task has ended, so has the flight, and says why below.
-        let _ = self.queue.send(request.encode());
+        let _ = self.queue.send(Outgoing { head, payload });
         let outcome = within(&*self.clock, self.timeout, "answer", async { Ok(answered.await) }).await;
         match outcome {
             Ok(Ok(answer)) => answer,
@@ -99,7 +124,7 @@ impl Connection {
 
 async fn run(
     stream: Box<dyn Stream>,
-    requests: mpsc::UnboundedReceiver<[u8; Request::SIZE]>,
+    requests: mpsc::UnboundedReceiver<Outgoing>,
     flight: Arc<Flight>,
     structured: bool,
     mut is_cut: watch::Receiver<bool>,
@@ -124,20 +149,22 @@ async fn receive(reader: ReadHalf<Box<dyn Stream>>, flight: &Flight, structured:
     }
 }
 
-/// Several requests go out as one, where several wait.
+/// Several requests go out as one, where several wait, up to the first one with a payload.
 async fn send(
     mut writer: WriteHalf<Box<dyn Stream>>,
-    mut requests: mpsc::UnboundedReceiver<[u8; Request::SIZE]>,
+    mut requests: mpsc::UnboundedReceiver<Outgoing>,
 ) -> Fault {
-    let mut bytes = Vec::with_capacity(WINDOW * Request::SIZE);
-    while let Some(first) = requests.recv().await {
-        bytes.clear();
-        bytes.extend(first);
-        while let Ok(next) = requests.try_recv() {
-            bytes.extend(next);
+    let mut heads = Vec::with_capacity(WINDOW * Request::SIZE);
+    while let Some(Outgoing { head, mut payload }) = requests.recv().await {
+        heads.clear();
+        heads.extend(head);
+        while payload.is_empty() {
+            let Ok(next) = requests.try_recv() else { break };
+            heads.extend(next.head);
+            payload = next.payload;
         }
         let written = async {
-            writer.write_all(&bytes).await?;
+            writer.write_all_buf(&mut heads.as_slice().chain(payload)).await?;
             writer.flush().await
         };
         if let Err(error) = written.await {

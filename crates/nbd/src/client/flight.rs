@@ -1,11 +1,12 @@
 //! Requests that wait for their answers, and the answers as they come: matched by cookie, in any order.
 
+use super::turns::Turn;
 use crate::fault::Fault;
 use crate::fault::Result;
 use crate::protocol::*;
 use site_recovery::{Block, Error, ErrorKind, Run};
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -48,6 +49,10 @@ pub(crate) enum Want {
     Bytes { start: u64, part: Run, block: Block, covered: Covered },
     /// Lengths and flags of a context.
     Status { context: u32, told: Vec<(u32, u32)> },
+    /// That it was done. Until then nobody else writes there.
+    Written { _turn: Arc<Turn> },
+    /// That what was written is durable. A refusal ends the connection.
+    Flushed,
 }
 
 /// Which bytes of an answer have come: no byte comes twice.
@@ -100,14 +105,11 @@ impl Flight {
                 let (errno, cookie) = (stream.read_u32().await?, stream.read_u64().await?);
                 let mut pending = self.take(cookie)?;
                 let outcome = match errno {
-                    0 if structured => {
+                    0 if structured && pending.want.has_payload() => {
                         Err(Fault::protocol("a simple reply where structured ones were agreed on"))
                     }
                     0 => pending.want.simple(stream).await,
-                    errno => {
-                        self.give(pending, Err(refused(errno, "")));
-                        return Ok(());
-                    }
+                    errno => return self.fail(pending, Ok(refused(errno, "")), cookie, true),
                 };
                 self.conclude(pending, outcome, None)
             }
@@ -163,6 +165,11 @@ impl Flight {
                 self.put_back(cookie, pending);
                 Err(fault)
             }
+            // Another flush could succeed over bytes that this one has lost.
+            Ok(error) if matches!(pending.want, Want::Flushed) => {
+                self.put_back(cookie, pending);
+                Err(Fault::Unflushed(error))
+            }
             Ok(error) if done => {
                 self.give(pending, Err(error));
                 Ok(())
@@ -197,6 +204,11 @@ impl Flight {
 }
 
 impl Want {
+    /// Whether the answer has more to it than that it was done.
+    fn has_payload(&self) -> bool {
+        matches!(self, Self::Bytes { .. } | Self::Status { .. })
+    }
+
     /// All bytes of a read behind a simple reply.
     async fn simple(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<(), Fault> {
         match self {
@@ -206,6 +218,7 @@ impl Want {
                 Ok(())
             }
             Self::Status { .. } => Err(Fault::protocol("a simple reply to a block status")),
+            Self::Written { .. } | Self::Flushed => Ok(()),
         }
     }
 
@@ -264,6 +277,7 @@ impl Want {
         match self {
             Self::Bytes { part, covered, .. } => covered.all(part.len),
             Self::Status { told, .. } => !told.is_empty(),
+            Self::Written { .. } | Self::Flushed => true,
         }
     }
 }

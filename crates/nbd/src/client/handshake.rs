@@ -11,17 +11,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub(crate) struct Agreed {
     pub(crate) size: u64,
     pub(crate) structured: bool,
-    /// The server allows several connections.
-    pub(crate) several: bool,
+    /// Transmission flags, as [`export_flag`] names them.
+    flags: u16,
     /// Offsets and lengths are multiples of this many bytes.
     pub(crate) smallest: u64,
-    /// The most bytes of one read.
+    /// The most bytes of one request.
     pub(crate) longest: u64,
     /// Meta contexts by number and name.
     contexts: Vec<(u32, String)>,
 }
 
 impl Agreed {
+    /// Whether the server set these transmission flags.
+    pub(crate) fn has(&self, flags: u16) -> bool {
+        self.flags & flags == flags
+    }
+
     pub(crate) fn context(&self, name: &str) -> Option<u32> {
         self.contexts.iter().find(|(_, n)| n == name).map(|(id, _)| *id)
     }
@@ -71,13 +76,12 @@ async fn choose(
     if let Some(bitmap) = bitmaps.iter().find(|b| agreed.context(&format!("{DIRTY_BITMAP}{b}")).is_none()) {
         return Err(Fault::Absent(format!("dirty bitmap {bitmap:?}")));
     }
-    let flags = match go(stream, export, &mut agreed).await {
+    agreed.flags = match go(stream, export, &mut agreed).await {
         Err(Fault::Refused { answer: Answer(reply::ERR_UNSUP), .. }) => {
             export_name(stream, export, zeroes_follow, &mut agreed).await?
         }
         other => other?,
     };
-    agreed.several = flags & export_flag::CAN_MULTI_CONN != 0;
     // What the server says bounds loops and memory: only sense is taken.
     let sensible = agreed.smallest.is_power_of_two() && agreed.smallest <= 64 * 1024;
     if !sensible || agreed.longest < agreed.smallest || agreed.size > i64::MAX as u64 {

@@ -3,6 +3,8 @@
 mod connection;
 pub(crate) mod flight;
 pub(crate) mod handshake;
+mod turns;
+mod writable;
 
 use crate::address::Address;
 use crate::fault::Result;
@@ -14,11 +16,12 @@ use bytes::Bytes;
 use connection::Connection;
 use handshake::Agreed;
 use site_recovery::{
-    ChangeSet, Clock, Disk, DiskId, Error, ErrorKind, Extent, Fill, Pool, Run, Spawner, SystemClock,
+    Block, ChangeSet, Clock, Disk, DiskId, Error, ErrorKind, Extent, Fill, Pool, Run, Spawner, SystemClock,
     TokioSpawner,
 };
 use std::sync::Arc;
 use std::time::Duration;
+pub use writable::RemoteDiskMut;
 
 /// The most that one status request asks for: a multiple of every block size, below 4 GiB.
 const STATUS_SPAN: u64 = 1 << 30;
@@ -114,6 +117,25 @@ impl RemoteDisk {
         Ok(states)
     }
 
+    fn inside(&self, run: Run) -> Result<()> {
+        if run.start.checked_add(run.len).is_some_and(|end| end <= self.agreed.size) {
+            return Ok(());
+        }
+        let value = format!("{} bytes at {}", run.len, run.start);
+        let rule = format!("the export has {} bytes", self.agreed.size);
+        Err(self.named(Error::invalid("run", value, &rule, "stay inside the disk")))
+    }
+
+    /// The bytes of whole blocks of the server.
+    async fn blocks(&self, wide: Run, pool: &Pool) -> Result<Block> {
+        let mut block = pool.take(wide.len as usize).await?;
+        for piece in Run::new(0, wide.len).pieces(self.agreed.longest) {
+            let connection = self.connection()?;
+            block = connection.read(wide.start, piece, block).await.map_err(|e| self.named(e))?;
+        }
+        Ok(block)
+    }
+
     /// The connection with the least to do.
     fn connection(&self) -> Result<&Connection> {
         let alive = self.connections.iter().filter(|c| !c.is_broken());
@@ -159,17 +181,9 @@ impl Disk for RemoteDisk {
     }
 
     async fn read(&self, run: Run, pool: &Pool) -> Result<Bytes> {
-        if run.start.checked_add(run.len).is_none_or(|end| end > self.agreed.size) {
-            let value = format!("{} bytes at {}", run.len, run.start);
-            let rule = format!("the export has {} bytes", self.agreed.size);
-            return Err(self.named(Error::invalid("run", value, &rule, "read inside the disk")));
-        }
+        self.inside(run)?;
         let wide = run.aligned(self.agreed.smallest, self.agreed.size);
-        let mut block = pool.take(wide.len as usize).await?;
-        for piece in Run::new(0, wide.len).pieces(self.agreed.longest) {
-            let connection = self.connection()?;
-            block = connection.read(wide.start, piece, block).await.map_err(|e| self.named(e))?;
-        }
+        let block = self.blocks(wide, pool).await?;
         let skipped = (run.start - wide.start) as usize;
         Ok(block.freeze().slice(skipped..skipped + run.len as usize))
     }
@@ -183,7 +197,8 @@ impl RemoteDiskBuilder {
         self
     }
 
-    /// Asks for a dirty bitmap of the server (`qemu:dirty-bitmap:<name>`), for [`RemoteDisk::changed`].
+    /// Asks for a dirty bitmap of the server (`qemu:dirty-bitmap:<name>`), for [`RemoteDisk::changed`]. Once for each of
+    /// several bitmaps.
     #[must_use]
     pub fn bitmap(mut self, name: impl Into<String>) -> Self {
         self.bitmaps.push(name.into());
@@ -242,10 +257,19 @@ impl RemoteDiskBuilder {
         self.open(name.clone(), spawner).await.map_err(|fault| fault.told().with("export", name))
     }
 
+    /// Connects, to write.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); `Denied` where the export is read-only, `Unsupported` where the server makes nothing
+    /// durable when asked to.
+    pub async fn connect_writable(self) -> Result<RemoteDiskMut> {
+        RemoteDiskMut::over(self.connect().await?)
+    }
+
     async fn open(self, name: String, spawner: Arc<dyn Spawner>) -> Result<RemoteDisk, Fault> {
         let (agreed, first) = self.one(&*spawner).await?;
         let mut connections = vec![first];
-        while agreed.several && connections.len() < self.connections {
+        while agreed.has(export_flag::CAN_MULTI_CONN) && connections.len() < self.connections {
             // A server may count its clients: fewer connections do, too.
             match self.one(&*spawner).await {
                 Ok((same, next)) if same == agreed => connections.push(next),

@@ -9,6 +9,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use site_recovery::*;
+use site_recovery_nbd::Address;
 use site_recovery_testkit::clock::ManualClock;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -96,6 +97,22 @@ impl Disk for Image {
     }
 }
 
+/// xorshift64*
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn of(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % below
+    }
+}
+
 /// All bytes of a disk, read in pieces.
 pub async fn contents(disk: &dyn Disk) -> Vec<u8> {
     let pool = Pool::new(4 * MIB as usize);
@@ -152,8 +169,19 @@ pub async fn try_run(program: &str, args: &[&str]) -> (Option<i32>, String) {
 /// A server program that is given a socket that listens already, so that nobody has to wait for it. It is killed, by its
 /// id, when this is dropped.
 pub struct Daemon {
-    _child: Child,
+    child: Child,
     pub socket: PathBuf,
+}
+
+impl Daemon {
+    pub fn address(&self) -> Address {
+        Address::Unix(self.socket.clone())
+    }
+
+    /// By SIGKILL, and waits for its end.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
 }
 
 pub fn daemon(dir: &Path, command: &str) -> Daemon {
@@ -167,5 +195,5 @@ pub fn daemon(dir: &Path, command: &str) -> Daemon {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    Daemon { _child: child, socket }
+    Daemon { child, socket }
 }
