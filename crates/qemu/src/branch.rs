@@ -164,12 +164,15 @@ impl Site {
         let known = self.known(home.clone())?;
         let mut layer = self.store(home, &self.stacks(&known)?)?;
         for held in &known.disks {
-            layer.call(
-                "block-stream",
-                json!({ "job-id": job(held.n), "device": top_node(held.n), "auto-dismiss": false }),
-            )?;
-            layer.wait_for(held.n, "concluded")?;
-            layer.call("job-dismiss", json!({ "id": job(held.n) }))?;
+            layer.call("block-stream", json!({ "job-id": job(held.n), "device": top_node(held.n) }))?;
+            let until = Instant::now() + MERGE;
+            while layer.jobs()?.iter().any(|j| j.id == job(held.n)) && Instant::now() < until {
+                std::thread::sleep(LOOK);
+            }
+            if self.image(&held.path)?.backing.is_some() {
+                let message = format!("{} still reads from the image below", held.path.display());
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
         }
         drop(layer);
         self.end_store(home)

@@ -29,17 +29,10 @@ impl Site {
         };
         let (mut done, mut of) = (0, 0);
         for n in &standing {
-            let jobs = layer.jobs()?;
-            match jobs.iter().find(|j| j.id == job(*n)) {
-                Some(running) if running.status != "concluded" => {
-                    done += running.current;
-                    of += running.total;
-                }
-                failed => {
-                    if let Some(failed) = failed {
-                        tracing::warn!(machine = %home.name, error = ?failed.error, "hydration begins again");
-                        layer.call("job-dismiss", json!({ "id": job(*n) }))?;
-                    }
+            match layer.jobs()?.into_iter().find(|j| j.id == job(*n)) {
+                Some(job) => (done, of) = (done + job.current, of + job.total),
+                // Not begun, or it failed: QEMU forgets a job that is over.
+                None => {
                     of += known.disks[*n].spec.size;
                     layer.stream(*n, self.options.hydration_speed)?;
                 }
@@ -47,7 +40,7 @@ impl Site {
         }
         if standing.is_empty() {
             for held in &known.disks {
-                layer.finish_stream(held.n)?;
+                layer.remove_node(&point_node(held.n))?;
             }
             return Ok(Hydrated::Whole);
         }
@@ -66,29 +59,16 @@ impl Site {
         }
         self.end_store(home)
     }
-
-    /// Whether every image of the machine stands alone.
-    pub(crate) fn stands_alone(known: &Known) -> bool {
-        !Self::needs_point(known)
-    }
 }
 
 impl Layer {
     fn stream(&mut self, n: usize, speed: Option<u64>) -> Result<()> {
-        // Kept until it is looked at, so that its error is.
-        let mut arguments = json!({ "job-id": job(n), "device": top_node(n), "auto-dismiss": false });
+        // Dismissed by itself: QEMU 10.0 crashes when it is asked for its nodes while a stream that is over is kept.
+        let mut arguments = json!({ "job-id": job(n), "device": top_node(n) });
         if let Some(speed) = speed {
             arguments["speed"] = speed.into();
         }
         self.call("block-stream", arguments).map(drop)
-    }
-
-    /// Takes away what is left of a stream that is over: its job, and the node of the point.
-    fn finish_stream(&mut self, n: usize) -> Result<()> {
-        if self.jobs()?.iter().any(|j| j.id == job(n) && j.status == "concluded") {
-            self.call("job-dismiss", json!({ "id": job(n) }))?;
-        }
-        self.remove_node(&point_node(n))
     }
 
     /// Lets a guest go on that an error of our export has paused; somebody else's pause stays.

@@ -137,8 +137,8 @@ impl Site {
                 LIMIT,
             )?;
             let info: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-            let Some(id) = info["snapshots"][0]["id"].as_str() else { break };
-            let arguments = ["snapshot", "-q", "-d", id].map(AsRef::as_ref);
+            let Some(name) = info["snapshots"][0]["name"].as_str() else { break };
+            let arguments = ["snapshot", "-q", "-d", name].map(AsRef::as_ref);
             run(&self.options.programs.img, arguments.into_iter().chain([path.as_os_str()]), LIMIT)?;
         }
         Ok(())

@@ -34,11 +34,7 @@ pub(crate) struct Layer {
 pub(crate) struct Node {
     pub(crate) node_name: String,
     #[serde(default)]
-    pub(crate) drv: String,
-    #[serde(default)]
     pub(crate) dirty_bitmaps: Vec<Bitmap>,
-    #[serde(default)]
-    pub(crate) backing_file_depth: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -75,12 +75,6 @@ impl Process {
         let message = format!("process {} was killed and does not end", self.pid.as_raw_nonzero());
         Err(Error::new(ErrorKind::Unavailable, message))
     }
-
-    /// Asks it to end as it does by itself, and waits.
-    pub(crate) fn terminate(&self, limit: Duration) -> bool {
-        let _gone_already = pidfd_send_signal(&self.handle, Signal::TERM);
-        self.ended_within(limit)
-    }
 }
 
 /// Starts a process that goes on without us, and returns when it is ready.

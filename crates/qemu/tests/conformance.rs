@@ -141,6 +141,10 @@ impl RecoverySiteFixture for AtTarget {
     async fn reopen(&mut self) {
         self.site = self.world.again().await;
     }
+    fn machine(&self, id: &str) -> Machine {
+        let nic = Nic { id: "n0".into(), mac: None, network: Some("lan".into()), addresses: vec![] };
+        Machine { nics: vec![nic], memory: 32 << 20, ..suite::machine(id) }
+    }
     async fn write(&self, name: &str, disk: usize, at: u64, bytes: &[u8]) {
         let (name, bytes) = (name.to_owned(), bytes.to_vec());
         aside(&self.world, move |w| w.put(&name, disk, at, &bytes)).await;
@@ -198,7 +202,10 @@ struct AtLanding {
 impl LandingSiteFixture for AtLanding {
     async fn new() -> Self {
         let world = World::new().await;
-        world.enrolled("web").await;
+        world.running("web").await;
+        let mut machine = world.found("web").await;
+        machine.instance.machine = "m-web".into();
+        world.site.enrol(&suite::op("enrol"), &machine).await.unwrap();
         let machine = world.found("web").await;
         Self { site: world.site.clone(), machine, world: Arc::new(world) }
     }

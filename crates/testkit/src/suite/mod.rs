@@ -92,6 +92,7 @@ pub use replica::ReplicaFixture;
 pub use source::SourceFixture;
 pub use store::StoreFixture;
 pub use target::TargetFixture;
+pub use timeline::machine;
 
 /// Runs one case to its end, on a runtime of its own.
 ///

@@ -15,7 +15,7 @@ const PAGE: u64 = 4096;
 pub(super) type Dress = fn(Record) -> Record;
 
 /// A machine of two disks, one of them no multiple of a page, as if it came from a site named `elsewhere`.
-pub(super) fn machine(id: &str) -> Machine {
+pub fn machine(id: &str) -> Machine {
     let disk = |id: &str, size, role| DiskSpec { id: id.into(), size, role, included: true };
     Machine {
         instance: Instance {
