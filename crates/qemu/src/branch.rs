@@ -2,6 +2,7 @@
 
 use crate::Site;
 use crate::command_line::{below_node, top_node};
+use crate::deadline::within;
 use crate::description::Format;
 use crate::home::{FENCED, Home, How, Made, Mark};
 use crate::landed::{self, Branch, Landing, Parting};
@@ -15,7 +16,7 @@ use site_recovery_register::{Told, durable, refused};
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a merge may take.
 const MERGE: Duration = Duration::from_secs(24 * 3600);
@@ -165,10 +166,7 @@ impl Site {
         let mut layer = self.store(home, &self.stacks(&known)?)?;
         for held in &known.disks {
             layer.call("block-stream", json!({ "job-id": job(held.n), "device": top_node(held.n) }))?;
-            let until = Instant::now() + MERGE;
-            while layer.jobs()?.iter().any(|j| j.id == job(held.n)) && Instant::now() < until {
-                std::thread::sleep(LOOK);
-            }
+            within(MERGE, LOOK, || Ok::<_, Error>(layer.jobs()?.iter().all(|j| j.id != job(held.n))))?;
             if self.image(&held.path)?.backing.is_some() {
                 let message = format!("{} still reads from the image below", held.path.display());
                 return Err(Error::new(ErrorKind::Unavailable, message));
@@ -237,26 +235,17 @@ impl Layer {
     }
 
     fn wait_for(&mut self, n: usize, status: &str) -> Result<()> {
-        let until = Instant::now() + MERGE;
-        loop {
+        let failed = |how: &str| Error::new(ErrorKind::Unavailable, format!("copying disk {n} {how}"));
+        let came = within(MERGE, LOOK, || {
             let found = self.jobs()?.into_iter().find(|j| j.id == job(n));
             match found {
-                Some(Job { error: Some(error), .. }) => {
-                    return Err(Error::new(
-                        ErrorKind::Unavailable,
-                        format!("copying disk {n} failed: {error}"),
-                    ));
-                }
-                Some(job) if job.status == status => return Ok(()),
-                Some(job) if job.status != "concluded" && Instant::now() < until => std::thread::sleep(LOOK),
-                _ => {
-                    return Err(Error::new(
-                        ErrorKind::Unavailable,
-                        format!("copying disk {n} ended too early"),
-                    ));
-                }
+                Some(Job { error: Some(error), .. }) => Err(failed(&format!("failed: {error}"))),
+                Some(job) if job.status == status => Ok(true),
+                Some(job) if job.status != "concluded" => Ok(false),
+                _ => Err(failed("ended too early")),
             }
-        }
+        })?;
+        if came { Ok(()) } else { Err(failed("takes too long")) }
     }
 }
 

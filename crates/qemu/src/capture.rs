@@ -127,9 +127,10 @@ impl Site {
         }
         let together = want != Consistency::PerDisk;
         let switched = self.switch(&mut taking, together);
-        let held = frozen.into_iter().map(Frozen::thaw).fold(true, |all, one| all && one);
+        // Every one is thawed, whatever the others say.
+        let held: Vec<bool> = frozen.into_iter().map(Frozen::thaw).collect();
         switched?;
-        if !held {
+        if held.contains(&false) {
             (reached, why) = (Consistency::Crash, Some("a guest went on before the instant".to_owned()));
         }
         let capture = Capture { consistency: reached, quiesce_failed: why, ..capture };

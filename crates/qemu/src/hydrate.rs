@@ -2,11 +2,14 @@
 
 use crate::Site;
 use crate::command_line::{point_node, top_node};
-use crate::home::{Home, Known};
+use crate::deadline::within;
+use crate::home::Home;
 use crate::layer::Layer;
 use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Result};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How far hydration is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +52,9 @@ impl Site {
 
     /// Hydrates a machine that is off, to the end.
     pub(crate) fn hydrate_at_rest(&self, home: &Home, limit: Duration) -> Result<()> {
-        let until = Instant::now() + limit;
-        while self.hydrate(home)? != Hydrated::Whole {
-            if Instant::now() > until {
-                let message = format!("{} was not hydrated within {} s", home.name, limit.as_secs());
-                return Err(Error::new(ErrorKind::Busy, message));
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if !within(limit, LOOK, || Ok::<_, Error>(self.hydrate(home)? == Hydrated::Whole))? {
+            let message = format!("{} was not hydrated within {} s", home.name, limit.as_secs());
+            return Err(Error::new(ErrorKind::Busy, message));
         }
         self.end_store(home)
     }

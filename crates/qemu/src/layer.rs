@@ -3,6 +3,7 @@
 
 use crate::Site;
 use crate::command_line::{Stack, below_node, text, top_node};
+use crate::deadline::within;
 use crate::home::Home;
 use crate::process::{Process, detach};
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use site_recovery_qmp::{Limits, Monitor};
 use site_recovery_register::{durable, locked};
 use std::fs::File;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long an export may take to let its clients go.
 const LET_GO: Duration = Duration::from_secs(10);
@@ -141,14 +142,8 @@ impl Layer {
             return Ok(());
         }
         self.call("block-export-del", json!({ "id": id, "mode": "hard" }))?;
-        let until = Instant::now() + LET_GO;
-        while self.exports()?.iter().any(|e| e.id == id) {
-            if Instant::now() > until {
-                return Err(Error::new(ErrorKind::Busy, format!("export {id} does not end")));
-            }
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
+        let gone = within(LET_GO, LOOK, || Ok::<_, Error>(self.exports()?.iter().all(|e| e.id != id)))?;
+        if gone { Ok(()) } else { Err(Error::new(ErrorKind::Busy, format!("export {id} does not end"))) }
     }
 
     pub(crate) fn remove_node(&mut self, name: &str) -> Result<()> {

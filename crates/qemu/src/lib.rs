@@ -46,6 +46,7 @@ mod branch;
 mod builder;
 mod capture;
 mod command_line;
+mod deadline;
 mod description;
 mod filter;
 mod firmware;

@@ -88,7 +88,7 @@ impl QemuSite {
             if step.await? == Hydrated::Whole {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK).await;
+            self.0.clock.sleep(LOOK).await;
         }
     }
 }

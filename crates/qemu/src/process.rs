@@ -1,5 +1,6 @@
 //! Processes of a machine: found by their own process file, held by a descriptor, ended by it.
 
+use crate::deadline::within;
 use crate::program::run;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use site_recovery::{Error, ErrorKind, Result};
@@ -7,7 +8,7 @@ use site_recovery_register::Told;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a process may take to prepare itself.
 const START: Duration = Duration::from_secs(60);
@@ -53,14 +54,7 @@ impl Process {
 
     /// Waits for its end. Says whether it came.
     pub(crate) fn ended_within(&self, limit: Duration) -> bool {
-        let until = Instant::now() + limit;
-        while !self.is_over() {
-            if Instant::now() >= until {
-                return false;
-            }
-            std::thread::sleep(LOOK);
-        }
-        true
+        within(limit, LOOK, || Ok::<_, std::convert::Infallible>(self.is_over())).unwrap_or(false)
     }
 
     /// Ends it at once, and waits for that.
