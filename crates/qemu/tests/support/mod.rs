@@ -270,6 +270,7 @@ pub fn kill(pid: u32) {
 }
 
 /// Looks again and again, for a bounded time.
+#[allow(clippy::disallowed_methods, reason = "it waits for processes of this host")]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + BOUND;
     while !holds() {
