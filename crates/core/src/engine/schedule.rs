@@ -80,7 +80,7 @@ impl Vault {
                     tracing::warn!(unit = %slot.id, %error, "the watch could not finish");
                 }
                 if permit.is_some()
-                    && let Err(error) = cycle(&turn).await
+                    && let Err(error) = cycle(&turn, None).await
                 {
                     tracing::warn!(unit = %slot.id, %error, "a cycle did not seal");
                 }
@@ -100,7 +100,18 @@ impl Vault {
     pub async fn replicate_now(&self, machine: &crate::MachineId) -> Result<()> {
         let slot = self.shared.slot_of(machine)?;
         let turn = Turn::take(&self.shared, &slot).await;
-        cycle(&turn).await
+        cycle(&turn, None).await
+    }
+
+    /// As [`replicate_now`](Vault::replicate_now), asking for this consistency, whatever the policy would ask for now. A
+    /// point that reached less is sealed all the same, and says so.
+    ///
+    /// # Errors
+    /// `Refused` where nothing replicates; why it did not seal.
+    pub async fn take_point(&self, machine: &crate::MachineId, want: Consistency) -> Result<()> {
+        let slot = self.shared.slot_of(machine)?;
+        let turn = Turn::take(&self.shared, &slot).await;
+        cycle(&turn, Some(want)).await
     }
 
     /// Looks once at everything that must not run, and does what is owed.
@@ -170,8 +181,8 @@ fn is_due(slot: &Slot, now: Timestamp) -> bool {
 }
 
 /// Captures, ships, seals; then drops what the policy no longer keeps, as far as that goes: the cycle has sealed, whatever
-/// becomes of it. Not an operation: its durable record is the point.
-pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
+/// becomes of it. Not an operation: its durable record is the point. Asks for the consistency that is due, where none is told.
+pub(crate) async fn cycle(turn: &Turn, want: Option<Consistency>) -> Result<()> {
     let (shared, slot, unit) = (&turn.shared, &turn.slot, turn.unit());
     if let Some(item) = unit.members.iter().find(|i| !replicates(i)) {
         return Err(Error::new(
@@ -192,7 +203,8 @@ pub(crate) async fn cycle(turn: &Turn) -> Result<()> {
     let key = OpKey(format!("{}/cycle-{}-{:08x}", unit.id, now.0, shared.random.bits() as u32));
     let op = Op { key, epoch: first.epoch.clone() };
     slot.with_pulse(first.id(), |pulse| pulse.last_attempt = Some(now));
-    let cycle = replicate(shared, slot, &unit, &leg, &op, wanted(slot, first, now), Effort::Delta);
+    let want = want.unwrap_or_else(|| wanted(slot, first, now));
+    let cycle = replicate(shared, slot, &unit, &leg, &op, want, Effort::Delta);
     let results = tokio::select! {
         results = cycle => results,
         () = slot.is_wanted() => {

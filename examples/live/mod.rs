@@ -1,0 +1,277 @@
+//! What the examples with live guests share: two QEMU sites, and a guest that boots from its own full disk and appends
+//! numbered, durable records for ever.
+//!
+//! ```text
+//!  here (QEMU) ─────> process server ──> points/             the way out
+//!     ^                                     │
+//!     │                                     v  served over NBD
+//!  master target <──── process server <── cloud (QEMU)       the way back, onto the images that are here already
+//! ```
+
+mod console;
+mod disk;
+#[path = "../../tests/guest/record.rs"]
+mod record;
+
+pub use console::Console;
+pub use disk::{Inspection, copy_out, inspect};
+pub use record::{Record, read};
+
+use crate::failed;
+use serde_json::{Value, json};
+use site_recovery::{
+    Error, ErrorKind, Instance, Leg, Result, Role, Settings, SystemClock, Vault, VaultBuilder,
+};
+use site_recovery_journal::SqliteJournal;
+use site_recovery_master_target::MasterTarget;
+use site_recovery_points::Points;
+use site_recovery_process_server::ProcessServer;
+use site_recovery_qemu::{Accelerator, Choice, Programs, QemuSite, QemuSiteBuilder};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The network that production guests are in, where they have one.
+pub const LAN: &str = "lan";
+
+/// The roles of both legs, over QEMU.
+#[derive(Debug)]
+pub struct LiveStage {
+    dir: PathBuf,
+    /// The site that the machines come from.
+    pub here: QemuSite,
+    /// The site that they fail over to.
+    pub cloud: QemuSite,
+    /// Moves the bytes, both ways.
+    pub process_server: Arc<ProcessServer>,
+    /// Keeps the points of the way out.
+    pub points: Arc<Points>,
+    /// Keeps the points of the way back, on the disks that are here.
+    pub master_target: Arc<MasterTarget>,
+}
+
+/// Which QEMU runs the guests.
+#[derive(Debug, Clone, Default)]
+pub struct Emulator {
+    /// A directory that a QEMU package was unpacked into; the programs of `PATH` where none is given.
+    pub unpacked: Option<PathBuf>,
+}
+
+impl Emulator {
+    /// The programs.
+    pub fn programs(&self) -> Programs {
+        let Some(dir) = &self.unpacked else { return Programs::default() };
+        let share = dir.join("usr/share/qemu").display().to_string();
+        let data = [share, "/usr/share/seabios".into(), "/usr/share/qemu".into()];
+        let bin = dir.join("usr/bin");
+        Programs {
+            system: bin.join("qemu-system-x86_64"),
+            system_arguments: data.into_iter().flat_map(|d| ["-L".to_owned(), d]).collect(),
+            img: bin.join("qemu-img"),
+            storage_daemon: bin.join("qemu-storage-daemon"),
+            ..Programs::default()
+        }
+    }
+}
+
+/// A guest to be made.
+#[derive(Debug, Clone, Default)]
+pub struct GuestOptions {
+    /// Words for the guest's own configuration, as `delay=20`, `hook` or `ip=10.0.0.1`.
+    pub words: String,
+    /// Whether it has a NIC in [`LAN`].
+    pub nic: bool,
+}
+
+impl LiveStage {
+    /// Opens the roles over a directory; what is missing in it is made.
+    ///
+    /// # Errors
+    /// Those of the roles.
+    pub async fn open(dir: impl Into<PathBuf>, emulator: &Emulator) -> Result<Self> {
+        Self::open_with(dir, emulator, |site| site).await
+    }
+
+    /// As [`open`](Self::open), with more said about both sites.
+    ///
+    /// # Errors
+    /// Those of the roles.
+    pub async fn open_with(
+        dir: impl Into<PathBuf>,
+        emulator: &Emulator,
+        more: impl Fn(QemuSiteBuilder) -> QemuSiteBuilder,
+    ) -> Result<Self> {
+        let (dir, clock) = (dir.into(), Arc::new(SystemClock));
+        let site = |name: &str| {
+            // Emulation everywhere: what is shown here does not need a processor that can virtualise.
+            let site = QemuSite::builder(name.into(), dir.join(name))
+                .accelerator(Choice::Fixed(Accelerator::Tcg))
+                .programs(emulator.programs())
+                .patience(Duration::from_secs(60));
+            more(site).open()
+        };
+        let (here, cloud) = (site("here").await?, site("cloud").await?);
+        let process_server = ProcessServer::builder("process-server")
+            .spool(dir.join("spool"))
+            .spool_limit(1 << 30)
+            .build()
+            .await?;
+        let points = Points::directory("points".into(), dir.join("points"), clock.clone())?;
+        let landing = Arc::new(here.clone());
+        let master_target =
+            MasterTarget::open("master-target", landing, dir.join("retention"), clock).await?;
+        Ok(Self {
+            dir,
+            here,
+            cloud,
+            process_server: Arc::new(process_server),
+            points: Arc::new(points),
+            master_target: Arc::new(master_target),
+        })
+    }
+
+    /// A vault over this stage and the journal in its directory, for more than the defaults.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub async fn builder(&self) -> Result<VaultBuilder> {
+        let journal = SqliteJournal::open(self.dir.join("journal.db")).await?;
+        let (here, cloud) = (Arc::new(self.here.clone()), Arc::new(self.cloud.clone()));
+        let (points, master_target) = (Arc::clone(&self.points), Arc::clone(&self.master_target));
+        Ok(Vault::builder()
+            .out(Leg::out(here, self.process_server.clone(), points, cloud.clone()))
+            .back(Leg::back(cloud, self.process_server.clone(), master_target))
+            .journal(Arc::new(journal)))
+    }
+
+    /// Makes a machine of the live guest's image here, and starts it.
+    ///
+    /// # Errors
+    /// `NotFound` without the image; those of QEMU's tools and of the site.
+    pub async fn add_guest(&self, name: &str, options: &GuestOptions) -> Result<Console> {
+        let image = guest_image()?;
+        let dir = self.dir.join("here").join(name);
+        fs::create_dir_all(dir.join("disks")).map_err(|e| failed("make", &dir, e))?;
+        let disk = dir.join("disks/root.qcow2");
+        let convert = ["convert", "-O", "qcow2"].map(str::as_ref);
+        tool("qemu-img", convert.into_iter().chain([image.as_os_str(), disk.as_os_str()]))?;
+        let nics: Vec<Value> = options.nic.then(|| json!({ "id": "n0", "network": LAN })).into_iter().collect();
+        let description = json!({
+            "disks": [{ "id": "root", "file": "root.qcow2" }], "nics": nics, "os": "linux",
+            "machine": "pc", "memory": 256 << 20, "agent": "hooks", "console": true,
+            "smbios": { "serial": format!("A-{name}"), "sku": options.words },
+        });
+        let path = dir.join("machine.json");
+        fs::write(&path, description.to_string()).map_err(|e| failed("describe", &path, e))?;
+        self.here.power_on(name).await?;
+        Ok(self.console("here", name))
+    }
+
+    /// What the recovered guest is told that it is not told here: that it is at the other site.
+    pub fn settings(&self, name: &str) -> Settings {
+        let site = [("serial", format!("B-{name}")), ("console", "on".into())];
+        Settings { site: site.map(|(k, v)| (k.to_owned(), v)).into(), ..Settings::default() }
+    }
+
+    /// The console of a machine.
+    pub fn console(&self, site: &str, name: &str) -> Console {
+        Console::of(self.dir.join(site).join(name).join("console.log"))
+    }
+
+    /// The console of an instance.
+    pub fn console_of(&self, instance: &Instance) -> Console {
+        self.console(instance.site.as_str(), &instance.name)
+    }
+
+    /// Cuts a machine's power, as a failing host does: `kill -9` of its process.
+    ///
+    /// # Errors
+    /// `NotFound` where no process is found.
+    pub fn kill(&self, site: &QemuSite, name: &str) -> Result<()> {
+        let pid = self.process_of(site, name)?;
+        tool("kill", ["-9".as_ref(), pid.to_string().as_ref()])?;
+        while Path::new(&format!("/proc/{pid}/cmdline")).exists()
+            && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// The process of a machine, by its own file.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none.
+    pub fn process_of(&self, site: &QemuSite, name: &str) -> Result<u32> {
+        let run = self.dir.join(site.name().as_str()).join(".site-recovery/run");
+        let named = format!("guest={name},");
+        for place in fs::read_dir(&run).into_iter().flatten().flatten() {
+            let text = fs::read_to_string(place.path().join("pid")).unwrap_or_default();
+            let Ok(pid) = text.trim().parse::<u32>() else { continue };
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&line).contains(&named) {
+                return Ok(pid);
+            }
+        }
+        Err(Error::new(ErrorKind::NotFound, format!("{name} has no process at {}", site.name())))
+    }
+
+    /// The image of a machine's first disk, wherever it stands now.
+    pub fn image(&self, site: &str, name: &str) -> PathBuf {
+        let dir = self.dir.join(site).join(name);
+        let found = ["fenced", "disks"].into_iter().flat_map(|d| fs::read_dir(dir.join(d)).into_iter().flatten());
+        let mut images: Vec<PathBuf> = found.flatten().map(|e| e.path()).collect();
+        images.sort_by_key(|p| std::cmp::Reverse(p.as_os_str().len()));
+        images.into_iter().next().unwrap_or(dir)
+    }
+}
+
+impl Drop for LiveStage {
+    /// Every process that was started is ended.
+    fn drop(&mut self) {
+        for site in ["here", "cloud"] {
+            let run = self.dir.join(site).join(".site-recovery/run");
+            for place in fs::read_dir(&run).into_iter().flatten().flatten() {
+                for file in ["pid", "s-pid", "tpm-pid"] {
+                    let file = place.path().join(file);
+                    let Ok(pid) = fs::read_to_string(&file).unwrap_or_default().trim().parse::<u32>() else { continue };
+                    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                    if String::from_utf8_lossy(&line).contains(&*file.to_string_lossy()) {
+                        let _gone_already = tool("kill", ["-9".as_ref(), pid.to_string().as_ref()]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The image that `tests/guest/build` makes.
+///
+/// # Errors
+/// `NotFound`, with how it is made.
+pub fn guest_image() -> Result<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guest/disk.raw");
+    if path.exists() {
+        return Ok(path);
+    }
+    let message = "the live guest's image is not there: tests/run --setup makes it";
+    Err(Error::new(ErrorKind::NotFound, message).with("file", path.display()))
+}
+
+/// Runs a program to its end.
+///
+/// # Errors
+/// What it complains about.
+pub fn tool<'a>(program: &str, arguments: impl IntoIterator<Item = &'a std::ffi::OsStr>) -> Result<String> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|e| {
+        Error::new(ErrorKind::Unsupported, format!("{program} cannot be run")).caused_by(e)
+    })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Error::new(ErrorKind::Unavailable, format!("{program} failed: {complaint}")))
+}
