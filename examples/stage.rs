@@ -10,6 +10,9 @@
 //! An embedder writes [`Stage::open`] and [`Stage::vault`] once, with the adapters of its own platforms.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "qemu")]
+pub mod live;
+
 use bytes::Bytes;
 use site_recovery::{
     Error, ErrorKind, ItemHandle, Journal, Leg, Policy, ProtectRequest, Result, Role, SystemClock, Vault,

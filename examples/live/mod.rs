@@ -8,27 +8,25 @@
 //!  master target <──── process server <── cloud (QEMU)       the way back, onto the images that are here already
 //! ```
 
-mod console;
 mod disk;
-#[path = "../../tests/guest/record.rs"]
-mod record;
+mod guest;
 
-pub use console::Console;
-pub use disk::{Inspection, copy_out, inspect};
-pub use record::{Record, read};
+pub use disk::copy_out;
+pub use guest::{Guest, inspect};
 
 use crate::failed;
 use serde_json::{Value, json};
 use site_recovery::{
-    Error, ErrorKind, Instance, Leg, Result, Role, Settings, SystemClock, Vault, VaultBuilder,
+    Clock, Error, ErrorKind, Instance, Leg, Result, Role, Settings, SystemClock, Vault, VaultBuilder,
 };
 use site_recovery_journal::SqliteJournal;
 use site_recovery_master_target::MasterTarget;
 use site_recovery_points::Points;
 use site_recovery_process_server::ProcessServer;
 use site_recovery_qemu::{Accelerator, Choice, Programs, QemuSite, QemuSiteBuilder};
+use site_recovery_qmp::{Limits, Monitor};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,14 +148,15 @@ impl LiveStage {
     ///
     /// # Errors
     /// `NotFound` without the image; those of QEMU's tools and of the site.
-    pub async fn add_guest(&self, name: &str, options: &GuestOptions) -> Result<Console> {
+    pub async fn add_guest(&self, name: &str, options: &GuestOptions) -> Result<Guest> {
         let image = guest_image()?;
         let dir = self.dir.join("here").join(name);
         fs::create_dir_all(dir.join("disks")).map_err(|e| failed("make", &dir, e))?;
         let disk = dir.join("disks/root.qcow2");
         let convert = ["convert", "-O", "qcow2"].map(str::as_ref);
         tool("qemu-img", convert.into_iter().chain([image.as_os_str(), disk.as_os_str()]))?;
-        let nics: Vec<Value> = options.nic.then(|| json!({ "id": "n0", "network": LAN })).into_iter().collect();
+        let nics: Vec<Value> =
+            options.nic.then(|| json!({ "id": "n0", "network": LAN })).into_iter().collect();
         let description = json!({
             "disks": [{ "id": "root", "file": "root.qcow2" }], "nics": nics, "os": "linux",
             "machine": "pc", "memory": 256 << 20, "agent": "hooks", "console": true,
@@ -166,7 +165,7 @@ impl LiveStage {
         let path = dir.join("machine.json");
         fs::write(&path, description.to_string()).map_err(|e| failed("describe", &path, e))?;
         self.here.power_on(name).await?;
-        Ok(self.console("here", name))
+        Ok(self.guest("here", name))
     }
 
     /// What the recovered guest is told that it is not told here: that it is at the other site.
@@ -175,44 +174,63 @@ impl LiveStage {
         Settings { site: site.map(|(k, v)| (k.to_owned(), v)).into(), ..Settings::default() }
     }
 
-    /// The console of a machine.
-    pub fn console(&self, site: &str, name: &str) -> Console {
-        Console::of(self.dir.join(site).join(name).join("console.log"))
+    /// The guest of a machine.
+    pub fn guest(&self, site: &str, name: &str) -> Guest {
+        Guest::of(self.dir.join(site).join(name).join("console.log"))
     }
 
-    /// The console of an instance.
-    pub fn console_of(&self, instance: &Instance) -> Console {
-        self.console(instance.site.as_str(), &instance.name)
+    /// The guest of an instance.
+    pub fn guest_of(&self, instance: &Instance) -> Guest {
+        self.guest(instance.site.as_str(), &instance.name)
     }
 
     /// Cuts a machine's power, as a failing host does: `kill -9` of its process.
     ///
     /// # Errors
     /// `NotFound` where no process is found.
-    pub fn kill(&self, site: &QemuSite, name: &str) -> Result<()> {
-        let pid = self.process_of(site, name)?;
+    pub async fn kill(&self, site: &QemuSite, name: &str) -> Result<()> {
+        let (pid, _) = self.process(site, name)?;
         tool("kill", ["-9".as_ref(), pid.to_string().as_ref()])?;
-        while Path::new(&format!("/proc/{pid}/cmdline")).exists()
-            && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
-        {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        self.until_off(site, name).await
     }
 
-    /// The process of a machine, by its own file.
+    /// Asks QEMU for one thing, as a person with a monitor would: `stop`, `cont`, `system_powerdown`.
     ///
     /// # Errors
-    /// `NotFound` where there is none.
-    pub fn process_of(&self, site: &QemuSite, name: &str) -> Result<u32> {
+    /// `NotFound` where no process is found; what the monitor says.
+    pub fn ask(&self, site: &QemuSite, name: &str, command: &str) -> Result<()> {
+        let (_, place) = self.process(site, name)?;
+        let limits = Limits { greeting: Duration::from_secs(60), ..Limits::default() };
+        let monitor = Monitor::connect(&place.join("qmp"), limits);
+        let asked = monitor.and_then(|mut m| m.call(command, Value::Null));
+        asked.map(drop).map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()).caused_by(e))
+    }
+
+    /// Waits until a machine has no process any more.
+    ///
+    /// # Errors
+    /// `Unavailable` when it goes on for minutes.
+    pub async fn until_off(&self, site: &QemuSite, name: &str) -> Result<()> {
+        for _ in 0..12_000 {
+            if self.process(site, name).is_err() {
+                return Ok(());
+            }
+            SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+        Err(Error::new(ErrorKind::Unavailable, format!("{name} does not end")))
+    }
+
+    /// The process of a machine, by its own file, and where its sockets stand.
+    fn process(&self, site: &QemuSite, name: &str) -> Result<(u32, PathBuf)> {
         let run = self.dir.join(site.name().as_str()).join(".site-recovery/run");
         let named = format!("guest={name},");
         for place in fs::read_dir(&run).into_iter().flatten().flatten() {
             let text = fs::read_to_string(place.path().join("pid")).unwrap_or_default();
             let Ok(pid) = text.trim().parse::<u32>() else { continue };
+            // A process that has ended and was not collected has no command line.
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&line).contains(&named) {
-                return Ok(pid);
+                return Ok((pid, place.path()));
             }
         }
         Err(Error::new(ErrorKind::NotFound, format!("{name} has no process at {}", site.name())))
@@ -221,7 +239,8 @@ impl LiveStage {
     /// The image of a machine's first disk, wherever it stands now.
     pub fn image(&self, site: &str, name: &str) -> PathBuf {
         let dir = self.dir.join(site).join(name);
-        let found = ["fenced", "disks"].into_iter().flat_map(|d| fs::read_dir(dir.join(d)).into_iter().flatten());
+        let found =
+            ["fenced", "disks"].into_iter().flat_map(|d| fs::read_dir(dir.join(d)).into_iter().flatten());
         let mut images: Vec<PathBuf> = found.flatten().map(|e| e.path()).collect();
         images.sort_by_key(|p| std::cmp::Reverse(p.as_os_str().len()));
         images.into_iter().next().unwrap_or(dir)
@@ -236,7 +255,9 @@ impl Drop for LiveStage {
             for place in fs::read_dir(&run).into_iter().flatten().flatten() {
                 for file in ["pid", "s-pid", "tpm-pid"] {
                     let file = place.path().join(file);
-                    let Ok(pid) = fs::read_to_string(&file).unwrap_or_default().trim().parse::<u32>() else { continue };
+                    let Ok(pid) = fs::read_to_string(&file).unwrap_or_default().trim().parse::<u32>() else {
+                        continue;
+                    };
                     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                     if String::from_utf8_lossy(&line).contains(&*file.to_string_lossy()) {
                         let _gone_already = tool("kill", ["-9".as_ref(), pid.to_string().as_ref()]);
@@ -252,7 +273,7 @@ impl Drop for LiveStage {
 /// # Errors
 /// `NotFound`, with how it is made.
 pub fn guest_image() -> Result<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guest/disk.raw");
+    let path = site_recovery_guest::image();
     if path.exists() {
         return Ok(path);
     }
@@ -266,9 +287,8 @@ pub fn guest_image() -> Result<PathBuf> {
 /// What it complains about.
 pub fn tool<'a>(program: &str, arguments: impl IntoIterator<Item = &'a std::ffi::OsStr>) -> Result<String> {
     let output = Command::new(program).args(arguments).output();
-    let output = output.map_err(|e| {
-        Error::new(ErrorKind::Unsupported, format!("{program} cannot be run")).caused_by(e)
-    })?;
+    let output = output
+        .map_err(|e| Error::new(ErrorKind::Unsupported, format!("{program} cannot be run")).caused_by(e))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
