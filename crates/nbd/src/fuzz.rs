@@ -1,7 +1,7 @@
 //! Any bytes of a peer end in an agreement, an answer or a named fault, on both sides of the handshake and after it.
 
 use crate::address::Stream;
-use crate::client::{flight, handshake as client};
+use crate::client::{flight, handshake as client, turns::Turns};
 use crate::fault::Fault;
 use crate::protocol::*;
 use allocation_counter::measure;
@@ -27,8 +27,14 @@ fn at_once<T>(own: u64, bytes: &[u8], work: impl Future<Output = T>) -> T {
 }
 
 fn is_named(fault: &Fault) {
-    let named =
-        matches!(fault, Fault::Broken(_) | Fault::Protocol(_) | Fault::Refused { .. } | Fault::Absent(_));
+    let named = matches!(
+        fault,
+        Fault::Broken(_)
+            | Fault::Protocol(_)
+            | Fault::Refused { .. }
+            | Fault::Absent(_)
+            | Fault::Unflushed(_)
+    );
     assert!(named, "{fault}");
 }
 
@@ -125,6 +131,8 @@ fn any_bytes_are_an_option_a_request_fields_or_a_named_fault() {
 
 const READ: u64 = 1;
 const STATUS: u64 = 2;
+const WRITTEN: u64 = 3;
+const FLUSHED: u64 = 4;
 const START: u64 = 1 << 20;
 const LEN: u64 = 100;
 
@@ -134,7 +142,7 @@ fn chunk(cookie: u64, done: bool, kind: u16, data: &[u8]) -> Vec<u8> {
     [&head.concat()[..], &cookie.to_be_bytes(), &(data.len() as u32).to_be_bytes(), data].concat()
 }
 
-/// Answers to a read and to a block status, in chunks.
+/// Answers to a read, a block status, a write and a flush, in chunks.
 fn answers() -> Vec<u8> {
     let data = [&(START + 40).to_be_bytes()[..], &[7; 60]].concat();
     let hole = [&START.to_be_bytes()[..], &40_u32.to_be_bytes()].concat();
@@ -143,20 +151,26 @@ fn answers() -> Vec<u8> {
         chunk(READ, false, chunk::OFFSET_DATA, &data),
         chunk(STATUS, true, chunk::BLOCK_STATUS, &status),
         chunk(READ, true, chunk::OFFSET_HOLE, &hole),
+        chunk(WRITTEN, true, chunk::NONE, &[]),
+        done(FLUSHED),
     ]
     .concat()
 }
 
-fn simple() -> Vec<u8> {
-    [&SIMPLE_REPLY_MAGIC.to_be_bytes()[..], &[0; 4], &READ.to_be_bytes(), &[7; LEN as usize]].concat()
+fn done(cookie: u64) -> Vec<u8> {
+    [&SIMPLE_REPLY_MAGIC.to_be_bytes()[..], &[0; 4], &cookie.to_be_bytes()].concat()
 }
 
-/// What a client that asked for both makes of these bytes: whether the read was answered, and how it ended.
+fn simple() -> Vec<u8> {
+    [&done(FLUSHED)[..], &done(READ), &[7; LEN as usize], &done(WRITTEN)].concat()
+}
+
+/// What a client that asked for all of it makes of these bytes: whether the read was answered, and how it ended.
 fn land(bytes: &[u8], structured: bool) -> (Option<Vec<u8>>, Fault) {
-    let (flight, slots) = (flight::Flight::default(), Arc::new(Semaphore::new(2)));
+    let (flight, slots) = (flight::Flight::default(), Arc::new(Semaphore::new(4)));
     let ask = |want| {
         let (answer, answered) = oneshot::channel();
-        let slot = Arc::clone(&slots).try_acquire_owned().expect("two");
+        let slot = Arc::clone(&slots).try_acquire_owned().expect("four");
         let cookie = flight.board(flight::Pending { want, answer, _slot: slot }).expect("it is well");
         (cookie, answered)
     };
@@ -167,6 +181,11 @@ fn land(bytes: &[u8], structured: bool) -> (Option<Vec<u8>>, Fault) {
     let (first, read) = ask(read);
     let (second, status) = ask(flight::Want::Status { context: 0, told: vec![] });
     assert_eq!((first, second), (READ, STATUS));
+    let (turns, run) = (Turns::default(), Run::new(START, LEN));
+    let turn = turns.wait(run).now_or_never().expect("nobody else writes");
+    let (third, written) = ask(flight::Want::Written { _turn: Arc::new(turn) });
+    let (fourth, flushed) = ask(flight::Want::Flushed);
+    assert_eq!((third, fourth), (WRITTEN, FLUSHED));
     let mut stream = bytes;
     // Of errors and block statuses, what was announced is read whole.
     let fault = at_once(8 << 20, bytes, async {
@@ -177,6 +196,9 @@ fn land(bytes: &[u8], structured: bool) -> (Option<Vec<u8>>, Fault) {
         }
     });
     flight.end(Fault::Ended("the peer is through"));
+    drop(written.now_or_never().expect("it was ended").expect("as above"));
+    drop(flushed.now_or_never().expect("it was ended").expect("as above"));
+    turns.wait(run).now_or_never().expect("the turn is over");
     if let Ok(flight::Want::Status { told, .. }) =
         status.now_or_never().expect("it was ended").expect("as above")
     {

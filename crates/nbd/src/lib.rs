@@ -2,11 +2,13 @@
 //!
 //! - [`Server`] serves opened disks under names. What it serves can be read at once by `qemu-img`, `nbdcopy`, a virtual
 //!   machine, a scanner. An [`Export`] is read-only, or takes writes in an overlay that is thrown away.
-//! - [`RemoteDisk`] reads an export of any server: QEMU's own, `qemu-nbd`, `nbdkit`, ours. A dirty bitmap of the server
+//! - [`RemoteDisk`] reads an export of any server: QEMU's own, `qemu-nbd`, `nbdkit`, ours. Each dirty bitmap of the server
 //!   becomes a [`ChangeSet`].
+//! - [`RemoteDiskMut`] writes to one, too, as a [`DiskMut`]: to a landing disk behind `qemu-nbd`, say.
 //! - [`find_last_clean`] finds the newest point that a check calls clean, by bisection.
 //!
 //! [`Disk`]: site_recovery::Disk
+//! [`DiskMut`]: site_recovery::DiskMut
 //! [`ChangeSet`]: site_recovery::ChangeSet
 //!
 //! ```no_run
@@ -32,6 +34,9 @@
 //! A run is skipped where a server says that it reads as zeros (`NBD_STATE_ZERO`), never because it is called a hole: a
 //! hole of QEMU's snapshot of a disk with a backing file reads as the backing file's bytes.
 //!
+//! The client writes by `WRITE`, `WRITE_ZEROES` and `FLUSH`, never by `TRIM`, which promises no zeros. A write's bytes are
+//! sent from the caller's memory.
+//!
 //! # Who may read
 //! Whoever can connect. A Unix socket is made for its owner alone; TCP without TLS is served on loopback alone, and beyond
 //! loopback a client has to show a certificate. The socket's mode is set a moment after the socket is made, so its directory
@@ -44,12 +49,14 @@
 //! # Errors
 //! Of the client: `Unavailable` for a connection that broke or was silent, for it and all that was in flight on it;
 //! temporary, unless the peer broke the protocol. `Denied` for TLS that does not come about, and where the server wants
-//! TLS; `NotFound` for an export or bitmap that is not there. Of the server's own calls: `Invalid`, `Conflict` for a socket
+//! TLS; `NotFound` for an export or bitmap that is not there. A write that the server refuses is told by its number:
+//! `OutOfSpace`, `Denied`, `Invalid`, `Unavailable`. Of the server's own calls: `Invalid`, `Conflict` for a socket
 //! that exists, `Unavailable`.
 //!
 //! # Cancel safety
 //! Dropping a read's future takes back no request that is on its way: its memory returns to the pool with the answer, or
-//! with the end of the connection.
+//! with the end of the connection. A write that is dropped goes on to its end, so that what follows on its connection is
+//! understood; a later write to the same place waits for it.
 #![forbid(unsafe_code)]
 
 mod address;

@@ -164,10 +164,6 @@ async fn nbdkit_is_trusted_by_its_authority_or_by_its_certificate_alone() {
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
 }
 
-fn pem(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)).unwrap()
-}
-
 fn write_sparse(path: &Path, bytes: &[u8]) {
     use std::os::unix::fs::FileExt;
     let file = std::fs::File::create(path).unwrap();

@@ -163,9 +163,6 @@ async fn tls_is_required_or_off() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let pem = |name: &str| {
-        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)).unwrap()
-    };
     for name in ["ca-cert.pem", "client-cert.pem", "client-key.pem"] {
         file(dir.path(), name, &pem(name));
     }

@@ -115,8 +115,10 @@ impl Connection {
                 Err(self.flight.broken().unwrap_or_else(gone))
             }
             Err(fault) => {
+                // Now, and not when the task notices: nothing is asked for after this.
+                let error = self.flight.end(fault);
                 let _ = self.cut.send(true);
-                Err(fault.told())
+                Err(error)
             }
         }
     }

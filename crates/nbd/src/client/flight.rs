@@ -76,22 +76,23 @@ impl Flight {
         self.lock().broken.as_ref().map(Broken::told)
     }
 
-    /// Ends all that is under way, and all that comes after.
-    pub(crate) fn end(&self, fault: Fault) {
+    /// Ends all that is under way, and all that comes after. Says why, which is what ended it first.
+    pub(crate) fn end(&self, fault: Fault) -> Error {
         let error = fault.told();
         let broken = Broken {
             kind: error.kind(),
             message: error.message().to_owned(),
             temporary: error.is_temporary(),
         };
-        let ended = {
+        let (broken, ended) = {
             let mut waiting = self.lock();
-            waiting.broken.get_or_insert_with(|| broken.clone());
-            std::mem::take(&mut waiting.by_cookie)
+            let broken = waiting.broken.get_or_insert(broken).clone();
+            (broken, std::mem::take(&mut waiting.by_cookie))
         };
         for pending in ended.into_values() {
             let _ = pending.answer.send(Err(broken.told()));
         }
+        broken.told()
     }
 
     /// Reads one reply or chunk, and hands the answer over where it was the last one of its request.

@@ -3,7 +3,7 @@
 mod connection;
 pub(crate) mod flight;
 pub(crate) mod handshake;
-mod turns;
+pub(crate) mod turns;
 mod writable;
 
 use crate::address::Address;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
-pub(super) struct Turns(Arc<Line>);
+pub(crate) struct Turns(Arc<Line>);
 
 #[derive(Debug, Default)]
 struct Line {
@@ -33,7 +33,7 @@ pub(crate) struct Turn {
 
 impl Turns {
     /// Waits until everybody is through who came earlier and writes to a part of `run`.
-    pub(super) async fn wait(&self, run: Run) -> Turn {
+    pub(crate) async fn wait(&self, run: Run) -> Turn {
         let turn = self.line_up(run);
         loop {
             let moved = self.0.moved.notified();

@@ -32,7 +32,12 @@ const ZEROS: u64 = 1 << 20;
 /// # Broken once, broken for good
 /// When one connection breaks, or a `flush` is refused, every later call fails, as does what is in flight: what was written
 /// and not flushed may be lost, and no later `flush` could tell. Connect again, and write again what the last `flush` did
-/// not cover. A `flush` takes its time: the builder's time-out has to leave it as much as the server may need.
+/// not cover, once the server has let the old connection go: what was still in flight on it may reach the disk until then.
+/// A `flush` takes its time: the builder's time-out has to leave it as much as the server may need.
+///
+/// # Errors
+/// Those of the server, by their numbers; then the run holds old bytes or new ones. `Unavailable` from the loss of a
+/// connection on, `Invalid` past the end, before anything is written.
 ///
 /// # Cancel safety
 /// Dropping the future of a write takes back no request that is on its way, whose run then holds old bytes or new ones; a

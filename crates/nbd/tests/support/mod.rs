@@ -6,6 +6,8 @@
     reason = "shared by several test programs; a test that cannot go on fails"
 )]
 
+pub mod played;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use site_recovery::*;
@@ -136,6 +138,11 @@ pub async fn as_time_flies<T>(clock: &ManualClock, work: impl Future<Output = T>
         done = work => done,
         () = flies => unreachable!("it never ends"),
     }
+}
+
+/// A certificate or key of the tests.
+pub fn pem(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)).unwrap()
 }
 
 /// Whether these programs are here. Says so where not, and fails where they have to be.
