@@ -1,11 +1,10 @@
 //! A client of the QEMU guest agent.
 
 use crate::deadline::Deadline;
-use crate::error::{Error, Refusal, excerpt};
+use crate::error::{Error, Refusal};
 use crate::guest::{self, AgentInfo, GuestOs, Interface};
 use crate::limits::Limits;
-use crate::message::{Message, command, fresh_id};
-use crate::monitor::{closed, object_or_nothing, too_long};
+use crate::message::{self, Message, fresh_id, object_or_nothing};
 use crate::wire::{Stop, Wire};
 use serde_json::{Value, json};
 use std::fmt;
@@ -16,9 +15,11 @@ use std::time::Duration;
 const SYNC: &str = "guest-sync-delimited";
 const FREEZE: &str = "guest-fsfreeze-freeze";
 const THAW: &str = "guest-fsfreeze-thaw";
+const SHUTDOWN: &str = "guest-shutdown";
 /// In no JSON and in no text: it throws away what the other side holds of a line.
 const DELIMITER: u8 = 0xff;
 
+const SIGN: &str = "sign of a guest agent";
 const NOBODY: &str = "no agent runs in the guest, or it is busy, or somebody else uses this socket: start \
                       qemu-guest-agent in the guest, and give the library a socket of its own";
 const LOOK: &str = "it may have been done, or may yet be: ask for the state";
@@ -30,6 +31,7 @@ const LOOK: &str = "it may have been done, or may yet be: ask for the state";
 pub struct Agent {
     wire: Wire,
     limits: Limits,
+    next_id: u64,
     /// Whether the next line of the agent is the answer to the next command.
     in_step: bool,
 }
@@ -42,20 +44,25 @@ impl Agent {
     /// [`Denied`](Error::Denied), [`Stranger`](Error::Stranger) for a monitor;
     /// [`Invalid`](Error::Invalid) for a path that is too long for a socket (107 bytes).
     pub fn connect(socket: &Path, limits: Limits) -> Result<Self, Error> {
-        match Wire::connect(socket, &limits)? {
-            Some(wire) => Self::greeted(wire, limits),
-            None => Err(Error::Silent {
-                socket: socket.into(),
-                what: "place in the queue".into(),
-                span: limits.greeting,
-                remedy: NOBODY,
-            }),
+        let mut by = Deadline::after(limits.greeting);
+        match Wire::connect(socket, &limits, &mut by) {
+            Ok(wire) => Self::greeted(wire, limits, &mut by, fresh_id()),
+            Err(Some(error)) => Err(error),
+            Err(None) => {
+                let (socket, what, span) = (socket.into(), SIGN.into(), limits.greeting);
+                Err(Error::Silent { socket, what, span, remedy: NOBODY })
+            }
         }
     }
 
-    pub(crate) fn greeted(wire: Wire, limits: Limits) -> Result<Self, Error> {
-        let mut agent = Self { wire, limits, in_step: false };
-        agent.sync()?;
+    pub(crate) fn greeted(
+        wire: Wire,
+        limits: Limits,
+        by: &mut Deadline,
+        next_id: u64,
+    ) -> Result<Self, Error> {
+        let mut agent = Self { wire, limits, next_id, in_step: false };
+        agent.sync(by)?;
         Ok(agent)
     }
 
@@ -73,30 +80,30 @@ impl Agent {
     /// As [`call`](Self::call).
     pub fn call_within(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value, Error> {
         object_or_nothing(command, &arguments)?;
-        self.sync()?;
-        self.answer(command, &arguments, limit)?.map_err(|refusal| refused(command, refusal))
+        self.ask(command, &arguments, limit)?.map_err(|refusal| refused(command, refusal))
     }
 
     /// Freezes the guest's file systems, and says how many. From then on the guest writes nothing, and what it does comes to
     /// a halt: [`thaw`](Self::thaw) it soon, and whatever happens.
     ///
     /// # Errors
-    /// As [`call`](Self::call). Where it is not known that they are not frozen, a thaw was sent as well, so that a freeze
-    /// that comes late ends at once; thaw all the same, to know that it did.
+    /// As [`call`](Self::call). Where a freeze may be under way, a thaw was sent after it, so that it ends at once when it
+    /// comes late; thaw all the same, to know that it did.
     pub fn freeze(&mut self, limit: Duration) -> Result<u64, Error> {
-        self.sync()?;
-        let count = match self.answer(FREEZE, &Value::Null, limit) {
+        self.in_step()?;
+        let frozen = match self.ask(FREEZE, &Value::Null, limit) {
             Ok(Err(refusal)) => return Err(refused(FREEZE, refusal)),
             Ok(Ok(count)) => self.number(FREEZE, &count),
             Err(error) => Err(error),
         };
-        if count.is_err() {
-            let mut by = Deadline::after(self.limits.greeting);
-            // What goes wrong here is less than what is told already.
-            let _ = self.wire.send(&command(THAW, &Value::Null, None), &mut by);
+        if frozen.is_err() {
             self.in_step = false;
+            // A part of the freeze may have been sent, which the delimiter throws away.
+            let lines = [&[DELIMITER], &*message::command(THAW, &Value::Null, None)].concat();
+            // A failure is less than what is told already.
+            let _ = self.wire.send(&lines, &mut Deadline::after(self.limits.greeting));
         }
-        count
+        frozen
     }
 
     /// Thaws the guest's file systems, and says how many; 0 where none is frozen. It is sent even to an agent that does not
@@ -107,17 +114,15 @@ impl Agent {
     pub fn thaw(&mut self) -> Result<u64, Error> {
         let limit = self.limits.answer;
         let mut by = Deadline::after(limit);
-        let id = (!self.in_step).then(fresh_id);
+        let id = (!self.in_step).then(|| self.fresh_id());
         let mut lines = id.map(sync_line).unwrap_or_default();
-        lines.extend(command(THAW, &Value::Null, None));
+        lines.extend(message::command(THAW, &Value::Null, None));
         self.in_step = false;
-        self.send(&lines, &mut by, limit, THAW)?;
+        self.send(THAW, &lines, &mut by, limit)?;
         if let Some(id) = id {
             self.synced(id, &mut by, limit)?;
         }
-        let answer = self.next_answer(&mut by, limit, THAW)?;
-        self.in_step = true;
-        let count = answer.map_err(|refusal| refused(THAW, refusal))?;
+        let count = self.answer(THAW, &mut by, limit)?.map_err(|refusal| refused(THAW, refusal))?;
         self.number(THAW, &count)
     }
 
@@ -129,7 +134,9 @@ impl Agent {
         match self.call("guest-fsfreeze-status", Value::Null)?.as_str() {
             Some("frozen") => Ok(true),
             Some("thawed") => Ok(false),
-            _ => Err(self.garbage("a state of the file systems that is neither frozen nor thawed".into())),
+            _ => {
+                Err(self.wire.garbage("a state of the file systems that is neither frozen nor thawed".into()))
+            }
         }
     }
 
@@ -137,35 +144,28 @@ impl Agent {
     /// agent answers nothing, and may be gone at once.
     ///
     /// # Errors
-    /// As [`call`](Self::call), before the guest was asked; afterwards, only [`Refused`](Error::Refused).
+    /// As [`call`](Self::call), before the guest was asked; afterwards, [`Refused`](Error::Refused) alone.
     pub fn shut_down(&mut self) -> Result<(), Error> {
-        let name = "guest-shutdown";
-        self.sync()?;
+        self.in_step()?;
         let limit = self.limits.answer;
         let mut by = Deadline::after(limit);
-        // The answer to what is asked next tells that none comes to the first. No delimiter before it, which would draw an
+        // The answer to the second command tells that none comes to the first. No delimiter before it: that would draw an
         // error of its own.
-        let id = fresh_id();
-        let mut lines = command(name, &json!({"mode": "powerdown"}), None);
-        lines.extend(command(SYNC, &json!({"id": id}), None));
+        let id = self.fresh_id();
+        let mut lines = message::command(SHUTDOWN, &json!({"mode": "powerdown"}), None);
+        lines.extend(message::command(SYNC, &json!({"id": id}), None));
         self.in_step = false;
-        self.send(&lines, &mut by, limit, name)?;
-        loop {
-            let Ok(line) = self.wire.line(&mut by) else { return Ok(()) };
-            match after_delimiter(&line) {
-                Some(line) => {
-                    if answers_sync(line, id) {
-                        self.in_step = true;
-                        return Ok(());
-                    }
-                }
-                None => {
-                    if let Ok(Message::Answer { outcome: Err(refusal), .. }) = Message::parse(&line) {
-                        return Err(refused(name, refusal));
-                    }
-                }
+        self.send(SHUTDOWN, &lines, &mut by, limit)?;
+        while let Ok(line) = self.wire.line(&mut by) {
+            if answers_sync(&line, id) {
+                self.in_step = true;
+                break;
+            }
+            if let Ok(Message::Answer { outcome: Err(refusal), .. }) = Message::parse(&line) {
+                return Err(refused(SHUTDOWN, refusal));
             }
         }
+        Ok(())
     }
 
     /// The agent's version, and the commands that it takes.
@@ -174,7 +174,7 @@ impl Agent {
     /// As [`call`](Self::call).
     pub fn info(&mut self) -> Result<AgentInfo, Error> {
         let info = self.call("guest-info", Value::Null)?;
-        guest::info(&info).ok_or_else(|| self.garbage("no version or no commands of its own".into()))
+        guest::info(&info).ok_or_else(|| self.wire.garbage("no version or no commands of its own".into()))
     }
 
     /// The guest's network interfaces, with their addresses.
@@ -183,7 +183,7 @@ impl Agent {
     /// As [`call`](Self::call).
     pub fn addresses(&mut self) -> Result<Vec<Interface>, Error> {
         let interfaces = self.call("guest-network-get-interfaces", Value::Null)?;
-        guest::interfaces(&interfaces).ok_or_else(|| self.garbage("no list of interfaces".into()))
+        guest::interfaces(&interfaces).ok_or_else(|| self.wire.garbage("no list of interfaces".into()))
     }
 
     /// The guest's system; nothing where its agent cannot tell.
@@ -191,10 +191,11 @@ impl Agent {
     /// # Errors
     /// As [`call`](Self::call).
     pub fn os(&mut self) -> Result<Option<GuestOs>, Error> {
-        let name = "guest-get-osinfo";
-        self.sync()?;
-        let answer = self.answer(name, &Value::Null, self.limits.answer)?;
-        guest::os(answer).map_err(|refusal| refused(name, refusal))
+        match self.call("guest-get-osinfo", Value::Null) {
+            Ok(os) => Ok(Some(guest::os(&os))),
+            Err(Error::Refused { refusal, .. }) if refusal.is_unknown_command() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The connection, so that another process may be given it: [`BorrowedFd::try_clone_to_owned`] makes a copy that holds
@@ -203,17 +204,56 @@ impl Agent {
         self.wire.as_fd()
     }
 
-    /// Both sides in step, within [`Limits::greeting`].
-    fn sync(&mut self) -> Result<(), Error> {
-        if self.in_step {
-            return Ok(());
+    /// The outcome of a command.
+    fn ask(
+        &mut self,
+        name: &str,
+        arguments: &Value,
+        limit: Duration,
+    ) -> Result<Result<Value, Refusal>, Error> {
+        self.in_step()?;
+        let mut by = Deadline::after(limit);
+        self.in_step = false;
+        self.send(name, &message::command(name, arguments, None), &mut by, limit)?;
+        self.answer(name, &mut by, limit)
+    }
+
+    fn send(&mut self, name: &str, lines: &[u8], by: &mut Deadline, span: Duration) -> Result<(), Error> {
+        let sent = self.wire.send(lines, by);
+        sent.map_err(|stop| self.wire.told(stop, &format!("ear for {name}"), span, LOOK))
+    }
+
+    /// The next answer, with which both sides are in step.
+    fn answer(
+        &mut self,
+        name: &str,
+        by: &mut Deadline,
+        span: Duration,
+    ) -> Result<Result<Value, Refusal>, Error> {
+        loop {
+            let line = self.wire.line(by);
+            let line = line.map_err(|stop| self.wire.told(stop, &format!("answer to {name}"), span, LOOK))?;
+            match Message::parse(&line) {
+                Ok(Message::Answer { outcome, .. }) => {
+                    self.in_step = true;
+                    return Ok(outcome);
+                }
+                Ok(_) => {}
+                Err(what) => return Err(self.wire.garbage(what)),
+            }
         }
-        let (id, span) = (fresh_id(), self.limits.greeting);
-        let mut by = Deadline::after(span);
-        match self.wire.send(&sync_line(id), &mut by) {
-            Err(stop) => Err(self.told(stop, span, || "ear of a guest agent".into(), NOBODY)),
-            Ok(()) => self.synced(id, &mut by, span),
-        }
+    }
+
+    /// Brings both sides in step where they are not, within [`Limits::greeting`].
+    fn in_step(&mut self) -> Result<(), Error> {
+        if self.in_step { Ok(()) } else { self.sync(&mut Deadline::after(self.limits.greeting)) }
+    }
+
+    fn sync(&mut self, by: &mut Deadline) -> Result<(), Error> {
+        let (id, span) = (self.fresh_id(), self.limits.greeting);
+        let sent = self.wire.send(&sync_line(id), by);
+        sent.map_err(|stop| self.wire.told(stop, SIGN, span, NOBODY))?;
+        self.synced(id, by, span)
     }
 
     /// Throws away what comes before the answer to this id.
@@ -226,26 +266,19 @@ impl Agent {
                     self.wire.forget();
                     continue;
                 }
-                Err(Stop::Late) if unknown.is_some() => {
-                    return Err(refused(SYNC, unknown.expect("looked at just now")));
-                }
-                Err(stop) => return Err(self.told(stop, span, || "sign of a guest agent".into(), NOBODY)),
-            };
-            if let Some(line) = after_delimiter(&line) {
-                if answers_sync(line, id) {
-                    self.in_step = true;
-                    return Ok(());
-                }
-                continue;
-            }
-            match Message::parse(&line) {
-                Ok(Message::Greeting(_)) => {
-                    return Err(Error::Stranger {
-                        socket: self.wire.path.clone(),
-                        wanted: "a guest agent",
-                        said: excerpt(&String::from_utf8_lossy(&line), 60),
+                Err(stop) => {
+                    return Err(match (stop, unknown) {
+                        (Stop::Late, Some(refusal)) => refused(SYNC, refusal),
+                        (stop, _) => self.wire.told(stop, SIGN, span, NOBODY),
                     });
                 }
+            };
+            if answers_sync(&line, id) {
+                self.in_step = true;
+                return Ok(());
+            }
+            match Message::parse(&line) {
+                Ok(Message::Greeting(_)) => return Err(self.wire.stranger("a guest agent", &line)),
                 Ok(Message::Answer { outcome: Err(refusal), .. }) if refusal.is_unknown_command() => {
                     unknown = Some(refusal);
                 }
@@ -254,58 +287,13 @@ impl Agent {
         }
     }
 
-    /// The answer to a command of one who is in step.
-    fn answer(
-        &mut self,
-        name: &str,
-        arguments: &Value,
-        limit: Duration,
-    ) -> Result<Result<Value, Refusal>, Error> {
-        let mut by = Deadline::after(limit);
-        self.in_step = false;
-        self.send(&command(name, arguments, None), &mut by, limit, name)?;
-        let answer = self.next_answer(&mut by, limit, name)?;
-        self.in_step = true;
-        Ok(answer)
-    }
-
-    fn send(&mut self, lines: &[u8], by: &mut Deadline, span: Duration, name: &str) -> Result<(), Error> {
-        self.wire.send(lines, by).map_err(|stop| self.told(stop, span, || format!("ear for {name}"), LOOK))
-    }
-
-    fn next_answer(
-        &mut self,
-        by: &mut Deadline,
-        span: Duration,
-        name: &str,
-    ) -> Result<Result<Value, Refusal>, Error> {
-        loop {
-            let line = self.wire.line(by);
-            let line = line.map_err(|stop| self.told(stop, span, || format!("answer to {name}"), LOOK))?;
-            match Message::parse(&line) {
-                Ok(Message::Answer { outcome, .. }) => return Ok(outcome),
-                Ok(_) => {}
-                Err(what) => return Err(self.garbage(what)),
-            }
-        }
+    fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
     }
 
     fn number(&self, name: &str, answer: &Value) -> Result<u64, Error> {
-        answer.as_u64().ok_or_else(|| self.garbage(format!("what is no number to {name}")))
-    }
-
-    fn garbage(&self, what: String) -> Error {
-        Error::Garbage { socket: self.wire.path.clone(), what }
-    }
-
-    fn told(&self, stop: Stop, span: Duration, what: impl FnOnce() -> String, remedy: &'static str) -> Error {
-        let socket = self.wire.path.clone();
-        match stop {
-            Stop::Late => Error::Silent { socket, what: what(), span, remedy },
-            Stop::Closed => Error::Broken { socket, source: closed() },
-            Stop::Failed(source) => Error::Broken { socket, source },
-            Stop::TooLong => self.garbage(too_long(&self.limits)),
-        }
+        answer.as_u64().ok_or_else(|| self.wire.garbage(format!("what is no number to {name}")))
     }
 }
 
@@ -317,17 +305,17 @@ impl fmt::Debug for Agent {
 
 fn sync_line(id: u64) -> Vec<u8> {
     let mut line = vec![DELIMITER];
-    line.extend(command(SYNC, &json!({"id": id}), None));
+    line.extend(message::command(SYNC, &json!({"id": id}), None));
     line
 }
 
-/// What stands after the last delimiter of a line; before it is the rest of an older line.
-fn after_delimiter(line: &[u8]) -> Option<&[u8]> {
-    line.iter().rposition(|b| *b == DELIMITER).map(|at| &line[at + 1..])
-}
-
+/// Whether a line ends with the answer to this id, after a delimiter. Before that may be the rest of an older line.
 fn answers_sync(line: &[u8], id: u64) -> bool {
-    matches!(Message::parse(line), Ok(Message::Answer { outcome: Ok(answer), .. }) if answer.as_u64() == Some(id))
+    let Some(at) = line.iter().rposition(|b| *b == DELIMITER) else { return false };
+    match Message::parse(&line[at + 1..]) {
+        Ok(Message::Answer { outcome: Ok(answer), .. }) => answer.as_u64() == Some(id),
+        _ => false,
+    }
 }
 
 fn refused(command: &str, refusal: Refusal) -> Error {

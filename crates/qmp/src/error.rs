@@ -50,13 +50,13 @@ pub enum Error {
         remedy: &'static str,
     },
     /// Somebody else answers: no monitor, or no guest agent.
-    #[error("{} is not {wanted}; it said {said}", socket.display())]
+    #[error("{} is not {wanted}: {said}", socket.display())]
     Stranger {
         /// Where.
         socket: PathBuf,
         /// Who should have answered.
         wanted: &'static str,
-        /// How it begins, escaped.
+        /// How its first words begin, escaped; or what it is.
         said: String,
     },
     /// The connection ended, or failed. Connect anew.

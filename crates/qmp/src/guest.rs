@@ -1,6 +1,5 @@
 //! What a guest says of itself, read without trust.
 
-use crate::error::Refusal;
 use serde_json::Value;
 use std::net::IpAddr;
 
@@ -76,16 +75,12 @@ pub(crate) fn interfaces(answer: &Value) -> Option<Vec<Interface>> {
     Some(answer.as_array()?.iter().filter_map(interface).collect())
 }
 
-pub(crate) fn os(answer: Result<Value, Refusal>) -> Result<Option<GuestOs>, Refusal> {
-    match answer {
-        Ok(os) => Ok(Some(GuestOs {
-            id: text(&os, "id"),
-            name: text(&os, "name"),
-            version: text(&os, "version"),
-            kernel: text(&os, "kernel-release"),
-        })),
-        Err(refusal) if refusal.is_unknown_command() => Ok(None),
-        Err(refusal) => Err(refusal),
+pub(crate) fn os(answer: &Value) -> GuestOs {
+    GuestOs {
+        id: text(answer, "id"),
+        name: text(answer, "name"),
+        version: text(answer, "version"),
+        kernel: text(answer, "kernel-release"),
     }
 }
 

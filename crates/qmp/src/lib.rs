@@ -48,6 +48,8 @@
 mod agent;
 mod deadline;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod guest;
 mod limits;
 mod lines;

@@ -58,6 +58,10 @@ impl Lines {
         self.rest().len() <= self.most
     }
 
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
     /// Forgets the line that is too long, as far as it came.
     pub(crate) fn forget(&mut self) {
         self.start = self.looked;

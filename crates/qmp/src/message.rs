@@ -1,6 +1,6 @@
 //! What a peer says in one line.
 
-use crate::error::Refusal;
+use crate::error::{Error, Refusal};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::time::Duration;
@@ -103,6 +103,23 @@ fn refusal(mut error: Value) -> Option<Refusal> {
         _ => None,
     };
     Some(Refusal { class: text("class")?, description: text("desc")? })
+}
+
+/// What the arguments of a command may be.
+pub(crate) fn object_or_nothing(command: &str, arguments: &Value) -> Result<(), Error> {
+    let kind = match arguments {
+        Value::Null | Value::Object(_) => return Ok(()),
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+    };
+    Err(Error::Invalid {
+        field: "arguments",
+        value: format!("of {command}, {kind},"),
+        rule: "arguments are an object".into(),
+        remedy: "name each argument, or give Null for none",
+    })
 }
 
 /// A command as one line.

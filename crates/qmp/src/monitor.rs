@@ -1,9 +1,9 @@
 //! A client of QEMU's monitor.
 
 use crate::deadline::Deadline;
-use crate::error::{Error, Refusal, excerpt};
+use crate::error::{Error, Refusal};
 use crate::limits::Limits;
-use crate::message::{Event, Message, Version, command, fresh_id};
+use crate::message::{self, Event, Message, Version, fresh_id, object_or_nothing};
 use crate::wire::{Stop, Wire};
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -40,42 +40,34 @@ impl Monitor {
     /// [`Silent`](Error::Silent) without a greeting in time: QEMU serves one client per QMP socket, and somebody else uses
     /// this one. [`Invalid`](Error::Invalid) for a path that is too long for a socket (107 bytes).
     pub fn connect(socket: &Path, limits: Limits) -> Result<Self, Error> {
-        match Wire::connect(socket, &limits)? {
-            Some(wire) => Self::greeted(wire, limits),
-            None => Err(Error::Silent {
-                socket: socket.into(),
-                what: "place in the queue".into(),
-                span: limits.greeting,
-                remedy: TAKEN,
-            }),
+        let mut by = Deadline::after(limits.greeting);
+        match Wire::connect(socket, &limits, &mut by) {
+            Ok(wire) => Self::greeted(wire, limits, &mut by, fresh_id()),
+            Err(Some(error)) => Err(error),
+            Err(None) => Err(silent(socket, limits)),
         }
     }
 
-    pub(crate) fn greeted(mut wire: Wire, limits: Limits) -> Result<Self, Error> {
-        let socket = wire.path.clone();
-        let stranger = |said: &[u8]| Error::Stranger {
-            socket: socket.clone(),
-            wanted: WANTED,
-            said: excerpt(&String::from_utf8_lossy(&said[..said.len().min(200)]), 60),
-        };
-        let version = match wire.line(&mut Deadline::after(limits.greeting)) {
+    pub(crate) fn greeted(
+        mut wire: Wire,
+        limits: Limits,
+        by: &mut Deadline,
+        next_id: u64,
+    ) -> Result<Self, Error> {
+        let version = match wire.line(by) {
             Ok(line) => match Message::parse(&line) {
                 Ok(Message::Greeting(version)) => version,
-                _ => return Err(stranger(&line)),
+                _ => return Err(wire.stranger(WANTED, &line)),
             },
-            Err(Stop::TooLong | Stop::Late) if !wire.rest().is_empty() => return Err(stranger(wire.rest())),
-            Err(Stop::Late | Stop::TooLong) => {
-                let (what, span) = ("greeting".into(), limits.greeting);
-                return Err(Error::Silent { socket, what, span, remedy: TAKEN });
-            }
-            Err(Stop::Closed) => return Err(Error::Broken { socket, source: closed() }),
-            Err(Stop::Failed(source)) => return Err(Error::Broken { socket, source }),
+            Err(Stop::Late) if wire.rest().is_empty() => return Err(silent(&wire.path, limits)),
+            Err(Stop::Late | Stop::TooLong) => return Err(wire.stranger(WANTED, wire.rest())),
+            Err(stop) => return Err(wire.told(stop, "greeting", limits.greeting, TAKEN)),
         };
         let mut monitor = Self {
             wire,
             limits,
             version,
-            next_id: fresh_id(),
+            next_id,
             events: VecDeque::new(),
             events_dropped: 0,
             given_up: false,
@@ -129,16 +121,16 @@ impl Monitor {
         if let Some(event) = self.events.iter().position(&mut wanted).and_then(|at| self.events.remove(at)) {
             return Ok(event);
         }
+        self.usable()?;
         let mut by = Deadline::after(limit);
         loop {
             match self.receive(&mut by) {
                 Ok(Message::Event(event)) if wanted(&event) => return Ok(event),
                 Ok(Message::Event(event)) => self.keep(event),
                 Ok(_) => {}
-                Err(stop) => {
-                    let remedy =
-                        "it may have come before this connection, or not have happened: ask for the state";
-                    return Err(self.told(stop, limit, || "such event".into(), remedy));
+                Err(unread) => {
+                    let remedy = "it may have come before this connection: ask for the state";
+                    return Err(self.told(unread, "such event", limit, remedy));
                 }
             }
         }
@@ -161,8 +153,8 @@ impl Monitor {
         self.events_dropped
     }
 
-    /// Waits until QEMU has closed the connection, as it does when it ends. Events on the way are kept. The process ends a
-    /// moment later: who needs its end waits for its id.
+    /// Waits until QEMU has closed the connection, as it does when it ends. Events on the way are kept, and garbage is
+    /// passed by. The process ends a moment later: who needs its end waits for its id.
     ///
     /// # Errors
     /// [`Silent`](Error::Silent) where it is still there at the limit.
@@ -171,13 +163,12 @@ impl Monitor {
         loop {
             match self.receive(&mut by) {
                 Ok(Message::Event(event)) => self.keep(event),
-                Ok(_) => {}
-                Err(Failure::Garbage(_)) => {}
-                Err(Failure::Stop(Stop::TooLong)) => self.wire.forget(),
-                Err(Failure::Stop(Stop::Closed)) => return Ok(()),
-                Err(stop) => {
-                    let remedy = "its QEMU still runs, or hangs: look at its process";
-                    return Err(self.told(stop, limit, || "end of the connection".into(), remedy));
+                Ok(_) | Err(Unread::Garbage(_)) => {}
+                Err(Unread::Stop(Stop::TooLong)) => self.wire.forget(),
+                Err(Unread::Stop(Stop::Closed)) => return Ok(()),
+                Err(unread) => {
+                    let remedy = "it still runs, or hangs: look at its process";
+                    return Err(self.told(unread, "end of the connection", limit, remedy));
                 }
             }
         }
@@ -197,23 +188,19 @@ impl Monitor {
         for (command, arguments) in commands {
             object_or_nothing(command, arguments)?;
         }
-        if self.given_up {
-            let source = io::Error::other("it was given up after an earlier error");
-            return Err(Error::Broken { socket: self.wire.path.clone(), source });
-        }
+        self.usable()?;
         let first = self.next_id;
         self.next_id += commands.len() as u64;
-        let line = |(at, (name, arguments)): (usize, &(&str, Value))| {
-            command(name, arguments, Some(first + at as u64))
-        };
-        let lines: Vec<u8> = commands.iter().enumerate().flat_map(line).collect();
+        let line =
+            |(id, (name, arguments)): (u64, &(&str, Value))| message::command(name, arguments, Some(id));
+        let lines: Vec<u8> = (first..).zip(commands).flat_map(line).collect();
         let mut by = Deadline::after(limit);
-        let mut answers: Vec<Option<Result<Value, Refusal>>> = vec![None; commands.len()];
         if let Err(stop) = self.wire.send(&lines, &mut by) {
             // Half a command may be on its way, and would spoil the next one.
             self.given_up = true;
-            return Err(self.told(stop.into(), limit, || format!("ear for {}", commands[0].0), LOOK));
+            return Err(self.wire.told(stop, &format!("ear for {}", commands[0].0), limit, LOOK));
         }
+        let mut answers: Vec<Option<Result<Value, Refusal>>> = vec![None; commands.len()];
         while let Some(oldest) = answers.iter().position(Option::is_none) {
             match self.receive(&mut by) {
                 Ok(Message::Event(event)) => self.keep(event),
@@ -223,22 +210,37 @@ impl Monitor {
                         (Value::Null, Err(_)) => Some(oldest),
                         _ => id.as_u64().and_then(|id| usize::try_from(id.checked_sub(first)?).ok()),
                     };
-                    if let Some(answer) = at.and_then(|at| answers.get_mut(at)) {
-                        answer.get_or_insert(outcome);
+                    // One of a call that is over has no place here.
+                    if let Some(place) = at.and_then(|at| answers.get_mut(at)) {
+                        place.get_or_insert(outcome);
                     }
                 }
                 Ok(_) => {}
-                Err(stop) => {
-                    return Err(self.told(stop, limit, || format!("answer to {}", commands[oldest].0), LOOK));
+                Err(unread) => {
+                    let what = format!("answer to {}", commands[oldest].0);
+                    return Err(self.told(unread, &what, limit, LOOK));
                 }
             }
         }
         Ok(answers.into_iter().flatten().collect())
     }
 
-    fn receive(&mut self, by: &mut Deadline) -> Result<Message, Failure> {
-        let line = self.wire.line(by).map_err(Failure::Stop)?;
-        Message::parse(&line).map_err(Failure::Garbage)
+    /// The next message. With garbage, the connection is given up.
+    fn receive(&mut self, by: &mut Deadline) -> Result<Message, Unread> {
+        let message = match self.wire.line(by) {
+            Ok(line) => Message::parse(&line).map_err(Unread::Garbage),
+            Err(stop) => Err(Unread::Stop(stop)),
+        };
+        self.given_up |= matches!(message, Err(Unread::Garbage(_) | Unread::Stop(Stop::TooLong)));
+        message
+    }
+
+    fn usable(&self) -> Result<(), Error> {
+        if self.given_up {
+            let source = io::Error::other("it was given up after an earlier error");
+            return Err(Error::Broken { socket: self.wire.path.clone(), source });
+        }
+        Ok(())
     }
 
     fn keep(&mut self, event: Event) {
@@ -249,26 +251,10 @@ impl Monitor {
         }
     }
 
-    fn told(
-        &mut self,
-        failure: Failure,
-        span: Duration,
-        what: impl FnOnce() -> String,
-        remedy: &'static str,
-    ) -> Error {
-        let socket = self.wire.path.clone();
-        match failure {
-            Failure::Stop(Stop::Late) => Error::Silent { socket, what: what(), span, remedy },
-            Failure::Stop(Stop::Closed) => Error::Broken { socket, source: closed() },
-            Failure::Stop(Stop::Failed(source)) => Error::Broken { socket, source },
-            Failure::Stop(Stop::TooLong) => {
-                self.given_up = true;
-                Error::Garbage { socket, what: too_long(&self.limits) }
-            }
-            Failure::Garbage(what) => {
-                self.given_up = true;
-                Error::Garbage { socket, what }
-            }
+    fn told(&self, unread: Unread, what: &str, span: Duration, remedy: &'static str) -> Error {
+        match unread {
+            Unread::Stop(stop) => self.wire.told(stop, what, span, remedy),
+            Unread::Garbage(what) => self.wire.garbage(what),
         }
     }
 }
@@ -284,37 +270,11 @@ impl fmt::Debug for Monitor {
 }
 
 /// Why there is no message.
-enum Failure {
+enum Unread {
     Stop(Stop),
     Garbage(String),
 }
 
-impl From<Stop> for Failure {
-    fn from(stop: Stop) -> Self {
-        Self::Stop(stop)
-    }
-}
-
-pub(crate) fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed it")
-}
-
-pub(crate) fn too_long(limits: &Limits) -> String {
-    format!("a line of more than {} bytes", limits.line)
-}
-
-pub(crate) fn object_or_nothing(command: &str, arguments: &Value) -> Result<(), Error> {
-    let kind = match arguments {
-        Value::Null | Value::Object(_) => return Ok(()),
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-    };
-    Err(Error::Invalid {
-        field: "arguments",
-        value: format!("of {command}, {kind},"),
-        rule: "arguments are an object".into(),
-        remedy: "name each argument, or give Null for none",
-    })
+fn silent(socket: &Path, limits: Limits) -> Error {
+    Error::Silent { socket: socket.into(), what: "greeting".into(), span: limits.greeting, remedy: TAKEN }
 }

@@ -1,7 +1,7 @@
 //! A Unix socket, read by lines, with a deadline to everything.
 
 use crate::deadline::Deadline;
-use crate::error::Error;
+use crate::error::{Error, excerpt};
 use crate::limits::Limits;
 use crate::lines::{Lines, TooLong};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The most bytes of a socket's path: the system has 108 with a zero at the end.
 const LONGEST_PATH: usize = 107;
@@ -47,47 +48,27 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
+    /// Waits for a place in the peer's queue of clients, too: where it is full, the system lets a client wait for ever.
+    ///
     /// # Errors
-    /// [`Stop::Late`] as an error of its own where the peer's queue of clients is full: `None`.
-    pub(crate) fn connect(path: &Path, limits: &Limits) -> Result<Option<Self>, Error> {
-        let bytes = path.as_os_str().as_bytes();
-        let invalid = |rule: String| Error::Invalid {
-            field: "socket",
-            value: format!("{:?}", path),
-            rule,
-            remedy: "put the socket into a directory with a short name, or connect by a symbolic link to it",
-        };
-        if bytes.is_empty() || bytes.len() > LONGEST_PATH || bytes.contains(&0) {
-            let rule = format!("a path of a socket has 1 to {LONGEST_PATH} bytes and no zero among them");
-            return Err(invalid(rule));
-        }
-        let address = SocketAddrUnix::new(path).map_err(|e| invalid(e.to_string()))?;
-        let failed = |e: Errno| match e {
-            Errno::NOENT | Errno::NOTDIR | Errno::CONNREFUSED => {
-                Error::Absent { socket: path.into(), source: e.into() }
-            }
-            Errno::ACCESS | Errno::PERM => Error::Denied { socket: path.into(), source: e.into() },
-            Errno::PROTOTYPE => Error::Stranger {
-                socket: path.into(),
-                wanted: "a socket of QEMU",
-                said: "that it is a socket of another kind".into(),
-            },
-            e => Error::Broken { socket: path.into(), source: e.into() },
-        };
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .map_err(failed)?;
-        // Without it, a connection would wait for ever where many wait already.
-        set_socket_timeout(&socket, Timeout::Send, Some(limits.greeting.max(SHORTEST))).map_err(failed)?;
+    /// `None` where the time is over.
+    pub(crate) fn connect(path: &Path, limits: &Limits, by: &mut Deadline) -> Result<Self, Option<Error>> {
+        let address = address(path)?;
+        let failed = |e: Errno| Some(refused(path, e));
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
         loop {
+            // The system takes zero for no limit at all.
+            let left = by.left().ok_or(None)?.max(Duration::from_millis(1));
+            set_socket_timeout(&socket, Timeout::Send, Some(left)).map_err(failed)?;
             match connect(&socket, &address) {
                 Ok(()) => break,
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(e) => return Err(failed(e)),
             }
         }
         set_socket_timeout(&socket, Timeout::Send, None).map_err(failed)?;
-        Ok(Some(Self::over(socket.into(), path, limits)))
+        Ok(Self::over(socket.into(), path, limits))
     }
 
     pub(crate) fn over(socket: UnixStream, path: &Path, limits: &Limits) -> Self {
@@ -127,6 +108,30 @@ impl Wire {
             self.ready(PollFlags::IN, by)?;
             self.read()?;
         }
+    }
+
+    /// What the caller is told of a stop: that there was no `what` within `span`, and what to do then; or what was worse.
+    pub(crate) fn told(&self, stop: Stop, what: &str, span: Duration, remedy: &'static str) -> Error {
+        let socket = self.path.clone();
+        match stop {
+            Stop::Late => Error::Silent { socket, what: what.into(), span, remedy },
+            Stop::Closed => {
+                let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed it");
+                Error::Broken { socket, source }
+            }
+            Stop::Failed(source) => Error::Broken { socket, source },
+            Stop::TooLong => self.garbage(format!("a line of more than {} bytes", self.lines.most())),
+        }
+    }
+
+    pub(crate) fn garbage(&self, what: String) -> Error {
+        Error::Garbage { socket: self.path.clone(), what }
+    }
+
+    /// What the caller is told of a peer that is not the `wanted` one, by the beginning of what it said.
+    pub(crate) fn stranger(&self, wanted: &'static str, said: &[u8]) -> Error {
+        let said = excerpt(&String::from_utf8_lossy(&said[..said.len().min(300)]), 60);
+        Error::Stranger { socket: self.path.clone(), wanted, said: format!("“{said}”") }
     }
 
     /// What came after the last whole line.
@@ -172,11 +177,45 @@ impl Wire {
     }
 }
 
-/// The system takes zero for no limit at all.
-const SHORTEST: std::time::Duration = std::time::Duration::from_millis(1);
-
 impl AsFd for Wire {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+fn address(path: &Path) -> Result<SocketAddrUnix, Error> {
+    let bytes = path.as_os_str().as_bytes();
+    let address = SocketAddrUnix::new(path).ok();
+    address.filter(|_| (1..=LONGEST_PATH).contains(&bytes.len())).ok_or_else(|| Error::Invalid {
+        field: "socket",
+        value: format!("{path:?} ({} bytes)", bytes.len()),
+        rule: format!("the system takes 1 to {LONGEST_PATH} bytes for a socket, and no zero among them"),
+        remedy: "put the socket into a directory with a short name, or name it by a short symbolic link",
+    })
+}
+
+/// What the caller is told of a connection that does not come about.
+fn refused(path: &Path, why: Errno) -> Error {
+    let (socket, source) = (path.into(), why.into());
+    match why {
+        Errno::NOENT | Errno::NOTDIR | Errno::CONNREFUSED => Error::Absent { socket, source },
+        Errno::ACCESS | Errno::PERM => Error::Denied { socket, source },
+        Errno::PROTOTYPE => {
+            Error::Stranger { socket, wanted: "a stream socket", said: "it is of another type".into() }
+        }
+        _ => Error::Broken { socket, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_may_not_be_written_to_is_denied() {
+        // Not by a real one: root, who may run the tests, may write to all.
+        let error = refused(Path::new("/run/web/qmp.sock"), Errno::ACCESS);
+        assert!(matches!(error, Error::Denied { .. }), "{error}");
+        assert!(error.to_string().contains("/run/web/qmp.sock: Permission denied"), "{error}");
     }
 }
