@@ -22,11 +22,13 @@
 
 mod console;
 mod disk;
+mod lan;
 mod machine;
 pub mod record;
 
 pub use console::Console;
 pub use disk::{Inspected, inspect};
+pub use lan::{Heard, Lan};
 pub use machine::{Firmware, Machine, Qemu, Running};
 
 use std::path::{Path, PathBuf};

@@ -26,7 +26,7 @@ pub struct Record {
 
 impl Record {
     /// As it stands in the file.
-    pub fn to_bytes(&self) -> [u8; LEN] {
+    pub fn to_bytes(self) -> [u8; LEN] {
         let mut line = format!("REC {:010} {:013} {} {:010} ", self.number, self.time, self.site, self.cause);
         while line.len() < SUMMED {
             line.push('.');

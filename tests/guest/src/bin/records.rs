@@ -142,10 +142,11 @@ impl Net {
             let text = String::from_utf8_lossy(&bytes[..len]);
             if text.starts_with("PING ") {
                 self.send(&text.replacen("PING", "PONG", 1), *from.ip(), from.port());
-            } else if text.starts_with("DURABLE ") && Some(*from.ip()) == self.peer {
-                if let Some(count) = text.split(' ').nth(2).and_then(|n| n.parse().ok()) {
-                    known.fetch_max(count, SeqCst);
-                }
+            } else if text.starts_with("DURABLE ")
+                && Some(*from.ip()) == self.peer
+                && let Some(count) = text.split(' ').nth(2).and_then(|n| n.parse().ok())
+            {
+                known.fetch_max(count, SeqCst);
             }
         }
     }
