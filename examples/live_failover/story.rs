@@ -5,8 +5,9 @@ use crate::picture;
 use crate::watch::Watch;
 use site_recovery::state::{Direction, DrillState};
 use site_recovery::{
-    Clock, Consistency, DrillRequest, Error, ErrorKind, FailoverRequest, Force, ItemHandle, Policy,
-    ProtectRequest, Replica, ReprotectRequest, Result, SystemClock, Timestamp, Vault,
+    Clock, Consistency, Cutover, DrillRequest, Error, ErrorKind, FailoverRequest, Force, ItemHandle,
+    OnUnfenced, Policy, ProtectRequest, Replica, ReprotectRequest, Result, Shutdown, SystemClock, Timestamp,
+    Vault,
 };
 use site_recovery_examples::failed;
 use site_recovery_examples::live::{Guest, GuestOptions, LiveStage, copy_out, inspect, tool};
@@ -147,8 +148,11 @@ impl Story {
         println!("    {last} records were acknowledged");
         println!("\nFail over, unplanned");
         let point = web.points().await?.pop().ok_or_else(|| not_found("no point"))?;
-        let force = Force::by("the example", "the host is gone");
-        let request = FailoverRequest::unplanned(Direction::PrimaryToRecovery, force);
+        // Not even asked to shut down: a host that is gone cannot say that it is off, so somebody answers for it.
+        let on_unfenced = OnUnfenced::Continue(Force::by("the example", "the host is gone"));
+        let cutover = Cutover::Unplanned { shutdown: Shutdown::Skip, on_unfenced };
+        let planned = FailoverRequest::planned(Direction::PrimaryToRecovery);
+        let request = FailoverRequest { cutover, ..planned };
         web.failover(request).await?.done().await?;
         let b = self.stage.guest_of(web.item()?.active());
         let resumed = b.resumed().await?;
@@ -169,7 +173,9 @@ impl Story {
     async fn reprotect(&mut self, web: &ItemHandle, b: &Guest) -> Result<()> {
         println!("\nReprotect: onto the images that are still here, only what differs");
         let began = SystemClock.now();
-        web.reprotect(ReprotectRequest::default()).await?.done().await?;
+        // The host is back, and has what was written there after the point: it loses, and stays openable as a point.
+        let request = ReprotectRequest { other_side_loses: true, ..ReprotectRequest::default() };
+        web.reprotect(request).await?.done().await?;
         self.measured.push(("reprotect", seconds(began)));
         self.watch.mark("reprotected");
         b.writes(SOME).await?;
