@@ -174,6 +174,9 @@ impl Site {
         let process = format_args!("the process of {}", home.name);
         must_be_new_enough(process, taking.layer.monitor.version())?;
         taking.layer.must_change_freely()?;
+        if taking.layer.live {
+            self.scratch_must_answer(home)?;
+        }
         included.iter().try_for_each(|held| taking.layer.must_hold(held.n))?;
         taking.number()?;
         for held in included {
