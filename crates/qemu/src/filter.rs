@@ -108,7 +108,8 @@ impl Site {
             // As deep as filters are stacked.
             while let Some(tag) = tag_of(&layer.drive(n)?, n) {
                 let taken = self.taken(home, &tag)?;
-                if taken.as_ref().is_some_and(|t| !t.released) {
+                // One whose release was broken off may still be read through: its own repeat or a sweep closes it.
+                if taken.as_ref().is_some_and(|t| !t.released) || layer.has_node(&access_node(&tag, n))? {
                     break;
                 }
                 let below = taken.and_then(|t| t.below.get(&n).cloned()).map_or_else(|| layer.top(n), Ok)?;
