@@ -31,12 +31,16 @@
 //! - *Off*: a `qemu-storage-daemon` holds the images of a machine that is off, and with them QEMU's lock on each.
 //!
 //! # What it promises, and where that ends
-//! - A guest is frozen or paused for a limited time, also when this process is killed: a shell watches over it.
+//! - A guest is frozen or paused for a limited time, also when this process is killed: a shell watches over it. But for the
+//!   end of a merge: killed in that, the guest stands still until the merge is repeated.
 //! - A scratch that is full or slow breaks the capture, never the guest (`break-snapshot`).
 //! - *Window*: check of the epoch and effect are one act under the locked register, but a command that is in the monitor's
 //!   socket when this process is killed may still be carried out.
 //! - *Window*: the block of a fence is a rename. Whoever opens an image in `fenced/` by hand gets past it; then `power`
 //!   reads `On` for as long as that process writes.
+//! - *Window*: a process that hangs while it reads a capture (one that was stopped, say) holds up every change that QEMU
+//!   makes to its nodes, and with it the guest. So nothing is changed before all exports have ended; a guest that restarts
+//!   itself in that time waits until the reader goes on or ends.
 //! - Image locks are of this host, and of others only where the file system carries them.
 //! - Persistent bitmaps are stored at a clean close. After a kill or a power cut everything is compared.
 #![forbid(unsafe_code)]
@@ -69,11 +73,13 @@ mod power;
 mod process;
 mod program;
 mod rules;
+mod scratch;
 mod sidecars;
 mod source;
 mod stacks;
 mod target;
 mod tracking;
+mod version;
 mod watchdog;
 
 pub use accelerator::{Accelerator, Choice};
