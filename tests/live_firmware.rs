@@ -26,6 +26,7 @@ async fn variables_and_tpm_travel_with_the_point() {
     if !peers("a guest with UEFI and a TPM", &[&PROGRAMS[..], &["swtpm"]].concat()) {
         return;
     }
+    let _alone = ALONE.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let stage = LiveStage::open(dir.path(), &Emulator::default()).await.unwrap();
     let options = described(json!({ "machine": "q35", "firmware": "uefi", "tpm": true }));
@@ -71,6 +72,7 @@ async fn o7_secure_boot_that_the_other_side_lacks_is_found_before_it_is_needed()
     if !peers("a machine with Secure Boot", &PROGRAMS) {
         return;
     }
+    let _alone = ALONE.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let plain = dir.path().join("firmware");
     without_secure_boot(&plain);

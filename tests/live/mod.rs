@@ -9,7 +9,10 @@ use site_recovery_examples::live::LiveStage;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::sync::Mutex;
 
+/// Held by each test that boots guests, so that one waits for the other: emulation takes all there is.
+pub static ALONE: Mutex<()> = Mutex::const_new(());
 /// What every live test runs.
 pub const PROGRAMS: [&str; 5] =
     ["qemu-system-x86_64", "qemu-img", "qemu-storage-daemon", "e2fsck", "debugfs"];
