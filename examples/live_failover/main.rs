@@ -53,7 +53,7 @@ fn options() -> Result<Options> {
                 .ok_or_else(|| Error::invalid("options", &word, "it has a value", "add it"))
         };
         match word.as_str() {
-            "--qemu" => options.emulator.unpacked = Some(value()?),
+            "--qemu" => options.emulator.unpacked = value()?.canonicalize().ok().or(Some("absent".into())),
             "--picture" => options.picture = Some(value()?),
             "--keep" => options.keep = true,
             _ => {

@@ -85,6 +85,7 @@ pub(super) async fn boot(context: &Context) -> Result<Effects> {
                 .clone()
                 .ok_or_else(|| Error::new(ErrorKind::Refused, "the drill has no disks"))?;
             let permit = BootPermit::Isolated { network: drill.network.clone() };
+            super::boot::tend(context, &context.leg, &m.op, &armed).await?;
             let boot = context.leg.recovery_site.boot(&m.op, &drill.recovery, &armed, permit);
             let booted = context.shared.within(context.shared.deadlines.recovery_site, "boot", boot).await?;
             m.progress.booted = Some(booted.clone());
