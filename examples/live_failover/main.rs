@@ -9,6 +9,7 @@
 //!   --qemu DIR      a QEMU package that was unpacked there, instead of the programs of PATH
 //!   --picture FILE  draws the run: RPO over time, the points, both failovers (SVG)
 //!   --keep          keep the work directory
+//!   --runs N        tells the story N times, and ends with a table of what was measured
 //! ```
 //! Needs QEMU, e2fsprogs and the guest's image, which `tests/run --setup` makes. Guests are emulated: no KVM is needed.
 
@@ -25,6 +26,7 @@ struct Options {
     emulator: Emulator,
     picture: Option<PathBuf>,
     keep: bool,
+    runs: Option<usize>,
 }
 
 #[tokio::main]
@@ -33,13 +35,31 @@ async fn main() -> Result<()> {
     if !is_here("live_failover", &options.emulator) {
         return Ok(());
     }
-    let work = tempfile::Builder::new().prefix("live-").tempdir();
-    let work = work.map_err(|e| Error::new(ErrorKind::Unavailable, "no work directory").caused_by(e))?;
-    let told = story::tell(&options, work.path()).await;
-    if options.keep {
-        println!("kept: {}", work.keep().display());
+    let mut runs = vec![];
+    for _ in 0..options.runs.unwrap_or(1) {
+        let work = tempfile::Builder::new().prefix("live-").tempdir();
+        let work = work.map_err(|e| Error::new(ErrorKind::Unavailable, "no work directory").caused_by(e))?;
+        let told = story::tell(&options, work.path()).await;
+        if options.keep {
+            println!("kept: {}", work.keep().display());
+        }
+        runs.push(told?);
     }
-    told
+    if options.runs.is_some() {
+        table(&runs);
+    }
+    Ok(())
+}
+
+/// Percentiles over all runs, as a table in Markdown.
+fn table(runs: &[story::Measured]) {
+    println!("\n| over {} runs | median | 95th percentile | most |\n|---|---:|---:|---:|", runs.len());
+    for (at, (what, _, unit)) in runs.first().into_iter().flatten().enumerate() {
+        let mut all: Vec<f64> = runs.iter().map(|run| run[at].1).collect();
+        all.sort_by(f64::total_cmp);
+        let of = |share: f64| all[((all.len() - 1) as f64 * share).round() as usize];
+        println!("| {what} | {:.1} {unit} | {:.1} {unit} | {:.1} {unit} |", of(0.5), of(0.95), of(1.0));
+    }
 }
 
 fn options() -> Result<Options> {
@@ -56,11 +76,12 @@ fn options() -> Result<Options> {
             "--qemu" => options.emulator.unpacked = value()?.canonicalize().ok().or(Some("absent".into())),
             "--picture" => options.picture = Some(value()?),
             "--keep" => options.keep = true,
+            "--runs" => options.runs = value()?.to_str().and_then(|n| n.parse().ok()),
             _ => {
                 return Err(Error::invalid(
                     "options",
                     &word,
-                    "one of --qemu, --picture, --keep",
+                    "one of --qemu, --picture, --keep, --runs",
                     "see the top of main.rs",
                 ));
             }
