@@ -121,6 +121,13 @@ impl Machine {
     /// # Errors
     /// The program cannot be run.
     pub fn run(&self, mut command: Command) -> io::Result<Running> {
+        // What an earlier life left would be taken for this one's.
+        for left in ["console", "qmp", "agent"] {
+            match std::fs::remove_file(self.dir.join(left)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
         let child = command.spawn()?;
         Ok(Running { child, console: Console::new(self.dir.join("console")) })
     }
