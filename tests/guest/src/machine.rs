@@ -84,10 +84,10 @@ impl Machine {
             ]),
         };
         // A comma stands doubled in an option of QEMU's.
-        let words = self.words.replace(',', ",,");
+        let [name, words] = [&self.name, &self.words].map(|text| text.replace(',', ",,"));
         command.args([
             "-smbios".to_owned(),
-            format!("type=1,serial={},sku={words}", self.name),
+            format!("type=1,serial={name},sku={words}"),
             "-serial".to_owned(),
             format!("file:{dir}/console"),
             "-qmp".to_owned(),
