@@ -8,7 +8,7 @@ use crate::description::Format;
 use crate::freeze::{Frozen, executes};
 use crate::home::{Home, Known};
 use crate::layer::Layer;
-use crate::pause::Switch;
+use crate::pause::{PAUSED, Switch};
 use crate::tracking::{Link, Position, tag};
 use crate::version::must_be_new_enough;
 use serde::{Deserialize, Serialize};
@@ -176,6 +176,9 @@ impl Site {
         let process = format_args!("the process of {}", home.name);
         must_be_new_enough(process, taking.layer.monitor.version())?;
         taking.layer.must_change_freely()?;
+        if taking.layer.live {
+            self.scratch_must_answer(home)?;
+        }
         included.iter().try_for_each(|held| taking.layer.must_hold(held.n))?;
         taking.number()?;
         for held in included {
@@ -211,7 +214,8 @@ impl Site {
         for one in taking.iter_mut().filter(|t| t.layer.live) {
             let pauses = together && drives > 1 && executes(&mut one.layer)?;
             let to = one.below.keys().map(|n| (*n, filter(&one.tag, *n))).collect();
-            switches.push(Switch { layer: &mut one.layer, pauses, to });
+            let note = one.known.home.own(PAUSED);
+            switches.push(Switch { layer: &mut one.layer, pauses, to, note });
         }
         self.switch_all(&mut switches)
     }

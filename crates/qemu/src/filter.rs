@@ -13,7 +13,6 @@ use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::{Told, durable};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::PathBuf;
 
 impl Site {
     /// Makes scratch and filter of one disk. Nothing of the guest's goes through it yet.
@@ -59,6 +58,7 @@ impl Site {
             durable::write(&taken_path(home, tag), &Taken { released: true, ..taken })?;
         }
         if let Some(mut layer) = self.live(home)? {
+            self.scratch_must_answer(home)?;
             found |= self.close(&mut layer, tag)?;
             self.pop_filters(home, &mut layer)?;
             let mut gone = vec![];
@@ -85,6 +85,7 @@ impl Site {
     /// not end, QEMU would wait for it in every change.
     pub(crate) fn end_exports(&self, home: &Home, tags: &[String]) -> Result<()> {
         let Some(mut layer) = self.live(home)? else { return Ok(()) };
+        self.scratch_must_answer(home)?;
         tags.iter().try_for_each(|tag| layer.end_exports_of(tag).map(drop))
     }
 
@@ -107,7 +108,8 @@ impl Site {
             // As deep as filters are stacked.
             while let Some(tag) = tag_of(&layer.drive(n)?, n) {
                 let taken = self.taken(home, &tag)?;
-                if taken.as_ref().is_some_and(|t| !t.released) {
+                // One whose release was broken off may still be read through: its own repeat or a sweep closes it.
+                if taken.as_ref().is_some_and(|t| !t.released) || layer.has_node(&access_node(&tag, n))? {
                     break;
                 }
                 let below = taken.and_then(|t| t.below.get(&n).cloned()).map_or_else(|| layer.top(n), Ok)?;
@@ -151,23 +153,6 @@ impl Site {
         named(self.live(home)?)?;
         named(self.stored(home)?)?;
         Ok(tags)
-    }
-
-    fn scratch(&self, home: &Home, tag: &str, n: usize) -> PathBuf {
-        let dir = self.options.scratch.clone().unwrap_or_else(|| home.own("scratch"));
-        dir.join(format!("{tag}-{n}.raw"))
-    }
-
-    fn remove_scratch(&self, home: &Home, tag: &str) -> Result<()> {
-        let any = self.scratch(home, tag, 0);
-        let dir = any.parent().expect("a file in a directory");
-        for path in durable::list(dir)? {
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            if name.starts_with(&format!("{tag}-")) {
-                durable::remove_file(&path)?;
-            }
-        }
-        Ok(())
     }
 }
 

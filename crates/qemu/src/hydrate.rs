@@ -87,10 +87,11 @@ impl Layer {
         if over { Ok(()) } else { Err(Error::new(ErrorKind::Busy, "hydration does not end")) }
     }
 
-    /// Lets a guest go on that an error of our export has paused; somebody else's pause stays.
-    pub(crate) fn go_on_after_error(&mut self) -> Result<()> {
+    /// Lets a guest go on that stands still for this reason, as QEMU names it: `io-error` is an error of our export. Whatever
+    /// else holds it still stays.
+    pub(crate) fn go_on_after(&mut self, why: &str) -> Result<()> {
         let status = self.call("query-status", Value::Null)?;
-        if status["status"] == "io-error" { self.call("cont", Value::Null).map(drop) } else { Ok(()) }
+        if status["status"] == why { self.call("cont", Value::Null).map(drop) } else { Ok(()) }
     }
 }
 

@@ -72,6 +72,7 @@ mod power;
 mod process;
 mod program;
 mod rules;
+mod scratch;
 mod sidecars;
 mod source;
 mod stacks;

@@ -106,7 +106,7 @@ impl RecoverySite for QemuSite {
             let _turn = site.register.turn(&turn, &instance.machine)?;
             let Some(home) = site.home_if_there(&instance)? else { return Ok(()) };
             if let Some(mut layer) = site.live(&home)? {
-                layer.go_on_after_error()?;
+                layer.go_on_after("io-error")?;
             }
             if site.hydration_is_due(&home)? && site.hydrate(&home)? == Hydrated::Whole {
                 site.stop_serving(&place);

@@ -11,5 +11,6 @@ mod pause;
 mod protected;
 mod raw;
 mod reader;
+mod replicator_killed;
 mod scratch;
 mod stranger;

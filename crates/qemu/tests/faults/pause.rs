@@ -33,7 +33,7 @@ fn d3_every_stop_of_a_capture_is_followed_by_its_resume() {
 }
 
 #[test]
-fn o5_a_guest_that_a_person_paused_stays_paused_through_a_capture_and_its_release() {
+fn o5_a_guest_that_a_person_paused_stays_paused_and_one_that_we_paused_goes_on() {
     on_qemu(async {
         let protected = Protected::running_in(World::new().await).await;
         let world = &protected.world;
@@ -44,7 +44,18 @@ fn o5_a_guest_that_a_person_paused_stays_paused_through_a_capture_and_its_releas
         assert!(!world.is_on("web"), "a sweep resumed what a person had paused");
         world.monitor("web").unwrap().call("cont", serde_json::Value::Null).unwrap();
         world.put("web", 0, 0, b"on again");
-        protected.seal_delta("second", &first).await.expect("tracking was kept");
+        let second = protected.seal_delta("second", &first).await.expect("tracking was kept");
         protected.is_as_before();
+
+        // As a capture leaves it that was killed in the middle, its watchdog with it.
+        world.monitor("web").unwrap().call("stop", serde_json::Value::Null).unwrap();
+        std::fs::write(world.path("web/.site-recovery/paused.json"), "0").unwrap();
+        protected.site().sweep(&op("sweep"), &protected.instance, &[]).await.unwrap();
+        protected.is_as_before();
+        world.monitor("web").unwrap().call("stop", serde_json::Value::Null).unwrap();
+        protected.site().sweep(&op("sweep"), &protected.instance, &[]).await.unwrap();
+        assert!(!world.is_on("web"), "the note of an older pause was taken for this one's");
+        world.monitor("web").unwrap().call("cont", serde_json::Value::Null).unwrap();
+        protected.seal_delta("third", &second).await.expect("tracking was kept");
     });
 }
