@@ -78,7 +78,7 @@ impl Drop for ScriptedPeer {
 pub struct Client(BufReader<UnixStream>);
 
 impl Client {
-    fn of(stream: UnixStream) -> Self {
+    pub fn of(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(LONG)).unwrap();
         stream.set_write_timeout(Some(LONG)).unwrap();
         Self(BufReader::new(stream))
