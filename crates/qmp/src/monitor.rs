@@ -96,7 +96,10 @@ impl Monitor {
             is_open: false,
             given_up: false,
         };
-        monitor.call("qmp_capabilities", Value::Null)?;
+        let opening = [("qmp_capabilities", Value::Null), ("query-version", Value::Null)];
+        let tried = monitor.call_each(&opening)?.pop().expect("the second command has an answer");
+        // That the first is refused says little: that of the client before may have come after this one's greeting.
+        tried.map_err(|refusal| Error::Refused { command: "query-version".into(), refusal })?;
         monitor.is_open = true;
         Ok(monitor)
     }

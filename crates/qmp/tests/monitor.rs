@@ -129,12 +129,31 @@ fn what_was_meant_for_an_earlier_client_is_passed_by() {
         client.say(GREETING);
         let id = client.asked("qmp_capabilities");
         client.say("{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\n");
+        // Its own negotiation was done after this one's greeting.
+        let error = json!({"class": "CommandNotFound", "desc": "negotiation is already complete"});
+        client.say(format!("{}\n", json!({"error": error, "id": id})));
+        let id = client.asked("query-version");
         client.answer(&id, json!({}));
         let id = client.asked("fine");
         client.answer(&id, json!(true));
     });
     let mut monitor = Monitor::connect(&peer.socket, patient()).unwrap();
     assert_eq!(monitor.call("fine", NOTHING).unwrap(), json!(true));
+    peer.end();
+}
+
+#[test]
+fn a_monitor_that_does_not_open_is_told() {
+    let peer = ScriptedPeer::new(|mut client| {
+        client.say(GREETING);
+        for command in ["qmp_capabilities", "query-version"] {
+            let id = client.asked(command);
+            let error = json!({"class": "CommandNotFound", "desc": "Expecting capabilities negotiation"});
+            client.say(format!("{}\n", json!({"error": error, "id": id})));
+        }
+    });
+    let error = Monitor::connect(&peer.socket, patient()).unwrap_err();
+    assert!(error.refusal().unwrap().description.starts_with("Expecting"), "{error}");
     peer.end();
 }
 
