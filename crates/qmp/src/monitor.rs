@@ -16,6 +16,8 @@ use std::time::Duration;
 const WANTED: &str = "a monitor of QEMU (QMP)";
 const TAKEN: &str = "QEMU serves one client per QMP socket and lets others wait in silence; somebody else uses \
                      this one: give the library a -qmp socket of its own";
+/// QEMU that is still at the end of one client now and then closes the connection of the next one.
+const TRIES: u32 = 3;
 const LOOK: &str = "it may have been done, or may yet be: look before it is asked again";
 
 /// A connection to the monitor of QEMU or of `qemu-storage-daemon`.
@@ -29,6 +31,8 @@ pub struct Monitor {
     next_id: u64,
     events: VecDeque<Event>,
     events_dropped: u64,
+    /// Whether all that was said to the client before has come.
+    is_open: bool,
     given_up: bool,
 }
 
@@ -41,10 +45,17 @@ impl Monitor {
     /// this one. [`Invalid`](Error::Invalid) for a path that is too long for a socket (107 bytes).
     pub fn connect(socket: &Path, limits: Limits) -> Result<Self, Error> {
         let mut by = Deadline::after(limits.greeting);
-        match Wire::connect(socket, &limits, &mut by) {
-            Ok(wire) => Self::greeted(wire, limits, &mut by, fresh_id()),
-            Err(Some(error)) => Err(error),
-            Err(None) => Err(silent(socket, limits)),
+        let mut more = 1..TRIES;
+        loop {
+            let wire = match Wire::connect(socket, &limits, &mut by) {
+                Ok(wire) => wire,
+                Err(Some(error)) => return Err(error),
+                Err(None) => return Err(silent(socket, limits)),
+            };
+            match Self::greeted(wire, limits, &mut by, fresh_id()) {
+                Err(Error::Broken { .. }) if more.next().is_some() => {}
+                outcome => return outcome,
+            }
         }
     }
 
@@ -54,14 +65,26 @@ impl Monitor {
         by: &mut Deadline,
         next_id: u64,
     ) -> Result<Self, Error> {
-        let version = match wire.line(by) {
-            Ok(line) => match Message::parse(&line) {
-                Ok(Message::Greeting(version)) => version,
-                _ => return Err(wire.stranger(WANTED, &line)),
-            },
-            Err(Stop::Late) if wire.rest().is_empty() => return Err(silent(&wire.path, limits)),
-            Err(Stop::Late | Stop::TooLong) => return Err(wire.stranger(WANTED, wire.rest())),
-            Err(stop) => return Err(wire.told(stop, "greeting", limits.greeting, TAKEN)),
+        // What QEMU was saying to the client before may come first.
+        let mut first: Option<Vec<u8>> = None;
+        let version = loop {
+            let stop = match wire.line(by) {
+                Ok(line) => match Message::parse(&line) {
+                    Ok(Message::Greeting(version)) => break version,
+                    _ => {
+                        first.get_or_insert(line);
+                        continue;
+                    }
+                },
+                Err(stop) => stop,
+            };
+            let said = first.as_deref().unwrap_or(wire.rest());
+            return Err(match stop {
+                Stop::Late if said.is_empty() => silent(&wire.path, limits),
+                Stop::Closed if said.is_empty() => wire.told(stop, "greeting", limits.greeting, TAKEN),
+                Stop::Failed(_) => wire.told(stop, "greeting", limits.greeting, TAKEN),
+                Stop::Late | Stop::Closed | Stop::TooLong => wire.stranger(WANTED, said),
+            });
         };
         let mut monitor = Self {
             wire,
@@ -70,9 +93,14 @@ impl Monitor {
             next_id,
             events: VecDeque::new(),
             events_dropped: 0,
+            is_open: false,
             given_up: false,
         };
-        monitor.call("qmp_capabilities", Value::Null)?;
+        let opening = [("qmp_capabilities", Value::Null), ("query-version", Value::Null)];
+        let tried = monitor.call_each(&opening)?.pop().expect("the second command has an answer");
+        // That the first is refused says little: that of the client before may have come after this one's greeting.
+        tried.map_err(|refusal| Error::Refused { command: "query-version".into(), refusal })?;
+        monitor.is_open = true;
         Ok(monitor)
     }
 
@@ -207,7 +235,7 @@ impl Monitor {
                 Ok(Message::Answer { id, outcome }) => {
                     let at = match (&id, &outcome) {
                         // QEMU could not read the command, and so not its id.
-                        (Value::Null, Err(_)) => Some(oldest),
+                        (Value::Null, Err(_)) => self.is_open.then_some(oldest),
                         _ => id.as_u64().and_then(|id| usize::try_from(id.checked_sub(first)?).ok()),
                     };
                     // One of a call that is over has no place here.

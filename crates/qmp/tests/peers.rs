@@ -5,6 +5,8 @@ mod support;
 
 use serde_json::{Value, json};
 use site_recovery_qmp::*;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use support::*;
 
@@ -135,6 +137,39 @@ fn a_second_client_of_one_socket_is_not_held_up() {
     let mut next = Monitor::connect(&program.socket, patient()).unwrap();
     next.call("query-status", NOTHING).unwrap();
     quits(next, program);
+}
+
+#[test]
+fn a_client_that_was_cut_off_leaves_nothing_to_the_next_one() {
+    if !peers("the next client of QEMU's monitor", &[QEMU]) {
+        return;
+    }
+    let program = qemu();
+    let commands =
+        |command: &str| format!("{{\"execute\": \"{command}\", \"id\": 7}}\n").repeat(20).into_bytes();
+    let words = [
+        b"\xff\nnonsense\n{}\n{\"execute\": 3, \"id\": 1}\n".to_vec(),
+        commands("query-status"),
+        commands("query-qmp-schema"),
+        b"{\"execute\": \"query-qmp-sch".to_vec(),
+    ];
+    for (at, words) in words.iter().cycle().take(400).enumerate() {
+        let mut cut_off = UnixStream::connect(&program.socket).unwrap();
+        // QEMU may be at any point with it, or have closed it itself.
+        if at / 4 % 2 == 0 {
+            let _ = cut_off.read(&mut [0]);
+        }
+        if at / 8 % 2 == 0 {
+            let _ = cut_off.write_all(b"{\"execute\": \"qmp_capabilities\"}\n");
+        }
+        let _ = cut_off.write_all(words);
+        drop(cut_off);
+        let mut next = Monitor::connect(&program.socket, patient()).unwrap();
+        let answers = next.call_each(&[("query-status", NOTHING), ("no-such-command", NOTHING)]).unwrap();
+        assert_eq!(answers[0].as_ref().unwrap()["status"], "prelaunch");
+        assert!(answers[1].as_ref().unwrap_err().is_unknown_command(), "{answers:?}");
+    }
+    quits(Monitor::connect(&program.socket, patient()).unwrap(), program);
 }
 
 #[test]
