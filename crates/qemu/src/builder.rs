@@ -174,7 +174,7 @@ impl QemuSiteBuilder {
     ///
     /// # Errors
     /// `Conflict` when the directory is the site of another name; `Unsupported` when a newer version wrote it, or the
-    /// programs are not there; `Invalid` for a path that is too long for sockets; `Denied`, `Unavailable`.
+    /// program is not there that a probe runs; `Invalid` for a path that is too long for sockets; `Denied`, `Unavailable`.
     pub async fn open(self) -> Result<QemuSite> {
         let name = self.name.clone();
         let opened = site_recovery_register::act(move || self.opened()).await;
@@ -187,7 +187,7 @@ impl QemuSiteBuilder {
         must_be_short(&root)?;
         let mut options = self.options;
         options.networks = all(self.networks);
-        let accelerator = self.choice.made(&options)?;
+        let accelerator = self.choice.made(&options.programs)?;
         let mut site = Site {
             register: Register::at(root.join(OWN).join("epochs")),
             name: self.name,
