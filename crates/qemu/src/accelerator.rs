@@ -35,8 +35,8 @@ pub enum Choice {
     /// opened, which takes that long at most where KVM is not taken, and a second more; what was found is traced, and
     /// [`QemuSite::accelerator`](crate::QemuSite::accelerator) tells it.
     ///
-    /// The guest takes half a second with emulation and less with KVM, so 10 s are ample on a busy host. It takes ten
-    /// minutes and more where instructions of a kernel are emulated one by one: a limit of minutes proves less than one of
+    /// The guest takes half a second with emulation and less with KVM, so 10 s are ample on a busy host. It takes four
+    /// minutes and more where a kernel's instructions are emulated one by one: a limit of minutes proves less than one of
     /// seconds. The guest is for x86-64 and needs SeaBIOS, which comes with QEMU.
     Probe(Duration),
 }
