@@ -17,7 +17,7 @@ mod story;
 mod watch;
 
 use site_recovery::{Error, ErrorKind, Result};
-use site_recovery_examples::live::Emulator;
+use site_recovery_examples::live::{Emulator, is_here};
 use std::path::PathBuf;
 
 #[derive(Debug, Default)]
@@ -30,6 +30,9 @@ struct Options {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = options()?;
+    if !is_here("live_failover", &options.emulator) {
+        return Ok(());
+    }
     let work = tempfile::Builder::new().prefix("live-").tempdir();
     let work = work.map_err(|e| Error::new(ErrorKind::Unavailable, "no work directory").caused_by(e))?;
     let told = story::tell(&options, work.path()).await;

@@ -15,7 +15,7 @@ use site_recovery::{
     Cutover, Error, ErrorKind, FailoverRequest, Force, ItemHandle, LOSING_SIDE, Leg, OnUnfenced, PointChoice,
     PointId, Policy, ProtectRequest, Replica, ReprotectRequest, Result, Shutdown, Vault,
 };
-use site_recovery_examples::live::{Emulator, GuestOptions, LiveStage, copy_out, inspect};
+use site_recovery_examples::live::{Emulator, GuestOptions, LiveStage, copy_out, inspect, is_here};
 use site_recovery_guest::Inspected;
 use site_recovery_journal::SqliteJournal;
 use std::path::Path;
@@ -27,6 +27,9 @@ const SOME: u64 = 40;
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    if !is_here("split_brain", &Emulator::default()) {
+        return Ok(());
+    }
     let work = tempfile::Builder::new().prefix("split-").tempdir().expect("a directory for work can be made");
     let stage = LiveStage::open(work.path(), &Emulator::default()).await?;
     let cable = Arc::new(Cable::to(stage.here.clone()));

@@ -10,6 +10,7 @@ use crate::home::{Home, Known};
 use crate::layer::Layer;
 use crate::pause::Switch;
 use crate::tracking::{Link, Position, tag};
+use crate::version::must_be_new_enough;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Capture, Consistency, CutId, Error, Instance, Member, Op, OpKey, Result, Sidecar};
 use site_recovery_register::{conflict, durable};
@@ -169,8 +170,12 @@ impl Site {
             tag,
             below: BTreeMap::new(),
         };
-        taking.number()?;
         let included: Vec<_> = taking.known.included().cloned().collect();
+        let process = format_args!("the process of {}", home.name);
+        must_be_new_enough(process, taking.layer.monitor.version())?;
+        taking.layer.must_change_freely()?;
+        included.iter().try_for_each(|held| taking.layer.must_hold(held.n))?;
+        taking.number()?;
         for held in included {
             let top = taking.layer.top(held.n)?;
             if taking.layer.live {

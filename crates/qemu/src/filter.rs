@@ -5,7 +5,7 @@
 
 use crate::Site;
 use crate::capture::{Taken, Taking, filter, taken_path};
-use crate::command_line::{device, text};
+use crate::command_line::{device, text, top_node};
 use crate::home::Home;
 use crate::layer::Layer;
 use serde_json::{Value, json};
@@ -81,19 +81,23 @@ impl Site {
         Ok(found)
     }
 
+    /// Ends the exports of these captures of a machine that runs, before anything else of them is touched: where one does
+    /// not end, QEMU would wait for it in every change.
+    pub(crate) fn end_exports(&self, home: &Home, tags: &[String]) -> Result<()> {
+        let Some(mut layer) = self.live(home)? else { return Ok(()) };
+        tags.iter().try_for_each(|tag| layer.end_exports_of(tag).map(drop))
+    }
+
     /// Ends the exports of a capture, and what they read through.
     fn close(&self, layer: &mut Layer, tag: &str) -> Result<bool> {
-        let prefix = format!("dr-exp-{tag}-");
-        let exports: Vec<_> = layer.exports()?.into_iter().filter(|e| e.id.starts_with(&prefix)).collect();
-        for export in &exports {
-            layer.end_export(&export.id)?;
-        }
+        let exported = layer.end_exports_of(tag)?;
+        layer.must_change_freely()?;
         let prefix = format!("dr-acc-{tag}-");
         let nodes: Vec<_> = layer.nodes()?.into_iter().filter(|n| n.node_name.starts_with(&prefix)).collect();
         for node in &nodes {
             layer.remove_node(&node.node_name)?;
         }
-        Ok(!exports.is_empty() || !nodes.is_empty())
+        Ok(exported || !nodes.is_empty())
     }
 
     /// Moves every drive from the filters of captures that were let go down to what those stand on.
@@ -181,6 +185,14 @@ impl Layer {
         Ok(nothing_left)
     }
 
+    /// Ends the exports of a capture, and says whether there were any.
+    fn end_exports_of(&mut self, tag: &str) -> Result<bool> {
+        let prefix = format!("dr-exp-{tag}-");
+        let exports: Vec<_> = self.exports()?.into_iter().filter(|e| e.id.starts_with(&prefix)).collect();
+        exports.iter().try_for_each(|e| self.end_export(&e.id))?;
+        Ok(!exports.is_empty())
+    }
+
     /// The node that the device of a disk stands on.
     pub(crate) fn drive(&mut self, n: usize) -> Result<String> {
         let all: Vec<Value> = self.ask("query-block", Value::Null)?;
@@ -190,10 +202,37 @@ impl Layer {
         let found = all.iter().find(of).and_then(|b| b["inserted"]["node-name"].as_str());
         found.map(str::to_owned).ok_or_else(|| {
             let message = format!(
-                "QEMU has no device v{n}, or nothing is in it: it was started with another command line"
+                "QEMU has no device v{n}, or nothing is in it: it was started with another command line than ours; \
+                 stop the machine, and start it as QemuSite::command_line says"
             );
             Error::new(ErrorKind::Conflict, message)
         })
+    }
+
+    /// That a disk stands as our command line puts it there.
+    ///
+    /// # Errors
+    /// `Conflict`.
+    pub(crate) fn must_hold(&mut self, n: usize) -> Result<()> {
+        let top = self.top(n)?;
+        let wrong = |found: String| {
+            let message = format!(
+                "{found}: QEMU was started with another command line than ours; stop the machine, and start it as \
+                 QemuSite::command_line says"
+            );
+            Err(Error::new(ErrorKind::Conflict, message))
+        };
+        if !self.has_node(&top)? {
+            return wrong(format!("disk {n} has no block node {}", top_node(n)));
+        }
+        if !self.live {
+            return Ok(());
+        }
+        let drive = self.drive(n)?;
+        match drive == top || tag_of(&drive, n).is_some() {
+            true => Ok(()),
+            false => wrong(format!("device v{n} writes to the block node {drive} and not to {top}")),
+        }
     }
 
     pub(crate) fn set_drive(&mut self, n: usize, node: &str) -> Result<()> {

@@ -4,9 +4,9 @@
 //! goes into long mode with paging, reads the processor's identity and writes its common registers, sleeps until each timer
 //! (PIT, local APIC) has woken it 32 times, and executes 369 million plain instructions on 16 MiB of memory. The last of it
 //! is what tells. A hypervisor that emulates a kernel's instructions one by one, as Linux' PVM does for a guest that is not
-//! made for it, boots firmware in seconds and looks dead in a kernel's decompressor: Linux 6.1 was still
-//! setting up its memory after fifteen minutes. At the 0.5 to 1.4 million instructions a second that were measured there,
-//! this guest takes four minutes and more; QEMU's own emulation takes half a second.
+//! made for it, boots firmware in seconds and looks dead in a kernel's decompressor: Linux 6.1 was still setting up its
+//! memory after fifteen minutes. At the 0.5 to 1.4 million instructions a second that were measured there, this guest takes
+//! four minutes and more; QEMU's own emulation takes half a second.
 
 mod sector;
 
