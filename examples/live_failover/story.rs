@@ -65,7 +65,7 @@ impl Story {
 
     async fn start(&mut self) -> Result<Guest> {
         println!("\nA guest boots here from its own disk, and writes");
-        let options = GuestOptions { words: "delay=10 hook".into(), nic: false };
+        let options = GuestOptions { words: "delay=10 hook".into(), ..GuestOptions::default() };
         let a = self.stage.add_guest(NAME, &options).await?;
         let n = a.writes(SOME).await?;
         println!("    {n} records are durable");

@@ -46,7 +46,7 @@ async fn main() -> Result<()> {
         .journal(Arc::new(journal))
         .build()
         .await?;
-    let options = GuestOptions { words: "delay=20".into(), nic: false };
+    let options = GuestOptions { words: "delay=20".into(), ..GuestOptions::default() };
     let a = stage.add_guest(NAME, &options).await?;
     a.writes(SOME).await?;
     let policy = Policy::every(Duration::from_secs(300));

@@ -4,7 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -48,6 +48,7 @@ struct Port {
     /// Bound to the host's end.
     socket: UnixDatagram,
     machine: PathBuf,
+    frames: AtomicU64,
 }
 
 impl Lan {
@@ -61,20 +62,39 @@ impl Lan {
     /// # Errors
     /// The socket cannot be made.
     pub fn port(&mut self, name: &str) -> io::Result<Vec<String>> {
+        let (number, backend) = (self.threads.len(), self.backend(name)?);
+        let device = format!("virtio-net-pci,netdev={name},mac=52:54:00:00:00:{number:02x},romfile=");
+        Ok(vec!["-netdev".into(), format!("{backend},id={name}"), "-device".into(), device])
+    }
+
+    /// Adds a port, and returns what QEMU's `-netdev` says of it, but for its `id`.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn backend(&mut self, name: &str) -> io::Result<String> {
         let (host, machine) =
             (self.dir.join(format!("{name}.host")), self.dir.join(format!("{name}.machine")));
         let socket = UnixDatagram::bind(&host)?;
         socket.set_read_timeout(Some(TURN))?;
         // A machine that does not take its frames loses them, and holds up nobody.
         socket.set_write_timeout(Some(TURN))?;
-        let (number, shared) = (self.threads.len() as u8, self.shared.clone());
-        let port = Arc::new(Port { name: name.to_owned(), socket, machine: machine.clone() });
+        let shared = self.shared.clone();
+        let port = Arc::new(Port {
+            name: name.to_owned(),
+            socket,
+            machine: machine.clone(),
+            frames: AtomicU64::default(),
+        });
         locked(&shared.ports).push(port.clone());
         self.threads.push(std::thread::spawn(move || shared.serve(&port)));
         let (host, machine) = (host.display(), machine.display());
-        let sockets = format!("local.type=unix,local.path={machine},remote.type=unix,remote.path={host}");
-        let device = format!("virtio-net-pci,netdev={name},mac=52:54:00:00:00:{number:02x},romfile=");
-        Ok(vec!["-netdev".into(), format!("dgram,id={name},{sockets}"), "-device".into(), device])
+        Ok(format!("dgram,local.type=unix,local.path={machine},remote.type=unix,remote.path={host}"))
+    }
+
+    /// How many frames of any kind came in by a port until now.
+    pub fn frames(&self, port: &str) -> u64 {
+        let ports = locked(&self.shared.ports);
+        ports.iter().filter(|p| p.name == port).map(|p| p.frames.load(SeqCst)).sum()
     }
 
     /// What was heard until now.
@@ -118,6 +138,7 @@ impl Shared {
         while !self.ended.load(SeqCst) {
             let Ok(len) = port.socket.recv(&mut bytes) else { continue };
             let frame = &bytes[..len];
+            port.frames.fetch_add(1, SeqCst);
             if let Some((from, text)) = said(frame) {
                 locked(&self.heard).push(Heard { port: port.name.clone(), from, text });
             }
