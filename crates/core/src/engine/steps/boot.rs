@@ -148,7 +148,7 @@ pub(super) async fn validate(context: &Context) -> Result<Effects> {
             else {
                 return Ok(m.progress.into());
             };
-            let limit = context.shared.deadlines.recovery_site;
+            let limit = context.shared.deadlines.validation;
             let looked = validation.validate(recovery, booted);
             let verdict = context.shared.within(limit, "validation", looked).await;
             let verdict = verdict.unwrap_or_else(|e| Verdict::Bad { reason: e.to_string() });
