@@ -8,9 +8,11 @@ mod support;
 
 mod mounted;
 mod pause;
+mod point_lost;
 mod protected;
 mod raw;
 mod reader;
+mod recovered;
 mod replicator_killed;
 mod scratch;
 mod stranger;

@@ -120,7 +120,15 @@ impl World {
         let outside = self.dir.path().join(format!("{name}.qmp"));
         // A machine that the library made has the library's monitor alone, which it lets go after each act.
         let socket = if outside.exists() { outside } else { self.place(name).join("qmp") };
-        Monitor::connect(&socket, limits).ok()
+        let end = now() + BOUND;
+        loop {
+            match Monitor::connect(&socket, limits) {
+                Ok(monitor) => return Some(monitor),
+                Err(_) if pid(&self.place(name).join("pid")).is_none() => return None,
+                Err(error) => assert!(now() < end, "{name} runs, and {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub async fn running(&self, name: &str) {
