@@ -98,13 +98,6 @@ fn refusals_are_told_with_the_command_and_without_its_arguments() {
             let error = json!({"class": "GenericError", "desc": desc});
             client.say(format!("{}\n", json!({"error": error, "id": id})));
         }
-        // As QEMU answers what it cannot read.
-        client.asked("deep");
-        client.say(
-            "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON nesting depth limit exceeded\"}}\n",
-        );
-        let id = client.asked("fine");
-        client.answer(&id, json!(true));
     });
     let mut monitor = Monitor::connect(&peer.socket, patient()).unwrap();
     let secret = || json!({"node-name": "dr-1", "password": "hunter2"});
@@ -116,9 +109,6 @@ fn refusals_are_told_with_the_command_and_without_its_arguments() {
     let refused = monitor.call("blockdev-del", secret()).unwrap_err().to_string();
     assert!(refused.len() < 1000 && !refused.contains(['\n', '\u{1b}']), "{refused}");
     assert!(refused.contains("\\nlong 'story' a\\u{1b}[31m"), "{refused}");
-    let refused = monitor.call("deep", NOTHING).unwrap_err();
-    assert!(matches!(&refused, Error::Refused { command, .. } if command == "deep"), "{refused}");
-    assert_eq!(monitor.call("fine", NOTHING).unwrap(), json!(true));
     peer.end();
 }
 
@@ -135,6 +125,7 @@ fn what_was_meant_for_an_earlier_client_is_passed_by() {
         let id = client.asked("query-version");
         client.answer(&id, json!({}));
         let id = client.asked("fine");
+        client.say("{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\n");
         client.answer(&id, json!(true));
     });
     let mut monitor = Monitor::connect(&peer.socket, patient()).unwrap();
@@ -158,10 +149,11 @@ fn a_monitor_that_does_not_open_is_told() {
 }
 
 #[test]
-fn arguments_that_are_no_object_are_not_sent() {
+fn arguments_that_qemu_would_not_read_are_not_sent() {
     let peer = ScriptedPeer::monitor(|mut client| assert_eq!(client.until_gone(), b""));
     let mut monitor = Monitor::connect(&peer.socket, patient()).unwrap();
-    for arguments in [json!(["hunter2"]), json!("hunter2"), json!(7), json!(true)] {
+    let deep = (0..1000).fold(json!({"hunter2": 1}), |inner, _| json!({"in": [inner]}));
+    for arguments in [json!(["hunter2"]), json!("hunter2"), json!(7), json!(true), deep] {
         let error = monitor.call_each(&[("fine", NOTHING), ("wrong", arguments)]).unwrap_err();
         assert!(matches!(error, Error::Invalid { field: "arguments", .. }), "{error}");
         let said = format!("{error} {error:?}");
