@@ -166,8 +166,6 @@ pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beg
 async fn once_free(shared: &Arc<Shared>, slot: &Arc<Slot>, to: Operation) -> Result<Turn> {
     loop {
         let control = slot.control.lock().expect("no panic under this lock").clone();
-        // A job that lends its turn ends with it: also a cycle that has it gives way.
-        let mut _wish = None;
         if let Some(control) = control {
             let run = slot.unit().run.clone();
             let Some(run) = run.filter(|r| gives_way(r.operation, to)) else {
@@ -178,7 +176,8 @@ async fn once_free(shared: &Arc<Shared>, slot: &Arc<Slot>, to: Operation) -> Res
             } else {
                 control.give_way();
             }
-            _wish = Some(Wish::of(slot));
+            // A job that lends its turn needs it to end: also a cycle that has it gives way.
+            let _wish = Wish::of(slot);
             let mut done = control.done.subscribe();
             let ended = done.wait_for(Option::is_some);
             let ended = shared.within(shared.deadlines.recovery_site, "the job that gives way", async {

@@ -37,8 +37,8 @@ impl Authorizer for AllowAll {
     }
 }
 
-/// Looks at a recovered machine and says whether it is as it should be. Run after each boot of a failover; a commit can
-/// be made to require it. Boot proofs need one.
+/// Looks at a recovered machine and says whether it is as it should be. Run after each boot of a failover and of an operator's
+/// drill; a commit can be made to require it. Boot proofs need one.
 #[async_trait]
 pub trait Validation: Debug + Send + Sync {
     /// The verdict. An error counts as a bad one.

@@ -42,7 +42,10 @@ pub(crate) async fn drive(turn: &Turn, control: &Arc<Control>) -> Result<Report>
             }
         };
         if let Some(report) = ended {
-            remember(turn, None).await.ok();
+            // What cannot wait writes a record of its own at once.
+            if !control.yields() {
+                remember(turn, None).await.ok();
+            }
             if let Err(error) = turn.fold().await {
                 tracing::warn!(unit = %unit.id, %error, "the journal could not be folded; it stays longer");
             }

@@ -126,7 +126,7 @@ impl Stage {
     async fn nothing_is_left(&self) -> Result<()> {
         let cloud = &self.engine.pair.cloud;
         assert!(cloud.all().is_empty(), "{:?}", cloud.all());
-        assert!(self.web.points().await?.iter().all(|p| p.pins.is_empty()));
+        assert!(self.web.points().await?.iter().all(|p| !p.pins.iter().any(|pin| pin == "drill")));
         let item = self.web.item()?;
         assert_eq!(
             (item.state.drill, item.drill, item.state.phase),
@@ -163,8 +163,10 @@ async fn vault(
     out.source = Arc::new(Faulty::new(out.source, plan, clock.clone()));
     out.process_server = Arc::new(Faulty::new(out.process_server, plan, clock.clone()));
     out.replica = Arc::new(Faulty::new(out.replica, plan, clock.clone()));
-    out.recovery_site = Arc::new(Faulty::new(out.recovery_site, plan, clock));
-    let builder = MemoryEngine::builder(&engine.pair, Arc::new(journal)).out(out);
+    out.recovery_site = Arc::new(Faulty::new(out.recovery_site, plan, clock.clone()));
+    let mut back = engine.pair.reverse.clone();
+    back.replica = Arc::new(Faulty::new(back.replica, plan, clock));
+    let builder = MemoryEngine::builder(&engine.pair, Arc::new(journal)).out(out).back(back);
     builder.validation(Arc::new(probe.clone())).build().await
 }
 
@@ -369,10 +371,11 @@ async fn replication_goes_on_while_a_guest_comes_up() -> Result<()> {
     stage.nothing_is_left().await
 }
 
-/// A failover waits neither for a guest that comes up, nor for the clean-up after it, nor for a cycle that has the turn.
+/// A failover waits neither for a guest that comes up, nor for the clean-up after it, nor for a cycle that has the turn, nor
+/// for the lost side to remember that the proof has ended.
 #[tokio::test]
 async fn o8_a_failover_does_not_wait_for_a_proof() -> Result<()> {
-    for way in ["probe", "materialise", "clean-up", "cycle"] {
+    for way in ["probe", "materialise", "clean-up", "cycle", "dead side"] {
         let stage = Stage::new().await?;
         stage.plan.always("cloud.destroy", NEVER);
         let stuck = match way {
@@ -402,7 +405,11 @@ async fn o8_a_failover_does_not_wait_for_a_proof() -> Result<()> {
             until(|| stage.plan.faulted() > 0).await;
         }
         let began = stage.engine.pair.world.clock().now();
-        let request = FailoverRequest::planned(OUT);
+        let mut request = FailoverRequest::planned(OUT);
+        if way == "dead side" {
+            request = FailoverRequest::unplanned(OUT, fire());
+            stage.plan.always("master-target.remember", NEVER);
+        }
         bounded(async { stage.web.failover(request).await?.done().await }).await?;
         assert_eq!(stage.engine.pair.world.clock().now(), began, "{way}: nothing was waited for");
         assert!(matches!(stage.web.state()?.phase, Phase::FailoverCompleted(_)), "{way}");
