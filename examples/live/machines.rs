@@ -1,10 +1,13 @@
 //! The processes of a stage's machines, found by the files that they write themselves.
 
 use super::tool;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use site_recovery::{Clock, Error, ErrorKind, Result, SystemClock};
 use site_recovery_qmp::{Limits, Monitor};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,8 +47,9 @@ impl Machines {
     /// `NotFound` where no process is found.
     pub async fn kill(&self, site: &str, name: &str) -> Result<()> {
         let (pid, _) = self.process(site, name)?;
-        tool("kill", ["-9".as_ref(), pid.to_string().as_ref()])?;
-        self.until_off(site, name).await
+        let Some(process) = opened(pid) else { return Ok(()) };
+        let _gone_already = pidfd_send_signal(&process, Signal::KILL);
+        ended(&process, name).await
     }
 
     /// Asks QEMU for one thing, as a person with a monitor would: `stop`, `cont`, `system_powerdown`.
@@ -65,14 +69,29 @@ impl Machines {
     /// # Errors
     /// `Unavailable` when it goes on for minutes.
     pub async fn until_off(&self, site: &str, name: &str) -> Result<()> {
-        for _ in 0..12_000 {
-            if self.process(site, name).is_err() {
-                return Ok(());
-            }
-            SystemClock.sleep(Duration::from_millis(20)).await;
+        let process = self.process(site, name).ok().and_then(|(pid, _)| opened(pid));
+        match process {
+            Some(process) => ended(&process, name).await,
+            None => Ok(()),
         }
-        Err(Error::new(ErrorKind::Unavailable, format!("{name} does not end")))
     }
+}
+
+fn opened(pid: u32) -> Option<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Until the last of its threads has ended, and has let go of its files and their locks.
+async fn ended(process: &OwnedFd, name: &str) -> Result<()> {
+    for _ in 0..12_000 {
+        let mut polled = [PollFd::new(process, PollFlags::IN)];
+        if poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ended| ended > 0) {
+            return Ok(());
+        }
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    }
+    Err(Error::new(ErrorKind::Unavailable, format!("{name} does not end")))
 }
 
 impl Drop for Machines {

@@ -1,8 +1,11 @@
 //! What the tests with live guests share.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+use serde_json::Value;
 use site_recovery::{Clock, ItemHandle, Policy, ProtectRequest, SystemClock, Vault};
 use site_recovery_examples::live::LiveStage;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What every live test runs.
@@ -29,4 +32,11 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(SystemClock.now().since(began) < PATIENCE, "it never came: {what}");
         SystemClock.sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The image of a disk of a machine that was not fenced, by its place in the description.
+pub fn image(dir: &Path, site: &str, name: &str, disk: usize) -> PathBuf {
+    let dir = dir.join(site).join(name);
+    let described: Value = serde_json::from_slice(&fs::read(dir.join("machine.json")).unwrap()).unwrap();
+    dir.join("disks").join(described["disks"][disk]["file"].as_str().unwrap())
 }
