@@ -10,6 +10,7 @@ mod mounted;
 mod pause;
 mod point_lost;
 mod protected;
+mod qemu_killed;
 mod raw;
 mod reader;
 mod recovered;
