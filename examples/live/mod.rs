@@ -10,23 +10,24 @@
 
 mod disk;
 mod guest;
+mod machines;
 
 pub use disk::copy_out;
 pub use guest::{Guest, inspect};
+pub use machines::Machines;
 
 use crate::failed;
 use serde_json::{Value, json};
 use site_recovery::{
-    Clock, Error, ErrorKind, Instance, Leg, Result, Role, Settings, SystemClock, Vault, VaultBuilder,
+    Error, ErrorKind, Instance, Leg, Result, Role, Settings, SystemClock, Vault, VaultBuilder,
 };
 use site_recovery_journal::SqliteJournal;
 use site_recovery_master_target::MasterTarget;
 use site_recovery_points::Points;
 use site_recovery_process_server::ProcessServer;
 use site_recovery_qemu::{Accelerator, Choice, Programs, QemuSite, QemuSiteBuilder};
-use site_recovery_qmp::{Limits, Monitor};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub const LAN: &str = "lan";
 /// The roles of both legs, over QEMU.
 #[derive(Debug)]
 pub struct LiveStage {
+    /// What runs at both sites. Every process of it is ended with the stage.
+    pub machines: Machines,
     dir: PathBuf,
     /// The site that the machines come from.
     pub here: QemuSite,
@@ -81,6 +84,10 @@ pub struct GuestOptions {
     pub words: String,
     /// Whether it has a NIC in [`LAN`].
     pub nic: bool,
+    /// Whether it has a second disk, of 1 MiB, where each record stands before it stands in the log.
+    pub second: bool,
+    /// Fields of its description that are others than those of a guest like any other.
+    pub described: serde_json::Map<String, Value>,
 }
 
 impl LiveStage {
@@ -89,17 +96,17 @@ impl LiveStage {
     /// # Errors
     /// Those of the roles.
     pub async fn open(dir: impl Into<PathBuf>, emulator: &Emulator) -> Result<Self> {
-        Self::open_with(dir, emulator, |site| site).await
+        Self::open_with(dir, emulator, |_, site| site).await
     }
 
-    /// As [`open`](Self::open), with more said about both sites.
+    /// As [`open`](Self::open), with more said about each site, by its name.
     ///
     /// # Errors
     /// Those of the roles.
     pub async fn open_with(
         dir: impl Into<PathBuf>,
         emulator: &Emulator,
-        more: impl Fn(QemuSiteBuilder) -> QemuSiteBuilder,
+        more: impl Fn(&str, QemuSiteBuilder) -> QemuSiteBuilder,
     ) -> Result<Self> {
         let (dir, clock) = (dir.into(), Arc::new(SystemClock));
         let site = |name: &str| {
@@ -108,7 +115,7 @@ impl LiveStage {
                 .accelerator(Choice::Fixed(Accelerator::Tcg))
                 .programs(emulator.programs())
                 .patience(Duration::from_secs(60));
-            more(site).open()
+            more(name, site).open()
         };
         let (here, cloud) = (site("here").await?, site("cloud").await?);
         let process_server = ProcessServer::builder("process-server")
@@ -121,6 +128,7 @@ impl LiveStage {
         let master_target =
             MasterTarget::open("master-target", landing, dir.join("retention"), clock).await?;
         Ok(Self {
+            machines: Machines::of(&dir),
             dir,
             here,
             cloud,
@@ -147,25 +155,44 @@ impl LiveStage {
     /// Makes a machine of the live guest's image here, and starts it.
     ///
     /// # Errors
-    /// `NotFound` without the image; those of QEMU's tools and of the site.
+    /// Those of QEMU's tools and of the site.
     pub async fn add_guest(&self, name: &str, options: &GuestOptions) -> Result<Guest> {
-        let image = guest_image()?;
-        let dir = self.dir.join("here").join(name);
-        fs::create_dir_all(dir.join("disks")).map_err(|e| failed("make", &dir, e))?;
-        let disk = dir.join("disks/root.qcow2");
-        let convert = ["convert", "-O", "qcow2"].map(str::as_ref);
-        tool("qemu-img", convert.into_iter().chain([image.as_os_str(), disk.as_os_str()]))?;
-        let nics: Vec<Value> =
-            options.nic.then(|| json!({ "id": "n0", "network": LAN })).into_iter().collect();
-        let description = json!({
-            "disks": [{ "id": "root", "file": "root.qcow2" }], "nics": nics, "os": "linux",
-            "machine": "pc", "memory": 256 << 20, "agent": "hooks", "console": true,
-            "smbios": { "serial": format!("A-{name}"), "sku": options.words },
-        });
-        let path = dir.join("machine.json");
-        fs::write(&path, description.to_string()).map_err(|e| failed("describe", &path, e))?;
+        self.make_guest(name, options)?;
         self.here.power_on(name).await?;
         Ok(self.guest("here", name))
+    }
+
+    /// Makes a machine of the live guest's image here.
+    ///
+    /// # Errors
+    /// Those of QEMU's tools.
+    pub fn make_guest(&self, name: &str, options: &GuestOptions) -> Result<()> {
+        let image = site_recovery_guest::image();
+        let dir = self.dir.join("here").join(name);
+        fs::create_dir_all(dir.join("disks")).map_err(|e| failed("make", &dir, e))?;
+        let (root, second) = (dir.join("disks/root.qcow2"), dir.join("disks/second.qcow2"));
+        let convert = ["convert", "-O", "qcow2"].map(str::as_ref);
+        tool("qemu-img", convert.into_iter().chain([image.as_os_str(), root.as_os_str()]))?;
+        let (mut disks, mut words) =
+            (vec![json!({ "id": "root", "file": "root.qcow2" })], options.words.clone());
+        if options.second {
+            let create = ["create", "-q", "-f", "qcow2"].map(str::as_ref);
+            tool("qemu-img", create.into_iter().chain([second.as_os_str(), "1M".as_ref()]))?;
+            disks.push(json!({ "id": "second", "file": "second.qcow2" }));
+            words.push_str(" second=/dev/vdb");
+        }
+        let nics: Vec<Value> =
+            options.nic.then(|| json!({ "id": "n0", "network": LAN })).into_iter().collect();
+        let mut description = json!({
+            "disks": disks, "nics": nics, "os": "linux",
+            "machine": "pc", "memory": 256 << 20, "agent": "hooks", "console": true,
+            "smbios": { "serial": format!("A-{name}"), "sku": words },
+        });
+        for (field, value) in &options.described {
+            description[field] = value.clone();
+        }
+        let path = dir.join("machine.json");
+        fs::write(&path, description.to_string()).map_err(|e| failed("describe", &path, e))
     }
 
     /// What the recovered guest is told that it is not told here: that it is at the other site.
@@ -184,14 +211,18 @@ impl LiveStage {
         self.guest(instance.site.as_str(), &instance.name)
     }
 
+    /// Closes the roles and lets the machines run, as a replicator's host does that dies: whoever opens the stage again
+    /// finds them.
+    pub fn leave(self) -> Machines {
+        self.machines
+    }
+
     /// Cuts a machine's power, as a failing host does: `kill -9` of its process.
     ///
     /// # Errors
     /// `NotFound` where no process is found.
     pub async fn kill(&self, site: &QemuSite, name: &str) -> Result<()> {
-        let (pid, _) = self.process(site, name)?;
-        tool("kill", ["-9".as_ref(), pid.to_string().as_ref()])?;
-        self.until_off(site, name).await
+        self.machines.kill(site.name().as_str(), name).await
     }
 
     /// Asks QEMU for one thing, as a person with a monitor would: `stop`, `cont`, `system_powerdown`.
@@ -199,11 +230,7 @@ impl LiveStage {
     /// # Errors
     /// `NotFound` where no process is found; what the monitor says.
     pub fn ask(&self, site: &QemuSite, name: &str, command: &str) -> Result<()> {
-        let (_, place) = self.process(site, name)?;
-        let limits = Limits { greeting: Duration::from_secs(60), ..Limits::default() };
-        let monitor = Monitor::connect(&place.join("qmp"), limits);
-        let asked = monitor.and_then(|mut m| m.call(command, Value::Null));
-        asked.map(drop).map_err(|e| Error::new(ErrorKind::Unavailable, e.to_string()).caused_by(e))
+        self.machines.ask(site.name().as_str(), name, command, Value::Null).map(drop)
     }
 
     /// Waits until a machine has no process any more.
@@ -211,29 +238,7 @@ impl LiveStage {
     /// # Errors
     /// `Unavailable` when it goes on for minutes.
     pub async fn until_off(&self, site: &QemuSite, name: &str) -> Result<()> {
-        for _ in 0..12_000 {
-            if self.process(site, name).is_err() {
-                return Ok(());
-            }
-            SystemClock.sleep(Duration::from_millis(20)).await;
-        }
-        Err(Error::new(ErrorKind::Unavailable, format!("{name} does not end")))
-    }
-
-    /// The process of a machine, by its own file, and where its sockets stand.
-    fn process(&self, site: &QemuSite, name: &str) -> Result<(u32, PathBuf)> {
-        let run = self.dir.join(site.name().as_str()).join(".site-recovery/run");
-        let named = format!("guest={name},");
-        for place in fs::read_dir(&run).into_iter().flatten().flatten() {
-            let text = fs::read_to_string(place.path().join("pid")).unwrap_or_default();
-            let Ok(pid) = text.trim().parse::<u32>() else { continue };
-            // A process that has ended and was not collected has no command line.
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if String::from_utf8_lossy(&line).contains(&named) {
-                return Ok((pid, place.path()));
-            }
-        }
-        Err(Error::new(ErrorKind::NotFound, format!("{name} has no process at {}", site.name())))
+        self.machines.until_off(site.name().as_str(), name).await
     }
 
     /// The image of a machine's first disk, wherever it stands now.
@@ -247,38 +252,22 @@ impl LiveStage {
     }
 }
 
-impl Drop for LiveStage {
-    /// Every process that was started is ended.
-    fn drop(&mut self) {
-        for site in ["here", "cloud"] {
-            let run = self.dir.join(site).join(".site-recovery/run");
-            for place in fs::read_dir(&run).into_iter().flatten().flatten() {
-                for file in ["pid", "s-pid", "tpm-pid"] {
-                    let file = place.path().join(file);
-                    let Ok(pid) = fs::read_to_string(&file).unwrap_or_default().trim().parse::<u32>() else {
-                        continue;
-                    };
-                    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                    if String::from_utf8_lossy(&line).contains(&*file.to_string_lossy()) {
-                        let _gone_already = tool("kill", ["-9".as_ref(), pid.to_string().as_ref()]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The image that `tests/guest/build` makes.
+/// Whether everything that a live guest needs is here. Says so where not; fails where peers are required.
 ///
-/// # Errors
-/// `NotFound`, with how it is made.
-pub fn guest_image() -> Result<PathBuf> {
-    let path = site_recovery_guest::image();
-    if path.exists() {
-        return Ok(path);
+/// # Panics
+/// Where something is absent and `SITE_RECOVERY_PEERS` is `required`.
+pub fn is_here(example: &str, emulator: &Emulator) -> bool {
+    let old = emulator.unpacked.as_ref().is_none_or(|dir| dir.join("usr/bin/qemu-system-x86_64").exists());
+    if !old {
+        println!(
+            "SKIPPED {example} on another QEMU: it is not in {}",
+            emulator.unpacked.as_deref().unwrap_or(Path::new("")).display()
+        );
+        assert!(std::env::var("SITE_RECOVERY_PEERS").as_deref() != Ok("required"), "that QEMU is required");
+        return false;
     }
-    let message = "the live guest's image is not there: tests/run --setup makes it";
-    Err(Error::new(ErrorKind::NotFound, message).with("file", path.display()))
+    let programs = ["qemu-system-x86_64", "qemu-img", "qemu-storage-daemon", "e2fsck", "debugfs"];
+    site_recovery_guest::peers(example, &programs)
 }
 
 /// Runs a program to its end.

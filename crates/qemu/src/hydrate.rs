@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Result};
 use std::time::Duration;
 
+/// How long a stream may take to end.
+const LET_GO: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a guest goes on before it is looked whether it stands still again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// How far hydration is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +34,14 @@ impl Site {
             None if standing.is_empty() => return Ok(Hydrated::Whole),
             None => self.store(home, &self.stacks(&known)?)?,
         };
+        // A stream and a capture's filter would each change what the other one stands on.
+        let captured = layer.nodes()?.iter().any(|n| n.node_name.starts_with("dr-cbw-"));
         let (mut done, mut of) = (0, 0);
         for n in &standing {
             match layer.jobs()?.into_iter().find(|j| j.id == job(*n)) {
                 Some(job) => (done, of) = (done + job.current, of + job.total),
                 // Not begun, or it failed: QEMU forgets a job that is over.
+                None if captured => of += known.disks[*n].spec.size,
                 None => {
                     of += known.disks[*n].spec.size;
                     layer.stream(*n, self.options.hydration_speed)?;
@@ -70,10 +77,44 @@ impl Layer {
         self.call("block-stream", arguments).map(drop)
     }
 
-    /// Lets a guest go on that an error of our export has paused; somebody else's pause stays.
-    pub(crate) fn go_on_after_error(&mut self) -> Result<()> {
-        let status = self.call("query-status", Value::Null)?;
-        if status["status"] == "io-error" { self.call("cont", Value::Null).map(drop) } else { Ok(()) }
+    /// Ends the streams that are under way; what they have copied stays. The next look at hydration begins them again.
+    pub(crate) fn end_streams(&mut self) -> Result<()> {
+        for job in self.jobs()?.iter().filter(|j| j.id.starts_with("dr-hyd-")) {
+            // It may be over by now.
+            let _over = self.call("job-cancel", json!({ "id": job.id }));
+        }
+        let over = within(LET_GO, LOOK, || {
+            Ok::<_, Error>(self.jobs()?.iter().all(|j| !j.id.starts_with("dr-hyd-")))
+        })?;
+        if over { Ok(()) } else { Err(Error::new(ErrorKind::Busy, "hydration does not end")) }
+    }
+
+    /// Lets a guest go on that an error of its disks has paused. It tries what failed again, and stands still again while QEMU
+    /// has not found the server of the point. Whatever else holds it still stays; but a person's pause on top of an error's
+    /// leaves no trace in QEMU.
+    ///
+    /// # Errors
+    /// `Unavailable`, `OutOfSpace` when it still stands still at the end.
+    pub(crate) fn go_on_after_error(&mut self, limit: Duration) -> Result<()> {
+        if within(limit, AGAIN, || Ok::<_, Error>(!self.go_on_after("io-error")?))? {
+            return Ok(());
+        }
+        let disks = self.call("query-block", Value::Null)?;
+        let full = disks.as_array().into_iter().flatten().any(|d| d["io-status"] == "nospace");
+        let (kind, why) = match full {
+            true => (ErrorKind::OutOfSpace, "there is no room for what it writes: make some"),
+            false => (ErrorKind::Unavailable, "its disks cannot be read or written"),
+        };
+        Err(Error::new(kind, format!("the guest is paused since {why}")))
+    }
+
+    /// Lets a guest go on that stands still for this reason, as QEMU names it. Says whether it did.
+    pub(crate) fn go_on_after(&mut self, why: &str) -> Result<bool> {
+        let stands = self.call("query-status", Value::Null)?["status"] == why;
+        if stands {
+            self.call("cont", Value::Null)?;
+        }
+        Ok(stands)
     }
 }
 

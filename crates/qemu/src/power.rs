@@ -71,11 +71,17 @@ impl Site {
     }
 
     /// Refuses unless the machine is known to be off.
+    ///
+    /// # Errors
+    /// `Refused`; what keeps it from being known, where that is its description.
     pub(crate) fn must_be_off(&self, home: &Home) -> Result<()> {
         match self.running(home)? {
             Some(false) => Ok(()),
             Some(true) => Err(refused(format!("{} runs: stop or fence it first", home.name))),
-            None => Err(refused(format!("{} does not say whether it runs: ask again", home.name))),
+            None => {
+                self.known_as_is(home.clone())?;
+                Err(refused(format!("{} does not say whether it runs: ask again", home.name)))
+            }
         }
     }
 
@@ -123,6 +129,11 @@ impl Site {
                 self.switch_off(home, &process)?;
                 home.hide_images()?;
             }
+        }
+        if let Some(mark) = home.fence_mark()?
+            && mark.asked
+        {
+            durable::write(&home.own("fence.json"), &FenceMark { asked: false, ..mark })?;
         }
         // Read once more where they stand now: whoever opened them by name before the rename has them still.
         self.must_be_off(home)

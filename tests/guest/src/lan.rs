@@ -4,7 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -48,6 +48,7 @@ struct Port {
     /// Bound to the host's end.
     socket: UnixDatagram,
     machine: PathBuf,
+    frames: AtomicU64,
 }
 
 impl Lan {
@@ -61,20 +62,39 @@ impl Lan {
     /// # Errors
     /// The socket cannot be made.
     pub fn port(&mut self, name: &str) -> io::Result<Vec<String>> {
+        let (number, backend) = (self.threads.len(), self.backend(name)?);
+        let device = format!("virtio-net-pci,netdev={name},mac=52:54:00:00:00:{number:02x},romfile=");
+        Ok(vec!["-netdev".into(), format!("{backend},id={name}"), "-device".into(), device])
+    }
+
+    /// Adds a port, and returns what QEMU's `-netdev` says of it, but for its `id`.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn backend(&mut self, name: &str) -> io::Result<String> {
         let (host, machine) =
             (self.dir.join(format!("{name}.host")), self.dir.join(format!("{name}.machine")));
         let socket = UnixDatagram::bind(&host)?;
         socket.set_read_timeout(Some(TURN))?;
         // A machine that does not take its frames loses them, and holds up nobody.
         socket.set_write_timeout(Some(TURN))?;
-        let (number, shared) = (self.threads.len() as u8, self.shared.clone());
-        let port = Arc::new(Port { name: name.to_owned(), socket, machine: machine.clone() });
+        let shared = self.shared.clone();
+        let port = Arc::new(Port {
+            name: name.to_owned(),
+            socket,
+            machine: machine.clone(),
+            frames: AtomicU64::default(),
+        });
         locked(&shared.ports).push(port.clone());
         self.threads.push(std::thread::spawn(move || shared.serve(&port)));
         let (host, machine) = (host.display(), machine.display());
-        let sockets = format!("local.type=unix,local.path={machine},remote.type=unix,remote.path={host}");
-        let device = format!("virtio-net-pci,netdev={name},mac=52:54:00:00:00:{number:02x},romfile=");
-        Ok(vec!["-netdev".into(), format!("dgram,id={name},{sockets}"), "-device".into(), device])
+        Ok(format!("dgram,local.type=unix,local.path={machine},remote.type=unix,remote.path={host}"))
+    }
+
+    /// How many frames of any kind came in by a port until now.
+    pub fn frames(&self, port: &str) -> u64 {
+        let ports = locked(&self.shared.ports);
+        ports.iter().filter(|p| p.name == port).map(|p| p.frames.load(SeqCst)).sum()
     }
 
     /// What was heard until now.
@@ -93,12 +113,9 @@ impl Lan {
             if turn % 20 == 0 {
                 self.shared.send(None, &frame);
             }
-            let heard = self.heard().into_iter().rev();
-            if let Some(heard) = heard
-                .take_while(|h| h.from == ip || !h.text.starts_with(&answer))
-                .find(|h| h.text.starts_with(&answer))
-            {
-                return Some(heard.text);
+            let answered = |h: &Heard| h.from == ip && h.text.starts_with(&answer);
+            if let Some(heard) = locked(&self.shared.heard).iter().rfind(|h| answered(h)) {
+                return Some(heard.text.clone());
             }
             std::thread::sleep(TURN);
         }
@@ -121,6 +138,7 @@ impl Shared {
         while !self.ended.load(SeqCst) {
             let Ok(len) = port.socket.recv(&mut bytes) else { continue };
             let frame = &bytes[..len];
+            port.frames.fetch_add(1, SeqCst);
             if let Some((from, text)) = said(frame) {
                 locked(&self.heard).push(Heard { port: port.name.clone(), from, text });
             }
@@ -183,4 +201,47 @@ fn datagram(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     // No sum of the datagram: it is allowed to have none.
     let ports = [PORT.to_be_bytes(), PORT.to_be_bytes(), udp.to_be_bytes(), [0, 0]].concat();
     [&[0xff; 6], &HOST_MAC[..], &[8, 0], &header, &ports, payload].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_is_heard_and_an_address_is_told() {
+        let from = Ipv4Addr::new(10, 0, 0, 1);
+        let frame = datagram(from, Ipv4Addr::new(10, 0, 0, 2), b"BEACON A 7");
+        assert_eq!(said(&frame), Some((from, "BEACON A 7".to_owned())));
+        for len in 0..frame.len() {
+            assert_eq!(said(&frame[..len]), None, "{len} bytes");
+        }
+        let mac = [0x52, 0x54, 0, 0, 0, 1];
+        let request = |last| {
+            [
+                &[0xff; 6][..],
+                &mac,
+                &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
+                &mac,
+                &[10, 0, 0, 1],
+                &[0; 6],
+                &[10, 0, 0, last],
+            ]
+            .concat()
+        };
+        let answer = host_address(&request(254)).unwrap();
+        let wanted = [
+            &mac[..],
+            &HOST_MAC,
+            &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2],
+            &HOST_MAC,
+            &[10, 0, 0, 254],
+            &mac,
+            &[10, 0, 0, 1],
+        ]
+        .concat();
+        assert_eq!(answer, wanted);
+        assert_eq!(host_address(&request(2)), None);
+        assert_eq!(host_address(&frame), None);
+        assert_eq!(host_address(&[0; 10]), None);
+    }
 }

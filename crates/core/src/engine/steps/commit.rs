@@ -67,6 +67,7 @@ pub(super) async fn settle(context: &Context) -> Result<Effects> {
             if let Some(promotion) = &m.item.promotion
                 && promotion.recovery.is_some()
             {
+                super::boot::tend(context, &context.leg, &m.op, &promotion.armed).await?;
                 context.leg.recovery_site.settle(&m.op, &promotion.armed).await?;
             }
             Ok(m.progress.into())

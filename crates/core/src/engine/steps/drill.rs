@@ -104,6 +104,7 @@ pub(super) async fn boot(context: &Context) -> Result<Effects> {
             let armed = drill.armed.clone().ok_or_else(no_disks)?;
             m.progress.boot_asked = drill.proof.then(|| context.shared.clock.now());
             let permit = BootPermit::Isolated { network: drill.network.clone() };
+            super::boot::tend(context, &context.leg, &m.op, &armed).await?;
             let boot = context.leg.recovery_site.boot(&m.op, &drill.recovery, &armed, permit);
             let booted = context.shared.within(context.shared.deadlines.recovery_site, "boot", boot).await;
             let Some(booted) = judged(context, &mut m, booted)? else { return Ok(m.progress.into()) };
