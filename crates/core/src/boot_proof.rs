@@ -77,7 +77,7 @@ impl BootProof {
 impl Point {
     /// Whether it was proven to boot.
     pub fn boots(&self) -> bool {
-        self.verified_boot.as_ref().is_some_and(BootProof::is_good)
+        self.verified_boot.as_deref().is_some_and(BootProof::is_good)
     }
 }
 
@@ -107,7 +107,7 @@ impl Item {
     pub(crate) fn with_proofs(&self, mut points: Vec<Point>) -> Vec<Point> {
         for point in &mut points {
             let proof = self.boot_proofs.get(&point.id).filter(|proof| proof.taken == point.taken);
-            point.verified_boot = proof.cloned();
+            point.verified_boot = proof.cloned().map(Box::new);
         }
         points
     }

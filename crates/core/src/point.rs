@@ -77,9 +77,9 @@ pub struct Point {
     /// False while it rests on bytes that somebody else may have changed.
     pub verified: bool,
     /// What its boot proof came to, where one was tried. Filled in by the engine where it lists points; a replica leaves it
-    /// empty.
+    /// empty. Boxed: histories are long, and most points have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verified_boot: Option<BootProof>,
+    pub verified_boot: Option<Box<BootProof>>,
 }
 
 /// What is sealed inside a point beside its bytes: all that is needed to go on without journal and source.

@@ -8,6 +8,7 @@ use site_recovery::{
     Finding, HealthLevel, NoticeKind, PointChoice, PointId, Policy, Probed, ProtectRequest, Purpose,
     Recovery, ReprotectRequest, Result, Retention, Severity, Validation, Vault, Verdict,
 };
+use site_recovery_testkit::clock::ManualClock;
 use site_recovery_testkit::engine::{DISK, MemoryEngine};
 use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
 use site_recovery_testkit::journal::MemoryJournal;
@@ -33,12 +34,17 @@ enum Answer {
 struct Probe {
     answers: Arc<Mutex<VecDeque<Answer>>>,
     asked: Arc<AtomicUsize>,
-    engine: Arc<Mutex<Option<site_recovery_testkit::clock::ManualClock>>>,
+    /// Moved on while it looks.
+    clock: ManualClock,
 }
 
 impl Probe {
+    fn of(engine: &MemoryEngine) -> Self {
+        Self { clock: engine.pair.world.clock(), ..Self::default() }
+    }
+
     fn will(&self, answer: Answer) -> &Self {
-        self.answers.lock().unwrap().push_back(answer);
+        self.answers.lock().expect("no panic under this lock").push_back(answer);
         self
     }
 
@@ -57,11 +63,9 @@ impl Validation for Probe {
     async fn probe(&self, recovery: &Recovery, booted: &Booted) -> Result<Probed> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         assert!(booted.running && recovery.purpose == Purpose::Drill);
-        let answer = self.answers.lock().unwrap().pop_front().unwrap_or(Answer::Good);
-        if let Some(clock) = &*self.engine.lock().unwrap() {
-            clock.advance(Duration::from_secs(40));
-        }
-        match answer {
+        let answer = self.answers.lock().expect("no panic under this lock").pop_front();
+        self.clock.advance(Duration::from_secs(40));
+        match answer.unwrap_or(Answer::Good) {
             Answer::Good => Ok(Probed { lost_records: Some(3), ..Verdict::Good.into() }),
             Answer::Bad => Ok(Verdict::Bad { reason: "no login prompt".into() }.into()),
             Answer::Fails => Err(site_recovery::Error::new(ErrorKind::Unsupported, "no such port")),
@@ -83,8 +87,7 @@ struct Stage {
 impl Stage {
     async fn new() -> Result<Self> {
         let (engine, web) = MemoryEngine::protecting("web").await?;
-        let (probe, plan) = (Probe::default(), FaultPlan::new());
-        *probe.engine.lock().unwrap() = Some(engine.pair.world.clock());
+        let (probe, plan) = (Probe::of(&engine), FaultPlan::new());
         let vault = vault(&engine, engine.journal.clone(), &probe, &plan).await?;
         let web = vault.item(web.id())?;
         Ok(Self { engine, vault, web, probe, plan })
@@ -180,7 +183,8 @@ async fn a_point_that_boots_is_known_with_what_was_measured_and_nothing_is_left(
     assert!(proof.is_good() && proof.boot == Some(Duration::from_secs(40)), "{proof:?}");
     assert_eq!((proof.loss.at_most, proof.lost_records), (Duration::from_secs(60), Some(3)));
     let points = stage.web.points().await?;
-    assert_eq!(points.last().map(|p| (p.id, p.verified_boot.clone())), Some((point, Some(proof.clone()))));
+    let told = points.last().map(|p| (p.id, p.verified_boot.as_deref()));
+    assert_eq!(told, Some((point, Some(&proof))));
     assert!(!points[0].boots() && points[0].verified_boot.is_none());
     assert_eq!(stage.web.summary()?.proven, Some((point, proof)));
     assert_eq!(stage.finding("boot.not-proven")?, None);
@@ -378,45 +382,41 @@ async fn o8_a_failover_does_not_wait_for_a_proof() -> Result<()> {
     for way in ["probe", "materialise", "clean-up", "cycle", "dead side"] {
         let stage = Stage::new().await?;
         stage.plan.always("cloud.destroy", NEVER);
-        let stuck = match way {
-            "materialise" => {
-                stage.plan.next("cloud.materialise", NEVER);
-                stage.web.verify().await?;
-                until(|| stage.plan.faulted() > 0).await;
-                None
+        match way {
+            "probe" | "cycle" | "dead side" => drop(stage.probe.will(Answer::Hangs)),
+            "materialise" => stage.plan.next("cloud.materialise", NEVER),
+            _ => {}
+        }
+        stage.web.verify().await?;
+        until(|| stage.probe.asked() == 1 || stage.plan.faulted() == 1).await;
+        if way == "clean-up" {
+            until(|| stage.plan.faulted() == 1).await;
+        }
+        let cycle = async {
+            if way != "cycle" {
+                return ErrorKind::Cancelled;
             }
-            "clean-up" => {
-                stage.web.verify().await?;
-                until(|| stage.plan.faulted() > 0).await;
-                None
-            }
-            _ => {
-                stage.probe.will(Answer::Hangs);
-                stage.web.verify().await?;
-                until(|| stage.probe.asked() == 1).await;
-                (way == "cycle").then(|| {
-                    stage.plan.next("process-server.ship", NEVER);
-                    let (vault, id) = (stage.vault.clone(), stage.web.id().clone());
-                    tokio::spawn(async move { vault.replicate_now(&id).await })
-                })
-            }
+            stage.plan.next("process-server.ship", NEVER);
+            stage.vault.replicate_now(stage.web.id()).await.expect_err("it gave way").kind()
         };
-        if stuck.is_some() {
-            until(|| stage.plan.faulted() > 0).await;
-        }
-        let began = stage.engine.pair.world.clock().now();
-        let mut request = FailoverRequest::planned(OUT);
-        if way == "dead side" {
-            request = FailoverRequest::unplanned(OUT, fire());
-            stage.plan.always("master-target.remember", NEVER);
-        }
-        bounded(async { stage.web.failover(request).await?.done().await }).await?;
-        assert_eq!(stage.engine.pair.world.clock().now(), began, "{way}: nothing was waited for");
+        let failover = async {
+            let mut request = FailoverRequest::planned(OUT);
+            match way {
+                "cycle" => until(|| stage.plan.faulted() == 1).await,
+                "dead side" => {
+                    request = FailoverRequest::unplanned(OUT, fire());
+                    stage.plan.always("master-target.remember", NEVER);
+                }
+                _ => {}
+            }
+            // The clock stands still: whatever it waits for does not come.
+            stage.web.failover(request).await?.done().await
+        };
+        let (cycle, failed_over) = bounded(async { tokio::join!(cycle, failover) }).await;
+        failed_over?;
+        assert_eq!(cycle, ErrorKind::Cancelled);
         assert!(matches!(stage.web.state()?.phase, Phase::FailoverCompleted(_)), "{way}");
         assert_eq!(stage.engine.pair.cloud.running().len(), 1, "{way}");
-        if let Some(cycle) = stuck {
-            assert_eq!(cycle.await.unwrap().expect_err("it gave way").kind(), ErrorKind::Cancelled);
-        }
         assert_eq!(stage.web.item()?.boot_proofs.len(), usize::from(way == "clean-up"), "{way}");
         // What is left of the proof goes as soon as the site does it.
         stage.plan.stop();
@@ -489,7 +489,7 @@ async fn o1_o8_a_proof_whose_engine_is_gone_is_taken_back() -> Result<()> {
             stage.web.verify().await?;
             until(|| stage.probe.asked() == 2 || stage.plan.faulted() > 0).await;
             let kept = if journal { stage.engine.journal.reopen()? } else { MemoryJournal::new() };
-            let (probe, plan) = (Probe::default(), FaultPlan::new());
+            let (probe, plan) = (Probe::of(&stage.engine), FaultPlan::new());
             let anew = vault(&stage.engine, kept, &probe, &plan).await?;
             if journal {
                 for job in anew.resume().await? {
@@ -652,7 +652,7 @@ async fn o4_a_group_is_proven_member_by_member() -> Result<()> {
     for machine in ["web", "db"] {
         engine.pair.here.add_machine(machine, &[("boot", DISK)]);
     }
-    let (probe, plan) = (Probe::default(), FaultPlan::new());
+    let (probe, plan) = (Probe::of(&engine), FaultPlan::new());
     let vault = vault(&engine, engine.journal.clone(), &probe, &plan).await?;
     let shop = vault.protect_group(ProtectRequest::group("shop", &["web", "db"])).await?;
     for item in shop.items() {
