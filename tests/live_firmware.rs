@@ -37,6 +37,10 @@ async fn variables_and_tpm_travel_with_the_point() {
     // What the first copy has not seen.
     let again = a.clone().from_here();
     stage.machines.ask("here", "web", "system_reset", Value::Null).unwrap();
+    // Also while the firmware writes.
+    while !again.lines().iter().any(|l| l.starts_with("GUEST")) {
+        vault.take_point(web.id(), Consistency::Crash).await.unwrap();
+    }
     let second = started(&again, 2).await;
     assert!(second > first, "{first}, {second}");
     again.writes(5).await.unwrap();

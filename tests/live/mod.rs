@@ -1,6 +1,8 @@
 //! What the tests with live guests share.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod other;
+
 use serde_json::Value;
 use site_recovery::{Clock, ItemHandle, Policy, ProtectRequest, SystemClock, Vault};
 use site_recovery_examples::live::LiveStage;

@@ -12,10 +12,15 @@ use crate::pause::{PAUSED, Switch};
 use crate::tracking::{Link, Position, tag};
 use crate::version::must_be_new_enough;
 use serde::{Deserialize, Serialize};
-use site_recovery::{Capture, Consistency, CutId, Error, Instance, Member, Op, OpKey, Result, Sidecar};
+use site_recovery::{
+    Capture, Consistency, CutId, Error, ErrorKind, Instance, Member, Op, OpKey, Result, Sidecar,
+};
 use site_recovery_register::{conflict, durable};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// Instants that are tried while firmware or TPM write.
+const INSTANTS: usize = 3;
 
 /// What one member's directory says of a capture.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,15 +66,21 @@ impl Site {
         for (home, label) in homes.iter().zip(of) {
             self.undo_capture(home, &tag(&op.key, &label.machine))?;
         }
-        let taken = self.capture_anew(op, of, &homes, want);
-        if taken.is_err() {
-            for (home, label) in homes.iter().zip(of) {
-                if let Err(error) = self.undo_capture(home, &tag(&op.key, &label.machine)) {
-                    tracing::warn!(machine = %home.name, %error, "a capture that failed left something behind");
+        for _ in 0..INSTANTS {
+            let taken = self.capture_anew(op, of, &homes, want);
+            if !matches!(taken, Ok(Some(_))) {
+                for (home, label) in homes.iter().zip(of) {
+                    if let Err(error) = self.undo_capture(home, &tag(&op.key, &label.machine)) {
+                        tracing::warn!(machine = %home.name, %error, "a capture that failed left something behind");
+                    }
                 }
             }
+            if let Some(capture) = taken? {
+                return Ok(capture);
+            }
         }
-        taken
+        let message = "firmware or TPM of a member wrote at each instant that was tried: ask again";
+        Err(Error::new(ErrorKind::Busy, message))
     }
 
     /// The capture of this key, where each member's disks can still be read.
@@ -99,7 +110,14 @@ impl Site {
         Ok(taken.below.keys().all(|n| exports.iter().any(|e| e.id == export(tag, *n))))
     }
 
-    fn capture_anew(&self, op: &Op, of: &[Instance], homes: &[Home], want: Consistency) -> Result<Capture> {
+    /// Nothing where the small files of a member were written at the instant: they would be of another one.
+    fn capture_anew(
+        &self,
+        op: &Op,
+        of: &[Instance],
+        homes: &[Home],
+        want: Consistency,
+    ) -> Result<Option<Capture>> {
         let mut taking = vec![];
         for (home, label) in homes.iter().zip(of) {
             taking.push(self.prepare(op, home, label)?);
@@ -115,6 +133,9 @@ impl Site {
                 Err(e) => why = Some(e.message().to_owned()),
             }
         }
+        for one in &mut taking {
+            one.sidecars = self.sidecars(&one.known)?;
+        }
         let capture = Capture {
             cut: CutId(op.key.0.clone()),
             taken: self.clock.now(),
@@ -128,9 +149,13 @@ impl Site {
         }
         let together = want != Consistency::PerDisk;
         let switched = self.switch(&mut taking, together);
+        let moved = self.sidecars_moved(&taking);
         // Every one is thawed, whatever the others say.
         let held: Vec<bool> = frozen.into_iter().map(Frozen::thaw).collect();
         switched?;
+        if moved? {
+            return Ok(None);
+        }
         if held.contains(&false) {
             (reached, why) = (Consistency::Crash, Some("a guest went on before the instant".to_owned()));
         }
@@ -143,7 +168,16 @@ impl Site {
         for (one, older) in taking.iter().zip(&noted) {
             self.note(one, op, &capture, older, false)?;
         }
-        Ok(capture)
+        Ok(Some(capture))
+    }
+
+    fn sidecars_moved(&self, taking: &[Taking]) -> Result<bool> {
+        for one in taking {
+            if self.sidecars(&one.known)? != one.sidecars {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Everything that can be done before the instant.
@@ -165,7 +199,7 @@ impl Site {
         let tag = tag(&op.key, &label.machine);
         let mut taking = Taking {
             link: Link { generation: known.generation(label).0, place: 0, capture: tag.clone() },
-            sidecars: self.sidecars(&known)?,
+            sidecars: vec![],
             known,
             label: label.clone(),
             layer,

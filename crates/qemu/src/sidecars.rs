@@ -6,7 +6,7 @@ use crate::description::{DescribedAgent, Description};
 use crate::firmware::VARIABLES;
 use crate::home::{Home, Known};
 use serde::{Deserialize, Serialize};
-use site_recovery::{Error, Result, Sidecar};
+use site_recovery::{Error, ErrorKind, Result, Sidecar};
 use site_recovery_register::{Told, durable};
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +16,8 @@ use std::path::Path;
 const MOST: u64 = 1 << 20;
 /// Directory of the TPM's state.
 pub(crate) const TPM: &str = "tpm";
+/// How often they are read until two readings are the same. A machine that boots writes for seconds, in between.
+const READINGS: usize = 100;
 
 const UEFI: &str = "uefi-vars";
 const OURS: &str = "qemu";
@@ -61,21 +63,14 @@ impl Kind {
 }
 
 impl Site {
-    /// Those of a machine, as they stand.
+    /// Those of a machine, as they stood at one moment: firmware and TPM may write while they are read.
+    ///
+    /// # Errors
+    /// `Busy` when they change all the time.
     pub(crate) fn sidecars(&self, known: &Known) -> Result<Vec<Sidecar>> {
         let kind = serde_json::to_vec(&Kind::from(&known.description)).expect("plain data");
         let mut all = vec![Sidecar { name: OURS.into(), bytes: kind }];
-        let variables = known.home.dir.join(VARIABLES);
-        if variables.exists() {
-            all.push(read(UEFI.into(), &variables)?);
-        }
-        for path in durable::list(&known.home.dir.join(TPM))? {
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            // The emulator's lock is of its process, not of the machine.
-            if path.is_file() && !name.starts_with('.') {
-                all.push(read(format!("{TPM}/{name}"), &path)?);
-            }
-        }
+        all.extend(at_rest(|| kept(&known.home.dir))?);
         Ok(all)
     }
 
@@ -99,11 +94,109 @@ impl Site {
     }
 }
 
-fn read(name: String, path: &Path) -> Result<Sidecar> {
-    let bytes = fs::read(path).told("read", path)?;
+/// What is the same in two readings, one after the other.
+fn at_rest<T: PartialEq>(mut read: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut before = read()?;
+    for _ in 0..READINGS {
+        let now = read()?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+    Err(Error::new(ErrorKind::Busy, "firmware or TPM of the machine write all the time: ask again"))
+}
+
+/// What firmware and TPM keep in a machine's directory.
+fn kept(dir: &Path) -> Result<Vec<Sidecar>> {
+    let mut all = vec![];
+    all.extend(read(UEFI.into(), &dir.join(VARIABLES))?);
+    for path in durable::list(&dir.join(TPM))? {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        // Neither the emulator's lock, which is of its process, nor what it has not put in place yet.
+        if path.is_file() && !name.starts_with('.') && !name.starts_with("TMP") {
+            all.extend(read(format!("{TPM}/{name}"), &path)?);
+        }
+    }
+    Ok(all)
+}
+
+/// Nothing where there is none.
+fn read(name: String, path: &Path) -> Result<Option<Sidecar>> {
+    let bytes = match fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.told("read", path)?,
+    };
     if bytes.len() as u64 > MOST {
         let rule = format!("at most {MOST} bytes");
         return Err(Error::invalid("sidecar", path.display(), &rule, "keep it on a disk"));
     }
-    Ok(Sidecar { name, bytes })
+    Ok(Some(Sidecar { name, bytes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+    /// A firmware that writes one end of its file and then the other, and an emulator that puts another state in place of
+    /// the one before, both while they are read.
+    #[test]
+    fn what_is_written_meanwhile_is_of_one_moment() {
+        const LEN: usize = 512 << 10;
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(TPM)).unwrap();
+        fs::write(dir.path().join(VARIABLES), vec![0; LEN]).unwrap();
+        let (readings, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let write = || {
+            let file = File::options().write(true).open(dir.path().join(VARIABLES)).unwrap();
+            let (new, state) =
+                (dir.path().join("tpm/TMP2-00.permall"), dir.path().join("tpm/tpm2-00.permall"));
+            for round in (1..=255).cycle() {
+                for at in [0, LEN - 1] {
+                    file.write_all_at(&[round], at as u64).unwrap();
+                }
+                fs::write(&new, [round]).unwrap();
+                fs::rename(&new, &state).unwrap();
+                // The next one as soon as another reading has begun; not in each of them.
+                let next = readings.load(SeqCst) + 3;
+                while readings.load(SeqCst) < next {
+                    if stop.load(SeqCst) {
+                        return;
+                    }
+                    std::thread::yield_now();
+                }
+            }
+        };
+        let (mut moved, mut torn) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(write);
+            for _ in 0..5_000 {
+                let from = readings.load(SeqCst);
+                let mut ends = vec![];
+                let all = at_rest(|| {
+                    readings.fetch_add(1, SeqCst);
+                    let all = kept(dir.path())?;
+                    ends.push((all[0].bytes[0], all[0].bytes[LEN - 1]));
+                    Ok(all)
+                });
+                let all = all.unwrap();
+                assert!(are_of_one_moment((all[0].bytes[0], all[0].bytes[LEN - 1])));
+                assert!(all.iter().all(|s| !s.name.contains("TMP")));
+                torn += ends.iter().filter(|ends| !are_of_one_moment(**ends)).count();
+                moved += u32::from(readings.load(SeqCst) - from > 2);
+            }
+            stop.store(true, SeqCst);
+        });
+        println!("{moved} times it was written meanwhile; {torn} readings were of no moment");
+        assert!(moved > 0);
+    }
+
+    /// The first is written before the last.
+    fn are_of_one_moment((first, last): (u8, u8)) -> bool {
+        let before = if first == 1 { [0, 255] } else { [first.wrapping_sub(1); 2] };
+        first == last || before.contains(&last)
+    }
 }
