@@ -9,12 +9,10 @@ use crate::landed::{self, Branch, Landing, Parting};
 use crate::layer::{Job, Layer};
 use crate::making::Begun;
 use crate::place::short;
-use crate::watchdog::Watchdog;
 use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Instance, Op, Result};
 use site_recovery_register::{Told, durable, refused};
 use std::fs;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,21 +72,15 @@ impl Site {
                 layer.commit(held.n, known.description.disks[held.n].format)?;
             }
             self.pivot(&mut layer, known.disks.len(), &home, &mut landing, op)?;
-            drop(layer);
-            if self.process(&home)?.is_none() {
-                self.end_store(&home)?;
-            }
         }
-        if landing.branch.is_none() {
-            for disk in &home.description()?.disks {
-                durable::remove_file(&above(&home.images().join(&disk.file)))?;
-            }
-        }
-        Ok(())
+        self.end_merge(&home, &mut landing)
     }
 
     /// The images below take over. A guest stands still from before the first of them does until the note is durable that
     /// says which images count: up to there, those above hold everything.
+    ///
+    /// Nobody watches over this pause. A guest that went on in the middle would write to images of which its next start may
+    /// find the others: killed in it, it stands still until the merge is repeated.
     fn pivot(
         &self,
         layer: &mut Layer,
@@ -97,30 +89,45 @@ impl Site {
         landing: &mut Landing,
         op: &Op,
     ) -> Result<()> {
-        let pauses = layer.live && crate::freeze::executes(layer)?;
-        let watchdog = if pauses {
-            let copy = layer.monitor.socket().as_fd().try_clone_to_owned();
-            let copy = copy.map_err(|e| {
-                Error::new(ErrorKind::Unavailable, "no more files can be opened").caused_by(e)
-            })?;
-            layer.call("stop", Value::Null)?;
-            Some(Watchdog::over(None, Some(copy), self.options.patience)?)
-        } else {
-            None
-        };
-        let done = (0..disks).try_for_each(|n| layer.complete(n)).and_then(|()| {
-            landing.branch = None;
-            landing.done.push(op.key.clone());
-            landed::write(home, landing)
-        });
+        let pauses = layer.live && (landing.ending == Some(true) || crate::freeze::executes(layer)?);
+        landing.ending = Some(pauses);
+        landed::write(home, landing)?;
         if pauses {
-            layer.call("cont", Value::Null)?;
+            layer.call("stop", Value::Null)?;
         }
-        if let Some(watchdog) = watchdog {
-            watchdog.release();
+        if let Err(error) = (0..disks).try_for_each(|n| layer.complete(n)) {
+            if layer.live {
+                (0..disks).try_for_each(|n| layer.go_back(n))?;
+                layer.go_on_after("paused")?;
+            }
+            landing.ending = None;
+            landed::write(home, landing)?;
+            return Err(error);
         }
-        done?;
-        (0..disks).try_for_each(|n| layer.remove_node(&top_node(n)))
+        landing.branch = None;
+        landing.done.push(op.key.clone());
+        landed::write(home, landing)
+    }
+
+    /// What is left to do when the images below count: the guest goes on, and those above go.
+    fn end_merge(&self, home: &Home, landing: &mut Landing) -> Result<()> {
+        if landing.branch.is_some() {
+            return Ok(());
+        }
+        let disks = home.description()?.disks;
+        if let Some(held) = landing.ending {
+            if let Some(mut layer) = self.live(home)? {
+                if held {
+                    layer.go_on_after("paused")?;
+                }
+                (0..disks.len()).try_for_each(|n| layer.let_go_above(n))?;
+            } else {
+                self.end_store(home)?;
+            }
+            landing.ending = None;
+            landed::write(home, landing)?;
+        }
+        disks.iter().try_for_each(|disk| durable::remove_file(&above(&home.images().join(&disk.file))))
     }
 
     /// Makes a machine of the images above, which stand alone then, and goes back to those below. Each move is one rename,
@@ -221,16 +228,45 @@ impl Layer {
         for link in self.links(&top_node(n))? {
             self.begin_bitmap(&below_node(n), &link, below == Format::Qcow2)?;
         }
-        if !self.jobs()?.iter().any(|j| j.id == job(n)) {
+        let before = self.jobs()?.into_iter().find(|j| j.id == job(n));
+        match &before {
+            // A merge before this one was killed at its end.
+            Some(job) if job.is_done() => return Ok(()),
+            Some(Job { error: Some(_), .. }) => self.dismiss(n)?,
+            _ => {}
+        }
+        if before.is_none_or(|job| job.error.is_some()) {
             let arguments = json!({ "job-id": job(n), "device": top_node(n), "auto-dismiss": false });
             self.call("block-commit", arguments)?;
         }
         self.wait_for(n, "ready")
     }
 
+    /// Ends the job, which is kept: it tells that the image below has taken over.
     fn complete(&mut self, n: usize) -> Result<()> {
-        self.call("job-complete", json!({ "id": job(n) }))?;
-        self.wait_for(n, "concluded")?;
+        if !self.jobs()?.iter().any(|j| j.id == job(n) && j.is_done()) {
+            self.call("job-complete", json!({ "id": job(n) }))?;
+        }
+        self.wait_for(n, "concluded")
+    }
+
+    /// Gives a disk back to the image above, while nothing has been written below it.
+    fn go_back(&mut self, n: usize) -> Result<()> {
+        if self.jobs()?.iter().any(|j| j.id == job(n) && j.is_done()) {
+            self.set_drive(n, &top_node(n))?;
+            self.dismiss(n)?;
+        }
+        Ok(())
+    }
+
+    fn let_go_above(&mut self, n: usize) -> Result<()> {
+        if self.jobs()?.iter().any(|j| j.id == job(n)) {
+            self.dismiss(n)?;
+        }
+        self.remove_node(&top_node(n))
+    }
+
+    fn dismiss(&mut self, n: usize) -> Result<()> {
         self.call("job-dismiss", json!({ "id": job(n) })).map(drop)
     }
 
@@ -246,6 +282,13 @@ impl Layer {
             }
         })?;
         if came { Ok(()) } else { Err(failed("takes too long")) }
+    }
+}
+
+impl Job {
+    /// Whether it did all that it was for.
+    fn is_done(&self) -> bool {
+        self.status == "concluded" && self.error.is_none()
     }
 }
 

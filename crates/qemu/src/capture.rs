@@ -7,6 +7,7 @@ use crate::Site;
 use crate::description::Format;
 use crate::freeze::{Frozen, executes};
 use crate::home::{Home, Known};
+use crate::landed;
 use crate::layer::Layer;
 use crate::pause::{PAUSED, Switch};
 use crate::tracking::{Link, Position, tag};
@@ -206,6 +207,10 @@ impl Site {
             tag,
             below: BTreeMap::new(),
         };
+        if landed::read(home)?.is_some_and(|l| l.ending.is_some()) {
+            let message = format!("a merge of {} was broken off at its end: repeat that first", home.name);
+            return Err(site_recovery_register::refused(message));
+        }
         let included: Vec<_> = taking.known.included().cloned().collect();
         let process = format_args!("the process of {}", home.name);
         must_be_new_enough(process, taking.layer.monitor.version())?;

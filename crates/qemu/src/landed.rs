@@ -11,6 +11,8 @@ pub(crate) struct Landing {
     pub(crate) attached: bool,
     /// Set while an image stands above each disk's own.
     pub(crate) branch: Option<Branch>,
+    /// Set while a merge ends: whether the guest stands still by our hand.
+    pub(crate) ending: Option<bool>,
     /// Set while a part is under way.
     pub(crate) parting: Option<Parting>,
     /// Keys of branches and merges that are over: none is done twice.

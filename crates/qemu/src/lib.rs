@@ -31,7 +31,8 @@
 //! - *Off*: a `qemu-storage-daemon` holds the images of a machine that is off, and with them QEMU's lock on each.
 //!
 //! # What it promises, and where that ends
-//! - A guest is frozen or paused for a limited time, also when this process is killed: a shell watches over it.
+//! - A guest is frozen or paused for a limited time, also when this process is killed: a shell watches over it. But for the
+//!   end of a merge: killed in that, the guest stands still until the merge is repeated.
 //! - A scratch that is full or slow breaks the capture, never the guest (`break-snapshot`).
 //! - *Window*: check of the epoch and effect are one act under the locked register, but a command that is in the monitor's
 //!   socket when this process is killed may still be carried out.

@@ -6,6 +6,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod another_process;
+mod boot_sector;
+mod landed;
+mod merge_killed;
 mod mounted;
 mod pause;
 mod point_lost;

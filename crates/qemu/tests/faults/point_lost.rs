@@ -2,6 +2,7 @@
 //!
 //! The guest is a boot sector that reads one sector after the other by the BIOS, and tells the first byte of each.
 
+use crate::boot_sector::{ERROR, reader};
 use crate::recovered::Recovered;
 use crate::support::*;
 use serde_json::{Value, json};
@@ -12,41 +13,9 @@ use std::time::Duration;
 
 const SECTORS: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(4);
-/// What the guest tells where a read failed.
-const ERROR: u8 = b'E';
-
-/// Reads sectors for ever, 1 to 4095 and again from 0, into 0:8000h; tells the first byte of each, or `E`, at port E9h.
-///
-/// ```text
-/// 7c00  cld; xor ax,ax; mov ds,ax; mov es,ax; mov ss,ax; mov sp,7c00h; mov [7c60h],dl
-/// 7c10  mov word [7c52h],1; mov si,7c50h; mov dl,[7c60h]; mov ah,42h; int 13h; jc 7c34h
-/// 7c23  mov al,[8000h]; out e9h,al; inc word [7c58h]; and word [7c58h],0fffh; jmp 7c10h
-/// 7c34  mov al,'E'; out e9h,al; jmp 7c10h
-/// 7c50  the packet of function 42h: 16 bytes, 1 sector, to 0:8000h, from sector 1
-/// ```
-const CODE: [u8; 0x60] = {
-    let code = *b"\xfc\x31\xc0\x8e\xd8\x8e\xc0\x8e\xd0\xbc\x00\x7c\x88\x16\x60\x7c\
-        \xc7\x06\x52\x7c\x01\x00\xbe\x50\x7c\x8a\x16\x60\x7c\xb4\x42\xcd\x13\x72\x11\
-        \xa0\x00\x80\xe6\xe9\xff\x06\x58\x7c\x81\x26\x58\x7c\xff\x0f\xeb\xdc\
-        \xb0\x45\xe6\xe9\xeb\xd6";
-    let mut all = [0; 0x60];
-    let mut at = 0;
-    while at < code.len() {
-        all[at] = code[at];
-        at += 1;
-    }
-    let packet = *b"\x10\x00\x01\x00\x00\x80\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00";
-    let mut at = 0;
-    while at < packet.len() {
-        all[0x50 + at] = packet[at];
-        at += 1;
-    }
-    all
-};
-
 /// The first byte of each sector.
 fn first_byte(sector: usize) -> u8 {
-    if sector == 0 { CODE[0] } else { b'a' + (sector % 23) as u8 }
+    if sector == 0 { reader()[0] } else { b'a' + (sector % 23) as u8 }
 }
 
 fn disk() -> Vec<u8> {
@@ -54,8 +23,7 @@ fn disk() -> Vec<u8> {
     for (n, sector) in bytes.chunks_mut(512).enumerate() {
         sector.fill(first_byte(n));
     }
-    bytes[..CODE.len()].copy_from_slice(&CODE);
-    bytes[510..512].copy_from_slice(b"\x55\xaa");
+    bytes[..512].copy_from_slice(&reader());
     bytes
 }
 

@@ -1,8 +1,9 @@
 //! QEMU, or the storage daemon, is killed: what was asked of it fails, the machine is off, and the next call goes on from
 //! what is on the disks.
 
+use crate::landed::{Landed, turns_off};
 use crate::protected::*;
-use crate::recovered::{Recovered, permit};
+use crate::recovered::Recovered;
 use crate::support::*;
 use bytes::Bytes;
 use site_recovery::*;
@@ -10,7 +11,6 @@ use site_recovery_testkit::clock::SeededRandom;
 use site_recovery_testkit::suite::pattern;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 const AT_MOST: Duration = Duration::from_secs(15);
@@ -23,18 +23,6 @@ fn images_are_sound(world: &World, name: &str) {
             Command::new("qemu-img").args(["check", "-q", "-f", "qcow2", text_of(&image)]).output().unwrap();
         let said = String::from_utf8_lossy(&checked.stderr);
         assert!(matches!(checked.status.code(), Some(0 | 3)), "{}: {said}", image.display());
-    }
-}
-
-/// The power reads off as soon as the last thread is gone, and never anything but on before.
-async fn turns_off(site: &site_recovery_qemu::QemuSite, instance: &Instance) -> StartGuard {
-    let end = now() + BOUND;
-    loop {
-        match site.power(instance).await.unwrap() {
-            Power::Off { start } => return start,
-            power => assert_eq!(power, Power::On),
-        }
-        assert!(now() < end, "it reads on for ever");
     }
 }
 
@@ -179,49 +167,6 @@ fn d5_killed_while_it_hydrates_it_is_off_and_hydrates_to_the_end_after_its_next_
     });
 }
 
-/// A machine that was protected, and is landed on.
-struct Landed {
-    world: World,
-    machine: Machine,
-    instance: Instance,
-}
-
-impl Landed {
-    async fn attached() -> Self {
-        let world = World::new().await;
-        world.enrolled("web").await;
-        let machine = world.found("web").await;
-        world.switch_off("web");
-        let existing = Some(machine.instance.clone());
-        let site = &world.site;
-        let instance = site.attach(&op("attach"), &machine, existing, &Settings::default()).await.unwrap();
-        Self { world, machine, instance }
-    }
-
-    async fn disk(&self, n: usize) -> Result<Arc<dyn DiskMut>> {
-        self.world.site.disk(&self.instance, &self.machine.disks[n].id).await
-    }
-
-    async fn start(&self, key: &str) -> Booted {
-        let permit = permit(&op(key), &self.machine.standing_as(self.instance.clone())).await;
-        let what = Recovery {
-            machine: self.machine.clone(),
-            sidecars: vec![],
-            point: PointId(1),
-            taken: Timestamp(1),
-            consistency: Consistency::Crash,
-            generation: Generation(1),
-            purpose: Purpose::Failover,
-            settings: Settings::default(),
-        };
-        self.world.site.start(&op(key), &self.instance, &what, permit).await.unwrap()
-    }
-
-    fn truth(&self) -> Image {
-        (0..2).map(|n| self.world.content("web", n)).collect()
-    }
-}
-
 #[test]
 fn d5_the_storage_daemon_is_killed_and_what_was_flushed_is_on_the_landing_disk() {
     on_qemu(async {
@@ -307,7 +252,6 @@ fn d6_killed_while_a_branch_is_merged_every_byte_is_there_and_the_repeat_ends_it
             );
             assert!(landed.truth() == expected, "round {rounds}: the merge has lost a byte");
             images_are_sound(world, "web");
-            println!("round {rounds}");
             assert!(landed.start(&format!("start again {rounds}")).await.running);
             assert!(landed.truth() == expected);
             site.stop(&key("stop"), &landed.instance, Duration::ZERO).await.unwrap();

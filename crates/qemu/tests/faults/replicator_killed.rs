@@ -2,6 +2,7 @@
 //!
 //! The process is this test's own program, run once more with the case [`the_replicator`] alone.
 
+use crate::another_process::{Another, ready, told};
 use crate::protected::*;
 use crate::support::*;
 use serde_json::Value;
@@ -9,14 +10,10 @@ use site_recovery::*;
 use site_recovery_testkit::clock::SeededRandom;
 use site_recovery_testkit::suite::pattern;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Set for the process that is killed: the directory of the world, and where it puts what it sealed.
-const WORLD: &str = "SITE_RECOVERY_KILLED_WORLD";
 const ROUNDS: u64 = 30;
 const AT_MOST: Duration = Duration::from_secs(18);
 const PAUSE: Duration = Duration::from_millis(500);
@@ -25,14 +22,13 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[test]
 #[ignore = "is run by others, to be killed"]
 fn the_replicator() {
-    let Ok(dir) = std::env::var(WORLD) else { return };
+    let Some(dir) = told() else { return };
     let (dir, round) = dir.rsplit_once(',').unwrap();
     on_qemu(async {
         let dir = Path::new(dir);
         let site = builder(&dir.join("site")).pause_limit(PAUSE).open().await.unwrap();
         let instance = site.discover().await.unwrap().remove(0).instance;
-        println!("ready");
-        std::io::stdout().flush().unwrap();
+        ready();
         for number in 0.. {
             let op = op(&format!("round {round}, capture {number}"));
             let capture =
@@ -53,38 +49,6 @@ fn the_replicator() {
             site.release(&op, &capture, &instance.machine, fate).await.unwrap();
         }
     });
-}
-
-/// The process; dropped, it is killed.
-struct Replicator(Child);
-
-impl Replicator {
-    fn start(dir: &Path, round: u64) -> Self {
-        let _first_of_its_round = fs::remove_file(dir.join("sealed.json"));
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["replicator_killed::the_replicator", "--exact", "--ignored", "--nocapture"])
-            .env(WORLD, format!("{},{round}", dir.display()))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let ready = said.lines().map_while(std::result::Result::ok).any(|line| line.contains("ready"));
-        assert!(ready, "the replicator did not start");
-        Self(child)
-    }
-
-    fn kill(mut self) {
-        assert!(self.0.try_wait().unwrap().is_none(), "the replicator failed before it was killed");
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Replicator {
-    fn drop(&mut self) {
-        let _over_already = self.0.kill();
-        let _over = self.0.wait();
-    }
 }
 
 /// What it had sealed last, where it sealed anything.
@@ -123,7 +87,9 @@ fn o1_a_replicator_killed_at_any_moment_leaves_a_guest_that_runs_and_a_delta_tha
             rounds += 1;
             let world = &protected.world;
             let base = protected.seal(&format!("base {rounds}")).await;
-            let replicator = Replicator::start(world.dir.path(), rounds);
+            let _of_the_round_before = fs::remove_file(world.dir.path().join("sealed.json"));
+            let told = format!("{},{rounds}", world.dir.path().display());
+            let replicator = Another::start("replicator_killed::the_replicator", &told);
             let over = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
@@ -141,7 +107,7 @@ fn o1_a_replicator_killed_at_any_moment_leaves_a_guest_that_runs_and_a_delta_tha
                     }
                 });
                 std::thread::sleep(Duration::from_millis(random.below(300)));
-                replicator.kill();
+                assert!(replicator.kill(), "the replicator ended by itself");
                 over.store(true, Ordering::SeqCst);
             });
             let killed = now();

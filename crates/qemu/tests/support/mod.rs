@@ -185,12 +185,18 @@ impl World {
         }
     }
 
-    /// What a disk holds now, by `qemu-img`, after what the process keeps to itself is written out.
-    pub fn content(&self, name: &str, disk: usize) -> Vec<u8> {
-        if let Some(mut monitor) = self.monitor(name) {
+    /// Writes out what the process keeps to itself, where it runs.
+    pub fn flush(&self, name: &str) {
+        let Some(mut monitor) = self.monitor(name) else { return };
+        for disk in 0..2 {
             let line = format!("qemu-io -d /machine/peripheral/v{disk}/virtio-backend \"flush\"");
             monitor.call("human-monitor-command", json!({ "command-line": line })).unwrap();
         }
+    }
+
+    /// What a disk holds now, by `qemu-img`, after what the process keeps to itself is written out.
+    pub fn content(&self, name: &str, disk: usize) -> Vec<u8> {
+        self.flush(name);
         let to = self
             .dir
             .path()
