@@ -174,7 +174,7 @@ impl QemuSiteBuilder {
     ///
     /// # Errors
     /// `Conflict` when the directory is the site of another name; `Unsupported` when a newer version wrote it, or the
-    /// programs are not there; `Invalid` for a path that is too long for sockets; `Denied`, `Unavailable`.
+    /// programs are not there or older than QEMU 7.1; `Invalid` for a path that is too long for sockets; `Denied`, `Unavailable`.
     pub async fn open(self) -> Result<QemuSite> {
         let name = self.name.clone();
         let opened = site_recovery_register::act(move || self.opened()).await;
@@ -182,6 +182,9 @@ impl QemuSiteBuilder {
     }
 
     fn opened(self) -> Result<Site> {
+        let seen = self.root.canonicalize().or_else(|_| std::path::absolute(&self.root));
+        must_be_short(&seen.told("look at", &self.root)?)?;
+        self.options.programs.must_be_new_enough()?;
         durable::make_dir(&self.root.join(OWN))?;
         let root = self.root.canonicalize().told("look at", &self.root)?;
         must_be_short(&root)?;

@@ -8,8 +8,9 @@ use crate::description::Format;
 use crate::freeze::{Frozen, executes};
 use crate::home::{Home, Known};
 use crate::layer::Layer;
-use crate::pause::Switch;
+use crate::pause::{PAUSED, Switch};
 use crate::tracking::{Link, Position, tag};
+use crate::version::must_be_new_enough;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     Capture, Consistency, CutId, Error, ErrorKind, Instance, Member, Op, OpKey, Result, Sidecar,
@@ -203,8 +204,15 @@ impl Site {
             tag,
             below: BTreeMap::new(),
         };
-        taking.number()?;
         let included: Vec<_> = taking.known.included().cloned().collect();
+        let process = format_args!("the process of {}", home.name);
+        must_be_new_enough(process, taking.layer.monitor.version())?;
+        taking.layer.must_change_freely()?;
+        if taking.layer.live {
+            self.scratch_must_answer(home)?;
+        }
+        included.iter().try_for_each(|held| taking.layer.must_hold(held.n))?;
+        taking.number()?;
         for held in included {
             let top = taking.layer.top(held.n)?;
             if taking.layer.live {
@@ -238,7 +246,8 @@ impl Site {
         for one in taking.iter_mut().filter(|t| t.layer.live) {
             let pauses = together && drives > 1 && executes(&mut one.layer)?;
             let to = one.below.keys().map(|n| (*n, filter(&one.tag, *n))).collect();
-            switches.push(Switch { layer: &mut one.layer, pauses, to });
+            let note = one.known.home.own(PAUSED);
+            switches.push(Switch { layer: &mut one.layer, pauses, to, note });
         }
         self.switch_all(&mut switches)
     }

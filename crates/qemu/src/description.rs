@@ -223,6 +223,10 @@ impl Description {
                 return Err(Error::invalid("disks.included", false, rule, "include it"));
             }
         }
+        if let Some(uuid) = self.uuid.as_ref().filter(|u| !is_uuid(u)) {
+            let rule = "32 hexadecimal digits, as 8-4-4-4-12";
+            return Err(Error::invalid("uuid", uuid, rule, "write it so, or leave it out"));
+        }
         let mut nics = BTreeSet::new();
         if let Some(nic) = self.nics.iter().find(|n| !nics.insert(&n.id)) {
             return Err(twice("nics.id", &nic.id));
@@ -269,6 +273,12 @@ fn twice(field: &'static str, value: &str) -> Error {
 fn is_mac(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     parts.len() == 6 && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn is_uuid(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    parts.iter().map(|p| p.len()).eq([8, 4, 4, 4, 12])
+        && parts.iter().all(|p| p.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn one() -> u32 {

@@ -5,7 +5,7 @@
 
 use crate::Site;
 use crate::capture::{Taken, Taking, filter, taken_path};
-use crate::command_line::{device, text};
+use crate::command_line::{device, text, top_node};
 use crate::home::Home;
 use crate::layer::Layer;
 use serde_json::{Value, json};
@@ -13,7 +13,6 @@ use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::{Told, durable};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::PathBuf;
 
 impl Site {
     /// Makes scratch and filter of one disk. Nothing of the guest's goes through it yet.
@@ -59,6 +58,7 @@ impl Site {
             durable::write(&taken_path(home, tag), &Taken { released: true, ..taken })?;
         }
         if let Some(mut layer) = self.live(home)? {
+            self.scratch_must_answer(home)?;
             found |= self.close(&mut layer, tag)?;
             self.pop_filters(home, &mut layer)?;
             let mut gone = vec![];
@@ -81,19 +81,24 @@ impl Site {
         Ok(found)
     }
 
+    /// Ends the exports of these captures of a machine that runs, before anything else of them is touched: where one does
+    /// not end, QEMU would wait for it in every change.
+    pub(crate) fn end_exports(&self, home: &Home, tags: &[String]) -> Result<()> {
+        let Some(mut layer) = self.live(home)? else { return Ok(()) };
+        self.scratch_must_answer(home)?;
+        tags.iter().try_for_each(|tag| layer.end_exports_of(tag).map(drop))
+    }
+
     /// Ends the exports of a capture, and what they read through.
     fn close(&self, layer: &mut Layer, tag: &str) -> Result<bool> {
-        let prefix = format!("dr-exp-{tag}-");
-        let exports: Vec<_> = layer.exports()?.into_iter().filter(|e| e.id.starts_with(&prefix)).collect();
-        for export in &exports {
-            layer.end_export(&export.id)?;
-        }
+        let exported = layer.end_exports_of(tag)?;
+        layer.must_change_freely()?;
         let prefix = format!("dr-acc-{tag}-");
         let nodes: Vec<_> = layer.nodes()?.into_iter().filter(|n| n.node_name.starts_with(&prefix)).collect();
         for node in &nodes {
             layer.remove_node(&node.node_name)?;
         }
-        Ok(!exports.is_empty() || !nodes.is_empty())
+        Ok(exported || !nodes.is_empty())
     }
 
     /// Moves every drive from the filters of captures that were let go down to what those stand on.
@@ -103,7 +108,8 @@ impl Site {
             // As deep as filters are stacked.
             while let Some(tag) = tag_of(&layer.drive(n)?, n) {
                 let taken = self.taken(home, &tag)?;
-                if taken.as_ref().is_some_and(|t| !t.released) {
+                // One whose release was broken off may still be read through: its own repeat or a sweep closes it.
+                if taken.as_ref().is_some_and(|t| !t.released) || layer.has_node(&access_node(&tag, n))? {
                     break;
                 }
                 let below = taken.and_then(|t| t.below.get(&n).cloned()).map_or_else(|| layer.top(n), Ok)?;
@@ -148,23 +154,6 @@ impl Site {
         named(self.stored(home)?)?;
         Ok(tags)
     }
-
-    fn scratch(&self, home: &Home, tag: &str, n: usize) -> PathBuf {
-        let dir = self.options.scratch.clone().unwrap_or_else(|| home.own("scratch"));
-        dir.join(format!("{tag}-{n}.raw"))
-    }
-
-    fn remove_scratch(&self, home: &Home, tag: &str) -> Result<()> {
-        let any = self.scratch(home, tag, 0);
-        let dir = any.parent().expect("a file in a directory");
-        for path in durable::list(dir)? {
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            if name.starts_with(&format!("{tag}-")) {
-                durable::remove_file(&path)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Layer {
@@ -181,6 +170,14 @@ impl Layer {
         Ok(nothing_left)
     }
 
+    /// Ends the exports of a capture, and says whether there were any.
+    fn end_exports_of(&mut self, tag: &str) -> Result<bool> {
+        let prefix = format!("dr-exp-{tag}-");
+        let exports: Vec<_> = self.exports()?.into_iter().filter(|e| e.id.starts_with(&prefix)).collect();
+        exports.iter().try_for_each(|e| self.end_export(&e.id))?;
+        Ok(!exports.is_empty())
+    }
+
     /// The node that the device of a disk stands on.
     pub(crate) fn drive(&mut self, n: usize) -> Result<String> {
         let all: Vec<Value> = self.ask("query-block", Value::Null)?;
@@ -190,10 +187,37 @@ impl Layer {
         let found = all.iter().find(of).and_then(|b| b["inserted"]["node-name"].as_str());
         found.map(str::to_owned).ok_or_else(|| {
             let message = format!(
-                "QEMU has no device v{n}, or nothing is in it: it was started with another command line"
+                "QEMU has no device v{n}, or nothing is in it: it was started with another command line than ours; \
+                 stop the machine, and start it as QemuSite::command_line says"
             );
             Error::new(ErrorKind::Conflict, message)
         })
+    }
+
+    /// That a disk stands as our command line puts it there.
+    ///
+    /// # Errors
+    /// `Conflict`.
+    pub(crate) fn must_hold(&mut self, n: usize) -> Result<()> {
+        let top = self.top(n)?;
+        let wrong = |found: String| {
+            let message = format!(
+                "{found}: QEMU was started with another command line than ours; stop the machine, and start it as \
+                 QemuSite::command_line says"
+            );
+            Err(Error::new(ErrorKind::Conflict, message))
+        };
+        if !self.has_node(&top)? {
+            return wrong(format!("disk {n} has no block node {}", top_node(n)));
+        }
+        if !self.live {
+            return Ok(());
+        }
+        let drive = self.drive(n)?;
+        match drive == top || tag_of(&drive, n).is_some() {
+            true => Ok(()),
+            false => wrong(format!("device v{n} writes to the block node {drive} and not to {top}")),
+        }
     }
 
     pub(crate) fn set_drive(&mut self, n: usize, node: &str) -> Result<()> {

@@ -4,6 +4,7 @@ use crate::Site;
 use crate::description::DescribedAgent;
 use crate::home::{Home, Known};
 use crate::layer::{Layer, told};
+use crate::pause::PAUSED;
 use crate::watchdog::Watchdog;
 use site_recovery::{Consistency, Error, ErrorKind, Result};
 use site_recovery_qmp::Agent;
@@ -12,7 +13,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 /// Stands while a guest may be frozen by us.
-const HELD: &str = "frozen.json";
+pub(crate) const HELD: &str = "frozen.json";
 
 /// File systems that are frozen. Dropped, they are thawed.
 #[derive(Debug)]
@@ -32,11 +33,18 @@ impl Site {
         })
     }
 
-    /// Thaws a guest that a run before this one may have left frozen.
+    /// Lets a guest go on that a run before this one may have left frozen or paused, should its watchdog have died with it.
     ///
     /// # Errors
-    /// `Unavailable` while its agent does not answer: it is asked again.
+    /// `Unavailable` while its monitor or its agent does not answer: it is asked again.
     pub(crate) fn let_go_on(&self, home: &Home) -> Result<()> {
+        let note = home.own(PAUSED);
+        if note.exists() {
+            if let Some(mut layer) = self.live(home)? {
+                layer.go_on_after("paused")?;
+            }
+            durable::remove_file(&note)?;
+        }
         let note = home.own(HELD);
         if !note.exists() {
             return Ok(());

@@ -276,7 +276,7 @@ impl Site {
     ///
     /// # Errors
     /// `Invalid` for a description that breaks a rule, an image that is missing, of another format, one that keeps no
-    /// bitmaps, or smaller than it was.
+    /// bitmaps, that stands on a missing one, or smaller than it was.
     pub(crate) fn known(&self, home: Home) -> Result<Known> {
         let known = self.known_as_is(home)?;
         for held in &known.disks {
@@ -296,6 +296,14 @@ impl Site {
                 let rule = "a qcow2 image of version 3, which keeps dirty bitmaps";
                 let remedy = "qemu-img amend -f qcow2 -o compat=1.1, while the machine is off";
                 return Err(of(Error::invalid("disks.file", file, rule, remedy)));
+            }
+            if !held.stands_on_point()
+                && let Some(missing) = self.missing_below(image).map_err(of)?
+            {
+                let value = format!("{file}, which stands on {}", missing.display());
+                let rule = "everything that an image stands on is there";
+                let remedy = "bring that file back, or name another one with qemu-img rebase -u";
+                return Err(of(Error::invalid("disks.file", value, rule, remedy)));
             }
             let before = known.mark.as_ref().and_then(|m| m.disks.get(&held.local)).map_or(0, |m| m.size);
             if held.spec.size < before {

@@ -10,6 +10,8 @@ use site_recovery::{Error, ErrorKind, Result};
 use std::time::Duration;
 
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a guest goes on before it is looked whether it stands still again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// How far hydration is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +72,32 @@ impl Layer {
         self.call("block-stream", arguments).map(drop)
     }
 
-    /// Lets a guest go on that an error of our export has paused; somebody else's pause stays.
-    pub(crate) fn go_on_after_error(&mut self) -> Result<()> {
-        let status = self.call("query-status", Value::Null)?;
-        if status["status"] == "io-error" { self.call("cont", Value::Null).map(drop) } else { Ok(()) }
+    /// Lets a guest go on that an error of its disks has paused. It tries what failed again, and stands still again while QEMU
+    /// has not found the server of the point. Whatever else holds it still stays; but a person's pause on top of an error's
+    /// leaves no trace in QEMU.
+    ///
+    /// # Errors
+    /// `Unavailable`, `OutOfSpace` when it still stands still at the end.
+    pub(crate) fn go_on_after_error(&mut self, limit: Duration) -> Result<()> {
+        if within(limit, AGAIN, || Ok::<_, Error>(!self.go_on_after("io-error")?))? {
+            return Ok(());
+        }
+        let disks = self.call("query-block", Value::Null)?;
+        let full = disks.as_array().into_iter().flatten().any(|d| d["io-status"] == "nospace");
+        let (kind, why) = match full {
+            true => (ErrorKind::OutOfSpace, "there is no room for what it writes: make some"),
+            false => (ErrorKind::Unavailable, "its disks cannot be read or written"),
+        };
+        Err(Error::new(kind, format!("the guest is paused since {why}")))
+    }
+
+    /// Lets a guest go on that stands still for this reason, as QEMU names it. Says whether it did.
+    pub(crate) fn go_on_after(&mut self, why: &str) -> Result<bool> {
+        let stands = self.call("query-status", Value::Null)?["status"] == why;
+        if stands {
+            self.call("cont", Value::Null)?;
+        }
+        Ok(stands)
     }
 }
 

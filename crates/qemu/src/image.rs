@@ -6,11 +6,15 @@ use crate::program::run;
 use crate::tracking::Link;
 use serde::Deserialize;
 use site_recovery::{Error, ErrorKind, Result};
-use std::path::Path;
+use site_recovery_register::Told;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long an act on an image may take that reads or writes its metadata alone.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Most images that stand on each other.
+const DEEPEST: usize = 64;
 
 /// What an image says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub(crate) struct Image {
     pub(crate) size: u64,
     /// As its header names it, where it stands on another image.
     pub(crate) backing: Option<String>,
+    /// The same, from here: a path, or an address.
+    pub(crate) stands_on: Option<String>,
     pub(crate) snapshots: u32,
     /// Whether the format keeps dirty bitmaps: qcow2 of version 3.
     pub(crate) keeps_bitmaps: bool,
@@ -33,6 +39,8 @@ struct Info {
     virtual_size: u64,
     #[serde(default)]
     backing_filename: Option<String>,
+    #[serde(default)]
+    full_backing_filename: Option<String>,
     #[serde(default)]
     snapshots: Vec<serde_json::Value>,
     #[serde(default)]
@@ -66,9 +74,30 @@ impl Site {
             keeps_bitmaps: info.format == "qcow2" && compat != "0.10",
             format: info.format,
             size: info.virtual_size,
+            stands_on: info.full_backing_filename.or_else(|| info.backing_filename.clone()),
             backing: info.backing_filename,
             snapshots: info.snapshots.len() as u32,
         })
+    }
+
+    /// The first file that is missing of those that an image stands on.
+    ///
+    /// # Errors
+    /// `Invalid` where they stand on each other in a circle; those of [`image`](Site::image).
+    pub(crate) fn missing_below(&self, image: &Image) -> Result<Option<PathBuf>> {
+        let mut image = image.clone();
+        for _ in 0..DEEPEST {
+            // An address is of something that is not a file: whether it answers is seen when it is opened.
+            let Some(path) = image.stands_on.take().map(PathBuf::from).filter(|p| p.is_absolute()) else {
+                return Ok(None);
+            };
+            if !fs::exists(&path).told("look at", &path)? {
+                return Ok(Some(path));
+            }
+            image = self.image(&path)?;
+        }
+        let rule = format!("at most {DEEPEST} images stand on each other");
+        Err(Error::invalid("disks.file", "stands on too many", &rule, "merge some, with qemu-img commit"))
     }
 
     /// Whether some process has the image open for writing: QEMU's own lock, tried.

@@ -3,7 +3,9 @@
 use crate::Site;
 use crate::command_line::{Launch, text};
 use crate::description::Description;
+use crate::freeze::HELD;
 use crate::home::{Home, Known};
+use crate::pause::PAUSED;
 use crate::place::Place;
 use crate::process::{Process, detach};
 use site_recovery::{Error, ErrorKind, Result};
@@ -22,6 +24,10 @@ impl Site {
         durable::make_dir(&place.dir)?;
         for stale in [place.monitor(), place.agent(), place.exports(), place.pid()] {
             durable::remove_file(&stale)?;
+        }
+        // What held the process before this one holds this one no more.
+        for note in [PAUSED, HELD] {
+            durable::remove_file(&home.own(note))?;
         }
         let arguments = self.arguments(&known, &place, network)?;
         if known.description.tpm {

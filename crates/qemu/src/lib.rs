@@ -37,6 +37,9 @@
 //!   socket when this process is killed may still be carried out.
 //! - *Window*: the block of a fence is a rename. Whoever opens an image in `fenced/` by hand gets past it; then `power`
 //!   reads `On` for as long as that process writes.
+//! - *Window*: a process that hangs while it reads a capture (one that was stopped, say) holds up every change that QEMU
+//!   makes to its nodes, and with it the guest. So nothing is changed before all exports have ended; a guest that restarts
+//!   itself in that time waits until the reader goes on or ends.
 //! - Image locks are of this host, and of others only where the file system carries them.
 //! - Persistent bitmaps are stored at a clean close. After a kill or a power cut everything is compared.
 #![forbid(unsafe_code)]
@@ -69,11 +72,13 @@ mod power;
 mod process;
 mod program;
 mod rules;
+mod scratch;
 mod sidecars;
 mod source;
 mod stacks;
 mod target;
 mod tracking;
+mod version;
 mod watchdog;
 
 pub use accelerator::{Accelerator, Choice};

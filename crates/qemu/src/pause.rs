@@ -8,7 +8,12 @@ use crate::layer::{Layer, told};
 use crate::watchdog::Watchdog;
 use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Result};
+use site_recovery_register::durable;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// Stands while a guest may be paused by us.
+pub(crate) const PAUSED: &str = "paused.json";
 
 /// What one machine has to do.
 pub(crate) struct Switch<'a> {
@@ -17,6 +22,8 @@ pub(crate) struct Switch<'a> {
     pub(crate) pauses: bool,
     /// The node that each disk's drive goes to.
     pub(crate) to: Vec<(usize, String)>,
+    /// Where it is noted that the guest stands still by our hand.
+    pub(crate) note: PathBuf,
 }
 
 impl Site {
@@ -49,6 +56,7 @@ impl Site {
         let went_on = on.into_iter().collect::<Result<()>>();
         if went_on.is_ok() {
             watchdogs.into_iter().for_each(Watchdog::release);
+            machines.iter().filter(|m| m.pauses).try_for_each(|m| durable::remove_file(&m.note))?;
         }
         done.and(went_on)
     }
@@ -66,11 +74,13 @@ impl Switch<'_> {
         let sent = self.send(&all);
         if sent.is_ok() {
             watchdog.release();
+            durable::remove_file(&self.note)?;
         }
         sent
     }
 
     fn watched(&self, site: &Site) -> Result<Watchdog> {
+        durable::write(&self.note, &site.clock.now())?;
         let copy = self.layer.monitor.socket().as_fd().try_clone_to_owned();
         let copy =
             copy.map_err(|e| Error::new(ErrorKind::Unavailable, "no more files can be opened").caused_by(e))?;

@@ -71,11 +71,17 @@ impl Site {
     }
 
     /// Refuses unless the machine is known to be off.
+    ///
+    /// # Errors
+    /// `Refused`; what keeps it from being known, where that is its description.
     pub(crate) fn must_be_off(&self, home: &Home) -> Result<()> {
         match self.running(home)? {
             Some(false) => Ok(()),
             Some(true) => Err(refused(format!("{} runs: stop or fence it first", home.name))),
-            None => Err(refused(format!("{} does not say whether it runs: ask again", home.name))),
+            None => {
+                self.known_as_is(home.clone())?;
+                Err(refused(format!("{} does not say whether it runs: ask again", home.name)))
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::deadline::within;
 use crate::program::run;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::Told;
@@ -44,12 +45,11 @@ impl Process {
         line.windows(wanted.len()).any(|w| w == wanted)
     }
 
-    /// Whether it has ended, also where nobody has collected it.
+    /// Whether it has ended with all its threads, also where nobody has collected it: its files and its locks are let go.
     pub(crate) fn is_over(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()));
-        // The name before it may hold anything, so the state is sought from the end.
-        let state = stat.as_deref().ok().and_then(|s| s.rsplit_once(") ")).map(|(_, rest)| &rest[..1]);
-        matches!(state, None | Some("Z" | "X"))
+        let mut polled = [PollFd::new(&self.handle, PollFlags::IN)];
+        // What cannot be asked now is taken to live.
+        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ended| ended > 0)
     }
 
     /// Waits for its end. Says whether it came.

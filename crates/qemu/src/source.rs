@@ -22,7 +22,7 @@ impl Source for QemuSite {
         self.act("discover", |site| {
             let describe = |home: Home| {
                 let name = home.name.clone();
-                let machine = site.known(home).and_then(|known| {
+                let machine = site.home(&name).and_then(|home| site.known(home)).and_then(|known| {
                     let machine = known.machine(&site.name, None);
                     machine.validate()?;
                     let network = known.home.state()?.network;
@@ -308,7 +308,9 @@ impl Site {
         self.let_go_on(home)?;
         let kept: Vec<String> = keep.iter().map(|k| tag(k, machine)).collect();
         let mut gone = vec![];
-        for found in self.tags(home)?.into_iter().filter(|t| !kept.contains(t)) {
+        let left: Vec<String> = self.tags(home)?.into_iter().filter(|t| !kept.contains(t)).collect();
+        self.end_exports(home, &left)?;
+        for found in left {
             let key = self.taken(home, &found)?.map(|t| t.key);
             self.undo_capture(home, &found)?;
             gone.extend(key);

@@ -16,6 +16,11 @@ use site_recovery_register::{conflict, durable, not_found, refused};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long QEMU may take to find the server of a point again: it waits for up to 16 s between two attempts. Source: QEMU,
+/// `nbd/client-connection.c`.
+const FOUND: Duration = Duration::from_secs(20);
+/// How long a guest that an error of another kind has paused is looked at.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long a machine that is set aside may take to be made whole.
 const WHOLE: Duration = Duration::from_secs(24 * 3600);
 
@@ -97,6 +102,7 @@ impl RecoverySite for QemuSite {
             Ok(Some((place, point_of(&known).filter(|_| Site::needs_point(&known)))))
         });
         let Some((place, needs)) = needs.await? else { return Ok(()) };
+        let stands_on_point = needs.is_some();
         if let Some(point) = needs {
             let served = self.0.serve_point(&place, &armed.instance.machine, point, from).await;
             served.map_err(|e| e.at(&self.0.name, "tend"))?;
@@ -106,7 +112,7 @@ impl RecoverySite for QemuSite {
             let _turn = site.register.turn(&turn, &instance.machine)?;
             let Some(home) = site.home_if_there(&instance)? else { return Ok(()) };
             if let Some(mut layer) = site.live(&home)? {
-                layer.go_on_after_error()?;
+                layer.go_on_after_error(if stands_on_point { FOUND } else { AGAIN })?;
             }
             if site.hydration_is_due(&home)? && site.hydrate(&home)? == Hydrated::Whole {
                 site.stop_serving(&place);

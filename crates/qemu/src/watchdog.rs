@@ -13,14 +13,30 @@ use std::time::Duration;
 
 /// Waits for a line, for the end of its input, or for its limit; but for the line, it lets the guest go on. A byte 0xFF
 /// makes both parsers forget half a message that we may have died in.
+///
+/// At the end of its input it holds the connections until both have answered: QEMU forgets what a client asked for that has
+/// gone. Last it takes the sleepers of its group along.
 const SCRIPT: &str = r#"
 go_on() {
     printf '\377{"execute":"guest-fsfreeze-thaw"}\n'
-    printf '\377{"execute":"cont"}\n' >&2
+    printf '\377{"execute":"cont","id":"dr-watchdog"}\n' >&2
+}
+answered() {
+    while read -r line; do case $line in *"$1"*) break ;; esac; done
 }
 (sleep "$1" </dev/null >/dev/null 2>&1; go_on) &
-if read -r _; then kill $!; else kill $!; go_on; fi
+if ! read -r _; then
+    go_on
+    (sleep "$2" </dev/null >/dev/null 2>&1; kill -9 0) &
+    answered dr-watchdog <&2
+    answered return <&1
+fi
+trap '' TERM
+kill 0
 "#;
+
+/// How long the shell waits for answers.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Stands while a guest is held.
 #[derive(Debug)]
@@ -35,14 +51,14 @@ impl Watchdog {
     /// # Errors
     /// `Unavailable` where no shell can be started: then nothing may be held.
     pub(crate) fn over(agent: Option<OwnedFd>, monitor: Option<OwnedFd>, limit: Duration) -> Result<Self> {
-        let seconds = format!("{}.{:03}", limit.as_secs(), limit.subsec_millis());
+        let seconds = |span: Duration| format!("{}.{:03}", span.as_secs(), span.subsec_millis());
         let end = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", SCRIPT, "watchdog", &seconds])
+            .args(["-c", SCRIPT, "watchdog", &seconds(limit), &seconds(ANSWER)])
             .stdin(Stdio::piped())
             .stdout(end(agent))
             .stderr(end(monitor))
-            .process_group(0) // what is meant for our group does not reach it
+            .process_group(0) // what is meant for our group does not reach it, nor the other way round
             .spawn()
             .map_err(|e| {
                 Error::new(ErrorKind::Unavailable, "no shell can watch over the guest").caused_by(e)
@@ -65,5 +81,138 @@ impl Drop for Watchdog {
         // Without the word it lets the guest go on.
         self.word = None;
         let _ended = self.shell.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+
+    const THAW: &[u8] = b"\xff{\"execute\":\"guest-fsfreeze-thaw\"}\n";
+    const CONT: &[u8] = b"\xff{\"execute\":\"cont\",\"id\":\"dr-watchdog\"}\n";
+    /// Longer than any test may take.
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A watchdog over both ends of a guest, and what the guest hears.
+    fn over(limit: Duration) -> (Watchdog, UnixStream, UnixStream) {
+        let (agent, heard_by_agent) = UnixStream::pair().unwrap();
+        let (monitor, heard_by_monitor) = UnixStream::pair().unwrap();
+        for heard in [&heard_by_agent, &heard_by_monitor] {
+            heard.set_read_timeout(Some(LONG)).unwrap();
+        }
+        let watchdog = Watchdog::over(Some(agent.into()), Some(monitor.into()), limit).unwrap();
+        (watchdog, heard_by_agent, heard_by_monitor)
+    }
+
+    fn hears(heard: &mut UnixStream, word: &[u8]) {
+        let mut words = vec![0; word.len()];
+        heard.read_exact(&mut words).unwrap();
+        assert_eq!(words, word);
+    }
+
+    /// The connection is over, and nothing more was said.
+    fn is_let_go(mut heard: UnixStream) {
+        let mut words = vec![];
+        heard.read_to_end(&mut words).unwrap();
+        assert_eq!(String::from_utf8_lossy(&words), "");
+    }
+
+    fn is_held(heard: &UnixStream) {
+        heard.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let nothing = (&mut &*heard).read(&mut [0]).unwrap_err();
+        assert_eq!(
+            nothing.kind(),
+            std::io::ErrorKind::WouldBlock,
+            "the connection is over: QEMU forgets what was asked"
+        );
+        heard.set_read_timeout(Some(LONG)).unwrap();
+    }
+
+    fn living(group: u32) -> usize {
+        let processes =
+            std::fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().into_string().ok());
+        let of_group = |pid: &String| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let rest: Vec<String> = stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect();
+            (rest[2] == group.to_string() && rest[0] != "Z" && rest[0] != "X").then_some(())
+        };
+        processes.filter_map(|p| of_group(&p)).count()
+    }
+
+    /// A moment is given to those that were told to end.
+    fn nobody_is_left(group: u32) {
+        let looked = crate::deadline::within(LONG, Duration::from_millis(5), || {
+            Ok::<_, std::convert::Infallible>(living(group) == 0)
+        });
+        assert_eq!(looked, Ok(true), "a process of the watchdog is left");
+    }
+
+    #[test]
+    fn at_its_limit_the_guest_goes_on_while_we_still_hold_it() {
+        let (watchdog, mut agent, mut monitor) = over(Duration::from_millis(50));
+        let group = watchdog.shell.id();
+        hears(&mut agent, THAW);
+        hears(&mut monitor, CONT);
+        watchdog.release();
+        is_let_go(agent);
+        is_let_go(monitor);
+        nobody_is_left(group);
+    }
+
+    #[test]
+    fn when_we_end_without_a_word_the_guest_goes_on_and_is_held_until_it_has_answered() {
+        let (mut watchdog, mut agent, mut monitor) = over(LONG);
+        let group = watchdog.shell.id();
+        watchdog.word = None; // as the kernel closes it when we are killed
+        hears(&mut agent, THAW);
+        hears(&mut monitor, CONT);
+        monitor.write_all(b"{\"error\": {}}\n{\"event\": \"RESUME\"}\n").unwrap();
+        is_held(&monitor);
+        monitor.write_all(b"{\"return\": {}, \"id\": \"dr-watchdog\"}\n").unwrap();
+        agent.write_all(b"{\"error\": {}}\n").unwrap();
+        is_held(&agent);
+        agent.write_all(b"{\"return\": 2}\n").unwrap();
+        is_let_go(agent);
+        is_let_go(monitor);
+        drop(watchdog);
+        nobody_is_left(group);
+    }
+
+    #[test]
+    fn a_guest_that_is_gone_is_not_waited_for() {
+        let (watchdog, mut agent, mut monitor) = over(LONG);
+        let group = watchdog.shell.id();
+        for end in [&agent, &monitor] {
+            end.shutdown(Shutdown::Write).unwrap();
+        }
+        drop(watchdog);
+        hears(&mut agent, THAW);
+        hears(&mut monitor, CONT);
+        is_let_go(agent);
+        is_let_go(monitor);
+        nobody_is_left(group);
+    }
+
+    #[test]
+    fn released_it_says_nothing_and_lets_the_connections_go() {
+        let (watchdog, agent, monitor) = over(LONG);
+        let group = watchdog.shell.id();
+        watchdog.release();
+        is_let_go(agent);
+        is_let_go(monitor);
+        nobody_is_left(group);
+    }
+
+    #[test]
+    fn without_an_agent_the_monitor_alone_hears() {
+        let (monitor, mut heard) = UnixStream::pair().unwrap();
+        heard.set_read_timeout(Some(LONG)).unwrap();
+        heard.shutdown(Shutdown::Write).unwrap();
+        drop(Watchdog::over(None, Some(monitor.into()), LONG).unwrap());
+        hears(&mut heard, CONT);
+        is_let_go(heard);
     }
 }

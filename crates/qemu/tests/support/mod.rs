@@ -30,19 +30,32 @@ pub fn qemu_is_here() -> bool {
     let programs = ["qemu-system-x86_64", "qemu-img", "qemu-io", "qemu-storage-daemon"];
     let absent = programs.iter().find(|p| Command::new(p).arg("--version").output().is_err());
     if let Some(program) = absent {
-        assert_ne!(
-            std::env::var("SITE_RECOVERY_PEERS").as_deref(),
-            Ok("required"),
-            "{program} is absent, and peers are required"
-        );
-        eprintln!("SKIPPED everything on QEMU: {program} is absent");
+        skip("everything on QEMU", &format!("{program} is absent"));
     }
     absent.is_none()
 }
 
+/// Says what was not tried, or fails where it has to be.
+pub fn skip(what: &str, why: &str) {
+    let required = std::env::var("SITE_RECOVERY_PEERS").as_deref() == Ok("required");
+    assert!(!required, "{what}: {why}, and peers are required");
+    eprintln!("SKIPPED {what}: {why}");
+}
+
+/// Runs a case that needs QEMU, on a runtime that serves points while the case waits.
+pub fn on_qemu(case: impl Future<Output = ()>) {
+    if qemu_is_here() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.unwrap().block_on(case);
+    }
+}
+
+type Told = fn(QemuSiteBuilder, &Path) -> QemuSiteBuilder;
+
 pub struct World {
     pub dir: TempDir,
     pub site: QemuSite,
+    told: Told,
 }
 
 pub fn builder(root: &Path) -> QemuSiteBuilder {
@@ -56,14 +69,19 @@ pub fn builder(root: &Path) -> QemuSiteBuilder {
 
 impl World {
     pub async fn new() -> Self {
+        Self::told(|builder, _| builder).await
+    }
+
+    /// A world whose site is told more; beside the site, files may stand in the directory.
+    pub async fn told(told: Told) -> Self {
         let dir = TempDir::new().unwrap();
-        let site = builder(&dir.path().join("site")).open().await.unwrap();
-        Self { dir, site }
+        let site = told(builder(&dir.path().join("site")), dir.path()).open().await.unwrap();
+        Self { dir, site, told }
     }
 
     /// The same directory, opened anew: what another process, or this one after a crash, sees.
     pub async fn again(&self) -> QemuSite {
-        builder(&self.root()).open().await.unwrap()
+        (self.told)(builder(&self.root()), self.dir.path()).open().await.unwrap()
     }
 
     pub fn root(&self) -> PathBuf {
@@ -102,7 +120,15 @@ impl World {
         let outside = self.dir.path().join(format!("{name}.qmp"));
         // A machine that the library made has the library's monitor alone, which it lets go after each act.
         let socket = if outside.exists() { outside } else { self.place(name).join("qmp") };
-        Monitor::connect(&socket, limits).ok()
+        let end = now() + BOUND;
+        loop {
+            match Monitor::connect(&socket, limits) {
+                Ok(monitor) => return Some(monitor),
+                Err(_) if pid(&self.place(name).join("pid")).is_none() => return None,
+                Err(error) => assert!(now() < end, "{name} runs, and {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub async fn running(&self, name: &str) {
@@ -152,7 +178,10 @@ impl World {
                 let said = monitor.call("human-monitor-command", json!({ "command-line": line })).unwrap();
                 assert_eq!(said, "", "the guest's write failed");
             }
-            None => run("qemu-io", &["-f", "qcow2", "-c", &command, text_of(&self.image(name, disk))]),
+            None => {
+                let image = self.image(name, disk);
+                run("qemu-io", &["-f", format_of(&image), "-c", &command, text_of(&image)]);
+            }
         }
     }
 
@@ -166,11 +195,18 @@ impl World {
             .dir
             .path()
             .join(format!("content-{:?}", std::thread::current().id()).replace(['(', ')'], "-"));
-        run(
-            "qemu-img",
-            &["convert", "-U", "-f", "qcow2", "-O", "raw", text_of(&self.image(name, disk)), text_of(&to)],
-        );
+        let image = self.image(name, disk);
+        let arguments =
+            ["convert", "-U", "-f", format_of(&image), "-O", "raw", text_of(&image), text_of(&to)];
+        run("qemu-img", &arguments);
         fs::read(to).unwrap()
+    }
+
+    /// The block node that each disk's device writes to.
+    pub fn drives(&self, name: &str) -> Vec<String> {
+        let found = self.monitor(name).unwrap().call("query-block", Value::Null).unwrap();
+        let devices = found.as_array().unwrap().iter().filter(|b| b["qdev"].is_string());
+        devices.map(|b| b["inserted"]["node-name"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Whether it executes, by its own word.
@@ -269,12 +305,18 @@ pub fn kill(pid: u32) {
     run("kill", &["-9", &pid.to_string()]);
 }
 
+/// The time of the host, by which its processes live.
+#[allow(clippy::disallowed_methods, reason = "a process of this host takes this host's time")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
 /// Looks again and again, for a bounded time.
 #[allow(clippy::disallowed_methods, reason = "it waits for processes of this host")]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + BOUND;
+    let end = now() + BOUND;
     while !holds() {
-        assert!(Instant::now() < end, "it never came: {what}");
+        assert!(now() < end, "it never came: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -288,6 +330,11 @@ pub fn run_for(program: &str, arguments: &[&str]) -> String {
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{program} {arguments:?}: {complaint}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The tests name raw images so.
+fn format_of(image: &Path) -> &'static str {
+    if image.extension().is_some_and(|e| e == "raw") { "raw" } else { "qcow2" }
 }
 
 pub fn text_of(path: &Path) -> &str {

@@ -1,0 +1,19 @@
+//! Faults at every place where another process, a file system or a person can cause one: what the guest feels of them, what
+//! the library says, and that afterwards all is as it should be.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod mounted;
+mod pause;
+mod point_lost;
+mod protected;
+mod qemu_killed;
+mod raw;
+mod reader;
+mod recovered;
+mod replicator_killed;
+mod scratch;
+mod stranger;
