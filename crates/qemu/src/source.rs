@@ -305,7 +305,8 @@ impl Site {
         machine: &MachineId,
         keep: &[OpKey],
     ) -> Result<Vec<OpKey>> {
-        self.let_go_on(home)?;
+        // An agent that hangs in a hook of its guest's holds up nothing else.
+        let went_on = self.let_go_on(home);
         let kept: Vec<String> = keep.iter().map(|k| tag(k, machine)).collect();
         let mut gone = vec![];
         let left: Vec<String> = self.tags(home)?.into_iter().filter(|t| !kept.contains(t)).collect();
@@ -315,7 +316,7 @@ impl Site {
             self.undo_capture(home, &found)?;
             gone.extend(key);
         }
-        Ok(gone)
+        went_on.map(|()| gone)
     }
 }
 
