@@ -128,7 +128,7 @@ pub(crate) async fn child(words: &[String]) -> Outcome<()> {
     let (id, pool) = (DiskId("disk0".into()), Pool::new(POOL));
     let changes = disk.changed(bitmap, &id).await?;
     let (disk, pool, file) = (&disk, &pool, &OpenOptions::new().write(true).open(file)?);
-    let pieces = changes.runs(&id).into_iter().flat_map(|run| run.pieces(PIECE));
+    let pieces = changes.runs(&id).iter().flat_map(|run| run.pieces(PIECE));
     let copied = stream::iter(pieces)
         .map(|piece| async move { disk.read(piece, pool).await.map(|bytes| (piece, bytes)) })
         .buffered(READS)
