@@ -185,6 +185,7 @@ fn point(of: &Capture) -> Point {
         pins: vec![],
         locked_until: None,
         verified: true,
+        verified_boot: None,
     }
 }
 

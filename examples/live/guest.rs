@@ -18,7 +18,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn of(console: PathBuf) -> Self {
+    /// The guest that writes to this console.
+    pub fn of(console: PathBuf) -> Self {
         Self { console: Console::new(console), before: 0 }
     }
 

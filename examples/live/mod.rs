@@ -27,7 +27,7 @@ use site_recovery_points::Points;
 use site_recovery_process_server::ProcessServer;
 use site_recovery_qemu::{Accelerator, Choice, Programs, QemuSite, QemuSiteBuilder};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,7 +155,7 @@ impl LiveStage {
     /// Makes a machine of the live guest's image here, and starts it.
     ///
     /// # Errors
-    /// `NotFound` without the image; those of QEMU's tools and of the site.
+    /// Those of QEMU's tools and of the site.
     pub async fn add_guest(&self, name: &str, options: &GuestOptions) -> Result<Guest> {
         self.make_guest(name, options)?;
         self.here.power_on(name).await?;
@@ -165,9 +165,9 @@ impl LiveStage {
     /// Makes a machine of the live guest's image here.
     ///
     /// # Errors
-    /// `NotFound` without the image; those of QEMU's tools.
+    /// Those of QEMU's tools.
     pub fn make_guest(&self, name: &str, options: &GuestOptions) -> Result<()> {
-        let image = guest_image()?;
+        let image = site_recovery_guest::image();
         let dir = self.dir.join("here").join(name);
         fs::create_dir_all(dir.join("disks")).map_err(|e| failed("make", &dir, e))?;
         let (root, second) = (dir.join("disks/root.qcow2"), dir.join("disks/second.qcow2"));
@@ -252,17 +252,22 @@ impl LiveStage {
     }
 }
 
-/// The image that `tests/guest/build` makes.
+/// Whether everything that a live guest needs is here. Says so where not; fails where peers are required.
 ///
-/// # Errors
-/// `NotFound`, with how it is made.
-pub fn guest_image() -> Result<PathBuf> {
-    let path = site_recovery_guest::image();
-    if path.exists() {
-        return Ok(path);
+/// # Panics
+/// Where something is absent and `SITE_RECOVERY_PEERS` is `required`.
+pub fn is_here(example: &str, emulator: &Emulator) -> bool {
+    let old = emulator.unpacked.as_ref().is_none_or(|dir| dir.join("usr/bin/qemu-system-x86_64").exists());
+    if !old {
+        println!(
+            "SKIPPED {example} on another QEMU: it is not in {}",
+            emulator.unpacked.as_deref().unwrap_or(Path::new("")).display()
+        );
+        assert!(std::env::var("SITE_RECOVERY_PEERS").as_deref() != Ok("required"), "that QEMU is required");
+        return false;
     }
-    let message = "the live guest's image is not there: tests/run --setup makes it";
-    Err(Error::new(ErrorKind::NotFound, message).with("file", path.display()))
+    let programs = ["qemu-system-x86_64", "qemu-img", "qemu-storage-daemon", "e2fsck", "debugfs"];
+    site_recovery_guest::peers(example, &programs)
 }
 
 /// Runs a program to its end.

@@ -5,9 +5,9 @@ use crate::picture;
 use crate::watch::Watch;
 use site_recovery::state::{Direction, DrillState};
 use site_recovery::{
-    Clock, Consistency, Cutover, DrillRequest, Error, ErrorKind, FailoverRequest, Force, ItemHandle,
-    OnUnfenced, Policy, ProtectRequest, Replica, ReprotectRequest, Result, Shutdown, SystemClock, Timestamp,
-    Vault,
+    Clock, Consistency, Cutover, Delivery, DrillRequest, Error, ErrorKind, Events, FailoverRequest, Force,
+    ItemHandle, NoticeKind, OnUnfenced, Policy, ProtectRequest, Replica, ReprotectRequest, Result, Shutdown,
+    SystemClock, Timestamp, Vault,
 };
 use site_recovery_examples::failed;
 use site_recovery_examples::live::{Guest, GuestOptions, LiveStage, copy_out, inspect, tool};
@@ -18,32 +18,37 @@ const NAME: &str = "web";
 /// Records that the guest writes between two steps.
 const SOME: u64 = 40;
 
+/// What one run measured, each with its unit.
+pub(crate) type Measured = Vec<(&'static str, f64, &'static str)>;
+
 /// Tells the story in `work`.
 ///
 /// # Errors
 /// When an operation fails, or something is not as it was promised.
-pub(crate) async fn tell(options: &Options, work: &Path) -> Result<()> {
+pub(crate) async fn tell(options: &Options, work: &Path) -> Result<Measured> {
     let stage = LiveStage::open(work, &options.emulator).await?;
     let vault = stage.builder().await?.build().await?;
-    let mut story = Story { work: work.to_owned(), stage, vault, watch: Watch::new(), measured: vec![] };
+    let (events, work) = (vault.events(), work.to_owned());
+    let mut story = Story { work, stage, vault, events, watch: Watch::new(), measured: vec![] };
     story.all().await?;
     println!("\nMeasured");
-    for (what, value) in &story.measured {
-        println!("    {what:<28} {value}");
+    for (what, value, unit) in &story.measured {
+        println!("    {what:<28} {value:.1} {unit}");
     }
     if let Some(file) = &options.picture {
         picture::draw(&story.watch, file)?;
         println!("drawn: {}", file.display());
     }
-    Ok(())
+    Ok(std::mem::take(&mut story.measured))
 }
 
 struct Story {
     work: PathBuf,
     stage: LiveStage,
     vault: Vault,
+    events: Events,
     watch: Watch,
-    measured: Vec<(&'static str, String)>,
+    measured: Measured,
 }
 
 impl Story {
@@ -75,7 +80,9 @@ impl Story {
         let began = SystemClock.now();
         let web = self.vault.protect(request).await?;
         web.until_done().await?;
-        self.measured.push(("first copy", seconds(began)));
+        self.measured.push(("first copy", seconds(began), "s"));
+        let shipped = self.shipped();
+        self.measured.push(("first copy, sent", shipped, "MiB"));
         self.watch.follow(web.clone());
         Ok(web)
     }
@@ -131,7 +138,7 @@ impl Story {
         let resumed = guest.resumed().await?;
         let meanwhile = a.acknowledged();
         guest.writes(SOME).await?;
-        self.measured.push(("drill, until it writes", seconds(began)));
+        self.measured.push(("drill, until it writes", seconds(began), "s"));
         prove(resumed > 0, format!("it booted from the point with {resumed} records, and writes"))?;
         prove(a.acknowledged() > meanwhile, "the machine itself writes on meanwhile")?;
         web.clean_up_test().await?.done().await?;
@@ -158,10 +165,10 @@ impl Story {
         let resumed = b.resumed().await?;
         b.writes(1).await?;
         self.watch.mark("failed over");
-        self.measured.push(("RTO, until it writes", seconds(began)));
-        self.measured
-            .push(("RPO, age of the point", format!("{:.1} s", began.since(point.taken).as_secs_f64())));
-        self.measured.push(("lost records", format!("{} of {last}", last.saturating_sub(resumed))));
+        self.measured.push(("RTO, until it writes", seconds(began), "s"));
+        self.measured.push(("RPO, age of the point", began.since(point.taken).as_secs_f64(), "s"));
+        self.measured.push(("lost records", last.saturating_sub(resumed) as f64, ""));
+        self.shipped();
         prove(resumed <= last + 1, format!("it resumes after record {resumed}, from the newest point"))?;
         web.commit(Default::default()).await?.done().await?;
         self.watch.mark("committed");
@@ -176,7 +183,9 @@ impl Story {
         // The host is back, and has what was written there after the point: it loses, and stays openable as a point.
         let request = ReprotectRequest { other_side_loses: true, ..ReprotectRequest::default() };
         web.reprotect(request).await?.done().await?;
-        self.measured.push(("reprotect", seconds(began)));
+        self.measured.push(("reprotect", seconds(began), "s"));
+        let shipped = self.shipped();
+        self.measured.push(("reprotect, sent", shipped, "MiB"));
         self.watch.mark("reprotected");
         b.writes(SOME).await?;
         Ok(())
@@ -194,6 +203,17 @@ impl Story {
             prove(same?, "the images here are byte for byte those of the machine there")?;
         }
         Ok(())
+    }
+
+    /// MiB that crossed since the last look.
+    fn shipped(&mut self) -> f64 {
+        let mut bytes = 0;
+        while let Some(Delivery::Notice(notice)) = self.events.try_next() {
+            if let NoticeKind::Sealed { shipped, .. } = &notice.kind {
+                bytes += shipped;
+            }
+        }
+        bytes as f64 / f64::from(1 << 20)
     }
 
     fn compare(&self) -> Result<bool> {
@@ -220,7 +240,7 @@ impl Story {
         let resumed = a.resumed().await?;
         a.writes(1).await?;
         self.watch.mark("failed back");
-        self.measured.push(("failback, downtime", seconds(began)));
+        self.measured.push(("failback, downtime", seconds(began), "s"));
         prove(b.lines().iter().any(|l| l == "STOPPED"), "the guest there has shut down cleanly")?;
         prove(resumed >= last, format!("all {last} records that were acknowledged there are here"))?;
         web.commit(Default::default()).await?.done().await?;
@@ -263,6 +283,6 @@ fn not_found(what: &str) -> Error {
     Error::new(ErrorKind::NotFound, what)
 }
 
-fn seconds(since: Timestamp) -> String {
-    format!("{:.1} s", SystemClock.now().since(since).as_secs_f64())
+fn seconds(since: Timestamp) -> f64 {
+    SystemClock.now().since(since).as_secs_f64()
 }

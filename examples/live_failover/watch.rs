@@ -36,6 +36,7 @@ impl Watch {
         Self { began: SystemClock.now(), seen: Arc::default(), task: None }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "a task that belongs to this program alone")]
     pub(crate) fn follow(&mut self, item: ItemHandle) {
         let seen = Arc::clone(&self.seen);
         let looking = tokio::spawn(async move {

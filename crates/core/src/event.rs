@@ -2,8 +2,8 @@
 
 use crate::state::{self, Refusal, Trigger};
 use crate::{
-    Armed, Booted, Drill, Epoch, Generation, Instance, Item, Machine, Owed, Policy, Promotion, RoleName,
-    Settings, Verdict,
+    Armed, BootProof, Booted, Drill, Epoch, Generation, Instance, Item, Machine, Owed, PointId, Policy,
+    Promotion, RoleName, Settings, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,15 @@ pub enum Event {
     },
     /// Nothing of the drill is left.
     DrillGone,
+    /// A boot proof of a point came to a verdict.
+    BootTried {
+        /// Of which point.
+        point: PointId,
+        /// What it came to.
+        proof: BootProof,
+    },
+    /// Points are gone, and with them what was known of their boots.
+    BootForgotten(Vec<PointId>),
     /// Something is to be done later.
     Owes(Owed),
     /// It was done.
@@ -210,6 +219,8 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
                 next.state = state::next(&next.state, Trigger::DrillCleaned)?;
             }
         }
+        Event::BootTried { point, proof } => next.remember_boot(*point, proof.clone()),
+        Event::BootForgotten(points) => next.boot_proofs.retain(|point, _| !points.contains(point)),
         Event::Owes(owed) => {
             if !next.owed.contains(owed) {
                 next.owed.push(owed.clone());

@@ -2,8 +2,8 @@
 
 use crate::state::State;
 use crate::{
-    Armed, Booted, DataLoss, DiskId, Epoch, Generation, Instance, JobId, Machine, MachineId, Observed, Op,
-    OpKey, PointId, Policy, Recovery, RoleName, Settings, Timestamp, UnitId,
+    Armed, BootProof, Booted, DataLoss, DiskId, Epoch, Generation, Instance, JobId, Machine, MachineId,
+    Observed, Op, OpKey, PointId, Policy, Recovery, RoleName, Settings, Timestamp, UnitId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,6 +88,13 @@ pub struct Drill {
     pub network: String,
     /// When it cleans itself up.
     pub expires: Timestamp,
+    /// Whether it is the engine's own, made to prove that its point boots: it goes as soon as nobody drives it any more.
+    #[serde(default, skip_serializing_if = "is_operators")]
+    pub proof: bool,
+}
+
+fn is_operators(proof: &bool) -> bool {
+    !proof
 }
 
 /// Work that could not be done yet, because somebody does not answer, or because its time has not come.
@@ -169,6 +176,10 @@ pub struct Item {
     pub written_outside: bool,
     /// What is still to be done.
     pub owed: Vec<Owed>,
+    /// What boot proofs of its points came to, as long as the points exist; at most
+    /// [`KEPT_BOOT_PROOFS`](crate::KEPT_BOOT_PROOFS).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub boot_proofs: BTreeMap<PointId, BootProof>,
     /// What the machine shall be, per recovery site.
     pub settings: BTreeMap<RoleName, Settings>,
     /// Policy of the way out; that of the way back is [`Policy::failback`].
@@ -199,6 +210,7 @@ impl Item {
             excluded,
             written_outside: false,
             owed: vec![],
+            boot_proofs: BTreeMap::new(),
             settings: BTreeMap::new(),
             policy,
             out: out.into(),

@@ -7,6 +7,7 @@
 
 mod alarm;
 pub mod audit;
+mod boot_proof;
 mod capability;
 mod capture;
 mod clock;
@@ -38,6 +39,7 @@ mod unit;
 pub mod workflow;
 
 pub use alarm::AlarmRule;
+pub use boot_proof::{BootProof, KEPT_BOOT_PROOFS, Probed};
 pub use capability::{Capability, Form};
 pub use capture::{Capture, Changes, Consistency, Cursor, Fate, Member};
 pub use clock::{Clock, Random, Spawner, SystemClock, SystemRandom, Timestamp, TokioSpawner};

@@ -1,8 +1,8 @@
 //! Recovery points and where a timeline stands.
 
 use crate::{
-    ChangeSet, Consistency, Cursor, CutId, Generation, Instance, Item, Machine, MachineId, PointId, Sidecar,
-    Timestamp,
+    BootProof, ChangeSet, Consistency, Cursor, CutId, Generation, Instance, Item, Machine, MachineId,
+    PointId, Sidecar, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,6 +76,10 @@ pub struct Point {
     pub locked_until: Option<Timestamp>,
     /// False while it rests on bytes that somebody else may have changed.
     pub verified: bool,
+    /// What its boot proof came to, where one was tried. Filled in by the engine where it lists points; a replica leaves it
+    /// empty. Boxed: histories are long, and most points have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_boot: Option<Box<BootProof>>,
 }
 
 /// What is sealed inside a point beside its bytes: all that is needed to go on without journal and source.

@@ -43,6 +43,10 @@ pub struct Policy {
     /// changes nothing else. At most [`AlarmRule::MOST_PINS`] such pins are kept, the newest.
     #[serde(default = "by_default", skip_serializing_if = "is_default")]
     pub alarm: Option<AlarmRule>,
+    /// The newest point is booted in isolation this often and looked at by the vault's
+    /// [`Validation`](crate::Validation); `None`: only when it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_every: Option<Duration>,
 }
 
 fn by_default() -> Option<AlarmRule> {
@@ -62,6 +66,7 @@ impl Default for Policy {
             rpo_threshold: HOUR,
             retention: Retention::Grid { days: 1 },
             alarm: by_default(),
+            verify_every: None,
         }
     }
 }
@@ -79,9 +84,16 @@ impl Policy {
         self
     }
 
+    /// With a boot proof of the newest point this often.
+    #[must_use]
+    pub fn verify_every(mut self, every: Duration) -> Self {
+        self.verify_every = Some(every);
+        self
+    }
+
     /// The policy of the way back. It belongs to every item, is chosen by itself and cannot be edited; Azure: RPO
     /// threshold 15 minutes, 24 hours of points, application-consistent points every 60 minutes. A shorter interval and
-    /// the alarm are those of the item's own policy.
+    /// the alarm are those of the item's own policy. Points of the way back are not proven: drills run on the recovery side.
     pub fn failback() -> Self {
         Self {
             interval: 5 * MINUTE,
@@ -89,6 +101,7 @@ impl Policy {
             rpo_threshold: 15 * MINUTE,
             retention: Retention::KeepAll { span: DAY },
             alarm: by_default(),
+            verify_every: None,
         }
     }
 
@@ -96,8 +109,8 @@ impl Policy {
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid), naming the field: an interval under 1 s or over 24 h, retention over 15
-    /// days, application-consistent points more often than the interval or less often than retention, an alarm's
-    /// rule out of its bounds.
+    /// days, application-consistent points more often than the interval or less often than retention, boot
+    /// proofs more often than the interval or less often than every 30 days, an alarm's rule out of its bounds.
     pub fn validate(&self) -> Result<()> {
         let bad = |field, value: String, rule: &str| {
             Err(Error::invalid(field, value, rule, "choose a value within it"))
@@ -138,6 +151,10 @@ impl Policy {
                 "not shorter than the interval",
             );
         }
+        if let Some(every) = self.verify_every.filter(|every| *every < self.interval || *every > 30 * DAY) {
+            let rule = "not more often than the interval, and at least every 30 days";
+            return bad("policy.verify_every", format!("{every:?}"), rule);
+        }
         self.alarm.as_ref().map_or(Ok(()), AlarmRule::validate)
     }
 }
@@ -155,5 +172,11 @@ mod tests {
         assert_eq!(error.fact("field"), Some("policy.retention.days"));
         assert!(Policy::every(Duration::from_millis(10)).validate().is_err());
         Policy::every(Duration::from_secs(2)).validate().expect("seconds are fine");
+        for every in [299, 31 * 86_400] {
+            let error =
+                Policy::default().verify_every(Duration::from_secs(every)).validate().expect_err("bounds");
+            assert_eq!(error.fact("field"), Some("policy.verify_every"));
+        }
+        Policy::default().verify_every(5 * MINUTE).validate().expect("as often as the interval");
     }
 }

@@ -17,6 +17,8 @@ pub enum PointChoice {
     LatestProcessed,
     /// The newest sealed one that is application-consistent; refused where there is none.
     LatestAppConsistent,
+    /// The newest sealed one that a boot proof found good; refused where there is none.
+    LatestProven,
     /// This one. Not for groups.
     Custom(PointId),
 }

@@ -1,9 +1,9 @@
 //! What is operated as a whole, as it is journalled.
 
-use crate::{Error, ErrorKind, Item, JobRun, MachineId, Result, UnitId};
+use crate::{Error, ErrorKind, Item, JobRun, MachineId, Operation, Result, UnitId};
 use serde::{Deserialize, Serialize};
 
-/// How many finished runs a unit remembers.
+/// How many finished runs a unit remembers; of boot proofs the last one only.
 pub const REMEMBERED_RUNS: usize = 16;
 
 /// Version of the journalled form. A newer one is refused.
@@ -48,6 +48,11 @@ impl Unit {
 
     pub(crate) fn item_mut(&mut self, machine: &MachineId) -> Option<&mut Item> {
         self.members.iter_mut().find(|i| i.id() == machine)
+    }
+
+    /// Whether the run under way is a boot proof.
+    pub(crate) fn proves(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.operation == Operation::VerifyBoot)
     }
 
     /// The names of its machines.

@@ -10,8 +10,8 @@
 
 use crate::state::{Operation, Phase, State, Trigger};
 use crate::{
-    Armed, Booted, DataLoss, Error, ErrorKind, Instance, JobId, MachineId, Observed, OpKey, PointId,
-    Recovery, Request, Timestamp, Verdict,
+    Armed, BootProof, Booted, DataLoss, Error, ErrorKind, Instance, JobId, MachineId, Observed, OpKey,
+    PointId, Recovery, Request, Timestamp, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -81,6 +81,8 @@ pub enum Step {
     DrillPrepare,
     /// Start the drill.
     DrillBoot,
+    /// Look whether the guest of a boot proof has come up.
+    Probe,
     /// Remove the drill.
     DrillRemove,
     /// Find the newest complete copy of the side that is left.
@@ -108,7 +110,7 @@ impl Step {
         use Step::*;
         match self {
             Claim | Fence | ShipLast | Choose | Pin | Materialise | FenceRecovered | FindSurvivor
-            | DrillChoose | DrillPrepare | DrillBoot => Class::Compensable,
+            | DrillChoose | DrillPrepare | DrillBoot | Probe => Class::Compensable,
             Intend | IntendSource => Class::Pivot,
             _ => Class::Forward,
         }
@@ -134,6 +136,7 @@ pub fn steps(operation: Operation) -> &'static [Step] {
         RepairReplication => &[Claim, KeepNewest, Resync],
         TestFailover => &[Claim, DrillChoose, DrillPrepare, DrillBoot],
         TestFailoverCleanup => &[DrillRemove],
+        VerifyBoot => &[Claim, DrillChoose, DrillPrepare, DrillBoot, Probe, DrillRemove],
         PromoteOther => &[FindSurvivor, Intend, Boot, Validate],
         Operation::RestoreLanding => &[Step::RestoreLanding],
         DisableProtection | Purge => &[DrillRemove, Step::RestoreLanding, Dismiss],
@@ -159,7 +162,7 @@ pub fn endings(operation: Operation, state: &State) -> (Option<Trigger>, Option<
         ReverseReplicate => (Some(Trigger::Turned), Some(Trigger::ReprotectFailed)),
         RepairReplication => (Some(Trigger::Resynced), Some(Trigger::ResyncFailed)),
         TestFailover => (Some(Trigger::DrillStarted), Some(Trigger::DrillCleanupFailed)),
-        TestFailoverCleanup => (None, Some(Trigger::DrillCleanupFailed)),
+        TestFailoverCleanup | VerifyBoot => (None, Some(Trigger::DrillCleanupFailed)),
         DisableProtection => (Some(Trigger::Disabled), Some(Trigger::DisableFailed)),
         CancelFailover => (Some(Trigger::Cancelled), Some(Trigger::CancelFailed)),
         RestoreLanding | LeaveGroup | Purge => (None, None),
@@ -258,6 +261,12 @@ pub struct Progress {
     pub verdict: Option<Verdict>,
     /// What is lost.
     pub loss: Option<DataLoss>,
+    /// When the boot of a proof was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_asked: Option<Timestamp>,
+    /// What a boot proof came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<BootProof>,
     /// Whether an earlier reprotect was broken off: its landing is compared.
     pub broken_off: bool,
     /// Whether the other direction starts from a known distance.

@@ -209,7 +209,7 @@ fn document() -> String {
     doc.push_str("\nAn operation in *italics* depends on direction, drill, resync or divergence:\n\n");
     doc.push_str(
         "- a planned failover needs no resync due and no divergence; an unplanned one no divergence that is possible\n\
-         - drills start on the way out only, one at a time; clean-up is allowed in every phase while there is one\n\
+         - drills and boot proofs start on the way out only, one at a time; clean-up is allowed in every phase while there is one\n\
          - `CompleteMigration` is of the way out\n\
          - `PromoteOther` in `Protected` needs a possible divergence or a resync that is due\n",
     );

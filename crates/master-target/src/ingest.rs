@@ -177,6 +177,7 @@ impl Timeline {
             pins: vec![],
             locked_until: None,
             verified: true,
+            verified_boot: None,
         };
         let parts = vec![Part { number: self.pending, end }];
         self.chains.drain(..self.chains.len().saturating_sub(1));

@@ -221,6 +221,7 @@ fn point_zero(id: PointId, manifest: &Manifest, landing: &Instance) -> Sealed {
         pins: vec![POINT_ZERO.into()],
         locked_until: None,
         verified: true,
+        verified_boot: None,
     };
     Sealed { point, whole: None, undo: true }
 }

@@ -21,6 +21,7 @@ fn point(id: u64) -> Point {
         pins: vec![],
         locked_until: None,
         verified: true,
+        verified_boot: None,
     }
 }
 

@@ -115,6 +115,7 @@ impl Kept {
             pins: self.pins.iter().cloned().collect(),
             locked_until: self.locked_until,
             verified: true,
+            verified_boot: None,
         }
     }
 }

@@ -185,12 +185,12 @@ impl QemuSiteBuilder {
         let seen = self.root.canonicalize().or_else(|_| std::path::absolute(&self.root));
         must_be_short(&seen.told("look at", &self.root)?)?;
         self.options.programs.must_be_new_enough()?;
+        let accelerator = self.choice.made(&self.options.programs)?;
         durable::make_dir(&self.root.join(OWN))?;
         let root = self.root.canonicalize().told("look at", &self.root)?;
         must_be_short(&root)?;
         let mut options = self.options;
         options.networks = all(self.networks);
-        let accelerator = self.choice.made(&options)?;
         let mut site = Site {
             register: Register::at(root.join(OWN).join("epochs")),
             name: self.name,

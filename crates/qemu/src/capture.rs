@@ -195,6 +195,8 @@ impl Site {
                 self.store(home, &self.stacks(&known)?)?
             }
         };
+        let mut layer = layer;
+        layer.end_streams()?;
         let tag = tag(&op.key, &label.machine);
         let mut taking = Taking {
             link: Link { generation: known.generation(label).0, place: 0, capture: tag.clone() },

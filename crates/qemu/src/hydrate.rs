@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Result};
 use std::time::Duration;
 
+/// How long a stream may take to end.
+const LET_GO: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a guest goes on before it is looked whether it stands still again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -32,11 +34,14 @@ impl Site {
             None if standing.is_empty() => return Ok(Hydrated::Whole),
             None => self.store(home, &self.stacks(&known)?)?,
         };
+        // A stream and a capture's filter would each change what the other one stands on.
+        let captured = layer.nodes()?.iter().any(|n| n.node_name.starts_with("dr-cbw-"));
         let (mut done, mut of) = (0, 0);
         for n in &standing {
             match layer.jobs()?.into_iter().find(|j| j.id == job(*n)) {
                 Some(job) => (done, of) = (done + job.current, of + job.total),
                 // Not begun, or it failed: QEMU forgets a job that is over.
+                None if captured => of += known.disks[*n].spec.size,
                 None => {
                     of += known.disks[*n].spec.size;
                     layer.stream(*n, self.options.hydration_speed)?;
@@ -70,6 +75,18 @@ impl Layer {
             arguments["speed"] = speed.into();
         }
         self.call("block-stream", arguments).map(drop)
+    }
+
+    /// Ends the streams that are under way; what they have copied stays. The next look at hydration begins them again.
+    pub(crate) fn end_streams(&mut self) -> Result<()> {
+        for job in self.jobs()?.iter().filter(|j| j.id.starts_with("dr-hyd-")) {
+            // It may be over by now.
+            let _over = self.call("job-cancel", json!({ "id": job.id }));
+        }
+        let over = within(LET_GO, LOOK, || {
+            Ok::<_, Error>(self.jobs()?.iter().all(|j| !j.id.starts_with("dr-hyd-")))
+        })?;
+        if over { Ok(()) } else { Err(Error::new(ErrorKind::Busy, "hydration does not end")) }
     }
 
     /// Lets a guest go on that an error of its disks has paused. It tries what failed again, and stands still again while QEMU

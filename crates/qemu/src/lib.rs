@@ -70,6 +70,7 @@ mod person;
 mod place;
 mod point;
 mod power;
+mod probe;
 mod process;
 mod program;
 mod rules;
@@ -122,6 +123,11 @@ impl QemuSite {
     /// A site of this name in a directory, which is made where it is missing.
     pub fn builder(name: RoleName, dir: impl Into<PathBuf>) -> QemuSiteBuilder {
         QemuSiteBuilder::new(name, dir.into())
+    }
+
+    /// Who executes its guests: what was named, or what the probe found.
+    pub fn accelerator(&self) -> Accelerator {
+        self.0.accelerator
     }
 
     /// Runs one act of the site on a thread of its own. What has got its turn is finished even when nobody waits for it any

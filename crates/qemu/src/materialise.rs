@@ -9,7 +9,7 @@ use crate::sidecars::Kind;
 use crate::stacks::point_export;
 use crate::tracking::{Link, Position, tag};
 use crate::{QemuSite, Restore, Site};
-use site_recovery::{Armed, Disks, Error, Instance, Op, PointId, Recovery, Replica, Result};
+use site_recovery::{Armed, Disks, Error, ErrorKind, Instance, Op, PointId, Recovery, Replica, Result};
 use site_recovery_nbd::Address;
 use site_recovery_register::conflict;
 use std::sync::Arc;
@@ -48,7 +48,15 @@ impl QemuSite {
         let place = self.0.place_called(&short(op.key.as_str()));
         self.0.serve_disks(&place, what.point, disks).await.map_err(|e| e.at(&self.0.name, "materialise"))?;
         let (op, what) = (op.clone(), what.clone());
-        self.act("materialise", move |site| site.make_overlays(&op, &what, &draft)).await
+        self.act("materialise", move |site| {
+            site.make_overlays(&op, &what, &draft).inspect_err(|e| {
+                // What was not made needs no point, unless another call of this key goes on with it.
+                if e.kind() != ErrorKind::Busy {
+                    site.stop_serving(&place);
+                }
+            })
+        })
+        .await
     }
 
     /// What this key has made, its point served again.

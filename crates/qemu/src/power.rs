@@ -130,6 +130,11 @@ impl Site {
                 home.hide_images()?;
             }
         }
+        if let Some(mark) = home.fence_mark()?
+            && mark.asked
+        {
+            durable::write(&home.own("fence.json"), &FenceMark { asked: false, ..mark })?;
+        }
         // Read once more where they stand now: whoever opened them by name before the rename has them still.
         self.must_be_off(home)
     }

@@ -41,8 +41,21 @@ impl Process {
 
     fn is_named(&self, pid_file: &Path) -> bool {
         let line = fs::read(format!("/proc/{}/cmdline", self.pid.as_raw_nonzero())).unwrap_or_default();
+        if line.is_empty() {
+            // It is about to end, and may still have its files; or the number is a kernel thread's now.
+            return !self.is_of_the_kernel();
+        }
         let wanted = pid_file.as_os_str().as_encoded_bytes();
         line.windows(wanted.len()).any(|w| w == wanted)
+    }
+
+    /// By the flag `PF_KTHREAD`, in the ninth field. Source: proc_pid_stat(5), Linux `include/linux/sched.h`.
+    fn is_of_the_kernel(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()));
+        // The name before them may hold anything, so the fields are sought from the end.
+        let flags =
+            stat.as_deref().ok().and_then(|s| s.rsplit_once(") ")?.1.split(' ').nth(6)?.parse::<u64>().ok());
+        flags.is_none_or(|flags| flags & 0x0020_0000 != 0)
     }
 
     /// Whether it has ended with all its threads, also where nobody has collected it: its files and its locks are let go.
@@ -77,4 +90,37 @@ impl Process {
 /// `Unavailable`, with what the program complained about.
 pub(crate) fn detach(program: &Path, arguments: &[String]) -> Result<()> {
     run(program, arguments, START).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32) -> Option<Process> {
+        let pid = Pid::from_raw(pid)?;
+        Some(Process { pid, handle: pidfd_open(pid, PidfdFlags::empty()).ok()? })
+    }
+
+    #[test]
+    fn a_process_of_ours_is_none_of_the_kernel_and_ends_when_it_is_collected_or_not() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let one = process(child.id() as i32).unwrap();
+        assert!(!one.is_of_the_kernel());
+        assert!(!one.is_over());
+        one.kill(Duration::from_secs(60)).unwrap();
+        assert!(one.is_over(), "nobody has collected it yet");
+        assert!(!one.is_of_the_kernel(), "it is still none of the kernel's");
+        child.wait().unwrap();
+        assert!(one.is_over());
+    }
+
+    #[test]
+    fn a_thread_of_the_kernel_is_known() {
+        // The parent of all others; in a container of its own, the number is free or somebody's.
+        let is_there = fs::read_to_string("/proc/2/comm").is_ok_and(|name| name.trim() == "kthreadd");
+        match process(2) {
+            Some(thread) if is_there => assert!(thread.is_of_the_kernel()),
+            _ => println!("SKIPPED a thread of the kernel: none can be seen from here"),
+        }
+    }
 }

@@ -43,7 +43,7 @@ impl Site {
         }
         let probe = dir.join(format!(".probe-{}", short(&home.name)));
         // In a process of its own: this one could not end while it waits for a file system that hangs.
-        let script = r#": >"$1"; rm -f "$1"; exit 0"#;
+        let script = r#"(: >"$1") 2>/dev/null; rm -f "$1"; exit 0"#;
         let words = ["-c", script, "probe"].map(AsRef::as_ref).into_iter().chain([probe.as_os_str()]);
         let limit = self.options.scratch_patience.max(LEAST);
         run(Path::new("/bin/sh"), words, limit).map(drop).map_err(|e| {

@@ -4,7 +4,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Refusal};
 use crate::guest::{self, AgentInfo, GuestOs, Interface};
 use crate::limits::Limits;
-use crate::message::{self, Message, fresh_id, object_or_nothing};
+use crate::message::{self, Message, fresh_id, readable};
 use crate::wire::{Stop, Wire};
 use serde_json::{Value, json};
 use std::fmt;
@@ -79,7 +79,7 @@ impl Agent {
     /// # Errors
     /// As [`call`](Self::call).
     pub fn call_within(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value, Error> {
-        object_or_nothing(command, &arguments)?;
+        readable(command, &arguments)?;
         self.ask(command, &arguments, limit)?.map_err(|refusal| refused(command, refusal))
     }
 
@@ -87,7 +87,7 @@ impl Agent {
     /// a halt: [`thaw`](Self::thaw) it soon, and whatever happens.
     ///
     /// # Errors
-    /// As [`call`](Self::call). Where a freeze may be under way, a thaw was sent after it, so that it ends at once when it
+    /// As [`call`](Self::call); a guest that is frozen already refuses. Where a freeze may be under way, a thaw was sent after it, so that it ends at once when it
     /// comes late; thaw all the same, to know that it did.
     pub fn freeze(&mut self, limit: Duration) -> Result<u64, Error> {
         self.in_step()?;
@@ -186,7 +186,7 @@ impl Agent {
         guest::interfaces(&interfaces).ok_or_else(|| self.wire.garbage("no list of interfaces".into()))
     }
 
-    /// The guest's system; nothing where its agent cannot tell.
+    /// The guest's system; nothing where its agent cannot tell, as while it is frozen.
     ///
     /// # Errors
     /// As [`call`](Self::call).

@@ -105,7 +105,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Whether the peer does not know the command, or has it switched off.
+    /// Whether the peer does not know the command, or has it switched off: an agent has most of its commands switched off
+    /// while the guest is frozen.
     pub fn is_unknown_command(&self) -> bool {
         self.class == "CommandNotFound"
     }

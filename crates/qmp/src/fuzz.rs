@@ -164,9 +164,10 @@ fn conversations() -> [Vec<u8>; 2] {
     let monitor = [
         greetings(),
         br#"{"return": {}, "id": 1}"#.to_vec(),
-        br#"{"error": {"class": "x", "desc": "y"}, "id": 3}"#.to_vec(),
+        br#"{"return": {}, "id": 2}"#.to_vec(),
+        br#"{"error": {"class": "x", "desc": "y"}, "id": 4}"#.to_vec(),
         event.clone(),
-        br#"{"return": [7], "id": 2}"#.to_vec(),
+        br#"{"return": [7], "id": 3}"#.to_vec(),
         event,
         vec![],
     ];

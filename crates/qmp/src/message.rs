@@ -8,6 +8,9 @@ use std::time::Duration;
 /// The most values in one line. Each costs up to some hundred bytes of memory, for one of `{"":0},` in a line.
 const MOST_VALUES: usize = 1 << 18;
 
+/// The most lists and objects inside each other that are sent: QEMU reads 1024, with the command around them.
+const DEEPEST: usize = 1000;
+
 /// The version of QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
@@ -105,21 +108,32 @@ fn refusal(mut error: Value) -> Option<Refusal> {
     Some(Refusal { class: text("class")?, description: text("desc")? })
 }
 
-/// What the arguments of a command may be.
-pub(crate) fn object_or_nothing(command: &str, arguments: &Value) -> Result<(), Error> {
+/// What the arguments of a command may be. What QEMU cannot read, it answers without an id, and more than once.
+pub(crate) fn readable(command: &str, arguments: &Value) -> Result<(), Error> {
+    let invalid = |what: &str, rule: String, remedy| {
+        let value = format!("of {command}, {what},");
+        Err(Error::Invalid { field: "arguments", value, rule, remedy })
+    };
     let kind = match arguments {
+        Value::Object(_) if is_deeper(arguments, DEEPEST) => {
+            let rule = format!("QEMU reads at most {DEEPEST} values inside each other");
+            return invalid("nested deeper", rule, "make it flatter");
+        }
         Value::Null | Value::Object(_) => return Ok(()),
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
     };
-    Err(Error::Invalid {
-        field: "arguments",
-        value: format!("of {command}, {kind},"),
-        rule: "arguments are an object".into(),
-        remedy: "name each argument, or give Null for none",
-    })
+    invalid(kind, "arguments are an object".into(), "name each argument, or give Null for none")
+}
+
+fn is_deeper(value: &Value, than: usize) -> bool {
+    match value {
+        Value::Array(values) => than == 0 || values.iter().any(|value| is_deeper(value, than - 1)),
+        Value::Object(fields) => than == 0 || fields.values().any(|value| is_deeper(value, than - 1)),
+        _ => false,
+    }
 }
 
 /// A command as one line.

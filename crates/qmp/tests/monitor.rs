@@ -6,6 +6,7 @@ mod support;
 use serde_json::{Value, json};
 use site_recovery_qmp::*;
 use std::io::ErrorKind;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::sync::mpsc;
 use support::*;
 
@@ -97,13 +98,6 @@ fn refusals_are_told_with_the_command_and_without_its_arguments() {
             let error = json!({"class": "GenericError", "desc": desc});
             client.say(format!("{}\n", json!({"error": error, "id": id})));
         }
-        // As QEMU answers what it cannot read.
-        client.asked("deep");
-        client.say(
-            "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON nesting depth limit exceeded\"}}\n",
-        );
-        let id = client.asked("fine");
-        client.answer(&id, json!(true));
     });
     let mut monitor = Monitor::connect(&peer.socket, patient()).unwrap();
     let secret = || json!({"node-name": "dr-1", "password": "hunter2"});
@@ -115,17 +109,51 @@ fn refusals_are_told_with_the_command_and_without_its_arguments() {
     let refused = monitor.call("blockdev-del", secret()).unwrap_err().to_string();
     assert!(refused.len() < 1000 && !refused.contains(['\n', '\u{1b}']), "{refused}");
     assert!(refused.contains("\\nlong 'story' a\\u{1b}[31m"), "{refused}");
-    let refused = monitor.call("deep", NOTHING).unwrap_err();
-    assert!(matches!(&refused, Error::Refused { command, .. } if command == "deep"), "{refused}");
+    peer.end();
+}
+
+#[test]
+fn what_was_meant_for_an_earlier_client_is_passed_by() {
+    let peer = ScriptedPeer::new(|mut client| {
+        client.say("f of an answer\"}\r\n{\"return\": {}, \"id\": 1}\n");
+        client.say(GREETING);
+        let id = client.asked("qmp_capabilities");
+        client.say("{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\n");
+        // Its own negotiation was done after this one's greeting.
+        let error = json!({"class": "CommandNotFound", "desc": "negotiation is already complete"});
+        client.say(format!("{}\n", json!({"error": error, "id": id})));
+        let id = client.asked("query-version");
+        client.answer(&id, json!({}));
+        let id = client.asked("fine");
+        client.say("{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\n");
+        client.answer(&id, json!(true));
+    });
+    let mut monitor = Monitor::connect(&peer.socket, patient()).unwrap();
     assert_eq!(monitor.call("fine", NOTHING).unwrap(), json!(true));
     peer.end();
 }
 
 #[test]
-fn arguments_that_are_no_object_are_not_sent() {
+fn a_monitor_that_does_not_open_is_told() {
+    let peer = ScriptedPeer::new(|mut client| {
+        client.say(GREETING);
+        for command in ["qmp_capabilities", "query-version"] {
+            let id = client.asked(command);
+            let error = json!({"class": "CommandNotFound", "desc": "Expecting capabilities negotiation"});
+            client.say(format!("{}\n", json!({"error": error, "id": id})));
+        }
+    });
+    let error = Monitor::connect(&peer.socket, patient()).unwrap_err();
+    assert!(error.refusal().unwrap().description.starts_with("Expecting"), "{error}");
+    peer.end();
+}
+
+#[test]
+fn arguments_that_qemu_would_not_read_are_not_sent() {
     let peer = ScriptedPeer::monitor(|mut client| assert_eq!(client.until_gone(), b""));
     let mut monitor = Monitor::connect(&peer.socket, patient()).unwrap();
-    for arguments in [json!(["hunter2"]), json!("hunter2"), json!(7), json!(true)] {
+    let deep = (0..1000).fold(json!({"hunter2": 1}), |inner, _| json!({"in": [inner]}));
+    for arguments in [json!(["hunter2"]), json!("hunter2"), json!(7), json!(true), deep] {
         let error = monitor.call_each(&[("fine", NOTHING), ("wrong", arguments)]).unwrap_err();
         assert!(matches!(error, Error::Invalid { field: "arguments", .. }), "{error}");
         let said = format!("{error} {error:?}");
@@ -203,9 +231,9 @@ fn silence_before_the_greeting_names_the_other_client() {
     // Nor does a queue that is full hold anybody up for ever.
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("full.sock");
-    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let first = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    let first = UnixStream::connect(&socket).unwrap();
     let error = Monitor::connect(&socket, Limits { greeting: SHORT, ..patient() }).unwrap_err();
     assert!(matches!(&error, Error::Silent { what, .. } if what == "greeting"), "{error}");
     drop(first);
@@ -213,7 +241,7 @@ fn silence_before_the_greeting_names_the_other_client() {
 
 #[test]
 fn strangers_are_told_by_their_first_words() {
-    for (words, said) in [
+    let cases = [
         ("SSH-2.0-OpenSSH_9.2\r\n", "SSH-2.0-OpenSSH_9.2"),
         ("login: ", "“login: ”"),
         ("\u{1b}[2J\n", "\\u{1b}[2J"),
@@ -222,7 +250,8 @@ fn strangers_are_told_by_their_first_words() {
             "QEMU 10.0.2 monitor - type 'help' for more information\r\n(qemu) ",
             "QEMU 10.0.2 monitor - type 'help'",
         ),
-    ] {
+    ];
+    let check = |words: &'static str, said: &str| {
         let peer = ScriptedPeer::new(move |mut client| {
             client.say(words);
             assert_eq!(client.until_gone(), b"");
@@ -231,7 +260,13 @@ fn strangers_are_told_by_their_first_words() {
         assert!(matches!(&error, Error::Stranger { .. }), "{error}");
         assert!(error.to_string().contains(said), "{error}");
         peer.end();
-    }
+    };
+    // Each takes all the time there is for a greeting.
+    std::thread::scope(|scope| {
+        for (words, said) in cases {
+            scope.spawn(move || check(words, said));
+        }
+    });
     let peer = ScriptedPeer::new(|mut client| client.say_for_ever("never a line"));
     let error = Monitor::connect(&peer.socket, Limits { line: 4096, ..patient() }).unwrap_err();
     assert!(matches!(&error, Error::Stranger { .. }) && error.to_string().len() < 300, "{error}");
@@ -256,11 +291,30 @@ fn a_peer_that_closes_is_broken_and_what_it_said_before_is_kept() {
     }
     assert_eq!(monitor.wait_for(SHORT, |_| true).unwrap().name, "SHUTDOWN");
     assert!(matches!(monitor.wait_for(LONG, |_| true), Err(Error::Broken { .. })));
+}
 
-    let peer = ScriptedPeer::new(drop);
-    let error = Monitor::connect(&peer.socket, patient()).unwrap_err();
+#[test]
+fn a_peer_that_closes_at_once_is_tried_some_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("peer.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let script = std::thread::spawn(move || {
+        for _ in 0..2 {
+            drop(listener.accept().unwrap());
+        }
+        Client::of(listener.accept().unwrap().0).greet();
+        for _ in 0..3 {
+            drop(listener.accept().unwrap());
+        }
+        // A fourth one is not to come.
+        listener.set_nonblocking(true).unwrap();
+        listener
+    });
+    Monitor::connect(&socket, patient()).unwrap();
+    let error = Monitor::connect(&socket, patient()).unwrap_err();
     assert!(matches!(&error, Error::Broken { .. }), "{error}");
-    peer.end();
+    let listener = script.join().unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
 #[test]
@@ -361,7 +415,7 @@ fn a_copy_of_the_connection_holds_it_open() {
         assert_eq!(client.until_gone(), b"");
     });
     let monitor = Monitor::connect(&peer.socket, patient()).unwrap();
-    let copy = std::os::unix::net::UnixStream::from(monitor.socket().try_clone_to_owned().unwrap());
+    let copy = UnixStream::from(monitor.socket().try_clone_to_owned().unwrap());
     drop(monitor);
     dropped.send(()).unwrap();
     copy.set_read_timeout(Some(LONG)).unwrap();
@@ -387,7 +441,7 @@ fn a_path_that_leads_nowhere_is_told_before_anything_is_sent() {
     // One byte less is fine, and so is the remedy.
     let longest = at(&"n".repeat(106 - dir.path().as_os_str().len()));
     assert_eq!(longest.as_os_str().len(), 107);
-    let listener = std::os::unix::net::UnixListener::bind(&longest).unwrap();
+    let listener = UnixListener::bind(&longest).unwrap();
     let greeting = Limits { greeting: SHORT, ..patient() };
     assert!(matches!(Monitor::connect(&longest, greeting), Err(Error::Silent { .. })));
     let deep = at(&"d".repeat(200));
@@ -403,7 +457,7 @@ fn a_path_that_leads_nowhere_is_told_before_anything_is_sent() {
         assert!(matches!(&error, Error::Absent { .. }), "{error}");
         assert!(error.to_string().starts_with(&format!("nobody listens on {}", nobody.display())), "{error}");
     }
-    let _datagrams = std::os::unix::net::UnixDatagram::bind(at("datagrams")).unwrap();
+    let _datagrams = UnixDatagram::bind(at("datagrams")).unwrap();
     let error = Monitor::connect(&at("datagrams"), patient()).unwrap_err();
     assert!(matches!(&error, Error::Stranger { .. }), "{error}");
 }

@@ -83,6 +83,7 @@ fn instances(item: &Item) -> Vec<&Instance> {
         traced: _,
         excluded: _,
         written_outside: _,
+        boot_proofs: _,
         settings: _,
         policy: _,
         out: _,
@@ -105,7 +106,7 @@ fn instances(item: &Item) -> Vec<&Instance> {
         all.extend([&armed.instance, previous]);
         all.extend(recovery.iter().map(recovered).chain(observed.iter().map(|o| &o.instance)));
     }
-    if let Some(Drill { recovery, armed, made_by: _, booted: _, network: _, expires: _ }) = drill {
+    if let Some(Drill { recovery, armed, made_by: _, booted: _, network: _, expires: _, proof: _ }) = drill {
         all.extend(armed.iter().map(|armed| &armed.instance).chain([recovered(recovery)]));
     }
     for owed in owed {

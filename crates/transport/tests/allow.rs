@@ -195,6 +195,7 @@ fn plants() -> Vec<(&'static str, Plant)> {
                 booted: None,
                 network: "lab".into(),
                 expires: Timestamp(1),
+                proof: false,
             };
             control.item.drill = Some(drill);
         }),

@@ -42,9 +42,9 @@ impl Console {
             }
             std::thread::sleep(TURN);
         }
-        let lines = self.lines();
-        let end = lines[lines.len().saturating_sub(30)..].join("\n");
-        Err(format!("not on the console within {bound:?}; its end:\n{end}"))
+        let (acks, rest): (Vec<_>, Vec<_>) = self.lines().into_iter().partition(|l| l.starts_with("ACK "));
+        let (acks, end) = (acks.len(), rest[rest.len().saturating_sub(30)..].join("\n"));
+        Err(format!("not on the console within {bound:?}; beside {acks} acknowledgements, its end:\n{end}"))
     }
 }
 

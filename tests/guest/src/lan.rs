@@ -113,12 +113,9 @@ impl Lan {
             if turn % 20 == 0 {
                 self.shared.send(None, &frame);
             }
-            let heard = self.heard().into_iter().rev();
-            if let Some(heard) = heard
-                .take_while(|h| h.from == ip || !h.text.starts_with(&answer))
-                .find(|h| h.text.starts_with(&answer))
-            {
-                return Some(heard.text);
+            let answered = |h: &Heard| h.from == ip && h.text.starts_with(&answer);
+            if let Some(heard) = locked(&self.shared.heard).iter().rfind(|h| answered(h)) {
+                return Some(heard.text.clone());
             }
             std::thread::sleep(TURN);
         }
@@ -204,4 +201,47 @@ fn datagram(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     // No sum of the datagram: it is allowed to have none.
     let ports = [PORT.to_be_bytes(), PORT.to_be_bytes(), udp.to_be_bytes(), [0, 0]].concat();
     [&[0xff; 6], &HOST_MAC[..], &[8, 0], &header, &ports, payload].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_is_heard_and_an_address_is_told() {
+        let from = Ipv4Addr::new(10, 0, 0, 1);
+        let frame = datagram(from, Ipv4Addr::new(10, 0, 0, 2), b"BEACON A 7");
+        assert_eq!(said(&frame), Some((from, "BEACON A 7".to_owned())));
+        for len in 0..frame.len() {
+            assert_eq!(said(&frame[..len]), None, "{len} bytes");
+        }
+        let mac = [0x52, 0x54, 0, 0, 0, 1];
+        let request = |last| {
+            [
+                &[0xff; 6][..],
+                &mac,
+                &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
+                &mac,
+                &[10, 0, 0, 1],
+                &[0; 6],
+                &[10, 0, 0, last],
+            ]
+            .concat()
+        };
+        let answer = host_address(&request(254)).unwrap();
+        let wanted = [
+            &mac[..],
+            &HOST_MAC,
+            &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2],
+            &HOST_MAC,
+            &[10, 0, 0, 254],
+            &mac,
+            &[10, 0, 0, 1],
+        ]
+        .concat();
+        assert_eq!(answer, wanted);
+        assert_eq!(host_address(&request(2)), None);
+        assert_eq!(host_address(&frame), None);
+        assert_eq!(host_address(&[0; 10]), None);
+    }
 }

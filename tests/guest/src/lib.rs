@@ -12,6 +12,7 @@
 //! | `TPM no`, `TPM 2 resets=n` | the TPM counts its own starts |
 //! | `NET ip mac` | the network is up |
 //! | `AGENT port` | QEMU's guest agent runs |
+//! | `BUTTON event` | the power button is watched |
 //! | `RESUME n` | n records stood on the disk, all of them right |
 //! | `CORRUPT …` | record … is not what was written; nothing more is |
 //! | `ACK n` | record n is durable |

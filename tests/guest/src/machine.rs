@@ -84,10 +84,10 @@ impl Machine {
             ]),
         };
         // A comma stands doubled in an option of QEMU's.
-        let words = self.words.replace(',', ",,");
+        let [name, words] = [&self.name, &self.words].map(|text| text.replace(',', ",,"));
         command.args([
             "-smbios".to_owned(),
-            format!("type=1,serial={},sku={words}", self.name),
+            format!("type=1,serial={name},sku={words}"),
             "-serial".to_owned(),
             format!("file:{dir}/console"),
             "-qmp".to_owned(),
@@ -121,6 +121,13 @@ impl Machine {
     /// # Errors
     /// The program cannot be run.
     pub fn run(&self, mut command: Command) -> io::Result<Running> {
+        // What an earlier life left would be taken for this one's.
+        for left in ["console", "qmp", "agent"] {
+            match std::fs::remove_file(self.dir.join(left)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
         let child = command.spawn()?;
         Ok(Running { child, console: Console::new(self.dir.join("console")) })
     }

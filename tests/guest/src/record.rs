@@ -85,3 +85,57 @@ pub fn read_start(disk: &[u8]) -> Vec<Record> {
 fn sum(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(causes: &[u64]) -> Vec<u8> {
+        let record = |(n, cause): (usize, &u64)| Record {
+            number: n as u64,
+            time: 1_764_352_000_123,
+            site: 'A',
+            cause: *cause,
+        };
+        causes.iter().enumerate().flat_map(|each| record(each).to_bytes()).collect()
+    }
+
+    #[test]
+    fn a_record_is_a_line_of_64_bytes() {
+        let record = Record { number: 12, time: 1_764_352_000_123, site: 'B', cause: 9 };
+        let line = record.to_bytes();
+        let text = String::from_utf8_lossy(&line);
+        assert!(
+            text.starts_with("REC 0000000012 1764352000123 B 0000000009 ..") && text.ends_with('\n'),
+            "{text}"
+        );
+        assert_eq!(Record::parse(&line), Some(record));
+        for at in 0..LEN {
+            let mut other = line;
+            other[at] ^= 1;
+            assert_eq!(Record::parse(&other), None, "a bit of byte {at}");
+        }
+        assert_eq!(Record::parse(&line[..LEN - 1]), None);
+    }
+
+    #[test]
+    fn a_log_is_whole_up_to_a_record_that_was_not_written_to_its_end() {
+        let mut bytes = log(&[0, 0, 3, 3]);
+        assert_eq!(read(&bytes).unwrap().len(), 4);
+        bytes.truncate(3 * LEN + 10);
+        assert_eq!(read(&bytes).unwrap().len(), 3);
+        assert!(read(&[]).unwrap().is_empty());
+        bytes[LEN..LEN + 64].fill(0);
+        assert!(read(&bytes).unwrap_err().starts_with("record 1 of 3"));
+        assert!(read(&log(&[0, 3, 2])).unwrap_err().starts_with("record 2 of 3"), "it forgot");
+        assert!(read(&log(&[0, 0])[LEN..]).unwrap_err().starts_with("record 0 of 1"), "the first is missing");
+    }
+
+    #[test]
+    fn a_disk_begins_with_records_and_goes_on_with_anything() {
+        let mut disk = log(&[0, 0, 1]);
+        disk.resize(4096, 0);
+        assert_eq!(read_start(&disk).len(), 3);
+        assert!(read_start(&[0; 4096]).is_empty());
+    }
+}

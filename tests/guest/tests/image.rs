@@ -175,7 +175,6 @@ impl Drop for Tpm {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-        // Of a socket that nobody listens on.
     }
 }
 
@@ -197,14 +196,14 @@ fn firmware_and_tpm_count_the_starts() {
         command.args(["-chardev", &format!("socket,id=tpm,path={}/tpm", ground.path().display())]);
         command.args("-tpmdev emulator,id=tpm0,chardev=tpm -device tpm-tis,tpmdev=tpm0".split(' '));
         let mut running = machine.run(command).unwrap();
-        line(&running, "ACK 5");
+        running.console.wait_for(BOOT, |line| line.starts_with("ACK ")).unwrap();
         line(&running, &format!("EFI yes starts={start}"));
         line(&running, "SECUREBOOT off");
         let tpm = running.console.wait_for(SOON, |line| line.starts_with("TPM 2 resets=")).unwrap();
         resets.push(tpm[13..].parse::<u32>().unwrap());
         ground.ask("qmp", &["qmp_capabilities", "system_powerdown"]);
-        assert!(running.wait_end(BOOT).unwrap().unwrap().success());
         line(&running, "SHUTDOWN button");
+        assert!(running.wait_end(BOOT).unwrap().unwrap().success());
         assert!(!inspect(&ground.disk()).unwrap().needs_recovery);
     }
     assert!(resets[0] < resets[1], "{resets:?}");

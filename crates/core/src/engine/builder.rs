@@ -23,6 +23,7 @@ pub struct VaultBuilder {
     preparation: Option<Arc<dyn GuestPreparation>>,
     deadlines: Deadlines,
     cycles: Option<usize>,
+    proofs: Option<usize>,
     id: Option<EngineId>,
 }
 
@@ -93,7 +94,7 @@ impl VaultBuilder {
         self
     }
 
-    /// Looks at recovered machines.
+    /// Looks at recovered machines; boot proofs need it.
     #[must_use]
     pub fn validation(mut self, validation: Arc<dyn Validation>) -> Self {
         self.validation = Some(validation);
@@ -118,6 +119,13 @@ impl VaultBuilder {
     #[must_use]
     pub fn cycles_at_once(mut self, cycles: usize) -> Self {
         self.cycles = Some(cycles);
+        self
+    }
+
+    /// Boot proofs by the schedule at the same time, over all units; 1 by default, since each runs a machine more.
+    #[must_use]
+    pub fn proofs_at_once(mut self, proofs: usize) -> Self {
+        self.proofs = Some(proofs);
         self
     }
 
@@ -163,6 +171,7 @@ impl VaultBuilder {
             preparation: self.preparation,
             deadlines: self.deadlines,
             cycles: Arc::new(Semaphore::new(self.cycles.unwrap_or(8).max(1))),
+            proofs: Arc::new(Semaphore::new(self.proofs.unwrap_or(1).max(1))),
             bus: super::events::Bus::default(),
             slots: RwLock::default(),
             homes: RwLock::default(),

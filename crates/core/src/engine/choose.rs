@@ -38,6 +38,7 @@ pub(crate) fn choose(
 fn fits(point: &Point, choice: PointChoice) -> bool {
     match choice {
         PointChoice::LatestAppConsistent => point.consistency == Consistency::Application,
+        PointChoice::LatestProven => point.boots() && point.consistency >= Consistency::Crash,
         PointChoice::Custom(id) => point.id == id,
         PointChoice::Latest | PointChoice::LatestProcessed => point.consistency >= Consistency::Crash,
     }
@@ -61,6 +62,9 @@ fn one(points: &[Point], choice: PointChoice) -> Result<&Point> {
     let point = found.ok_or_else(|| match choice {
         PointChoice::LatestAppConsistent => {
             Error::new(ErrorKind::NotFound, format!("no application-consistent point; {}", listed()))
+        }
+        PointChoice::LatestProven => {
+            Error::new(ErrorKind::NotFound, format!("no point is proven to boot; {}", listed()))
         }
         PointChoice::Custom(id) => {
             Error::new(ErrorKind::NotFound, format!("point {id} is gone; {}", listed()))
@@ -92,6 +96,7 @@ pub(crate) mod tests {
             pins: vec![],
             locked_until: None,
             verified: true,
+            verified_boot: None,
         }
     }
 

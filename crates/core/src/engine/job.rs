@@ -5,8 +5,8 @@ use super::report::{Outcome, Report};
 use super::runner::drive;
 use super::shared::{Control, Shared, Slot};
 use super::steps::PIN;
-use super::turn::{Cause, Turn};
-use crate::state::{Operation, Phase, Trigger, next};
+use super::turn::{Cause, Turn, Wish};
+use crate::state::{DrillState, Operation, Phase, State, Trigger, next};
 use crate::workflow::{Course, Mark, Step};
 use crate::{
     Cutover, Error, ErrorKind, Event, FailoverRequest, JobId, JobRun, MachineId, OnUnfenced, Owed, Progress,
@@ -144,26 +144,9 @@ pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beg
         if !beginning.by_engine {
             shared.authorizer.authorize(&beginning.who, Verb::Operation(beginning.operation), item.id())?;
         }
-        next(&item.state, Trigger::Begin(beginning.operation))?;
+        next(&without_proof(slot, item.state), Trigger::Begin(beginning.operation))?;
     }
-    let control = slot.control.lock().expect("no panic under this lock").clone();
-    if let Some(control) = control {
-        let run = slot.unit().run.clone();
-        if !run.is_some_and(|r| gives_way(r.operation, beginning.operation)) {
-            return Err(Error::new(ErrorKind::Busy, format!("job {} is under way", control.job)));
-        }
-        control.give_way();
-        let mut done = control.done.subscribe();
-        let ended = done.wait_for(Option::is_some);
-        let ended = shared.within(shared.deadlines.recovery_site, "the job that gives way", async {
-            ended
-                .await
-                .map(drop)
-                .map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))
-        });
-        ended.await?;
-    }
-    let turn = Turn::demand(shared, slot).await;
+    let turn = once_free(shared, slot, beginning.operation).await?;
     for item in &turn.unit().members {
         next(&item.state, Trigger::Begin(beginning.operation))?;
     }
@@ -179,10 +162,57 @@ pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beg
     job.await.map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))?
 }
 
-/// A resync and a drill never hold up a failover; what waits for a side that is lost never holds up the last resort.
+/// The turn, when no job is under way: one that gives way to this operation is asked to.
+async fn once_free(shared: &Arc<Shared>, slot: &Arc<Slot>, to: Operation) -> Result<Turn> {
+    loop {
+        let control = slot.control.lock().expect("no panic under this lock").clone();
+        if let Some(control) = control {
+            let run = slot.unit().run.clone();
+            let Some(run) = run.filter(|r| gives_way(r.operation, to)) else {
+                return Err(Error::new(ErrorKind::Busy, format!("job {} is under way", control.job)));
+            };
+            if run.operation == Operation::VerifyBoot && !cannot_wait(to) {
+                control.clear_up();
+            } else {
+                control.give_way();
+            }
+            // A job that lends its turn needs it to end: also a cycle that has it gives way.
+            let _wish = Wish::of(slot);
+            let mut done = control.done.subscribe();
+            let ended = done.wait_for(Option::is_some);
+            let ended = shared.within(shared.deadlines.recovery_site, "the job that gives way", async {
+                ended
+                    .await
+                    .map(drop)
+                    .map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))
+            });
+            ended.await?;
+        }
+        let turn = Turn::demand(shared, slot).await;
+        // The schedule may have begun a proof meanwhile, which lends its turn.
+        if !slot.is_driven() {
+            return Ok(turn);
+        }
+    }
+}
+
+/// The state as it is once a boot proof that is under way has given way.
+fn without_proof(slot: &Slot, state: State) -> State {
+    let proves = slot.is_driven() && slot.unit().proves();
+    State { drill: if proves { DrillState::None } else { state.drill }, ..state }
+}
+
+/// What does not even wait until a drill is removed.
+fn cannot_wait(operation: Operation) -> bool {
+    matches!(operation, Operation::PlannedFailover | Operation::UnplannedFailover | Operation::PromoteOther)
+}
+
+/// A resync and a drill never hold up a failover; what waits for a side that is lost never holds up the last resort; a
+/// boot proof holds up nobody.
 fn gives_way(under_way: Operation, to: Operation) -> bool {
     use Operation::*;
     match to {
+        _ if under_way == VerifyBoot => to != VerifyBoot,
         PlannedFailover | UnplannedFailover => {
             matches!(under_way, RepairReplication | TestFailover | TestFailoverCleanup)
         }
@@ -339,9 +369,14 @@ async fn undo_itself(
     })
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Error {
+/// What a panic says.
+pub(crate) fn said(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text")
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = said(panic);
     Error::new(
         ErrorKind::Cancelled,
         format!(

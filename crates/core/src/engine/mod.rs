@@ -2,7 +2,8 @@
 //!
 //! - [`shared`]: what all parts share, and the *turn* by which one unit is changed
 //! - [`runner`] drives a run through its [`steps`]; [`context`] is what a step works with
-//! - [`replicate`]: one instant, shipped and sealed; [`schedule`] says when; [`watch`] looks after what must not run
+//! - [`replicate`]: one instant, shipped and sealed; [`schedule`] says when; [`watch`] looks after what must not run;
+//!   [`verify`]: boot proofs, when they are due and what is said of them
 //! - [`vault`], [`handle`], [`job`]: the public face; [`adopt`]: control state from a replica alone
 
 mod adopt;
@@ -27,6 +28,7 @@ mod summary;
 mod survivor;
 mod turn;
 mod vault;
+mod verify;
 mod watch;
 
 pub use adopt::Adopted;

@@ -90,12 +90,13 @@ async fn points(
         (_, Request::Failover(request)) => request.point,
         (_, Request::Change(choice)) => *choice,
         (_, Request::Drill(DrillRequest { point, .. })) => *point,
-        (Operation::TestFailover, _) => PointChoice::LatestProcessed,
+        (Operation::TestFailover | Operation::VerifyBoot, _) => PointChoice::LatestProcessed,
         _ => return Ok(BTreeMap::new()),
     };
     let mut listed = BTreeMap::new();
     for item in &unit.members {
-        listed.insert(item.id().clone(), shared.leg_of(item)?.replica.points(item.id()).await?);
+        let points = shared.leg_of(item)?.replica.points(item.id()).await?;
+        listed.insert(item.id().clone(), item.with_proofs(points));
     }
     let chosen = choose(&listed, choice)?;
     let point = |(machine, points): (&MachineId, &Vec<Point>)| {
@@ -134,7 +135,7 @@ impl Plan {
             self.points.push((item.id().clone(), point.id, point.taken));
             let loss = match operation {
                 PlannedFailover => Some(DataLoss::none(now)),
-                TestFailover => None,
+                TestFailover | VerifyBoot => None,
                 _ => Some(DataLoss::since(point.taken, now)),
             };
             self.loss.extend(loss.map(|l| (item.id().clone(), l)));
@@ -174,7 +175,7 @@ impl Plan {
                     _ => None,
                 }));
             }
-            TestFailover => self.starts.push(format!("{}-test at {site}, isolated", item.id())),
+            TestFailover | VerifyBoot => self.starts.push(format!("{}-test at {site}, isolated", item.id())),
             TestFailoverCleanup => self.removes.extend(drill_of(item)),
             PromoteOther => {
                 let (starts, point, loss) = match copy {
@@ -211,8 +212,11 @@ fn downtime(unit: &Unit, operation: Operation) -> Option<Downtime> {
         _ => matches!(run.operation, PlannedFailover | UnplannedFailover | PromoteTestFailover | ChangePit),
     };
     let runs = || unit.finished.iter().rev();
-    let of_drill =
-        || runs().filter(|r| r.operation == TestFailover).find_map(|r| took(r, from, Step::DrillBoot));
+    let of_drill = || {
+        runs()
+            .filter(|r| matches!(r.operation, TestFailover | VerifyBoot))
+            .find_map(|r| took(r, from, Step::DrillBoot))
+    };
     let measured = runs().filter(alike).find_map(|r| took(r, from, to));
     measured.or_else(|| if operation == UndoFailover { None } else { of_drill() })
 }

@@ -1,6 +1,6 @@
 //! What an embedder may plug in besides roles.
 
-use crate::{Armed, Booted, MachineId, Operation, Recovery, Result, Verdict};
+use crate::{Armed, Booted, MachineId, Operation, Probed, Recovery, Result, Verdict};
 use async_trait::async_trait;
 use std::fmt::Debug;
 use std::time::Duration;
@@ -37,12 +37,22 @@ impl Authorizer for AllowAll {
     }
 }
 
-/// Looks at a recovered machine and says whether it is as it should be. Run after each boot of a failover; a commit can
-/// be made to require it.
+/// Looks at a recovered machine and says whether it is as it should be. Run after each boot of a failover and of an operator's
+/// drill; a commit can be made to require it. Boot proofs need one.
 #[async_trait]
 pub trait Validation: Debug + Send + Sync {
     /// The verdict. An error counts as a bad one.
     async fn validate(&self, recovery: &Recovery, booted: &Booted) -> Result<Verdict>;
+
+    /// Looks at a machine that a boot proof has started, and says what it measured. Called as soon as the machine is asked to
+    /// run: it waits until the guest has come up, by the guest's own word (an agent that answers, a port that opens, records
+    /// that go on). An error, a panic, and silence for longer than [`Deadlines::validation`] count as a bad verdict.
+    ///
+    /// # Cancel safety
+    /// The future is dropped when an operation needs the machine's turn, and when it takes too long.
+    async fn probe(&self, recovery: &Recovery, booted: &Booted) -> Result<Probed> {
+        self.validate(recovery, booted).await.map(Probed::from)
+    }
 }
 
 /// Prepares the guest on new disks before their first boot, in drills too: drivers, DHCP. Change tracking is on
@@ -63,6 +73,8 @@ pub struct Deadlines {
     pub replica: Duration,
     /// Of a recovery site: check, boot, removal.
     pub recovery_site: Duration,
+    /// Of the [`Validation`] of a booted machine.
+    pub validation: Duration,
     /// Of a spool that is drained for `Latest`.
     pub drain: Duration,
     /// Of everything that a reprotect has to wait for: agents, discovery, the master target.
@@ -79,6 +91,7 @@ impl Default for Deadlines {
             source: Duration::from_secs(60),
             replica: Duration::from_secs(60),
             recovery_site: Duration::from_secs(600),
+            validation: Duration::from_secs(600),
             drain: Duration::from_secs(120),
             prerequisites: Duration::from_secs(900),
             retry_after: Duration::from_secs(2),

@@ -2,6 +2,8 @@
 
 use super::events::NoticeKind;
 use super::shared::{Shared, Slot};
+use super::verify;
+use crate::state::Direction;
 use crate::{
     DiskRole, Finding, Firmware, Item, Leg, Machine, MachineId, OsFamily, Platform, Readiness, Result,
     Settings, Severity, Timestamp,
@@ -21,6 +23,9 @@ pub(crate) async fn check(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Res
     let settings = item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
     let mut findings = circle(shared, &leg, &far, &item.machine, &settings).await?;
     findings.extend(unreplicated(item));
+    if item.state.direction == Direction::PrimaryToRecovery {
+        findings.extend(verify::not_proven(item, shared.clock.now()));
+    }
     Ok(keep(shared, slot, item.id(), findings))
 }
 

@@ -1,8 +1,8 @@
 //! What a job came to.
 
 use crate::{
-    Booted, DataLoss, Error, ErrorKind, Failure, JobId, JobRun, MachineId, Operation, PointId, Result,
-    Verdict,
+    BootProof, Booted, DataLoss, Error, ErrorKind, Failure, JobId, JobRun, MachineId, Operation, PointId,
+    Result, Verdict,
 };
 use std::collections::BTreeMap;
 
@@ -47,6 +47,8 @@ pub struct MemberReport {
     pub booted: Option<Booted>,
     /// What the user's validation said.
     pub verdict: Option<Verdict>,
+    /// What a boot proof came to: a bad one is what was found, and no failure of the job.
+    pub proof: Option<BootProof>,
     /// Bytes that had changed.
     pub changed: u64,
     /// Bytes that crossed.
@@ -63,6 +65,7 @@ impl Report {
                 loss: p.loss.clone(),
                 booted: p.booted.clone(),
                 verdict: p.verdict.clone(),
+                proof: p.proof.clone(),
                 changed: p.changed,
                 shipped: p.shipped,
                 notes: p.notes.clone(),

@@ -14,11 +14,12 @@ const AROUND: usize = 8;
 /// take longer than the policy wants, each counts for as long as it took. In a slot the application-consistent point
 /// survives, else the newest; points that a clock which was set back put out of order do not compete.
 ///
-/// Never among them: the newest point, the newest verified one, pinned and locked ones. Points of one cut are dropped by
+/// Never among them: the newest point, the newest verified one, the newest that was proven to boot, pinned and locked ones. Points of one cut are dropped by
 /// the same rule in every member, since they carry the same instant.
 pub(crate) fn to_drop(points: &[Point], policy: &Policy, now: Timestamp) -> Vec<PointId> {
     let Some(newest) = points.last() else { return vec![] };
     let verified = points.iter().rev().find(|p| p.verified).map(|p| p.id);
+    let proven = points.iter().rev().find(|p| p.boots()).map(|p| p.id);
     let mut slots: BTreeMap<(usize, u64, u64), &Point> = BTreeMap::new();
     let mut clock = 0;
     for (at, (point, age)) in points.iter().zip(ages(points, policy)).enumerate() {
@@ -37,6 +38,7 @@ pub(crate) fn to_drop(points: &[Point], policy: &Policy, now: Timestamp) -> Vec<
     let floor = |p: &Point| {
         p.id == newest.id
             || Some(p.id) == verified
+            || Some(p.id) == proven
             || !p.pins.is_empty()
             || p.locked_until.is_some_and(|until| until > now)
     };

@@ -6,7 +6,8 @@ use super::report::{Outcome, Report};
 use super::shared::{Control, Shared};
 use super::steps;
 use super::turn::{Cause, Turn};
-use crate::state::{Operation, Phase, Trigger};
+use super::verify;
+use crate::state::{DrillState, Operation, Phase, Trigger};
 use crate::unit::REMEMBERED_RUNS;
 use crate::workflow::{Class, Course, Mark, Step, endings};
 use crate::{
@@ -31,7 +32,7 @@ pub(crate) async fn drive(turn: &Turn, control: &Arc<Control>) -> Result<Report>
         };
         let ended = match run.course {
             Course::Forward => forward(turn, &unit, run, control).await?,
-            Course::Unwinding => back(turn, &unit, run).await?,
+            Course::Unwinding => back(turn, &unit, run, control).await?,
             Course::Parked => {
                 let why = run
                     .why
@@ -41,7 +42,10 @@ pub(crate) async fn drive(turn: &Turn, control: &Arc<Control>) -> Result<Report>
             }
         };
         if let Some(report) = ended {
-            remember(turn, None).await.ok();
+            // What cannot wait writes a record of its own at once.
+            if !control.yields() {
+                remember(turn, None).await.ok();
+            }
             if let Err(error) = turn.fold().await {
                 tracing::warn!(unit = %unit.id, %error, "the journal could not be folded; it stays longer");
             }
@@ -65,17 +69,23 @@ async fn forward(
     };
     let compensable = can_be_cancelled(&run) && (step.class() != Class::Forward || copies(run.operation));
     if control.is_cancelled() && compensable {
-        let why = Error::new(ErrorKind::Cancelled, "cancelled by the operator");
+        let why = Error::new(ErrorKind::Cancelled, "it was cancelled");
         return fail(turn, unit, &run, step, &why).await;
     }
     mark(turn, step, Mark::Started).await?;
     let context = context(turn, step)?;
     tell(turn, &run, &format!("{step:?} begins"));
-    match attempt(&turn.shared, &context, turn, control, compensable).await {
+    let attempt = attempt(&turn.shared, &context, turn, control, compensable);
+    // A guest takes its time to come up: replication goes on meanwhile.
+    let taken = if step == Step::Probe { turn.lend(attempt).await } else { attempt.await };
+    match taken {
         Ok(effects) if effects.values().any(|e| e.again) => again(turn, unit, &run, effects).await,
         Ok(effects) => {
             apply(turn, step, Mark::Done, effects).await?;
             tell(turn, &run, &format!("{step:?} done"));
+            if step == Step::Probe {
+                verify::tell(turn);
+            }
             Ok(None)
         }
         Err(error) => {
@@ -102,6 +112,7 @@ fn turns_back(operation: Operation) -> bool {
             | UndoFailover
             | TestFailover
             | PromoteOther
+            | VerifyBoot
     )
 }
 
@@ -139,7 +150,7 @@ async fn attempt(
         let taken = tokio::select! {
             taken = remembered_then_taken => taken,
             () = control.cancelled(), if compensable => {
-                Err(Error::new(ErrorKind::Cancelled, "cancelled by the operator"))
+                Err(Error::new(ErrorKind::Cancelled, "it was cancelled"))
             }
             // Every step can be taken again with its keys.
             () = control.gives_way() => {
@@ -215,7 +226,9 @@ async fn fail(
                 PlannedFailover | UnplannedFailover | PromoteTestFailover => {
                     events.push((item.id().clone(), Event::Began { trigger: Trigger::Unwinding, epoch }));
                 }
-                TestFailover => events.push((item.id().clone(), Event::Moved(Trigger::DrillFailed))),
+                TestFailover | VerifyBoot => {
+                    events.push((item.id().clone(), Event::Moved(Trigger::DrillFailed)));
+                }
                 _ => {}
             }
         }
@@ -247,7 +260,7 @@ fn keeps_run(operation: Operation) -> bool {
     )
 }
 
-async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun) -> Result<Option<Report>> {
+async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun, control: &Arc<Control>) -> Result<Option<Report>> {
     let why =
         run.why.clone().unwrap_or_else(|| Failure::from(&Error::new(ErrorKind::Cancelled, "cancelled")));
     let Some(step) = run.next_undo() else {
@@ -256,6 +269,9 @@ async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun) -> Result<Option<Repor
         finish(turn, &events).await?;
         return Ok(Some(Report::of(&run, Outcome::Unwound { why })));
     };
+    if run.operation == Operation::VerifyBoot && control.yields() {
+        return leave(turn, unit, &run, why).await.map(Some);
+    }
     let context = context(turn, step)?;
     remember(turn, Some(step)).await.ok();
     tell(turn, &run, &format!("{step:?} is undone"));
@@ -279,7 +295,7 @@ async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun) -> Result<Option<Repor
             let trigger = match run.operation {
                 Operation::ChangePit => Some(Trigger::ChangeFailed),
                 Operation::UndoFailover => Some(Trigger::UndoFailed),
-                Operation::TestFailover => Some(Trigger::DrillCleanupFailed),
+                Operation::TestFailover | Operation::VerifyBoot => Some(Trigger::DrillCleanupFailed),
                 Operation::PromoteOther => None,
                 _ => Some(Trigger::CancelFailed),
             };
@@ -291,6 +307,17 @@ async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun) -> Result<Option<Repor
     }
 }
 
+/// A boot proof ends at once, since what stands behind it does not wait: the watch removes what is left.
+async fn leave(turn: &Turn, unit: &Arc<Unit>, run: &JobRun, why: Failure) -> Result<Report> {
+    let left = |i: &crate::Item| {
+        let trigger = if i.drill.is_some() { Trigger::DrillCleanupFailed } else { Trigger::DrillCleaned };
+        (i.id().clone(), Event::Moved(trigger))
+    };
+    let events: Vec<(MachineId, Event)> = unit.members.iter().map(left).collect();
+    finish(turn, &events).await?;
+    Ok(Report::of(run, Outcome::Unwound { why }))
+}
+
 fn unwound(run: &JobRun, item: &crate::Item) -> Option<Trigger> {
     let ran = run.members.get(item.id()).and_then(|p| p.ran);
     let set_aside = run.tasks.iter().any(|t| t.step == Step::SetAside);
@@ -299,7 +326,11 @@ fn unwound(run: &JobRun, item: &crate::Item) -> Option<Trigger> {
         Operation::ChangePit => Some(Trigger::ChangeReverted),
         Operation::UndoFailover if ran == Some(true) => Some(Trigger::UndoReverted),
         Operation::UndoFailover => Some(Trigger::UndoStopped),
-        Operation::TestFailover | Operation::PromoteOther => None,
+        // It never got as far as a drill.
+        Operation::TestFailover | Operation::VerifyBoot => {
+            (item.state.drill == DrillState::CleanupInitiated).then_some(Trigger::DrillCleaned)
+        }
+        Operation::PromoteOther => None,
         _ => Some(Trigger::Cancelled),
     }
 }
@@ -344,6 +375,10 @@ async fn finish(turn: &Turn, events: &[(MachineId, Event)]) -> Result<()> {
 fn end(unit: &mut Unit, now: Timestamp) {
     if let Some(mut run) = unit.run.take() {
         run.ended = Some(now);
+        // What the others took and came to is not to be pushed out by proofs; what they came to is in the items.
+        if run.operation == Operation::VerifyBoot {
+            unit.finished.retain(|r| r.operation != Operation::VerifyBoot);
+        }
         unit.finished.push(run);
         let most = unit.finished.len().saturating_sub(REMEMBERED_RUNS);
         unit.finished.drain(..most);

@@ -7,17 +7,18 @@ use super::retention::to_drop;
 use super::shared::{Look, Shared, Slot};
 use super::turn::{Cause, Turn};
 use super::vault::Vault;
-use super::watch;
+use super::{verify, watch};
 use crate::state::{Direction, Divergence, Phase, Resync, Trigger};
 use crate::{
-    Consistency, Error, ErrorKind, Event, Finding, Item, Op, OpKey, Operation, Policy, Request, Result,
-    Severity, Timestamp, Unit,
+    Consistency, Error, ErrorKind, Event, Finding, Item, Op, OpKey, Operation, Point, Policy, Request,
+    Result, Severity, Timestamp, Unit,
 };
 use futures_util::future::{Either, select};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How often the vault looks for what is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 const LOOKED_THROUGH: usize = 256;
 
 impl Vault {
-    /// Replicates what is due, watches what must not run, cleans up what is owed, until `shutdown` ends. Then starts nothing
+    /// Replicates what is due, watches what must not run, cleans up what is owed, begins boot proofs, until `shutdown` ends. Then starts nothing
     /// new, waits a bounded while for cycles under way, and returns; what it left is picked up by the next one.
     ///
     /// # Cancel safety
@@ -58,18 +59,17 @@ impl Vault {
         }
     }
 
-    /// Starts what is due at `now`: a watch, a cycle, or one after the other in one turn. Returns how many cycles were
-    /// started.
+    /// Starts what is due at `now`: a watch, a cycle, a boot proof, one after the other in one turn. Returns how many cycles
+    /// were started.
     pub fn tick(&self, now: Timestamp, watch_due: bool) -> usize {
         let mut started = 0;
         for slot in self.shared.all_slots() {
-            let cycle_due = is_due(&slot, now);
-            if !watch_due && !cycle_due {
-                continue;
-            }
-            let permit =
-                cycle_due.then(|| Arc::clone(&self.shared.cycles).try_acquire_owned().ok()).flatten();
-            if !watch_due && permit.is_none() {
+            let permit = |due: bool, of: &Arc<Semaphore>| {
+                due.then(|| Arc::clone(of).try_acquire_owned().ok()).flatten()
+            };
+            let proof = permit(verify::is_due(&slot, now), &self.shared.proofs);
+            let permit = permit(is_due(&slot, now), &self.shared.cycles);
+            if !watch_due && permit.is_none() && proof.is_none() {
                 continue;
             }
             let Some(turn) = Turn::try_take(&self.shared, &slot) else { continue };
@@ -84,7 +84,11 @@ impl Vault {
                 {
                     tracing::warn!(unit = %slot.id, %error, "a cycle did not seal");
                 }
-                drop((turn, permit));
+                drop(permit);
+                match proof {
+                    Some(_until_it_ends) => verify::prove(turn).await,
+                    None => drop(turn),
+                }
                 if watch_due {
                     repair_if_due(&shared, &slot).await;
                 }
@@ -162,7 +166,7 @@ pub(crate) fn policy(item: &Item) -> Policy {
     }
 }
 
-fn replicates(item: &Item) -> bool {
+pub(crate) fn replicates(item: &Item) -> bool {
     let state = &item.state;
     state.phase == Phase::Protected
         && state.resync == Resync::None
@@ -172,12 +176,17 @@ fn replicates(item: &Item) -> bool {
 fn is_due(slot: &Slot, now: Timestamp) -> bool {
     let unit = slot.unit();
     let Some(first) = unit.members.first() else { return false };
-    if unit.run.is_some() || !unit.members.iter().all(replicates) {
+    if unit.run.is_some() && !unit.proves() || !unit.members.iter().all(replicates) {
         return false;
     }
     let last = slot.with_pulse(first.id(), |pulse| pulse.last_attempt);
     // A clock that was set back makes the next cycle due at once, never later.
-    last.is_none_or(|last| now < last || now.since(last) >= policy(first).interval)
+    last.is_none_or(|last| is_over(last, policy(first).interval, now))
+}
+
+/// Whether so much time is over since then, by a clock that may have been set back.
+pub(crate) fn is_over(since: Timestamp, span: Duration, now: Timestamp) -> bool {
+    now < since || now.since(since) >= span
 }
 
 /// Captures, ships, seals; then drops what the policy no longer keeps, as far as that goes: the cycle has sealed, whatever
@@ -235,7 +244,7 @@ pub(crate) async fn cycle(turn: &Turn, want: Option<Consistency>) -> Result<()> 
     super::replicate::all_sealed(results)?;
     let prunes = async {
         for item in &unit.members {
-            prune_due(shared, slot, &unit, item).await;
+            prune_due(turn, &unit, item).await;
         }
     };
     tokio::select! {
@@ -260,8 +269,9 @@ fn wanted(slot: &Slot, item: &Item, now: Timestamp) -> Consistency {
 
 /// Drops what is due of one member. Points that stay too long are no failure of the cycle that sealed another one: health
 /// tells of them until they go.
-async fn prune_due(shared: &Arc<Shared>, slot: &Slot, unit: &Unit, item: &Item) {
-    let Err(error) = prune(shared, slot, unit, item).await else {
+async fn prune_due(turn: &Turn, unit: &Unit, item: &Item) {
+    let (shared, slot) = (&turn.shared, &turn.slot);
+    let Err(error) = prune(turn, unit, item).await else {
         return slot.with_pulse(item.id(), |pulse| pulse.not_dropped = None);
     };
     tracing::warn!(machine = %item.id(), %error, "points that are due could not be dropped");
@@ -286,7 +296,8 @@ pub(crate) fn not_dropped(since: Timestamp, why: &str) -> Finding {
 
 /// A long history is looked through only now and then, so that each cycle costs the same however long it is: points go late
 /// by a 256th of it at most.
-async fn prune(shared: &Arc<Shared>, slot: &Slot, unit: &Unit, item: &Item) -> Result<()> {
+async fn prune(turn: &Turn, unit: &Unit, item: &Item) -> Result<()> {
+    let (shared, slot) = (&turn.shared, &turn.slot);
     let (policy, direction) = (policy(item), item.state.direction);
     let (waits, keep) = slot.with_pulse(item.id(), |pulse| {
         let look = pulse.next_look.take().filter(|l| l.policy == policy && l.direction == direction);
@@ -299,7 +310,8 @@ async fn prune(shared: &Arc<Shared>, slot: &Slot, unit: &Unit, item: &Item) -> R
     }
     let leg = shared.leg_of(item)?;
     let limit = shared.deadlines.replica;
-    let points = shared.within(limit, "points", leg.replica.points(item.id())).await?;
+    let listed = shared.within(limit, "points", leg.replica.points(item.id())).await?;
+    let points = item.with_proofs(listed);
     let mut drop = to_drop(&points, &policy, shared.clock.now());
     drop.retain(|point| Some(*point) != keep);
     let mut dropped = vec![];
@@ -318,5 +330,6 @@ async fn prune(shared: &Arc<Shared>, slot: &Slot, unit: &Unit, item: &Item) -> R
         let kind = NoticeKind::Pruned { points: dropped.len() };
         shared.bus.publish(shared.clock.now(), &unit.id, Some(item.id()), kind);
     }
-    Ok(())
+    let left: Vec<Point> = points.into_iter().filter(|p| !dropped.contains(&p.id)).collect();
+    verify::forget(turn, item, &left).await
 }

@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) preparation: Option<Arc<dyn GuestPreparation>>,
     pub(crate) deadlines: Deadlines,
     pub(crate) cycles: Arc<Semaphore>,
+    pub(crate) proofs: Arc<Semaphore>,
     pub(crate) bus: Bus,
     pub(crate) slots: RwLock<BTreeMap<UnitId, Arc<Slot>>>,
     pub(crate) homes: RwLock<BTreeMap<MachineId, UnitId>>,
@@ -77,6 +78,10 @@ pub(crate) struct Pulse {
     pub(crate) next_look: Option<Look>,
     /// Since when, and why, points that are due could not be dropped.
     pub(crate) not_dropped: Option<(Timestamp, String)>,
+    /// When the schedule last began a boot proof.
+    pub(crate) proof_tried: Option<Timestamp>,
+    /// Since when, and why, no boot proof that was due could be made.
+    pub(crate) no_proof: Option<(Timestamp, String)>,
     /// The last point before an alarm, until it is pinned.
     pub(crate) to_pin: Option<PointId>,
 }
@@ -112,11 +117,22 @@ impl Control {
         self.changed.notify_waiters();
     }
 
+    /// Something stands behind this job that waits until what the job made is cleaned up.
+    pub(crate) fn clear_up(&self) {
+        self.cancel();
+        self.stop_retrying();
+    }
+
     /// Something that cannot wait stands behind this job: also a call that is under way is not waited for.
     pub(crate) fn give_way(&self) {
         self.cancel();
         self.yields.store(true, Ordering::SeqCst);
         self.stop_retrying();
+    }
+
+    /// Whether what stands behind this job does not wait for its clean-up either.
+    pub(crate) fn yields(&self) -> bool {
+        self.yields.load(Ordering::SeqCst)
     }
 
     /// Whether nothing shall be tried again.
@@ -168,6 +184,11 @@ impl Slot {
     /// The unit as it was journalled last.
     pub(crate) fn unit(&self) -> Arc<Unit> {
         Arc::clone(&self.now.read().expect("no panic under this lock"))
+    }
+
+    /// Whether a job is under way in this engine. One that lends its turn is, too.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.control.lock().expect("no panic under this lock").is_some()
     }
 
     /// Ends when an operator waits for the turn: a cycle gives way, an operation does not.

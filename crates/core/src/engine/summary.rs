@@ -3,11 +3,12 @@
 use super::handle::parked;
 use super::schedule::{not_dropped, policy};
 use super::shared::{Shared, Slot};
-use crate::state::{Divergence, Operation, Phase, Resync, State};
+use super::verify;
+use crate::state::{Direction, Divergence, Operation, Phase, Resync, State};
 use crate::workflow::{Course, JobRun};
 use crate::{
-    Consistency, DiskId, DiskRole, Finding, Item, Machine, MachineId, Nic, Owed, PointId, Policy, Result,
-    Settings, Severity, Timestamp, Unit,
+    BootProof, Consistency, DiskId, DiskRole, Finding, Item, Machine, MachineId, Nic, Owed, PointId, Policy,
+    Result, Settings, Severity, Timestamp, Unit,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -91,6 +92,8 @@ pub struct Summary {
     pub newest: Option<NewestPoint>,
     /// When the newest application-consistent point was taken, as far as this engine has seen.
     pub newest_application: Option<Timestamp>,
+    /// The newest point that was proven to boot, and how.
+    pub proven: Option<(PointId, BootProof)>,
     /// Version of the agent in the guest, or none.
     pub agent: Option<String>,
     /// Its disks.
@@ -130,6 +133,7 @@ pub(crate) fn of(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Summa
         health: health(item, &pulse, parked(&unit), undriven(slot, &unit), now),
         newest,
         newest_application: pulse.newest_application,
+        proven: item.last_good_boot().map(|(point, proof)| (point, proof.clone())),
         agent: item.machine.guest.agent.clone(),
         disks: item.machine.disks.iter().map(disk).collect(),
         nics: item.machine.nics.clone(),
@@ -242,10 +246,17 @@ fn health(item: &Item, pulse: &super::shared::Pulse, parked: bool, undriven: boo
                 "check it again",
             );
         }
-        findings.extend(readiness.findings.iter().filter(|f| f.severity > Severity::Info).cloned());
+        // What is said of boot proofs is said anew below: another one may have been made since.
+        let told = |f: &&Finding| f.severity > Severity::Info && f.code != verify::NOT_PROVEN;
+        findings.extend(readiness.findings.iter().filter(told).cloned());
     }
     if let Some((since, why)) = pulse.not_dropped.as_ref().filter(|_| replicates) {
         findings.push(not_dropped(*since, why));
+    }
+    if replicates && item.state.direction == Direction::PrimaryToRecovery {
+        findings.extend(verify::not_proven(item, now));
+        let wanted = pulse.no_proof.as_ref().filter(|_| item.policy.verify_every.is_some());
+        findings.extend(wanted.map(|(since, why)| verify::not_made(*since, why)));
     }
     let worst = findings.iter().map(|f| f.severity).max();
     let level = match worst {

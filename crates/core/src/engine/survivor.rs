@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A complete copy.
+#[allow(clippy::large_enum_variant, reason = "few of them exist at a time")]
 #[derive(Clone)]
 pub(crate) enum Survivor {
     /// The machine that ran before, as it stands.

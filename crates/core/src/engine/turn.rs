@@ -4,23 +4,24 @@ use super::events::NoticeKind;
 use super::shared::{Shared, Slot, audit_subject, unit_subject};
 use crate::audit::{AuditRecord, sha256_hex};
 use crate::{Append, Error, ErrorKind, Event, MachineId, Result, Unit, apply};
-use std::sync::Arc;
+use std::future::Future;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 /// The right to change one unit: one operation at a time. Held by a job for as long as it runs, by a cycle or a watch for
-/// one round.
+/// one round. A job lends it while it waits for something that changes nothing.
 pub(crate) struct Turn {
     pub(crate) shared: Arc<Shared>,
     pub(crate) slot: Arc<Slot>,
-    guard: Arc<OwnedMutexGuard<()>>,
+    guard: Mutex<Option<Arc<OwnedMutexGuard<()>>>>,
 }
 
 /// An operator's wish for the turn, for as long as somebody waits for it.
-struct Wish<'a>(&'a Slot);
+pub(crate) struct Wish<'a>(&'a Slot);
 
 impl<'a> Wish<'a> {
-    fn of(slot: &'a Slot) -> Self {
+    pub(crate) fn of(slot: &'a Slot) -> Self {
         slot.wanted.fetch_add(1, Ordering::SeqCst);
         slot.asked.notify_waiters();
         Self(slot)
@@ -62,8 +63,27 @@ impl Cause {
 
 impl Turn {
     pub(crate) async fn take(shared: &Arc<Shared>, slot: &Arc<Slot>) -> Turn {
-        let guard = Arc::clone(&slot.turn).lock_owned().await;
-        Turn { shared: Arc::clone(shared), slot: Arc::clone(slot), guard: Arc::new(guard) }
+        Turn::with(shared, slot, Arc::clone(&slot.turn).lock_owned().await)
+    }
+
+    fn with(shared: &Arc<Shared>, slot: &Arc<Slot>, guard: OwnedMutexGuard<()>) -> Turn {
+        let guard = Mutex::new(Some(Arc::new(guard)));
+        Turn { shared: Arc::clone(shared), slot: Arc::clone(slot), guard }
+    }
+
+    /// Lends the turn to cycles and watches for as long as `meanwhile` takes, and takes it back.
+    ///
+    /// # Cancel safety
+    /// Whoever drops the future has no turn any more, and must not change the unit.
+    pub(crate) async fn lend<T>(&self, meanwhile: impl Future<Output = T>) -> T {
+        self.hold(None);
+        let done = meanwhile.await;
+        self.hold(Some(Arc::new(Arc::clone(&self.slot.turn).lock_owned().await)));
+        done
+    }
+
+    fn hold(&self, guard: Option<Arc<OwnedMutexGuard<()>>>) {
+        *self.guard.lock().expect("no panic under this lock") = guard;
     }
 
     /// The turn for an operator: a cycle that is under way gives way. What it landed stays landed.
@@ -74,8 +94,7 @@ impl Turn {
 
     /// The turn, unless somebody has it.
     pub(crate) fn try_take(shared: &Arc<Shared>, slot: &Arc<Slot>) -> Option<Turn> {
-        let guard = Arc::clone(&slot.turn).try_lock_owned().ok()?;
-        Some(Turn { shared: Arc::clone(shared), slot: Arc::clone(slot), guard: Arc::new(guard) })
+        Some(Turn::with(shared, slot, Arc::clone(&slot.turn).try_lock_owned().ok()?))
     }
 
     pub(crate) fn unit(&self) -> Arc<Unit> {
@@ -141,8 +160,9 @@ impl Turn {
         }
         // In a task of its own, with the turn: a caller that is dropped meanwhile must not leave this engine in doubt of
         // what is written.
-        let (journal, slot, guard) =
-            (Arc::clone(&self.shared.journal), Arc::clone(&self.slot), Arc::clone(&self.guard));
+        let (journal, slot) = (Arc::clone(&self.shared.journal), Arc::clone(&self.slot));
+        let guard = self.guard.lock().expect("no panic under this lock").clone();
+        let guard = guard.ok_or_else(|| Error::new(ErrorKind::Cancelled, "the turn is lent"))?;
         let (done, written) = oneshot::channel();
         self.shared.spawner.spawn(Box::pin(async move {
             let appended = journal.append(&all).await;

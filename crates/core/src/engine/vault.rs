@@ -120,6 +120,7 @@ impl Vault {
         request.policy.validate()?;
         let (out, back) = request.legs.clone().unwrap_or_else(|| (OUT.into(), BACK.into()));
         let (leg, far) = (shared.leg(&out)?, shared.leg(&back)?);
+        super::verify::check_policy(shared, &request.policy, &out)?;
         if request.machines.len() > 1 && !leg.source.capability().groups {
             let message = format!("{} cannot capture several machines at one instant", leg.source.name());
             return Err(Error::new(ErrorKind::Unsupported, message));
@@ -223,7 +224,8 @@ impl Vault {
         Ok(machine)
     }
 
-    /// Goes on with every run that a crash interrupted: forward, or back. Returns their jobs.
+    /// Goes on with every run that a crash interrupted: forward, or back. A boot proof is taken back: how long its guest took
+    /// is not known any more. Returns their jobs.
     ///
     /// # Errors
     /// None as of now; a run that cannot go on ends as its job's error.
@@ -232,16 +234,22 @@ impl Vault {
         for slot in self.shared.all_slots() {
             let open = slot.unit().run.as_ref().is_some_and(|r| r.course != Course::Parked);
             let undo = job::undoes_itself(&slot.unit());
-            let busy = slot.control.lock().expect("no panic under this lock").is_some();
-            if busy || !(open || undo.is_some()) {
+            if slot.is_driven() || !(open || undo.is_some()) {
                 continue;
             }
             let turn = Turn::take(&self.shared, &slot).await;
+            if slot.is_driven() {
+                continue;
+            }
             match undo {
                 Some((undo, _)) => job::open(&turn, undo).await?,
                 None => self.reclaim(&turn).await?,
             }
-            jobs.push(job::start(turn)?);
+            let job = job::start(turn)?;
+            if slot.unit().proves() {
+                job.cancel();
+            }
+            jobs.push(job);
         }
         Ok(jobs)
     }

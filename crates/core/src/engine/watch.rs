@@ -27,7 +27,8 @@ pub(crate) async fn look(turn: &Turn) -> Result<()> {
 
 async fn all(turn: &Turn) -> Result<()> {
     let unit = turn.unit();
-    if unit.run.as_ref().is_some_and(|r| r.course != crate::workflow::Course::Parked) {
+    // A boot proof lends its turn while it looks at its guest; what it booted is to be tended.
+    if unit.run.as_ref().is_some_and(|r| r.course != crate::workflow::Course::Parked) && !unit.proves() {
         return Ok(());
     }
     sweep_once(turn).await;
@@ -268,14 +269,12 @@ async fn tend(turn: &Turn, item: &Item) {
     }
 }
 
-/// A drill whose time is over is cleaned up.
+/// A drill whose time is over is cleaned up, and what is left of one that nobody drives.
 async fn expire(turn: &Turn) -> Result<()> {
     let (unit, now) = (turn.unit(), turn.shared.clock.now());
     let over = |i: &Item| {
-        let failed = i.state.drill == DrillState::CleanupFailed;
-        let waits =
-            matches!(i.state.drill, DrillState::WaitingForCompletion | DrillState::Initiated) || failed;
-        waits && i.drill.as_ref().is_some_and(|d| now >= d.expires)
+        let stands = !matches!(i.state.drill, DrillState::None | DrillState::Promoting);
+        stands && i.drill.as_ref().is_none_or(|d| d.proof || now >= d.expires)
     };
     if unit.run.is_some() || !unit.members.iter().all(over) {
         return Ok(());

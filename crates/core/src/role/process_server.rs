@@ -29,6 +29,7 @@ pub struct Shipment {
 }
 
 /// What became of a shipment.
+#[allow(clippy::large_enum_variant, reason = "few of them exist at a time")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shipped {
     /// It is a point now.

@@ -49,8 +49,9 @@ pub trait RecoverySite: Role {
     ///   instance. One that ran under another key and is off is started; one that runs is reported.
     async fn boot(&self, op: &Op, what: &Recovery, armed: &Armed, permit: BootPermit) -> Result<Booted>;
 
-    /// Keeps alive what a booted machine needs from the replica until `settle` or `destroy` (an export that its disks
-    /// stand on). Called at engine start and from the watch; most sites need nothing.
+    /// Keeps alive what a machine needs from the replica until `settle` or `destroy` (an export that its disks stand on).
+    /// Called from the watch, and right before `boot` and `settle`, which may come from an engine that did not prepare the
+    /// machine; most sites need nothing.
     async fn tend(&self, op: &Op, armed: &Armed, from: &Arc<dyn Replica>) -> Result<()>;
 
     /// Makes the booted disks final: merges the branch, waits until they stand alone. Pinned points are written out whole

@@ -2,7 +2,7 @@ use super::State;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What an operator can ask for. Names follow Azure's `ReplicationProtectedItemOperation`; the last eight are ours.
+/// What an operator can ask for. Names follow Azure's `ReplicationProtectedItemOperation`; the last nine are ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Operation {
     /// Take into care: checks, timeline, first copy.
@@ -45,11 +45,13 @@ pub enum Operation {
     LeaveGroup,
     /// Forget what could not be removed.
     Purge,
+    /// Boot the newest point in isolation, look whether its guest comes up, remove it again.
+    VerifyBoot,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 20] = [
+    pub const ALL: [Operation; 21] = [
         Self::EnableProtection,
         Self::DisableProtection,
         Self::PlannedFailover,
@@ -70,6 +72,7 @@ impl Operation {
         Self::PromoteOther,
         Self::LeaveGroup,
         Self::Purge,
+        Self::VerifyBoot,
     ];
 }
 

@@ -184,9 +184,11 @@ fn begin(s: &State, operation: Operation) -> Moved {
         }
         (RepairReplication, Protected) => Ok(State { resync: Resync::InProgress, ..*s }),
 
-        (TestFailover, Protected) if s.drill != DrillState::None => Err("a drill exists; clean it up first"),
-        (TestFailover, Protected) if !forward => Err("drills run on the recovery side"),
-        (TestFailover, Protected) => Ok(State { drill: DrillState::Initiated, ..*s }),
+        (TestFailover | VerifyBoot, Protected) if s.drill != DrillState::None => {
+            Err("a drill exists; clean it up first")
+        }
+        (TestFailover | VerifyBoot, Protected) if !forward => Err("drills run on the recovery side"),
+        (TestFailover | VerifyBoot, Protected) => Ok(State { drill: DrillState::Initiated, ..*s }),
         (TestFailoverCleanup, _) if matches!(s.drill, DrillState::None | DrillState::Promoting) => {
             Err("there is no drill to clean up")
         }

@@ -13,6 +13,7 @@ use site_recovery::audit;
 use site_recovery::{AlarmRule, ErrorKind, Event, Evidence, Policy, Request, SCHEMA, Settings, Unit};
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[test]
 fn o9_units() {
@@ -58,7 +59,8 @@ fn o9_policies() {
     let rule = AlarmRule { cycles: 100, factor: 5, percentage_points: 30, least_bytes: 1 << 20 };
     let (tuned, off) =
         (Policy { alarm: Some(rule), ..samples::policy() }, Policy { alarm: None, ..samples::policy() });
-    json("policies", &[Policy::default(), Policy::failback(), samples::policy(), tuned, off]);
+    let proves = samples::policy().verify_every(Duration::from_secs(86_400));
+    json("policies", &[Policy::default(), Policy::failback(), samples::policy(), tuned, off, proves]);
 }
 
 #[test]

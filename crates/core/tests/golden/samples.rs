@@ -20,7 +20,12 @@ pub(crate) fn units() -> Vec<Unit> {
     unit.runs = 2;
     unit.trail = (trail().len() as u64, trail().last().expect("not empty").hash.clone());
     let fresh = Item::new(machine(), epoch(1), Policy::default(), "out", "back");
-    vec![unit, Unit::new("shop".into(), true, vec![fresh])]
+    let boot_proofs = BTreeMap::from([(PointId(12), good_proof()), (PointId(13), bad_proof())]);
+    let mut proves = Unit::new("db-00c0ffee".into(), false, vec![Item { boot_proofs, ..item() }]);
+    let progress = Progress { boot_asked: Some(NOW), proof: Some(good_proof()), ..Progress::default() };
+    let members = BTreeMap::from([(id(), Box::new(progress))]);
+    proves.run = Some(JobRun { operation: Operation::VerifyBoot, request: Request::Plain, members, ..run() });
+    vec![unit, Unit::new("shop".into(), true, vec![fresh]), proves]
 }
 
 pub(crate) fn trail() -> Vec<AuditRecord> {
@@ -92,6 +97,10 @@ pub(crate) fn events() -> Vec<Event> {
         Event::Set { site: "cloud".into(), settings: full_settings() },
         Event::PolicySet(policy()),
         Event::Routed { out: "out-2".into(), back: "back-2".into() },
+        Event::DrillBegan(Drill { proof: true, ..drill() }),
+        Event::BootTried { point: PointId(12), proof: good_proof() },
+        Event::BootTried { point: PointId(13), proof: bad_proof() },
+        Event::BootForgotten(vec![PointId(11)]),
     ]
 }
 
@@ -124,6 +133,7 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Promote(PromoteRequest { force: force(), copy: CompleteCopy::Point(PointId(7)) }),
         Request::Forced(Some(force())),
         Request::Forced(None),
+        Request::Change(PointChoice::LatestProven),
     ]
 }
 
@@ -143,6 +153,7 @@ pub(crate) fn policy() -> Policy {
         rpo_threshold: Duration::from_secs(900),
         retention: Retention::KeepAll { span: Duration::from_secs(7_200) },
         alarm: Some(AlarmRule::default()),
+        verify_every: None,
     }
 }
 
@@ -251,6 +262,8 @@ fn run() -> JobRun {
         booted: Some(booted()),
         verdict: Some(Verdict::Good),
         loss: Some(loss()),
+        boot_asked: None,
+        proof: None,
         broken_off: false,
         known: true,
         ahead: false,
@@ -308,6 +321,7 @@ fn item() -> Item {
         excluded: BTreeSet::from(["swap".into()]),
         written_outside: true,
         owed: owed().to_vec(),
+        boot_proofs: BTreeMap::new(),
         settings: BTreeMap::from([("cloud".into(), full_settings())]),
         policy: policy(),
         out: "out".into(),
@@ -358,7 +372,25 @@ fn drill() -> Drill {
         booted: Some(booted()),
         network: "isolated".into(),
         expires: NOW.after(Duration::from_secs(86_400)),
+        proof: false,
     }
+}
+
+fn good_proof() -> BootProof {
+    BootProof {
+        taken: NOW,
+        at: NOW.after(Duration::from_secs(60)),
+        boot: Some(Duration::from_millis(41_500)),
+        verdict: Verdict::Good,
+        loss: loss(),
+        lost_records: Some(37),
+        notes: vec!["the agent answers".into()],
+    }
+}
+
+fn bad_proof() -> BootProof {
+    let verdict = Verdict::Bad { reason: "no answer within 600s".into() };
+    BootProof { boot: None, verdict, lost_records: None, notes: vec![], ..good_proof() }
 }
 
 fn recovery() -> Recovery {

@@ -92,6 +92,7 @@ impl State {
             pins: vec![],
             locked_until: None,
             verified: true,
+            verified_boot: None,
         };
         let disks = self.working.clone();
         self.points.push((point.clone(), manifest.clone(), disks));

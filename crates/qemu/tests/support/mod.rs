@@ -300,7 +300,12 @@ pub fn pid(file: &Path) -> Option<u32> {
     let pid: u32 = fs::read_to_string(file).ok()?.trim().parse().ok()?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let over = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
-    (!over && command_line(pid).contains(file.to_str()?)).then_some(pid)
+    // Its last thread holds its files.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    let line = command_line(pid);
+    // About to end, it has no command line any more.
+    let named = line.is_empty() || line.contains(file.to_str()?);
+    ((!over || threads > 1) && named).then_some(pid)
 }
 
 fn command_line(pid: u32) -> String {

@@ -43,7 +43,7 @@ impl ScriptedPeer {
         Self { socket, script: Some(script), _dir: dir }
     }
 
-    /// A monitor that greets, takes the first command, and goes on by script.
+    /// A monitor that greets, is opened, and goes on by script.
     pub fn monitor(script: impl FnOnce(Client) + Send + 'static) -> Self {
         Self::new(move |mut client| {
             client.greet();
@@ -78,7 +78,7 @@ impl Drop for ScriptedPeer {
 pub struct Client(BufReader<UnixStream>);
 
 impl Client {
-    fn of(stream: UnixStream) -> Self {
+    pub fn of(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(LONG)).unwrap();
         stream.set_write_timeout(Some(LONG)).unwrap();
         Self(BufReader::new(stream))
@@ -130,8 +130,10 @@ impl Client {
 
     pub fn greet(&mut self) {
         self.say(GREETING);
-        let id = self.asked("qmp_capabilities");
-        self.answer(&id, json!({}));
+        for command in ["qmp_capabilities", "query-version"] {
+            let id = self.asked(command);
+            self.answer(&id, json!({}));
+        }
     }
 
     /// The id of the synchronisation that the client asks for.

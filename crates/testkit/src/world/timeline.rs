@@ -296,6 +296,7 @@ impl<P> Timeline<P> {
             pins: vec![],
             locked_until: None,
             verified: true,
+            verified_boot: None,
         };
         let kept = keep(self);
         (self.open, self.seed) = (None, None);

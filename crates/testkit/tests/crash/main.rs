@@ -4,10 +4,11 @@
 mod scenario;
 mod world;
 
+use async_trait::async_trait;
 use scenario::Scenario;
 use site_recovery::state::Operation;
 use site_recovery::workflow::{Course, Mark, Step, steps};
-use site_recovery::{Journal, Result, Unit, Vault};
+use site_recovery::{Booted, Journal, Recovery, Result, Unit, Validation, Vault, Verdict};
 use site_recovery_testkit::crash::{Crash, CrashingJournal};
 use site_recovery_testkit::engine::MemoryEngine;
 use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
@@ -57,6 +58,16 @@ impl Coverage {
     }
 }
 
+#[derive(Debug)]
+struct Healthy;
+
+#[async_trait]
+impl Validation for Healthy {
+    async fn validate(&self, _recovery: &Recovery, _booted: &Booted) -> Result<Verdict> {
+        Ok(Verdict::Good)
+    }
+}
+
 /// One run of a scenario: to its end, or to its crash.
 struct Take {
     engine: MemoryEngine,
@@ -91,7 +102,8 @@ async fn acting(engine: &MemoryEngine, crashing: &CrashingJournal, plan: &FaultP
     let journal: Arc<dyn Journal> = Arc::new(crashing.clone());
     let journal = Arc::new(Faulty::new(journal, plan, clock.clone()));
     let (out, back) = faulty(&engine.pair, plan);
-    MemoryEngine::builder(&engine.pair, journal).out(out).back(back).build().await
+    let builder = MemoryEngine::builder(&engine.pair, journal).out(out).back(back);
+    builder.validation(Arc::new(Healthy)).build().await
 }
 
 /// Starts anew until nothing is under way; the first of these engines may die too.

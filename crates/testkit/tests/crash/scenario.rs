@@ -38,6 +38,9 @@ pub(crate) enum Scenario {
     Drill,
     DrillCleanup,
     PromoteDrill,
+    Verify,
+    VerifyRefused,
+    VerifyUnanswered,
     Repair,
     PromoteOther,
     CancelAdopted,
@@ -47,7 +50,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 26] = [
+    pub(crate) const ALL: [Scenario; 29] = [
         Self::Enable,
         Self::Planned,
         Self::PlannedGroup,
@@ -68,6 +71,9 @@ impl Scenario {
         Self::Drill,
         Self::DrillCleanup,
         Self::PromoteDrill,
+        Self::Verify,
+        Self::VerifyRefused,
+        Self::VerifyUnanswered,
         Self::Repair,
         Self::PromoteOther,
         Self::CancelAdopted,
@@ -176,7 +182,8 @@ impl Scenario {
         match self {
             Self::RefusedDisks => plan.always("cloud.materialise", refused),
             Self::RefusedChange => plan.always("store.manifest", refused),
-            Self::RefusedDrill => plan.always("cloud.boot", refused),
+            Self::RefusedDrill | Self::VerifyRefused => plan.always("cloud.boot", refused),
+            Self::VerifyUnanswered => plan.always("cloud.boot", Fault::Before(ErrorKind::Unavailable)),
             _ => {}
         }
         plan
@@ -209,6 +216,7 @@ impl Scenario {
             Drill | RefusedDrill => web.test_failover(DrillRequest::default()).await,
             DrillCleanup => web.clean_up_test().await,
             PromoteDrill => web.promote_test(FailoverRequest::unplanned(OUT, fire())).await,
+            Verify | VerifyRefused | VerifyUnanswered => web.verify().await,
             Repair => web.repair().await,
             PromoteOther => web.promote_other(PromoteRequest::newest(fire())).await,
             CancelAdopted => return web.cancel().await,
@@ -224,7 +232,8 @@ impl Scenario {
         use Scenario::*;
         let phase = match self {
             Enable | CancelAdopted | RefusedBoot | RefusedDisks | RefusedDrill | Undo | ReprotectBack
-            | UndoFailback | ReprotectOut | Drill | DrillCleanup | Repair => Some(Phase::Protected),
+            | UndoFailback | ReprotectOut | Drill | DrillCleanup | Verify | VerifyRefused
+            | VerifyUnanswered | Repair => Some(Phase::Protected),
             Planned | PlannedGroup | Failback | StartedOutside => {
                 Some(Phase::FailoverCompleted(Kind::Planned))
             }
@@ -237,6 +246,9 @@ impl Scenario {
             Disable => None,
         };
         assert_eq!(done.phase(), phase, "{self:?}: {done:?}");
+        if matches!(self, Verify | VerifyRefused) {
+            assert_eq!((before.proofs(), done.proofs()), (0, 1), "{self:?}: {done:?}");
+        }
         if matches!(self, Planned | Unplanned) {
             assert_eq!((before.running_at("here"), done.running_at("here")), (1, 0));
             assert_eq!((before.running_at("cloud"), done.running_at("cloud")), (0, 1));
@@ -246,7 +258,7 @@ impl Scenario {
 
 /// Whether a step asks a role for anything in these scenarios, so that a reply can be lost.
 pub(crate) fn calls_a_role(step: Step) -> bool {
-    !matches!(step, Step::Validate)
+    !matches!(step, Step::Validate | Step::Probe)
 }
 
 fn fire() -> Force {

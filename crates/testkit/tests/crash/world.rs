@@ -28,6 +28,7 @@ struct Standing {
     direction: Direction,
     divergence: Divergence,
     drill: DrillState,
+    proofs: usize,
     owed: usize,
     kept: usize,
     instances: usize,
@@ -83,6 +84,7 @@ impl Shape {
                 direction: item.state.direction,
                 divergence: item.state.divergence,
                 drill: item.state.drill,
+                proofs: item.boot_proofs.len(),
                 owed: item.owed.len(),
                 kept: item.kept.len(),
                 instances: item.instances.len(),
@@ -143,6 +145,10 @@ impl Shape {
                     | DisablingFailed
             ) || i.drill == DrillState::CleanupFailed
         })
+    }
+
+    pub(crate) fn proofs(&self) -> usize {
+        self.items.iter().map(|i| i.proofs).sum()
     }
 
     pub(crate) fn phase(&self) -> Option<Phase> {

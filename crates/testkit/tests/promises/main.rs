@@ -1,6 +1,7 @@
 //! Promises of the engine that no other test carries, one test each, by the world's state.
 
 mod alarm;
+mod boot_proofs;
 mod choices;
 mod data;
 mod giving_way;

@@ -149,6 +149,7 @@ fn wishful(cut: &CutId, machine: &MachineId) -> Point {
         pins: vec![],
         locked_until: None,
         verified: true,
+        verified_boot: None,
     }
 }
 

@@ -148,6 +148,7 @@ pub fn point(machine: &MachineId, number: u64) -> Point {
         pins: vec![],
         locked_until: None,
         verified: true,
+        verified_boot: None,
     }
 }
 

@@ -7,10 +7,11 @@ use crate::engine::readiness;
 use crate::engine::shared::{Shared, Slot};
 use crate::engine::summary::{self, Summary};
 use crate::engine::turn::{Cause, Turn};
+use crate::engine::verify;
 use crate::state::State;
 use crate::{
-    Error, ErrorKind, Event, Finding, Force, Instance, Item, MachineId, Policy, Readiness, Result, Settings,
-    Unit, Verb,
+    Error, ErrorKind, Event, Finding, Force, Instance, Item, MachineId, Operation, Policy, Readiness, Result,
+    Settings, Unit, Verb,
 };
 use std::sync::Arc;
 
@@ -76,7 +77,9 @@ impl ItemHandle {
             };
         }
         let unit = self.slot.unit();
-        match unit.finished.last().and_then(|run| run.why.clone()) {
+        // Nobody asked for what the engine proves by itself.
+        let asked = unit.finished.iter().rev().find(|run| run.operation != Operation::VerifyBoot);
+        match asked.and_then(|run| run.why.clone()) {
             Some(why) => Err(why.into()),
             None => Ok(()),
         }
@@ -121,9 +124,10 @@ impl ItemHandle {
     /// Edits the policy of the way out. That of the way back cannot be edited.
     ///
     /// # Errors
-    /// `Invalid`, naming the field; nothing changed.
+    /// `Invalid`, naming the field, also for boot proofs that nothing here can make; nothing changed.
     pub async fn set_policy(&self, policy: Policy) -> Result<()> {
         policy.validate()?;
+        verify::check_policy(&self.shared, &policy, &self.item()?.out)?;
         self.authorize(Verb::Edit)?;
         self.edit(Event::PolicySet(policy)).await
     }

@@ -4,6 +4,7 @@ use super::{GroupHandle, ItemHandle};
 use crate::engine::job::{self, Beginning, Job};
 use crate::engine::plan::{Plan, plan};
 use crate::engine::runner::can_be_cancelled;
+use crate::engine::verify;
 use crate::state::{Divergence, Operation, Phase, Resync};
 use crate::{
     CommitRequest, CompleteCopy, Cutover, DisableRequest, DrillRequest, Error, ErrorKind, FailoverRequest,
@@ -275,6 +276,21 @@ macro_rules! operations {
                     }
                 }
                 self.begin(Operation::TestFailover, Request::Drill(request)).await
+            }
+
+            /// Boots the newest point in isolation, asks the vault's [`Validation`](crate::Validation) whether the guest has
+            /// come up, and removes it again; replication goes on while the guest comes up. What it came to is in the
+            /// report ([`MemberReport::proof`](crate::MemberReport::proof)), with the point, and in health: a point that
+            /// does not boot is a result, and no failure of the job. It gives way to every other operation.
+            ///
+            /// # Errors
+            /// `Refused` while there is a drill, and on the way back; `Unsupported` without a validation, or where the site
+            /// has no isolated network.
+            pub async fn verify(&self) -> Result<Job> {
+                for item in &self.now()?.members {
+                    verify::check_possible(&self.shared, &item.out)?;
+                }
+                self.begin(Operation::VerifyBoot, Request::Plain).await
             }
 
             /// Removes the drill.

@@ -15,12 +15,13 @@ use std::sync::Arc;
 const ENGINES: [&str; 4] = [PIN, DRILL_PIN, BEFORE_RESYNC, POINT_ZERO];
 
 impl ItemHandle {
-    /// Its recovery points, oldest first.
+    /// Its recovery points, oldest first, each with what is known of its boot.
     ///
     /// # Errors
     /// Those of the replica.
     pub async fn points(&self) -> Result<Vec<Point>> {
-        self.shared.leg_of(&self.item()?)?.replica.points(&self.machine).await
+        let item = self.item()?;
+        Ok(item.with_proofs(self.shared.leg_of(&item)?.replica.points(&self.machine).await?))
     }
 
     /// What each choice of a point would lose now, for the choice before the go.

@@ -4,7 +4,8 @@ use crate::engine::context::{Context, Effect, Effects};
 use crate::engine::survivor::{Survivor, survivors};
 use crate::state::{Location, Trigger};
 use crate::{
-    Armed, Error, ErrorKind, Event, Instance, Operation, PointId, Promotion, Request, Result, Start, Verdict,
+    Armed, Error, ErrorKind, Event, Instance, Leg, Op, Operation, PointId, Promotion, Request, Result, Start,
+    Verdict,
 };
 
 /// The pivot: proves again that nothing else runs, and records the intent to boot. A group passes it together.
@@ -102,6 +103,7 @@ pub(super) async fn boot(context: &Context) -> Result<Effects> {
                     let site = leg.recovery_site.name();
                     let settings = m.item.settings.get(&site).unwrap_or(&recovery.settings).clone();
                     let recovery = &crate::Recovery { settings, ..recovery.clone() };
+                    tend(context, &leg, &m.op, &promotion.armed).await?;
                     let boot = leg.recovery_site.boot(&m.op, recovery, &promotion.armed, clearance.permit);
                     shared.within(shared.deadlines.recovery_site, "boot", boot).await?
                 }
@@ -129,6 +131,13 @@ pub(super) async fn boot(context: &Context) -> Result<Effects> {
         .await
 }
 
+/// What the machine stands on may have been served by an engine that is no more.
+pub(super) async fn tend(context: &Context, leg: &Leg, op: &Op, armed: &Armed) -> Result<()> {
+    let (shared, op) = (&context.shared, op.part("tend"));
+    let tended = leg.recovery_site.tend(&op, armed, &leg.replica);
+    shared.within(shared.deadlines.recovery_site, "tend", tended).await
+}
+
 /// Runs the user's validation. Its verdict is recorded, never acted on here.
 pub(super) async fn validate(context: &Context) -> Result<Effects> {
     context
@@ -139,7 +148,7 @@ pub(super) async fn validate(context: &Context) -> Result<Effects> {
             else {
                 return Ok(m.progress.into());
             };
-            let limit = context.shared.deadlines.recovery_site;
+            let limit = context.shared.deadlines.validation;
             let looked = validation.validate(recovery, booted);
             let verdict = context.shared.within(limit, "validation", looked).await;
             let verdict = verdict.unwrap_or_else(|e| Verdict::Bad { reason: e.to_string() });

@@ -67,6 +67,7 @@ pub(super) async fn settle(context: &Context) -> Result<Effects> {
             if let Some(promotion) = &m.item.promotion
                 && promotion.recovery.is_some()
             {
+                super::boot::tend(context, &context.leg, &m.op, &promotion.armed).await?;
                 context.leg.recovery_site.settle(&m.op, &promotion.armed).await?;
             }
             Ok(m.progress.into())
@@ -164,10 +165,13 @@ pub(super) async fn prune_points(context: &Context) -> Result<Effects> {
             }
             let kept: Vec<_> = points.iter().filter(|p| !gone.contains(&p.id)).collect();
             m.progress.notes.extend(why_kept(&kept, base, newest));
+            let forgotten: Vec<PointId> =
+                m.item.boot_proofs.keys().copied().filter(|p| gone.contains(p)).collect();
+            let events = if forgotten.is_empty() { vec![] } else { vec![Event::BootForgotten(forgotten)] };
             if context.run.operation == Operation::CompleteMigration {
                 m.progress.notes.push("the old side stays fenced".into());
             }
-            Ok(m.progress.into())
+            Ok(Effect::and(m.progress, events))
         })
         .await
 }

@@ -1,16 +1,17 @@
+use super::probe::judged;
 use crate::engine::choose::choose;
 use crate::engine::context::{Context, Effect, Effects, Member};
 use crate::state::{DrillState, Trigger};
 use crate::{
-    BootPermit, Drill, DrillRequest, Error, ErrorKind, Event, Operation, PointChoice, Purpose, Recovery,
-    Request, Result, Step,
+    BootPermit, DataLoss, Drill, DrillRequest, Error, ErrorKind, Event, Operation, PointChoice, Purpose,
+    Recovery, Request, Result, Step,
 };
 use std::collections::BTreeMap;
 
 pub(crate) const DRILL_PIN: &str = "drill";
 
 /// Chooses the drill's point. A point older than three times the interval is refused unless asked for by
-/// name: a drill of stale data proves little.
+/// name: a drill of stale data proves little. A boot proof takes the newest point however old it is, since a failover would.
 pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
     let (shared, leg) = (&context.shared, &context.leg);
     let request = match &context.run.request {
@@ -19,8 +20,10 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
     };
     let mut points = BTreeMap::new();
     for item in &context.unit.members {
-        points.insert(item.id().clone(), leg.replica.points(item.id()).await?);
+        points.insert(item.id().clone(), item.with_proofs(leg.replica.points(item.id()).await?));
     }
+    let proof = context.run.operation == Operation::VerifyBoot;
+    let lives = if proof { shared.deadlines.validation } else { request.expires_after };
     let chosen = choose(&points, request.point)?;
     context
         .each(async |mut m| {
@@ -30,7 +33,7 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
             let newest = points[id].last().map_or(manifest.taken, |p| p.taken);
             let age = shared.clock.now().since(newest);
             let stale = age > 3 * m.item.policy.interval;
-            if stale && !matches!(request.point, PointChoice::Custom(_)) {
+            if stale && !proof && !matches!(request.point, PointChoice::Custom(_)) {
                 let message = format!("the newest point of {id} is {age:?} old, more than three intervals; name it to drill it all the same");
                 return Err(Error::new(ErrorKind::Refused, message));
             }
@@ -50,10 +53,18 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
                 armed: None,
                 booted: None,
                 network,
-                expires: shared.clock.now().after(request.expires_after),
+                expires: shared.clock.now().after(lives),
+                proof,
             };
             m.progress.point = Some(point);
-            Ok(Effect::and(m.progress, vec![Event::DrillBegan(drill)]))
+            let mut events = vec![];
+            if proof {
+                m.progress.loss = Some(DataLoss::since(drill.recovery.taken, shared.clock.now()));
+                let gone = m.item.boots_of_none(&points[m.item.id()]);
+                events.extend((!gone.is_empty()).then_some(Event::BootForgotten(gone)));
+            }
+            events.push(Event::DrillBegan(drill));
+            Ok(Effect::and(m.progress, events))
         })
         .await
 }
@@ -62,15 +73,21 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
 /// found again.
 pub(super) async fn prepare(context: &Context) -> Result<Effects> {
     context
-        .each(async |m| {
-            let drill = existing(&m.item)?;
-            context.leg.replica.pin(&m.op.part("pin"), m.item.id(), drill.recovery.point, DRILL_PIN).await?;
-            let armed =
-                context.leg.recovery_site.materialise(&m.op, &drill.recovery, &context.leg.replica).await?;
-            if let Some(preparation) = &context.shared.preparation {
-                preparation.prepare(&drill.recovery, &armed).await?;
-            }
-            Ok(Effect::and(m.progress, vec![Event::DrillMoved { armed, booted: None }]))
+        .each(async |mut m| {
+            let Drill { recovery, .. } = existing(&m.item)?.clone();
+            context.leg.replica.pin(&m.op.part("pin"), m.item.id(), recovery.point, DRILL_PIN).await?;
+            let prepared = async {
+                let armed =
+                    context.leg.recovery_site.materialise(&m.op, &recovery, &context.leg.replica).await?;
+                if let Some(preparation) = &context.shared.preparation {
+                    preparation.prepare(&recovery, &armed).await?;
+                }
+                Ok(armed)
+            };
+            let prepared = prepared.await;
+            let armed = judged(context, &mut m, prepared)?;
+            let events = armed.map(|armed| Event::DrillMoved { armed, booted: None });
+            Ok(Effect::and(m.progress, events.into_iter().collect()))
         })
         .await
 }
@@ -79,18 +96,22 @@ pub(super) async fn prepare(context: &Context) -> Result<Effects> {
 pub(super) async fn boot(context: &Context) -> Result<Effects> {
     context
         .each(async |mut m| {
-            let drill = existing(&m.item)?;
-            let armed = drill
-                .armed
-                .clone()
-                .ok_or_else(|| Error::new(ErrorKind::Refused, "the drill has no disks"))?;
+            let drill = existing(&m.item)?.clone();
+            if m.progress.verdict.is_some() {
+                return Ok(m.progress.into());
+            }
+            let no_disks = || Error::new(ErrorKind::Refused, "the drill has no disks");
+            let armed = drill.armed.clone().ok_or_else(no_disks)?;
+            m.progress.boot_asked = drill.proof.then(|| context.shared.clock.now());
             let permit = BootPermit::Isolated { network: drill.network.clone() };
+            super::boot::tend(context, &context.leg, &m.op, &armed).await?;
             let boot = context.leg.recovery_site.boot(&m.op, &drill.recovery, &armed, permit);
-            let booted = context.shared.within(context.shared.deadlines.recovery_site, "boot", boot).await?;
+            let booted = context.shared.within(context.shared.deadlines.recovery_site, "boot", boot).await;
+            let Some(booted) = judged(context, &mut m, booted)? else { return Ok(m.progress.into()) };
             m.progress.booted = Some(booted.clone());
-            if let Some(validation) = &context.shared.validation {
+            if let Some(validation) = context.shared.validation.as_ref().filter(|_| !drill.proof) {
                 let looked = validation.validate(&drill.recovery, &booted);
-                let limit = context.shared.deadlines.recovery_site;
+                let limit = context.shared.deadlines.validation;
                 m.progress.verdict = context.shared.within(limit, "validation", looked).await.ok();
             }
             Ok(Effect::and(m.progress, vec![Event::DrillMoved { armed, booted: Some(booted) }]))
@@ -98,7 +119,7 @@ pub(super) async fn boot(context: &Context) -> Result<Effects> {
         .await
 }
 
-fn existing(item: &crate::Item) -> Result<&Drill> {
+pub(super) fn existing(item: &crate::Item) -> Result<&Drill> {
     item.drill.as_ref().ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{} has no drill", item.id())))
 }
 

@@ -9,6 +9,7 @@ mod enable;
 mod fence;
 mod prepare;
 mod prerequisites;
+mod probe;
 mod reprotect;
 mod undo;
 
@@ -54,6 +55,7 @@ pub(crate) async fn take(context: &Context, slot: &Slot) -> Result<Effects> {
         Step::DrillChoose => drill::choose_point(context).await,
         Step::DrillPrepare => drill::prepare(context).await,
         Step::DrillBoot => drill::boot(context).await,
+        Step::Probe => probe::probe(context).await,
         Step::DrillRemove => drill::remove(context).await,
         Step::FindSurvivor => boot::find_survivor(context).await,
         Step::RestoreLanding => reprotect::restore_landing(context).await,

@@ -190,7 +190,8 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
     let mut points = BTreeMap::new();
     for item in &context.unit.members {
         let listed = leg.replica.points(item.id());
-        points.insert(item.id().clone(), shared.within(shared.deadlines.replica, "points", listed).await?);
+        let listed = shared.within(shared.deadlines.replica, "points", listed).await?;
+        points.insert(item.id().clone(), item.with_proofs(listed));
     }
     let choice = match &context.run.request {
         Request::Failover(r) => r.point,

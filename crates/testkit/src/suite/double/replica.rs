@@ -297,6 +297,7 @@ impl Replica for TinyReplica {
             pins: vec![],
             locked_until: None,
             verified: true,
+            verified_boot: None,
         };
         let working = state.working.clone();
         state.open = None;

@@ -180,6 +180,7 @@ fn point_zero(
         pins: vec![POINT_ZERO.to_owned()],
         locked_until: None,
         verified: true,
+        verified_boot: None,
     };
     crate::world::timeline::Sealed { point, manifest: None, lease: Arc::default(), kept: Kept::default() }
 }
