@@ -223,17 +223,20 @@ impl World {
 
     pub fn switch_off(&self, name: &str) {
         let Some(mut monitor) = self.monitor(name) else { return };
+        // About to end, it is not found by its name any more.
+        let file = self.place(name).join("pid");
         let _it_may_be_gone_before_it_answers = monitor.call("quit", Value::Null);
         monitor.wait_closed(BOUND).unwrap();
         drop(monitor);
-        until("the process is over", || pid(&self.place(name).join("pid")).is_none());
+        until("the process is over", || pid(&file).is_none());
     }
 
     /// The power cut: no bitmap is stored, no cache written.
     pub fn kill(&self, name: &str) {
-        let Some(pid_now) = pid(&self.place(name).join("pid")) else { return };
+        let file = self.place(name).join("pid");
+        let Some(pid_now) = pid(&file) else { return };
         kill(pid_now);
-        until("the process is over", || pid(&self.place(name).join("pid")).is_none());
+        until("the process is over", || pid(&file).is_none());
     }
 
     /// Where sockets and process files of a machine stand.
