@@ -426,7 +426,7 @@ fn made_up_symbols_tests_and_links_are_found() {
         assert!(about(there, good).is_empty(), "{:?}", about(there, good));
     }
     for made_up in
-        ["`ItemHandle::teleport`", "`PointChoice::Best`", "`Teleporter`", "`Teleporter::now`", "`Turn::take`"]
+        ["`ItemHandle::teleport`", "`PointChoice::Best`", "`Teleporter`", "`Teleporter::now`", "`Wish::of`"]
     {
         assert_eq!(about(made_up, good).len(), 1, "{made_up}");
     }
