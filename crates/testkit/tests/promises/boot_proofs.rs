@@ -169,7 +169,9 @@ async fn vault(
     out.recovery_site = Arc::new(Faulty::new(out.recovery_site, plan, clock.clone()));
     let mut back = engine.pair.reverse.clone();
     back.replica = Arc::new(Faulty::new(back.replica, plan, clock));
-    let builder = MemoryEngine::builder(&engine.pair, Arc::new(journal)).out(out).back(back);
+    let journal: Arc<dyn site_recovery::Journal> = Arc::new(journal);
+    let journal = Arc::new(Faulty::new(journal, plan, engine.pair.world.clock()));
+    let builder = MemoryEngine::builder(&engine.pair, journal).out(out).back(back);
     builder.validation(Arc::new(probe.clone())).build().await
 }
 
@@ -429,6 +431,40 @@ async fn o8_a_failover_does_not_wait_for_a_proof() -> Result<()> {
     Ok(())
 }
 
+/// An operator who already waits for the turn when the schedule begins a proof, and gets the turn while it is lent.
+#[tokio::test]
+async fn o8_who_waits_while_a_proof_begins_does_not_act_beside_it() -> Result<()> {
+    let stage = Stage::every(HOUR).await?;
+    stage.probe.will(Answer::Hangs);
+    stage.plan.next("journal.append", Fault::Late(Duration::from_secs(5)));
+    stage.vault.tick(stage.engine.pair.world.clock().now(), false);
+    until(|| stage.plan.faulted() == 1).await;
+    let failover = async { stage.web.failover(FailoverRequest::planned(OUT)).await?.done().await };
+    let written = async {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(stage.web.run().is_none(), "both wait");
+        stage.advance(Duration::from_secs(5));
+    };
+    bounded(async { tokio::join!(failover, written) }).await.0?;
+    stage.vault.watch_now().await?;
+    assert_eq!((stage.probe.asked(), stage.engine.pair.cloud.all().len()), (1, 1));
+    assert_eq!(stage.engine.pair.cloud.running().len(), 1);
+    let ended: Vec<_> = stage.web.finished().iter().map(|r| r.operation).collect();
+    let (proof, failover) = (site_recovery::Operation::VerifyBoot, site_recovery::Operation::PlannedFailover);
+    assert_eq!(ended[1..3], [proof, failover], "{ended:?}");
+    let why = stage.web.finished()[1].why.clone().map(|why| why.kind);
+    assert_eq!(why, Some(ErrorKind::Cancelled), "it was ended, and not only forgotten");
+    stage.advance(Deadlines::default().validation);
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(stage.web.item()?.boot_proofs.is_empty() && stage.web.run().is_none());
+    assert_eq!(stage.web.state()?.drill, DrillState::None);
+    Ok(())
+}
+
 /// Every other wish of an operator ends a proof too, and finds its drill gone.
 #[tokio::test]
 async fn a_proof_gives_way_to_an_operator() -> Result<()> {
@@ -476,18 +512,24 @@ async fn a_proof_gives_way_to_an_operator() -> Result<()> {
 #[tokio::test]
 async fn o1_o8_a_proof_whose_engine_is_gone_is_taken_back() -> Result<()> {
     for journal in [true, false] {
-        for during in ["probe", "materialise"] {
+        for during in ["probe", "materialise", "going back"] {
             let stage = Stage::new().await?;
             assert!(stage.proof().await?.is_good());
             let good = stage.web.points().await?[0].id;
             stage.sealed().await?;
-            if during == "probe" {
-                stage.probe.will(Answer::Hangs);
-            } else {
+            if during == "materialise" {
                 stage.plan.next("cloud.materialise", NEVER);
+            } else {
+                stage.probe.will(Answer::Hangs);
             }
             stage.web.verify().await?;
             until(|| stage.probe.asked() == 2 || stage.plan.faulted() > 0).await;
+            if during == "going back" {
+                stage.plan.next("cloud.destroy", NEVER);
+                stage.web.cancel().await?;
+                until(|| stage.plan.faulted() > 0).await;
+                assert_eq!(stage.web.state()?.drill, DrillState::CleanupInitiated);
+            }
             let kept = if journal { stage.engine.journal.reopen()? } else { MemoryJournal::new() };
             let (probe, plan) = (Probe::of(&stage.engine), FaultPlan::new());
             let anew = vault(&stage.engine, kept, &probe, &plan).await?;
@@ -599,11 +641,16 @@ async fn on_the_way_back_nothing_is_proven() -> Result<()> {
     let web = vault.item(web.id())?;
     web.set_policy(Policy::every(Duration::from_secs(300)).verify_every(HOUR)).await?;
     let report = web.verify().await?.done().await?;
-    assert!(!report.only()?.proof.as_ref().expect("a proof").is_good());
+    let member = report.only()?;
+    assert!(!member.proof.as_ref().expect("a proof").is_good());
+    // It is kept, and what is known of it with it.
+    web.pin(member.point.expect("a point"), "audit").await?;
     web.failover(FailoverRequest::planned(OUT)).await?.done().await?;
     web.commit(CommitRequest::default()).await?.done().await?;
     web.reprotect(ReprotectRequest::default()).await?.done().await?;
+    assert_eq!(web.item()?.boot_proofs.len(), 1);
     assert!(web.summary()?.health.findings.iter().all(|f| f.code != "boot.not-proven"));
+    assert!(web.check_readiness().await?.findings.iter().all(|f| f.code != "boot.not-proven"));
     assert_eq!(web.verify().await.expect_err("back").kind(), ErrorKind::Refused);
     let asked = lenient.0.load(Ordering::SeqCst);
     engine.pair.world.clock().advance(2 * HOUR);
