@@ -6,7 +6,7 @@ use crate::meter::{Cost, Meter};
 use crate::report::{self, Limit};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
-use site_recovery::{Changes, Consistency, Disk, DiskId, Fate, Pool, Source};
+use site_recovery::{Changes, Consistency, Disk, DiskId, Fate, Pool, Run, Source};
 use site_recovery_nbd::{Address, RemoteDisk};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -118,17 +118,22 @@ fn older(nodes: &Value) -> Option<String> {
     Some(bitmap["name"].as_str()?.to_owned())
 }
 
-/// One run of ours, in a process of its own.
+/// One run of ours, in a process of its own: a task of its runtime, as an engine's jobs are.
 pub(crate) async fn child(words: &[String]) -> Outcome<()> {
-    let [what, socket, export, bitmap, file] = words else {
-        return Err(format!("{words:?} is no run of a child").into());
-    };
-    assert_eq!(what, "copy");
+    let [copy, socket, export, bitmap, file] = words else { return Err("a child copies".into()) };
+    if copy != "copy" {
+        return Err(format!("{copy} is nothing that a child does").into());
+    }
+    let [socket, export, bitmap, file] = [socket, export, bitmap, file].map(String::clone);
+    tokio::spawn(async move { copied(&socket, &export, &bitmap, &file).await }).await?
+}
+
+async fn copied(socket: &str, export: &str, bitmap: &str, file: &str) -> Outcome<()> {
     let disk = RemoteDisk::builder(Address::Unix(socket.into()), export).bitmap(bitmap).connect().await?;
     let (id, pool) = (DiskId("disk0".into()), Pool::new(POOL));
     let changes = disk.changed(bitmap, &id).await?;
     let (disk, pool, file) = (&disk, &pool, &OpenOptions::new().write(true).open(file)?);
-    let pieces = changes.runs(&id).iter().flat_map(|run| run.pieces(PIECE));
+    let pieces: Vec<Run> = changes.runs(&id).iter().flat_map(|run| run.pieces(PIECE)).collect();
     let copied = stream::iter(pieces)
         .map(|piece| async move { disk.read(piece, pool).await.map(|bytes| (piece, bytes)) })
         .buffered(READS)

@@ -56,7 +56,9 @@ fn grow(image: &Path, to: &Path) -> Outcome<()> {
         start * SECTOR,
         u64::from(sectors) / 2
     );
-    tool("sh", &["-euc", &script])
+    tool("sh", &["-euc", &script])?;
+    // resize2fs cuts a file at the length of the file system, wherever that begins.
+    Ok(disk.set_len(LARGE)?)
 }
 
 /// Bytes that were read of the point, and seconds.
