@@ -6,7 +6,8 @@
 use crate::Site;
 use crate::description::Format;
 use crate::freeze::{Frozen, executes};
-use crate::home::{Home, Known};
+use crate::home::Home;
+use crate::known::Known;
 use crate::landed;
 use crate::layer::Layer;
 use crate::pause::{PAUSED, Switch};

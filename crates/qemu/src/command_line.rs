@@ -3,7 +3,7 @@
 use crate::accelerator::Accelerator;
 use crate::description::{Description, Format};
 use crate::firmware::Code;
-use crate::home::{Held, Known};
+use crate::known::{Held, Known};
 use crate::place::Place;
 use serde_json::{Value, json};
 use site_recovery::{Error, Result};
@@ -47,7 +47,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) firmware: Option<(Code, std::path::PathBuf)>,
     /// The backend of each attached NIC, by its id.
     pub(crate) networks: &'a BTreeMap<String, String>,
-    pub(crate) uuid: String,
 }
 
 impl Launch<'_> {
@@ -57,7 +56,9 @@ impl Launch<'_> {
         let mut line = Line::default();
         line.flag("-S").flag("-nodefaults").flag("-no-user-config");
         line.with("-name", format!("guest={},debug-threads=on", escaped(&self.known.home.name)));
-        line.with("-uuid", &self.uuid);
+        if let Some(uuid) = &d.uuid {
+            line.with("-uuid", uuid);
+        }
         line.with("-pidfile", text(&self.place.pid())?);
         line.with("-accel", self.accelerator.name());
         line.with("-machine", self.machine(d));

@@ -33,7 +33,7 @@ pub(crate) struct Description {
     pub(crate) tpm: bool,
     #[serde(default)]
     pub(crate) os: DescribedOs,
-    /// Stable all round the circle; of the machine's name, where none is given.
+    /// Stable all round the circle; of the names of site and machine, where none is given.
     #[serde(default)]
     pub(crate) uuid: Option<String>,
     /// How the guest agent serves, where the guest has one.
@@ -170,6 +170,7 @@ pub(crate) enum DescribedAgent {
 #[serde(deny_unknown_fields)]
 pub(crate) struct DescribedNic {
     pub(crate) id: String,
+    /// As the UUID.
     #[serde(default)]
     pub(crate) mac: Option<String>,
     /// A network of the site. Without one the NIC is there, and its cable is out.

@@ -2,7 +2,8 @@
 
 use crate::Site;
 use crate::description::DescribedAgent;
-use crate::home::{Home, Known};
+use crate::home::Home;
+use crate::known::Known;
 use crate::layer::{Layer, told};
 use crate::pause::PAUSED;
 use crate::watchdog::Watchdog;

@@ -1,6 +1,7 @@
 //! `landing.json`: what a machine is to the way back.
 
-use crate::home::{ArmedBy, Home};
+use crate::home::Home;
+use crate::mark::ArmedBy;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Generation, OpKey, Result};
 use site_recovery_register::{durable, not_found};

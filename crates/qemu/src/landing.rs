@@ -2,9 +2,11 @@
 
 use crate::branch::must_be_whole;
 use crate::description::{FILE, Format};
-use crate::home::{ArmedBy, Held, Home, How, Known, Made, Mark, MarkedDisk};
+use crate::home::Home;
+use crate::known::{Held, Known};
 use crate::landed::{self, Landing};
 use crate::making::Begun;
+use crate::mark::{ArmedBy, How, Made, Mark, MarkedDisk};
 use crate::rules::{self, DATASTORE, file_of, refuse_critical};
 use crate::sidecars::Kind;
 use crate::tracking::{Link, Position, tag};

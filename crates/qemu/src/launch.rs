@@ -4,7 +4,8 @@ use crate::Site;
 use crate::command_line::{Launch, text};
 use crate::description::Description;
 use crate::freeze::HELD;
-use crate::home::{Home, Known};
+use crate::home::Home;
+use crate::known::Known;
 use crate::pause::PAUSED;
 use crate::place::Place;
 use crate::process::{Process, detach};
@@ -62,7 +63,6 @@ impl Site {
             accelerator: self.accelerator,
             firmware,
             networks: &self.backends(d, network)?,
-            uuid: uuid(d, &known.home.name),
         };
         let mut all = self.options.programs.system_arguments.clone();
         all.extend(launch.arguments()?);
@@ -116,20 +116,4 @@ impl Site {
         ];
         detach(&self.options.programs.swtpm, &line)
     }
-}
-
-/// The machine's own, or one of its name.
-fn uuid(d: &Description, name: &str) -> String {
-    d.uuid.clone().unwrap_or_else(|| {
-        let digits = format!("{}{}", crate::place::short(name), crate::place::short(&format!("{name} ")));
-        // Version 8: of the vendor's own making (RFC 9562).
-        format!(
-            "{}-{}-8{}-8{}-{}",
-            &digits[..8],
-            &digits[8..12],
-            &digits[13..16],
-            &digits[17..20],
-            &digits[20..32]
-        )
-    })
 }

@@ -5,7 +5,8 @@
 
 use crate::Site;
 use crate::description::{Description, FILE};
-use crate::home::{FENCED, Home, How, Mark, plain};
+use crate::home::{FENCED, Home, plain};
+use crate::mark::{How, Mark};
 use crate::place::short;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Error, ErrorKind, Instance, MachineId, Op, OpKey, Result};

@@ -1,8 +1,10 @@
 //! Brings a machine into being from a point: images that stand on it and hold what differs, tracked from the first write.
 
-use crate::home::{ArmedBy, Home, How, Known, Made};
+use crate::home::Home;
 use crate::hydrate::Hydrated;
+use crate::known::Known;
 use crate::making::Begun;
+use crate::mark::{ArmedBy, How, Made};
 use crate::place::short;
 use crate::rules::{describe, name_for, recovered, refuse_critical};
 use crate::sidecars::Kind;
@@ -133,7 +135,7 @@ impl Site {
         Ok(self.armed(&home, &mark).expect("it was armed just now"))
     }
 
-    fn fresh_mark(&self, known: &Known, op: &Op, what: &Recovery) -> Result<crate::home::Mark> {
+    fn fresh_mark(&self, known: &Known, op: &Op, what: &Recovery) -> Result<crate::mark::Mark> {
         let instance = Instance {
             machine: what.machine.id().clone(),
             site: self.name.clone(),

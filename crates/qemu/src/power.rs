@@ -1,7 +1,9 @@
 //! Power of a machine: whether its process lives, whether somebody else writes its images, and what keeps it off.
 
 use crate::Site;
-use crate::home::{FenceMark, Home, Known};
+use crate::home::Home;
+use crate::known::Known;
+use crate::mark::FenceMark;
 use crate::process::Process;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -4,7 +4,8 @@
 use crate::Site;
 use crate::description::{DescribedAgent, Description};
 use crate::firmware::VARIABLES;
-use crate::home::{Home, Known};
+use crate::home::Home;
+use crate::known::Known;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Error, ErrorKind, Result, Sidecar};
 use site_recovery_register::{Told, durable};

@@ -1,8 +1,9 @@
 //! The site as a source.
 
 use crate::capture::export;
-use crate::home::{Home, Mark};
+use crate::home::Home;
 use crate::layer::Layer;
+use crate::mark::Mark;
 use crate::tracking::{Position, tag};
 use crate::{QemuSite, Site};
 use async_trait::async_trait;
@@ -84,7 +85,7 @@ impl Source for QemuSite {
         let mut all = ChangeSet::default();
         for one in wanted {
             let address = Address::Unix(one.socket);
-            let mut disk = RemoteDisk::builder(address, one.export);
+            let mut disk = RemoteDisk::builder(address, one.export).connections(1);
             for bitmap in &one.bitmaps {
                 disk = disk.bitmap(bitmap);
             }
@@ -104,7 +105,8 @@ impl Source for QemuSite {
         });
         let mut disks = Disks::new();
         for (id, socket, export) in exports.await? {
-            let disk = RemoteDisk::builder(Address::Unix(socket), export).connect().await?;
+            // One thread of QEMU serves them all, and here nothing is far away.
+            let disk = RemoteDisk::builder(Address::Unix(socket), export).connections(1).connect().await?;
             disks.insert(id, Arc::new(disk) as Arc<dyn Disk>);
         }
         Ok(disks)
@@ -256,8 +258,8 @@ impl Site {
         let place = self.place(&home)?;
         let socket = if taken.live { place.exports() } else { place.storage_exports() };
         let known = self.known(home)?;
-        let of = |held: &crate::home::Held| (held.spec.id.clone(), socket.clone(), export(&tag, held.n));
-        let taken_disk = |held: &&crate::home::Held| taken.below.contains_key(&held.n);
+        let of = |held: &crate::known::Held| (held.spec.id.clone(), socket.clone(), export(&tag, held.n));
+        let taken_disk = |held: &&crate::known::Held| taken.below.contains_key(&held.n);
         Ok(known.disks.iter().filter(taken_disk).map(of).collect())
     }
 
@@ -287,7 +289,7 @@ impl Site {
 
     fn drop_bitmaps_at_rest(
         &self,
-        known: &crate::home::Known,
+        known: &crate::known::Known,
         goes: impl Fn(&crate::tracking::Link) -> bool,
     ) -> Result<()> {
         for held in known.disks.iter().filter(|d| d.image.is_some()) {

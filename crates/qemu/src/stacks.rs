@@ -4,7 +4,7 @@ use crate::Site;
 use crate::branch::below;
 use crate::command_line::{Below, Stack, stack};
 use crate::description::Format;
-use crate::home::{Held, Known};
+use crate::known::{Held, Known};
 use site_recovery::{DiskId, PointId, Result};
 
 /// Name of the export of one disk of a point.

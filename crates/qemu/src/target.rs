@@ -1,7 +1,8 @@
 //! The site as a target.
 
-use crate::home::{Home, How, Mark};
+use crate::home::Home;
 use crate::hydrate::Hydrated;
+use crate::mark::{How, Mark};
 use crate::materialise::point_of;
 use crate::network::ISOLATED;
 use crate::place::short;

@@ -129,7 +129,8 @@ pub(crate) async fn child(words: &[String]) -> Outcome<()> {
 }
 
 async fn copied(socket: &str, export: &str, bitmap: &str, file: &str) -> Outcome<()> {
-    let disk = RemoteDisk::builder(Address::Unix(socket.into()), export).bitmap(bitmap).connect().await?;
+    let disk = RemoteDisk::builder(Address::Unix(socket.into()), export).connections(1);
+    let disk = disk.bitmap(bitmap).connect().await?;
     let (id, pool) = (DiskId("disk0".into()), Pool::new(POOL));
     let changes = disk.changed(bitmap, &id).await?;
     let (disk, pool, file) = (&disk, &pool, &OpenOptions::new().write(true).open(file)?);

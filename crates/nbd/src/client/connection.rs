@@ -16,6 +16,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Requests in flight at a time.
 const WINDOW: usize = 32;
+/// What is read ahead of an answer's bytes, and copied once more: small beside them, large beside their heads.
+const AHEAD: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -143,7 +145,7 @@ async fn run(
 }
 
 async fn receive(reader: ReadHalf<Box<dyn Stream>>, flight: &Flight, structured: bool) -> Fault {
-    let mut reader = BufReader::with_capacity(64 * 1024, reader);
+    let mut reader = BufReader::with_capacity(AHEAD, reader);
     loop {
         if let Err(fault) = flight.land(&mut reader, structured).await {
             return fault;
