@@ -34,6 +34,7 @@ async fn boot_is_called_when_the_fence_holds() -> Result<Outcome> {
         let instance = Instance { site, generation, ..what.machine.instance.clone() };
         Ok(Armed { instance, cursor: None, point: what.point })
     });
+    target.expect_tend().returning(|_, _, _| Ok(()));
     target.expect_boot().once().returning(|_, _, _, permit| {
         assert!(matches!(permit, BootPermit::Fenced(_)), "nobody answers for anything here");
         Ok(Booted { reach: vec![], running: true })
