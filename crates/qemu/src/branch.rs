@@ -175,7 +175,7 @@ impl Site {
         for held in &known.disks {
             layer.call("block-stream", json!({ "job-id": job(held.n), "device": top_node(held.n) }))?;
             within(MERGE, LOOK, || Ok::<_, Error>(layer.jobs()?.iter().all(|j| j.id != job(held.n))))?;
-            if self.image(&held.path)?.backing.is_some() {
+            if self.image(&held.path, held.format.name())?.backing.is_some() {
                 let message = format!("{} still reads from the image below", held.path.display());
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }

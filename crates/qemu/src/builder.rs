@@ -26,6 +26,7 @@ pub enum Restore {
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) programs: Programs,
+    pub(crate) launcher: Vec<String>,
     pub(crate) firmware: Vec<PathBuf>,
     pub(crate) networks: BTreeMap<String, Network>,
     pub(crate) scratch: Option<PathBuf>,
@@ -59,6 +60,7 @@ impl QemuSiteBuilder {
     pub(crate) fn new(name: RoleName, root: PathBuf) -> Self {
         let options = Options {
             programs: Programs::default(),
+            launcher: vec![],
             firmware: vec!["/etc/qemu/firmware".into(), "/usr/share/qemu/firmware".into()],
             networks: BTreeMap::new(),
             scratch: None,
@@ -92,6 +94,15 @@ impl QemuSiteBuilder {
     #[must_use]
     pub fn programs(mut self, programs: Programs) -> Self {
         self.options.programs = programs;
+        self
+    }
+
+    /// Words that go before each program that outlives this process: QEMU, its storage daemon, the TPM's emulator, and the
+    /// shell that watches over a held guest. A service needs them whose manager ends all that the service has started, as
+    /// systemd does by default: `["systemd-run", "--scope", "--quiet", "--collect", "--"]`.
+    #[must_use]
+    pub fn launcher(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.options.launcher = words.into_iter().map(Into::into).collect();
         self
     }
 

@@ -50,11 +50,11 @@ pub(crate) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// The arguments, without the program. The machine is prepared and executes nothing (`-S`).
+    /// The arguments, without the program.
     pub(crate) fn arguments(&self) -> Result<Vec<String>> {
         let d = &self.known.description;
         let mut line = Line::default();
-        line.flag("-S").flag("-nodefaults").flag("-no-user-config");
+        line.flag("-nodefaults").flag("-no-user-config");
         line.with("-name", format!("guest={},debug-threads=on", escaped(&self.known.home.name)));
         if let Some(uuid) = &d.uuid {
             line.with("-uuid", uuid);

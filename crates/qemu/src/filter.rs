@@ -13,13 +13,16 @@ use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::{Told, durable};
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 
 impl Site {
     /// Makes scratch and filter of one disk. Nothing of the guest's goes through it yet.
     pub(crate) fn insert_filter(&self, one: &mut Taking, n: usize, size: u64) -> Result<()> {
         let path = self.scratch(&one.known.home, &one.tag, n);
         durable::make_dir(path.parent().expect("a file in a directory"))?;
-        File::create(&path).and_then(|f| f.set_len(size)).told("make", &path)?;
+        // It holds what the guest wrote before.
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.and_then(|f| f.set_len(size)).told("make", &path)?;
         let scratch = scratch_node(&one.tag, n);
         let file = json!({ "driver": "file", "filename": text(&path)?, "discard": "unmap" });
         one.layer.call(

@@ -88,7 +88,8 @@ impl Site {
         };
         durable::write(&known.home.own(HELD), &self.clock.now())?;
         // It stands before the freeze begins: there is no moment in which nobody would thaw.
-        let watchdog = Watchdog::over(Some(of_agent), Some(of_monitor), self.options.freeze)?;
+        let watchdog =
+            Watchdog::over(&self.options.launcher, Some(of_agent), Some(of_monitor), self.options.freeze)?;
         match agent.freeze(self.options.freeze) {
             Ok(0) => {
                 watchdog.release();

@@ -4,8 +4,8 @@ use crate::description::{Description, FILE};
 use crate::mark::{FenceMark, Mark};
 use crate::{OWN, Site};
 use site_recovery::{Armed, Error, Instance, OpKey, Result};
-use site_recovery_register::{Told, conflict, durable, not_found};
-use std::fs;
+use site_recovery_register::{Told, conflict, durable, locked, not_found, refused};
+use std::fs::{self, File};
 use std::path::PathBuf;
 
 /// Where the images stand while the machine may be started.
@@ -38,11 +38,48 @@ impl Home {
 
     /// Takes the images out of the way of every start: one rename, so that images that stand on each other move together.
     pub(crate) fn hide_images(&self) -> Result<()> {
+        let _alone = self.starts()?;
         if self.is_fenced() { Ok(()) } else { durable::rename(&self.dir.join(DISKS), &self.dir.join(FENCED)) }
     }
 
     pub(crate) fn show_images(&self) -> Result<()> {
         if self.is_fenced() { durable::rename(&self.dir.join(FENCED), &self.dir.join(DISKS)) } else { Ok(()) }
+    }
+
+    /// Between a start that has looked for the fence and a fence that hides the images: one of them is first.
+    pub(crate) fn starts(&self) -> Result<File> {
+        locked(&self.own("starts"))
+    }
+
+    /// That no fence hides the images.
+    ///
+    /// # Errors
+    /// `Refused`, naming who put it there.
+    pub(crate) fn must_be_startable(&self) -> Result<()> {
+        if !self.is_fenced() {
+            return Ok(());
+        }
+        let by = self.fence_mark()?.map_or_else(
+            || format!("its images are in {FENCED}/: rename that to {DISKS}/ when nothing else runs for it"),
+            |fence| format!("{} ({}): {}", fence.by, fence.why, fence.lift),
+        );
+        Err(refused(format!("{} is blocked by {by}", self.name)))
+    }
+
+    /// That the images stand in one place.
+    ///
+    /// # Errors
+    /// `Conflict`: somebody brought `disks/` back while the machine was fenced. Which is the machine nobody here can tell.
+    pub(crate) fn must_be_clear(&self) -> Result<()> {
+        if !(self.is_fenced() && self.dir.join(DISKS).exists()) {
+            return Ok(());
+        }
+        let message = format!(
+            "{} has {DISKS}/ and {FENCED}/: somebody brought one of them back; see which one is newer, and move the \
+             other out of the machine's directory",
+            self.name
+        );
+        Err(conflict(message))
     }
 
     /// The mark, where there is one.

@@ -4,15 +4,25 @@ use crate::Site;
 use crate::description::Format;
 use crate::program::run;
 use crate::tracking::Link;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use serde::Deserialize;
 use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::Told;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long an act on an image may take that reads or writes its metadata alone.
+/// How long an act on an image may take that reads or writes little of its metadata.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How long one may take that writes all of it. Broken off it would leave clusters that nothing names.
+const LONG: Duration = Duration::from_secs(6 * 3600);
+/// Where a process locks an image that it writes, or whose size it changes, and how many bytes. Source: QEMU
+/// `block/file-posix.c`, `RAW_LOCK_PERM_BASE`, and `include/block/block-common.h`, `BLK_PERM_WRITE` to `BLK_PERM_RESIZE`.
+const WRITERS: (i64, i64) = (101, 3);
+/// How a qcow2 image begins. Source: QEMU `docs/interop/qcow2.rst`.
+const QCOW2: [u8; 4] = *b"QFI\xfb";
 /// Most images that stand on each other.
 const DEEPEST: usize = 64;
 
@@ -23,6 +33,8 @@ pub(crate) struct Image {
     pub(crate) size: u64,
     /// As its header names it, where it stands on another image.
     pub(crate) backing: Option<String>,
+    /// The format of that one, where it is told.
+    pub(crate) backing_format: Option<String>,
     /// The same, from here: a path, or an address.
     pub(crate) stands_on: Option<String>,
     pub(crate) snapshots: u32,
@@ -42,6 +54,8 @@ struct Info {
     #[serde(default)]
     full_backing_filename: Option<String>,
     #[serde(default)]
+    backing_filename_format: Option<String>,
+    #[serde(default)]
     snapshots: Vec<serde_json::Value>,
     #[serde(default)]
     format_specific: Option<Specific>,
@@ -54,14 +68,22 @@ struct Specific {
 }
 
 impl Site {
-    /// What an image is, also while somebody writes it. Does not open the image that it stands on.
+    /// What an image is, also while somebody writes it. Does not open the image that it stands on. Of a raw image nothing is
+    /// read: its guest could make it look like anything.
     ///
     /// # Errors
-    /// `Invalid` for what is no image.
-    pub(crate) fn image(&self, path: &Path) -> Result<Image> {
-        let shared = ["info", "-U", "--output=json"].map(Into::into);
-        let text =
-            run(&self.options.programs.img, shared.into_iter().chain([path.as_os_str().to_owned()]), LIMIT)?;
+    /// `Invalid` for an image of another format.
+    pub(crate) fn image(&self, path: &Path, format: &str) -> Result<Image> {
+        let shared = ["info", "-U", "--output=json", "-f", format].map(AsRef::as_ref);
+        let text = run(&self.options.programs.img, shared.into_iter().chain([path.as_os_str()]), LIMIT);
+        let text = text.map_err(|e| {
+            if !e.message().contains("not in") {
+                return e;
+            }
+            let rule = format!("it is described as {format}");
+            let remedy = "correct `format`: qcow2 or raw are served; convert any other with qemu-img";
+            Error::invalid("disks.format", path.display(), &rule, remedy).caused_by(e)
+        })?;
         let info: Info = serde_json::from_slice(&text).map_err(|e| {
             let message = format!("qemu-img does not say what {} is", path.display());
             Error::new(ErrorKind::Unavailable, message).caused_by(e)
@@ -76,6 +98,7 @@ impl Site {
             size: info.virtual_size,
             stands_on: info.full_backing_filename.or_else(|| info.backing_filename.clone()),
             backing: info.backing_filename,
+            backing_format: info.backing_filename_format,
             snapshots: info.snapshots.len() as u32,
         })
     }
@@ -94,22 +117,11 @@ impl Site {
             if !fs::exists(&path).told("look at", &path)? {
                 return Ok(Some(path));
             }
-            image = self.image(&path)?;
+            // QEMU itself takes one of no told format for raw, or refuses it.
+            image = self.image(&path, image.backing_format.as_deref().unwrap_or(Format::Raw.name()))?;
         }
         let rule = format!("at most {DEEPEST} images stand on each other");
         Err(Error::invalid("disks.file", "stands on too many", &rule, "merge some, with qemu-img commit"))
-    }
-
-    /// Whether some process has the image open for writing: QEMU's own lock, tried.
-    pub(crate) fn is_written(&self, path: &Path) -> Result<bool> {
-        let asked = run(&self.options.programs.img, ["info".as_ref(), path.as_os_str()], LIMIT);
-        match asked {
-            Ok(_) => Ok(false),
-            Err(e) if e.message().contains("lock") => Ok(true),
-            // An image that cannot be opened for another reason is not open for writing through QEMU either.
-            Err(e) if e.kind() == ErrorKind::Unavailable && !e.is_temporary() => Ok(false),
-            Err(e) => Err(e),
-        }
     }
 
     /// Makes an empty image.
@@ -138,7 +150,8 @@ impl Site {
 
     /// Our bitmaps of an image, in the order of the chain.
     pub(crate) fn image_links(&self, path: &Path) -> Result<Vec<Link>> {
-        let mut links: Vec<Link> = self.image(path)?.bitmaps.iter().filter_map(|b| b.parse().ok()).collect();
+        let mut links: Vec<Link> =
+            self.image(path, Format::Qcow2.name())?.bitmaps.iter().filter_map(|b| b.parse().ok()).collect();
         links.sort_by_key(|l| l.place);
         Ok(links)
     }
@@ -159,17 +172,47 @@ impl Site {
 
     /// Removes all internal snapshots of an image that nobody has open.
     pub(crate) fn drop_snapshots(&self, path: &Path) -> Result<()> {
-        for _ in 0..self.image(path)?.snapshots {
-            let text = run(
-                &self.options.programs.img,
-                ["info".as_ref(), "--output=json".as_ref(), path.as_os_str()],
-                LIMIT,
-            )?;
+        for _ in 0..self.image(path, Format::Qcow2.name())?.snapshots {
+            let ask = ["info", "--output=json", "-f", "qcow2"].map(AsRef::as_ref);
+            let text = run(&self.options.programs.img, ask.into_iter().chain([path.as_os_str()]), LIMIT)?;
             let info: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
             let Some(name) = info["snapshots"][0]["name"].as_str() else { break };
             let arguments = ["snapshot", "-q", "-d", name].map(AsRef::as_ref);
-            run(&self.options.programs.img, arguments.into_iter().chain([path.as_os_str()]), LIMIT)?;
+            run(&self.options.programs.img, arguments.into_iter().chain([path.as_os_str()]), LONG)?;
         }
         Ok(())
     }
+}
+
+/// Whether some process has the image open for writing, by QEMU's own lock on it.
+///
+/// # Errors
+/// Those of the file system: where it cannot be told, nobody says that it is not.
+pub(crate) fn is_written(path: &Path) -> Result<bool> {
+    let file = File::open(path).told("open", path)?;
+    let mut lock = libc::flock {
+        l_type: libc::F_WRLCK as _,
+        l_whence: libc::SEEK_SET as _,
+        l_start: WRITERS.0,
+        l_len: WRITERS.1,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))
+        .map_err(std::io::Error::from)
+        .told("look at the lock of", path)?;
+    Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// Refuses a raw image that begins as a qcow2 image does.
+///
+/// # Errors
+/// `Invalid`.
+pub(crate) fn must_be_raw(path: &Path) -> Result<()> {
+    let mut start = [0; QCOW2.len()];
+    let read = File::open(path).and_then(|mut f| f.read(&mut start)).told("read", path)?;
+    if start[..read] != QCOW2 {
+        return Ok(());
+    }
+    let remedy = "describe it as qcow2, or overwrite its first bytes if they are the guest's own";
+    Err(Error::invalid("disks.format", path.display(), "it is described as raw, and begins as qcow2", remedy))
 }

@@ -100,11 +100,6 @@ impl Site {
                 let remedy = "make it with qemu-img, or correct the description";
                 return Err(of(Error::invalid("disks.file", file, rule, remedy)));
             };
-            if image.format != held.format.name() {
-                let rule = format!("it is described as {}", held.format.name());
-                let remedy = "correct `format`: qcow2 or raw are served; convert any other with qemu-img";
-                return Err(of(Error::invalid("disks.format", &image.format, &rule, remedy)));
-            }
             if held.format == Format::Qcow2 && !image.keeps_bitmaps {
                 let rule = "a qcow2 image of version 3, which keeps dirty bitmaps";
                 let remedy = "qemu-img amend -f qcow2 -o compat=1.1, while the machine is off";
@@ -131,6 +126,7 @@ impl Site {
 
     /// As [`known`](Site::known), with images that may be missing (of size 0) or too small.
     pub(crate) fn known_as_is(&self, home: Home) -> Result<Known> {
+        home.must_be_clear()?;
         let (mut description, mark) = (home.description()?, home.mark()?);
         identity::complete(&mut description, &self.name, &home.name);
         let branched = home.is_branched()?;
@@ -142,7 +138,7 @@ impl Site {
                 false => (base, disk.format),
             };
             let there = fs::exists(&path).told("look at", &path)?;
-            let image = if there { Some(self.image(&path)?) } else { None };
+            let image = if there { Some(self.image(&path, format.name())?) } else { None };
             let marked = mark.as_ref().and_then(|m| m.disks.get(&disk.id));
             let spec = DiskSpec {
                 id: marked.map_or_else(|| DiskId(disk.id.clone()), |m| m.id.clone()),

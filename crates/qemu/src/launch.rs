@@ -15,8 +15,13 @@ use std::collections::BTreeMap;
 
 impl Site {
     /// Starts the process. In a `network`, the machine is in that one and in no other.
+    ///
+    /// # Errors
+    /// `Refused` while the machine is fenced.
     pub(crate) fn launch(&self, home: &Home, network: Option<&str>) -> Result<()> {
         let known = self.known(home.clone())?;
+        let _alone = home.starts()?;
+        home.must_be_startable()?;
         let place = self.place(home)?;
         if Self::needs_point(&known) && !self.serves(&place) {
             let message = format!("the point that {} stands on is not served here: tend it first", home.name);
@@ -30,11 +35,13 @@ impl Site {
         for note in [PAUSED, HELD] {
             durable::remove_file(&home.own(note))?;
         }
-        let arguments = self.arguments(&known, &place, network)?;
+        let mut arguments = self.arguments(&known, &place, network)?;
         if known.description.tpm {
             self.start_tpm(home, &place)?;
         }
-        detach(&self.options.programs.system, &arguments).map_err(|e| e.with("machine", &home.name))?;
+        arguments.push("-S".into());
+        detach(&self.options.launcher, &self.options.programs.system, &arguments)
+            .map_err(|e| e.with("machine", &home.name))?;
         match self.process(home)? {
             Some(_) => Ok(()),
             None => Err(Error::new(ErrorKind::Unavailable, format!("QEMU of {} ended at once", home.name))),
@@ -114,6 +121,6 @@ impl Site {
             "--terminate".into(),
             "--daemon".into(),
         ];
-        detach(&self.options.programs.swtpm, &line)
+        detach(&self.options.launcher, &self.options.programs.swtpm, &line)
     }
 }

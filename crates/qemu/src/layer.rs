@@ -122,20 +122,34 @@ impl Layer {
         writable: bool,
     ) -> Result<()> {
         if !self.exports.exists() {
-            let address = json!({ "type": "unix", "data": { "path": text(&self.exports)? } });
-            self.call("nbd-server-start", json!({ "addr": address, "max-connections": 0 })).map_err(|e| {
-                if e.message().contains("already running") {
-                    let message = "this QEMU serves NBD for somebody else: its one server has to be ours";
-                    return Error::new(ErrorKind::Conflict, message).caused_by(e);
-                }
-                e
-            })?;
+            self.start_server()?;
         }
         let bitmaps: Vec<Value> = bitmaps.iter().map(|(n, b)| json!({ "node": n, "name": b })).collect();
         let export = json!({
             "id": id, "type": "nbd", "node-name": node, "name": id, "writable": writable, "bitmaps": bitmaps,
         });
-        self.call("block-export-add", export).map(drop)
+        match self.call("block-export-add", export.clone()) {
+            // The socket is of a process before this one, which was started past us.
+            Err(e) if e.message().contains("NBD server not running") => {
+                durable::remove_file(&self.exports)?;
+                self.start_server()?;
+                self.call("block-export-add", export).map(drop)
+            }
+            done => done.map(drop),
+        }
+    }
+
+    fn start_server(&mut self) -> Result<()> {
+        let address = json!({ "type": "unix", "data": { "path": text(&self.exports)? } });
+        self.call("nbd-server-start", json!({ "addr": address, "max-connections": 0 })).map_err(|e| {
+                if e.message().contains("already running") {
+                    let message = "this QEMU serves NBD for somebody else, or its socket was removed: its one server has \
+                                   to be ours; end that one (nbd-server-stop), then ask again";
+                    return Error::new(ErrorKind::Conflict, message).caused_by(e);
+                }
+                e
+            })?;
+        Ok(())
     }
 
     /// Ends an export, its clients' connections with it. One that is not there is no error.
@@ -231,7 +245,7 @@ impl Site {
         let path = text(&place.storage_monitor())?.replace(',', ",,");
         line.extend(["--chardev".into(), format!("socket,id=monitor,path={path},server=on,wait=off")]);
         line.extend(["--monitor".into(), "chardev=monitor".into()]);
-        detach(&self.options.programs.storage_daemon, &line)?;
+        detach(&self.options.launcher, &self.options.programs.storage_daemon, &line)?;
         self.stored(home)?.ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, format!("the storage daemon of {} ended at once", home.name))
         })

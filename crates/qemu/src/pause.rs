@@ -84,7 +84,7 @@ impl Switch<'_> {
         let copy = self.layer.monitor.socket().as_fd().try_clone_to_owned();
         let copy =
             copy.map_err(|e| Error::new(ErrorKind::Unavailable, "no more files can be opened").caused_by(e))?;
-        Watchdog::over(None, Some(copy), site.options.pause)
+        Watchdog::over(&site.options.launcher, None, Some(copy), site.options.pause)
     }
 
     fn switches(&self) -> Vec<(&'static str, Value)> {

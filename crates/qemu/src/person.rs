@@ -1,8 +1,8 @@
 //! What a person does to a machine of the site, past the roles.
 
 use crate::QemuSite;
-use site_recovery::Result;
-use site_recovery_register::refused;
+use site_recovery::{Error, ErrorKind, Result};
+use site_recovery_register::{durable, refused};
 
 impl QemuSite {
     /// Starts a machine as a person would.
@@ -20,7 +20,8 @@ impl QemuSite {
             if site.process(&home)?.is_none() {
                 site.must_be_off(&home)?;
                 site.end_store(&home)?;
-                site.launch(&home, None)?;
+                // A drill stays in the network that it was started in.
+                site.launch(&home, home.state()?.network.as_deref())?;
             }
             site.go(&home)
         })
@@ -28,17 +29,27 @@ impl QemuSite {
     }
 
     /// The command line with which the library starts a machine, for whoever starts it in another way: as a unit of the
-    /// system, say. The process waits for `cont` on its monitor.
+    /// system, say. It goes into the background, and runs at once. Ask anew before each start: a machine that was in a
+    /// drill's network stays in it.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` for a description that breaks a rule.
+    /// `NotFound`; `Invalid` for a description that breaks a rule; `Refused` while a fence blocks the start;
+    /// `Unsupported` for a machine with a TPM, whose emulator has to be there first.
     pub async fn command_line(&self, name: &str) -> Result<Vec<String>> {
         let name = name.to_owned();
         self.act("command line", move |site| {
             let known = site.known(site.home(&name)?)?;
+            known.home.must_be_startable()?;
+            if known.description.tpm {
+                let message =
+                    format!("{name} has a TPM, whose emulator has to be started first: use power_on");
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
             let place = site.place(&known.home)?;
+            durable::make_dir(&place.dir)?;
+            let network = known.home.state()?.network;
             let mut all = vec![site.options.programs.system.display().to_string()];
-            all.extend(site.arguments(&known, &place, None)?);
+            all.extend(site.arguments(&known, &place, network.as_deref())?);
             Ok(all)
         })
         .await

@@ -2,6 +2,7 @@
 
 use crate::Site;
 use crate::home::Home;
+use crate::image::is_written;
 use crate::known::Known;
 use crate::mark::FenceMark;
 use crate::process::Process;
@@ -53,7 +54,7 @@ impl Site {
             return Ok(false);
         }
         for held in known.disks.iter().filter(|d| d.image.is_some()) {
-            if self.is_written(&held.path)? {
+            if is_written(&held.path)? {
                 return Ok(true);
             }
         }

@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::Told;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -84,12 +85,15 @@ impl Process {
     }
 }
 
-/// Starts a process that goes on without us, and returns when it is ready.
+/// Starts a process that goes on without us, by the words of a launcher where there is one, and returns when it is ready.
 ///
 /// # Errors
 /// `Unavailable`, with what the program complained about.
-pub(crate) fn detach(program: &Path, arguments: &[String]) -> Result<()> {
-    run(program, arguments, START).map(drop)
+pub(crate) fn detach(launcher: &[String], program: &Path, arguments: &[String]) -> Result<()> {
+    let program = program.as_os_str();
+    let all = launcher.iter().map(AsRef::as_ref).chain([program]).chain(arguments.iter().map(AsRef::as_ref));
+    let all: Vec<&OsStr> = all.collect();
+    run(Path::new(all[0]), &all[1..], START).map(drop)
 }
 
 #[cfg(test)]

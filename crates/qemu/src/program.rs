@@ -2,6 +2,7 @@
 
 use site_recovery::{Error, ErrorKind, ErrorStatus, Result};
 use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -63,6 +64,9 @@ pub(crate) fn run<A: AsRef<OsStr>>(
     })?;
     if output.status.success() {
         return Ok(output.stdout);
+    }
+    if let Some(signal) = output.status.signal() {
+        return Err(Error::new(ErrorKind::Unavailable, format!("{name} was ended by signal {signal}")));
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     let complaint = complaint.trim().trim_start_matches(&format!("{name}: ")).to_owned();

@@ -1,10 +1,12 @@
 //! The site as a source.
 
 use crate::capture::export;
+use crate::description::Format;
 use crate::home::Home;
+use crate::image::must_be_raw;
 use crate::layer::Layer;
 use crate::mark::Mark;
-use crate::tracking::{Position, tag};
+use crate::tracking::{Link, Position, tag};
 use crate::{QemuSite, Site};
 use async_trait::async_trait;
 use site_recovery::{
@@ -42,6 +44,8 @@ impl Source for QemuSite {
             machine.validate()?;
             let fits = |home: Home| {
                 let known = site.known(home)?;
+                let raw = known.disks.iter().filter(|d| d.format == Format::Raw);
+                raw.map(|d| d.path.as_path()).try_for_each(must_be_raw)?;
                 machine.must_fit(&known.machine(&site.name, None)).map(|()| known)
             };
             let fresh = fits(site.home_of(&machine.instance)?)?.mark_as(&machine, None)?;
@@ -238,6 +242,11 @@ impl Site {
             );
         };
         let bitmaps = taken.older[at..].to_vec();
+        let places =
+            bitmaps.iter().chain([&until_at.bitmap]).map(|b| b.parse::<Link>().ok().map(|l| l.place));
+        if places.zip(link.place..).any(|(found, wanted)| found != Some(wanted)) {
+            return lost("a bitmap between the cursor and the capture is gone");
+        }
         let exported = self.exported(capture, machine)?.into_iter();
         let wanted = |(disk, socket, export)| Wanted { disk, socket, export, bitmaps: bitmaps.clone() };
         Ok(Ok(exported.map(wanted).collect()))
@@ -279,9 +288,11 @@ impl Site {
         };
         for held in &known.disks {
             let top = layer.top(held.n)?;
-            // The oldest first: what a break leaves is a whole chain.
+            // The oldest first, up to one in use: what is left is a whole chain.
             for link in layer.links(&top)?.iter().filter(|l| goes(l)) {
-                layer.drop_bitmap(&top, &link.to_string())?;
+                if !layer.drop_bitmap(&top, &link.to_string())? {
+                    break;
+                }
             }
         }
         Ok(())

@@ -101,12 +101,13 @@ impl Layer {
         Ok(older.iter().map(ToString::to_string).collect())
     }
 
-    /// Removes a bitmap. One that another capture's export still offers stays: it goes with the next point.
-    pub(crate) fn drop_bitmap(&mut self, node: &str, name: &str) -> Result<()> {
+    /// Removes a bitmap, and says whether it is gone. One that another capture's export still offers stays: it goes with the
+    /// next point.
+    pub(crate) fn drop_bitmap(&mut self, node: &str, name: &str) -> Result<bool> {
         let busy = |e: &Error| e.message().contains("busy") || e.message().contains("in use");
         match self.call("block-dirty-bitmap-remove", json!({ "node": node, "name": name })) {
-            Err(e) if busy(&e) => Ok(()),
-            done => done.map(drop),
+            Err(e) if busy(&e) => Ok(false),
+            done => done.map(|_| true),
         }
     }
 }

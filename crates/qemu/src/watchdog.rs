@@ -58,11 +58,18 @@ impl Watchdog {
     ///
     /// # Errors
     /// `Unavailable` where no shell can be started: then nothing may be held.
-    pub(crate) fn over(agent: Option<OwnedFd>, monitor: Option<OwnedFd>, limit: Duration) -> Result<Self> {
+    pub(crate) fn over(
+        launcher: &[String],
+        agent: Option<OwnedFd>,
+        monitor: Option<OwnedFd>,
+        limit: Duration,
+    ) -> Result<Self> {
         let seconds = |span: Duration| format!("{}.{:03}", span.as_secs(), span.subsec_millis());
         let end = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
         let freezes = agent.is_some();
-        let mut shell = Command::new("/bin/sh")
+        let mut words = launcher.iter().map(String::as_str).chain(["/bin/sh"]);
+        let mut shell = Command::new(words.next().expect("a word"))
+            .args(words)
             .args(["-c", SCRIPT, "watchdog", &seconds(limit), &seconds(ANSWER), LAST])
             .stdin(Stdio::piped())
             .stdout(end(agent))
@@ -130,7 +137,7 @@ mod tests {
         for heard in [&heard_by_agent, &heard_by_monitor] {
             heard.set_read_timeout(Some(LONG)).unwrap();
         }
-        let watchdog = Watchdog::over(Some(agent.into()), Some(monitor.into()), limit).unwrap();
+        let watchdog = Watchdog::over(&[], Some(agent.into()), Some(monitor.into()), limit).unwrap();
         (watchdog, heard_by_agent, heard_by_monitor)
     }
 
@@ -256,7 +263,7 @@ mod tests {
         let (monitor, mut heard) = UnixStream::pair().unwrap();
         heard.set_read_timeout(Some(LONG)).unwrap();
         heard.shutdown(Shutdown::Write).unwrap();
-        drop(Watchdog::over(None, Some(monitor.into()), LONG).unwrap());
+        drop(Watchdog::over(&[], None, Some(monitor.into()), LONG).unwrap());
         hears(&mut heard, CONT);
         is_let_go(heard);
     }

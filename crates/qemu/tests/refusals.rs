@@ -157,14 +157,15 @@ fn an_image_that_cannot_be_tracked_is_refused_with_the_way_to_convert_it() {
             run("qemu-img", &[&["create", "-q"], arguments, &[text_of(&image), "1M"]].concat());
         };
         make(&["-f", "vmdk"]);
-        refused(&world, "web", "vmdk", "disks.format", &["vmdk", "data", "qemu-img"]).await;
+        refused(&world, "web", "vmdk", "disks.format", &["data", "qcow2", "qemu-img"]).await;
         make(&["-f", "qcow2", "-o", "compat=0.10"]);
         refused(&world, "web", "compat=0.10", "disks.file", &["data.qcow2", "amend", "compat=1.1"]).await;
         // The remedy is one.
         run("qemu-img", &["amend", "-f", "qcow2", "-o", "compat=1.1", text_of(&image)]);
         world.found("web").await;
         make(&["-f", "raw"]);
-        refused(&world, "web", "raw, described as qcow2", "disks.format", &["raw", "correct `format`"]).await;
+        refused(&world, "web", "raw, described as qcow2", "disks.format", &["qcow2", "correct `format`"])
+            .await;
         fs::remove_file(&image).unwrap();
         refused(&world, "web", "missing", "disks.file", &["data.qcow2", "correct the description"]).await;
     });
