@@ -37,7 +37,10 @@ fn o5_a_drill_that_is_started_by_hand_stays_in_its_network() {
         assert!(line.iter().any(|w| w.starts_with("user,restrict=on")), "{line:?}");
         world.site.power_on("web").await.unwrap();
         let backends = world.backends("web");
-        assert!(!backends.is_empty() && backends.iter().all(|b| b.starts_with("user,restrict=on")), "{backends:?}");
+        assert!(
+            !backends.is_empty() && backends.iter().all(|b| b.starts_with("user,restrict=on")),
+            "{backends:?}"
+        );
     });
 }
 
@@ -49,10 +52,9 @@ fn s2_a_fenced_machine_has_no_command_line_until_the_fence_is_lifted() {
         let before = world.site.command_line("web").await.unwrap();
         world.site.fence(&op("fence"), &web, Duration::ZERO).await.unwrap();
 
-        for error in [
-            world.site.command_line("web").await.unwrap_err(),
-            world.site.power_on("web").await.unwrap_err(),
-        ] {
+        for error in
+            [world.site.command_line("web").await.unwrap_err(), world.site.power_on("web").await.unwrap_err()]
+        {
             assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
             assert!(error.to_string().contains("unfence"), "{error}");
         }
@@ -137,7 +139,7 @@ fn a_raw_disk_whose_guest_wrote_the_header_of_another_format_stays_raw() {
         let found = world.found("web").await;
         assert_eq!(found.disks.iter().find(|d| d.id.as_str() == "data").unwrap().size, 1 << 20);
         world.site.power_on("web").await.unwrap();
-        world.site.capture(&op("capture"), &[web.clone()], Consistency::Crash).await.unwrap();
+        world.site.capture(&op("capture"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
         // Who enrols it now may mean the other format.
         world.switch_off("web");
         let machine = world.found("web").await;
@@ -155,7 +157,8 @@ fn o2_a_machine_that_its_printed_line_starts_is_captured_after_a_kill_too() {
         for round in ["first", "second"] {
             run_line(&world.site.command_line("web").await.unwrap());
             assert!(world.is_on("web"), "it runs at once");
-            let capture = world.site.capture(&op(round), &[web.clone()], Consistency::Crash).await.unwrap();
+            let capture =
+                world.site.capture(&op(round), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
             let disks = world.site.disks(&op(round), &capture, &web.machine).await.unwrap();
             assert_eq!(disks.len(), 2);
             world.kill("web");
@@ -199,7 +202,8 @@ fn d4_a_gap_in_the_chain_of_bitmaps_is_no_change_list() {
         let (site, machine) = (&world.site, &web.machine);
         let mut cursors = vec![];
         for round in ["first", "second", "third"] {
-            let capture = site.capture(&op(round), &[web.clone()], Consistency::Crash).await.unwrap();
+            let capture =
+                site.capture(&op(round), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
             cursors.push(capture.member(machine).unwrap().cursor.clone().unwrap());
             // Spooled keeps what came before.
             site.release(&op(round), &capture, machine, Fate::Spooled).await.unwrap();
@@ -214,11 +218,11 @@ fn d4_a_gap_in_the_chain_of_bitmaps_is_no_change_list() {
         names.sort();
         assert_eq!(names.len(), 3, "{names:?}");
 
-        let whole = site.capture(&op("whole"), &[web.clone()], Consistency::Crash).await.unwrap();
+        let whole = site.capture(&op("whole"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
         assert!(matches!(site.changes(&whole, machine, &cursors[0]).await.unwrap(), Changes::Known(_)));
         site.release(&op("whole"), &whole, machine, Fate::Spooled).await.unwrap();
         run("qemu-img", &["bitmap", "--remove", text_of(&image), &names[1]]);
-        let torn = site.capture(&op("torn"), &[web.clone()], Consistency::Crash).await.unwrap();
+        let torn = site.capture(&op("torn"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
         match site.changes(&torn, machine, &cursors[0]).await.unwrap() {
             Changes::Lost { reason } => assert!(reason.contains("bitmap"), "{reason}"),
             Changes::Known(_) => panic!("writes between the first and the third would be missing"),
@@ -233,16 +237,18 @@ fn what_outlives_the_service_is_started_by_its_launcher() {
         let world = World::told(|builder, dir| {
             let launcher = dir.join("launcher");
             let log = dir.join("launched");
-            fs::write(&launcher, format!("#!/bin/sh\necho \"$1\" >>{}\nexec \"$@\"\n", log.display())).unwrap();
+            fs::write(&launcher, format!("#!/bin/sh\necho \"$1\" >>{}\nexec \"$@\"\n", log.display()))
+                .unwrap();
             fs::set_permissions(&launcher, fs::Permissions::from_mode(0o700)).unwrap();
             builder.launcher([launcher.display().to_string()])
         })
         .await;
         let web = world.enrolled("web").await;
-        let capture = world.site.capture(&op("runs"), &[web.clone()], Consistency::Crash).await.unwrap();
+        let capture =
+            world.site.capture(&op("runs"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
         world.site.release(&op("runs"), &capture, &web.machine, Fate::Sealed).await.unwrap();
         world.switch_off("web");
-        world.site.capture(&op("off"), &[web.clone()], Consistency::Crash).await.unwrap();
+        world.site.capture(&op("off"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
         let launched = fs::read_to_string(world.dir.path().join("launched")).unwrap();
         for program in ["qemu-system-x86_64", "/bin/sh", "qemu-storage-daemon"] {
             assert!(launched.lines().any(|l| l.ends_with(program)), "{program} is not in {launched}");
