@@ -150,7 +150,8 @@ impl Source for QemuSite {
             site.must_be_off(&home)?;
             site.end_store(&home)?;
             let known = site.known(home)?;
-            known.disks.iter().try_for_each(|d| site.drop_snapshots(&d.path))
+            let qcow2 = known.disks.iter().filter(|d| d.format == Format::Qcow2);
+            qcow2.map(|d| d.path.as_path()).try_for_each(|path| site.drop_snapshots(path))
         })
         .await
     }
@@ -303,7 +304,7 @@ impl Site {
         known: &crate::known::Known,
         goes: impl Fn(&crate::tracking::Link) -> bool,
     ) -> Result<()> {
-        for held in known.disks.iter().filter(|d| d.image.is_some()) {
+        for held in known.disks.iter().filter(|d| d.format == Format::Qcow2 && d.image.is_some()) {
             for link in self.image_links(&held.path)?.iter().filter(|l| goes(l)) {
                 self.remove_image_bitmap(&held.path, &link.to_string())?;
             }
