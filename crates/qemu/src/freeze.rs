@@ -52,8 +52,7 @@ impl Site {
         }
         if self.process(home)?.is_some() {
             let place = self.place(home)?;
-            let limits = site_recovery_qmp::Limits { greeting: self.options.patience, ..Default::default() };
-            let mut agent = Agent::connect(&place.agent(), limits).map_err(told)?;
+            let mut agent = Agent::connect(&place.agent(), self.limits()).map_err(told)?;
             if agent.frozen().map_err(told)? {
                 agent.thaw().map_err(told)?;
             }

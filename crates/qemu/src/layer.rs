@@ -273,7 +273,7 @@ impl Site {
         if idle { self.end_store(home) } else { Ok(()) }
     }
 
-    fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         Limits { greeting: self.options.patience, answer: self.options.patience, ..Limits::default() }
     }
 }

@@ -149,12 +149,7 @@ impl Site {
         }
         let has_agent = home.description().is_ok_and(|d| d.agent.is_some());
         if has_agent {
-            let limits = site_recovery_qmp::Limits {
-                greeting: self.options.patience,
-                answer: self.options.patience,
-                ..Default::default()
-            };
-            let agent = site_recovery_qmp::Agent::connect(&self.place(home)?.agent(), limits);
+            let agent = site_recovery_qmp::Agent::connect(&self.place(home)?.agent(), self.limits());
             match agent.and_then(|mut a| a.shut_down()) {
                 Ok(()) => return Ok(()),
                 Err(error) => tracing::info!(machine = %home.name, %error, "its agent does not shut it down"),

@@ -88,15 +88,7 @@ impl Source for QemuSite {
         };
         let mut all = ChangeSet::default();
         for one in wanted {
-            let address = Address::Unix(one.socket);
-            let mut disk = RemoteDisk::builder(address, one.export).connections(1);
-            for bitmap in &one.bitmaps {
-                disk = disk.bitmap(bitmap);
-            }
-            let disk = disk.connect().await?;
-            for bitmap in &one.bitmaps {
-                all = all.union(&disk.changed(bitmap, &one.disk).await?);
-            }
+            all = all.union(&one.changed().await.map_err(|e| e.at(&self.0.name, "changes"))?);
         }
         Ok(Changes::Known(all))
     }
@@ -110,8 +102,8 @@ impl Source for QemuSite {
         let mut disks = Disks::new();
         for (id, socket, export) in exports.await? {
             // One thread of QEMU serves them all, and here nothing is far away.
-            let disk = RemoteDisk::builder(Address::Unix(socket), export).connections(1).connect().await?;
-            disks.insert(id, Arc::new(disk) as Arc<dyn Disk>);
+            let disk = RemoteDisk::builder(Address::Unix(socket), export).connections(1).connect().await;
+            disks.insert(id, Arc::new(disk.map_err(|e| e.at(&self.0.name, "disks"))?) as Arc<dyn Disk>);
         }
         Ok(disks)
     }
@@ -202,6 +194,21 @@ struct Wanted {
     socket: PathBuf,
     export: String,
     bitmaps: Vec<String>,
+}
+
+impl Wanted {
+    async fn changed(&self) -> Result<ChangeSet> {
+        let address = Address::Unix(self.socket.clone());
+        let mut disk = RemoteDisk::builder(address, &self.export).connections(1);
+        for bitmap in &self.bitmaps {
+            disk = disk.bitmap(bitmap);
+        }
+        let (disk, mut all) = (disk.connect().await?, ChangeSet::default());
+        for bitmap in &self.bitmaps {
+            all = all.union(&disk.changed(bitmap, &self.disk).await?);
+        }
+        Ok(all)
+    }
 }
 
 impl Site {
