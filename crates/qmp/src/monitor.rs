@@ -86,14 +86,7 @@ impl Monitor {
                 stop => wire.told(stop, "greeting", limits.greeting, TAKEN),
             });
         };
-        let mut monitor = Self {
-            wire,
-            limits,
-            version,
-            next_id,
-            events: VecDeque::new(),
-            given_up: false,
-        };
+        let mut monitor = Self { wire, limits, version, next_id, events: VecDeque::new(), given_up: false };
         let opening = [("qmp_capabilities", Value::Null), ("query-version", Value::Null)];
         let tried = monitor.call_each(&opening)?.pop().expect("the second command has an answer");
         // That the first is refused says little: that of the client before may have come after this one's greeting.
