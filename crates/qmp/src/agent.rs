@@ -2,7 +2,6 @@
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Refusal};
-use crate::guest::{self, AgentInfo, GuestOs, Interface};
 use crate::limits::Limits;
 use crate::message::{self, Message, fresh_id, readable};
 use crate::wire::{Stop, Wire};
@@ -71,16 +70,8 @@ impl Agent {
     /// # Errors
     /// [`Refused`](Error::Refused) with the agent's answer, and those of the [connection](Agent).
     pub fn call(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
-        self.call_within(command, arguments, self.limits.answer)
-    }
-
-    /// The answer to one command, as [`call`](Self::call) with a limit of its own.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn call_within(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value, Error> {
         readable(command, &arguments)?;
-        self.ask(command, &arguments, limit)?.map_err(|refusal| refused(command, refusal))
+        self.ask(command, &arguments, self.limits.answer)?.map_err(|refusal| refused(command, refusal))
     }
 
     /// Freezes the guest's file systems, and says how many. From then on the guest writes nothing, and what it does comes to
@@ -166,36 +157,6 @@ impl Agent {
             }
         }
         Ok(())
-    }
-
-    /// The agent's version, and the commands that it takes.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn info(&mut self) -> Result<AgentInfo, Error> {
-        let info = self.call("guest-info", Value::Null)?;
-        guest::info(&info).ok_or_else(|| self.wire.garbage("no version or no commands of its own".into()))
-    }
-
-    /// The guest's network interfaces, with their addresses.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn addresses(&mut self) -> Result<Vec<Interface>, Error> {
-        let interfaces = self.call("guest-network-get-interfaces", Value::Null)?;
-        guest::interfaces(&interfaces).ok_or_else(|| self.wire.garbage("no list of interfaces".into()))
-    }
-
-    /// The guest's system; nothing where its agent cannot tell, as while it is frozen.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn os(&mut self) -> Result<Option<GuestOs>, Error> {
-        match self.call("guest-get-osinfo", Value::Null) {
-            Ok(os) => Ok(Some(guest::os(&os))),
-            Err(Error::Refused { refusal, .. }) if refusal.is_unknown_command() => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// The connection, so that another process may be given it: [`BorrowedFd::try_clone_to_owned`] makes a copy that holds

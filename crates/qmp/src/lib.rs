@@ -2,7 +2,7 @@
 //! guest agent.
 //!
 //! - [`Monitor`] sends commands, one by one or [several at once](Monitor::call_each), and keeps the events in between.
-//! - [`Agent`] asks the guest: to freeze its file systems, to shut down, what it is, which addresses it has.
+//! - [`Agent`] asks the guest: to freeze its file systems, to thaw them, to shut down.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), site_recovery_qmp::Error> {
@@ -50,7 +50,6 @@ mod deadline;
 mod error;
 #[cfg(test)]
 mod fuzz;
-mod guest;
 mod limits;
 mod lines;
 mod message;
@@ -59,7 +58,6 @@ mod wire;
 
 pub use agent::Agent;
 pub use error::{Error, Refusal};
-pub use guest::{AgentInfo, GuestOs, Interface, InterfaceAddress};
 pub use limits::Limits;
 pub use message::{Event, Version};
 pub use monitor::Monitor;

@@ -34,7 +34,6 @@ pub struct Monitor {
     version: Version,
     next_id: u64,
     events: VecDeque<Event>,
-    events_dropped: u64,
     given_up: bool,
 }
 
@@ -87,15 +86,7 @@ impl Monitor {
                 stop => wire.told(stop, "greeting", limits.greeting, TAKEN),
             });
         };
-        let mut monitor = Self {
-            wire,
-            limits,
-            version,
-            next_id,
-            events: VecDeque::new(),
-            events_dropped: 0,
-            given_up: false,
-        };
+        let mut monitor = Self { wire, limits, version, next_id, events: VecDeque::new(), given_up: false };
         let opening = [("qmp_capabilities", Value::Null), ("query-version", Value::Null)];
         let tried = monitor.call_each(&opening)?.pop().expect("the second command has an answer");
         // That the first is refused says little: that of the client before may have come after this one's greeting.
@@ -113,15 +104,7 @@ impl Monitor {
     /// # Errors
     /// [`Refused`](Error::Refused) with QEMU's answer, and those of the [connection](Monitor).
     pub fn call(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
-        self.call_within(command, arguments, self.limits.answer)
-    }
-
-    /// The answer to one command, as [`call`](Self::call) with a limit of its own.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn call_within(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value, Error> {
-        let answer = self.answers(&[(command, arguments)], limit)?.pop().expect("one command has one answer");
+        let answer = self.call_each(&[(command, arguments)])?.pop().expect("one command has one answer");
         answer.map_err(|refusal| Error::Refused { command: command.into(), refusal })
     }
 
@@ -132,7 +115,41 @@ impl Monitor {
     /// Those of the [connection](Monitor); then any of the commands may have been done. A refusal stands in the place of
     /// its command.
     pub fn call_each(&mut self, commands: &[(&str, Value)]) -> Result<Vec<Result<Value, Refusal>>, Error> {
-        self.answers(commands, self.limits.answer)
+        for (command, arguments) in commands {
+            readable(command, arguments)?;
+        }
+        self.usable()?;
+        let (first, limit) = (self.next_id, self.limits.answer);
+        self.next_id += commands.len() as u64;
+        let line =
+            |(id, (name, arguments)): (u64, &(&str, Value))| message::command(name, arguments, Some(id));
+        let lines: Vec<u8> = (first..).zip(commands).flat_map(line).collect();
+        let mut by = Deadline::after(limit);
+        if let Err(stop) = self.wire.send(&lines, &mut by) {
+            // Half a command may be on its way, and would spoil the next one.
+            self.given_up = true;
+            return Err(self.wire.told(stop, &format!("ear for {}", commands[0].0), limit, LOOK));
+        }
+        let mut answers: Vec<Option<Result<Value, Refusal>>> = vec![None; commands.len()];
+        while let Some(oldest) = answers.iter().position(Option::is_none) {
+            match self.receive(&mut by) {
+                Ok(Message::Event(event)) => self.keep(event),
+                Ok(Message::Answer { id, outcome }) => {
+                    // One without an id, to what QEMU could not read, is of an earlier client. One with another id is of
+                    // an earlier call.
+                    let at = id.as_u64().and_then(|id| usize::try_from(id.checked_sub(first)?).ok());
+                    if let Some(place) = at.and_then(|at| answers.get_mut(at)) {
+                        place.get_or_insert(outcome);
+                    }
+                }
+                Ok(_) => {}
+                Err(unread) => {
+                    let what = format!("answer to {}", commands[oldest].0);
+                    return Err(self.told(unread, &what, limit, LOOK));
+                }
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
     }
 
     /// The first event that is wanted: of those that were kept, then of those that come within the limit. The others are
@@ -175,11 +192,6 @@ impl Monitor {
         self.events.drain(..).collect()
     }
 
-    /// How many events were dropped because too many were unread: [`Limits::events`].
-    pub fn events_dropped(&self) -> u64 {
-        self.events_dropped
-    }
-
     /// Waits until QEMU has closed the connection, as it does when it ends. Events on the way are kept, and garbage is
     /// passed by. The process ends a moment later: who needs its end waits for its id.
     ///
@@ -207,48 +219,6 @@ impl Monitor {
         self.wire.as_fd()
     }
 
-    fn answers(
-        &mut self,
-        commands: &[(&str, Value)],
-        limit: Duration,
-    ) -> Result<Vec<Result<Value, Refusal>>, Error> {
-        for (command, arguments) in commands {
-            readable(command, arguments)?;
-        }
-        self.usable()?;
-        let first = self.next_id;
-        self.next_id += commands.len() as u64;
-        let line =
-            |(id, (name, arguments)): (u64, &(&str, Value))| message::command(name, arguments, Some(id));
-        let lines: Vec<u8> = (first..).zip(commands).flat_map(line).collect();
-        let mut by = Deadline::after(limit);
-        if let Err(stop) = self.wire.send(&lines, &mut by) {
-            // Half a command may be on its way, and would spoil the next one.
-            self.given_up = true;
-            return Err(self.wire.told(stop, &format!("ear for {}", commands[0].0), limit, LOOK));
-        }
-        let mut answers: Vec<Option<Result<Value, Refusal>>> = vec![None; commands.len()];
-        while let Some(oldest) = answers.iter().position(Option::is_none) {
-            match self.receive(&mut by) {
-                Ok(Message::Event(event)) => self.keep(event),
-                Ok(Message::Answer { id, outcome }) => {
-                    // One without an id, to what QEMU could not read, is of an earlier client. One with another id is of
-                    // an earlier call.
-                    let at = id.as_u64().and_then(|id| usize::try_from(id.checked_sub(first)?).ok());
-                    if let Some(place) = at.and_then(|at| answers.get_mut(at)) {
-                        place.get_or_insert(outcome);
-                    }
-                }
-                Ok(_) => {}
-                Err(unread) => {
-                    let what = format!("answer to {}", commands[oldest].0);
-                    return Err(self.told(unread, &what, limit, LOOK));
-                }
-            }
-        }
-        Ok(answers.into_iter().flatten().collect())
-    }
-
     /// The next message. With garbage, the connection is given up.
     fn receive(&mut self, by: &mut Deadline) -> Result<Message, Unread> {
         let message = match self.wire.line(by) {
@@ -271,7 +241,6 @@ impl Monitor {
         self.events.push_back(event);
         while self.events.len() > self.limits.events {
             self.events.pop_front();
-            self.events_dropped += 1;
         }
     }
 

@@ -262,33 +262,14 @@ fn agent() -> Program {
 }
 
 #[test]
-fn a_guest_agent_tells_of_its_system() {
+fn a_guest_agent_answers_and_refuses() {
     if !peers("our client and the guest agent (package qemu-guest-agent)", &[AGENT]) {
         return;
     }
     let program = agent();
     let mut agent = Agent::connect(&program.socket, patient()).unwrap();
-    let info = agent.info().unwrap();
-    let output = std::process::Command::new(AGENT).arg("--version").output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains(&info.version), "{info:?}");
-    assert!(info.can("guest-ping") && info.can("guest-fsfreeze-status"), "{info:?}");
-    assert!(!info.can("guest-fsfreeze-freeze") && !info.can("guest-shutdown"), "{info:?}");
     assert_eq!(agent.call("guest-ping", NOTHING).unwrap(), json!({}));
     assert!(!agent.frozen().unwrap());
-
-    let os = agent.os().unwrap().expect("it can tell");
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    assert_eq!(os.kernel.as_deref(), Some(kernel.trim()));
-    if let Ok(release) = std::fs::read_to_string("/etc/os-release") {
-        let id = release.lines().find_map(|line| line.strip_prefix("ID=")).map(|id| id.trim_matches('"'));
-        assert_eq!(os.id.as_deref(), id);
-    }
-    let interfaces = agent.addresses().unwrap();
-    let loopback = interfaces.iter().find(|interface| interface.name == "lo").expect("every host has one");
-    assert!(loopback.addresses.iter().any(|a| a.ip.is_loopback() && a.prefix == Some(8)), "{loopback:?}");
-    for interface in &interfaces {
-        assert!(Path::new("/sys/class/net").join(&interface.name).exists(), "{interface:?}");
-    }
 
     let error = agent.call("no-such-command", NOTHING).unwrap_err();
     assert!(error.refusal().unwrap().is_unknown_command(), "{error}");
@@ -302,13 +283,29 @@ fn a_guest_agent_is_brought_back_in_step() {
         return;
     }
     let program = agent();
-    let mut agent = Agent::connect(&program.socket, patient()).unwrap();
-    for _ in 0..20 {
-        // The answers come too late, or just in time.
-        let early = agent.call_within("guest-get-osinfo", NOTHING, std::time::Duration::ZERO);
-        assert!(matches!(early, Ok(_) | Err(Error::Silent { .. })), "{early:?}");
-        assert!(agent.info().unwrap().can("guest-ping"));
+    let mut late = 0;
+    for micros in [0, 200, 500, 1000, 2000, 5000] {
+        // The answers come too late, or just in time; one that is late is never taken for the next one.
+        let answer = std::time::Duration::from_micros(micros);
+        let mut agent = Agent::connect(&program.socket, Limits { answer, ..patient() }).unwrap();
+        for _ in 0..10 {
+            for (command, is_its_own) in [
+                ("guest-get-osinfo", (|v| v["kernel-release"].is_string()) as fn(&Value) -> bool),
+                ("guest-ping", |v| v == &json!({})),
+            ] {
+                match agent.call(command, NOTHING) {
+                    Ok(said) => assert!(is_its_own(&said), "{command}: {said}"),
+                    Err(error) => {
+                        assert!(matches!(error, Error::Silent { .. }), "{error}");
+                        late += 1;
+                    }
+                }
+            }
+        }
     }
+    assert!(late > 0, "no answer was late");
+    let mut agent = Agent::connect(&program.socket, patient()).unwrap();
+    assert_eq!(agent.call("guest-ping", NOTHING).unwrap(), json!({}));
     // A client that leaves half a command behind, and one that comes after it.
     let copy = agent.socket().try_clone_to_owned().unwrap();
     rustix::io::write(&copy, b"{\"execute\": \"guest-pi").unwrap();
@@ -318,5 +315,5 @@ fn a_guest_agent_is_brought_back_in_step() {
     // One client at a time is served.
     let second = Agent::connect(&program.socket, Limits { greeting: SHORT, ..patient() }).unwrap_err();
     assert!(matches!(second, Error::Silent { .. }), "{second}");
-    assert!(agent.info().unwrap().can("guest-ping"));
+    assert_eq!(agent.call("guest-ping", NOTHING).unwrap(), json!({}));
 }

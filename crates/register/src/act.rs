@@ -42,9 +42,17 @@ pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 
 
 fn for_caller<T>(caller: Weak<()>, act: impl FnOnce() -> T) -> T {
     CALLER.set(Some(caller));
-    let done = act();
-    CALLER.set(None);
-    done
+    let _over = Over;
+    act()
+}
+
+/// The thread goes on to other work after an act, also after one that panicked.
+struct Over;
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        CALLER.set(None);
+    }
 }
 
 /// A call that was dropped while it waited must not strike after a later one.

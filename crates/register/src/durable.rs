@@ -1,13 +1,22 @@
 //! Small files that survive a power cut whole: the old text or the new one, never half of either.
+//!
+//! They may hold what is the guest's (firmware variables, state of a TPM) or who is in charge: files that are written here
+//! are for their owner alone (0600), and so are directories that are made here (0700). What was there keeps its mode where
+//! it is a directory, and gets this one where it is a file that is replaced. Whoever else is to read them runs as the same
+//! user.
 
 use crate::told::Told;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use site_recovery::{Error, ErrorKind, Result};
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How the name of every draft begins.
+const DRAFT: &str = ".draft-";
 
 /// Reads a record; `None` where there is none. A record that cannot be read is `Corrupt`, never taken for none.
 ///
@@ -39,22 +48,30 @@ pub fn write<T: Serialize>(path: &Path, record: &T) -> Result<()> {
 /// # Errors
 /// Those of the file system.
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     let parent = parent(path);
     make_dir(&parent)?;
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let draft = parent.join(format!(".draft-{}-{n}", std::process::id()));
-    let written = (|| {
-        let mut file = File::create(&draft)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
-    })();
+    let (draft, mut file) = fresh_draft(&parent).told("write", path)?;
+    let written =
+        file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&draft, path));
     if written.is_err() {
         let _ = fs::remove_file(&draft);
     }
     written.told("write", path)?;
     sync_dir(&parent)
+}
+
+/// A file that becomes the record by its rename. A power cut before that leaves it; it is never taken for a record.
+fn fresh_draft(dir: &Path) -> io::Result<(PathBuf, File)> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("{DRAFT}{}-{n}", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            // Left by a process of this number that was before.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|file| (path, file)),
+        }
+    }
 }
 
 /// Makes a directory and those above it, durably.
@@ -66,7 +83,7 @@ pub fn make_dir(path: &Path) -> Result<()> {
         return Ok(());
     }
     make_dir(&parent(path))?;
-    match fs::create_dir(path) {
+    match DirBuilder::new().mode(0o700).create(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         made => made.told("make", path)?,
     }
@@ -114,7 +131,7 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// What stands in a directory, by name; nothing where it is missing.
+/// What stands in a directory, by name, without [`write`]'s own drafts; nothing where it is missing.
 ///
 /// # Errors
 /// Those of the file system.
@@ -124,8 +141,13 @@ pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
         entries => entries.told("list", path)?,
     };
     let mut all = entries.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>().told("list", path)?;
+    all.retain(|p| !is_draft(p));
     all.sort();
     Ok(all)
+}
+
+fn is_draft(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(DRAFT.as_bytes()))
 }
 
 fn parent(path: &Path) -> PathBuf {

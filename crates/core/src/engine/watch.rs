@@ -8,8 +8,8 @@ use super::runner::remember;
 use super::turn::{Cause, Turn};
 use crate::state::{Divergence, DrillState, Operation, Phase, Trigger};
 use crate::{
-    Consistency, ErrorKind, Event, Finding, Force, Instance, Item, Op, Owed, Power, Request, Result,
-    Severity, Start, StartGuard,
+    Armed, Consistency, ErrorKind, Event, Finding, Force, Instance, Item, Op, Owed, PointId, Power, Request,
+    Result, Severity, Start, StartGuard,
 };
 use std::time::Duration;
 
@@ -198,7 +198,13 @@ async fn owed(turn: &Turn, item: &Item) -> Result<()> {
                     continue;
                 }
                 let leg = shared.leg_of(item)?;
-                match leg.recovery_site.set_aside(&op.part("aside"), instance).await {
+                // What it stands on, the site knows: no more is kept of it than its instance.
+                let armed = Armed { instance: instance.clone(), cursor: None, point: PointId(0) };
+                let aside = async {
+                    leg.recovery_site.tend(&op.part("tend"), &armed, &leg.replica).await?;
+                    leg.recovery_site.set_aside(&op.part("aside"), instance).await
+                };
+                match aside.await {
                     Ok(kept) => {
                         events.push((
                             item.id().clone(),

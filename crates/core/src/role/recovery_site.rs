@@ -50,8 +50,9 @@ pub trait RecoverySite: Role {
     async fn boot(&self, op: &Op, what: &Recovery, armed: &Armed, permit: BootPermit) -> Result<Booted>;
 
     /// Keeps alive what a machine needs from the replica until `settle` or `destroy` (an export that its disks stand on).
-    /// Called from the watch, and right before `boot` and `settle`, which may come from an engine that did not prepare the
-    /// machine; most sites need nothing.
+    /// Called from the watch, and right before `boot`, `settle` and `set_aside`, which may come from an engine that did not
+    /// prepare the machine; most sites need nothing. Go by the instance: for a `set_aside` that was owed, `armed` tells it
+    /// alone, without cursor and point. A machine that is set aside already, or gone, is no error.
     async fn tend(&self, op: &Op, armed: &Armed, from: &Arc<dyn Replica>) -> Result<()>;
 
     /// Makes the booted disks final: merges the branch, waits until they stand alone. Pinned points are written out whole

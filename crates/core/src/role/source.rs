@@ -43,7 +43,9 @@ pub trait Source: Role {
     /// # Contract
     /// - SRC-3 All disks of all members are of one instant, unless `consistency` is
     ///   [`PerDisk`](Consistency::PerDisk); if one member fails, there is no capture.
-    /// - SRC-4 The bytes of the capture stay readable, unchanged, until its own `release`, whatever the machine writes.
+    /// - SRC-4 The bytes of the capture are never others than those of its instant, whatever the machine writes. They stay
+    ///   readable until its own `release`, or until the platform loses the capture, as it may where the machine starts,
+    ///   stops or crashes: from then on `disks` and `changes` are `NotFound`, and a disk that is open `Unavailable`.
     /// - SRC-5 What was reached is told in `consistency`; less than asked comes with the reason, never as an error. A
     ///   machine is never left frozen or paused.
     /// - SRC-6 A repeat with the same key returns the same capture while it lives.

@@ -8,6 +8,7 @@ mod support;
 
 mod another_process;
 mod boot_sector;
+mod fence_broken_off;
 mod landed;
 mod merge_killed;
 mod mounted;

@@ -27,6 +27,14 @@ pub fn patient() -> Limits {
     Limits { greeting: LONG, answer: LONG, ..Limits::default() }
 }
 
+/// For answers that are to run out, where others of the same connection are to come.
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// Limits under which an answer that does not come runs out.
+pub fn hasty() -> Limits {
+    Limits { answer: SECOND, ..patient() }
+}
+
 /// A peer that plays a script to the one client that it takes: not QEMU, and not its agent.
 pub struct ScriptedPeer {
     pub socket: PathBuf,

@@ -23,6 +23,8 @@ pub(super) struct Vm {
     pub(super) fence: Option<FenceMark>,
     /// Whether its disks are landing disks now.
     pub(super) held: bool,
+    /// Whether they ever were.
+    pub(super) landed: bool,
     /// Grows when all handles to landing disks end.
     pub(super) handles: u64,
     /// What stands below the branch, where there is one.
@@ -89,6 +91,7 @@ impl Vm {
             blocked: true,
             fence: None,
             held: false,
+            landed: false,
             handles: 0,
             below: None,
             outside_starts: 0,

@@ -313,6 +313,11 @@ impl<W: Wrap> LandingSiteFixture for AtLanding<W> {
     async fn stop_outside(&self, name: &str) {
         self.site.stop_outside(name);
     }
+    async fn power_cut(&mut self) -> bool {
+        // The world itself keeps nothing back: what can be lost is in the landing site's memory.
+        self.reopen().await;
+        true
+    }
 }
 
 /// A master target, as all that it is.

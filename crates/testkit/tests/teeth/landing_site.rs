@@ -15,6 +15,7 @@ use std::time::Duration;
 pub(crate) const FAULTS: &[Fault] = &[
     ("LND-1", "a handle that ended opens itself again"),
     ("LND-2", "a stamp of nobody is none"),
+    ("LND-2", "a machine that was never attached is stopped"),
     ("LND-3", "a running machine is stopped and taken"),
     ("LND-3", "attach writes a label on the disk"),
     ("LND-3", "a smaller disk stays smaller"),
@@ -220,7 +221,15 @@ impl LandingSite for BrokenLanding {
 
     async fn stop(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
         let op = self.gate.pass(op, &instance.machine, "stop")?;
-        self.honest.stop(&op, instance, grace).await
+        let stopped = self.honest.stop(&op, instance, grace).await;
+        if is("a machine that was never attached is stopped")
+            && stopped.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound)
+            && self.site.machine(&instance.name).is_some()
+        {
+            self.site.stop_outside(&instance.name);
+            return Ok(());
+        }
+        stopped
     }
 
     async fn remove(&self, op: &Op, instance: &Instance) -> Result<()> {

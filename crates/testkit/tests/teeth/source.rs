@@ -23,6 +23,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("SRC-3", "a machine that is off is captured as zeros"),
     ("SRC-4", "a capture is read as the disk is now"),
     ("SRC-4", "a release lets go of every capture"),
+    ("SRC-4", "a start shows through a capture of a machine that was off"),
     ("SRC-5", "consistency is told as asked for"),
     ("SRC-5", "less consistency comes without a reason"),
     ("SRC-5", "the machine is left paused"),
@@ -298,6 +299,12 @@ impl Source for BrokenSource {
             return Ok(self.now(&member.machine.instance));
         }
         let off = self.notes.lock().unwrap().off.contains(&capture.cut);
+        if is("a start shows through a capture of a machine that was off") && off {
+            let instance = &capture.member(machine)?.machine.instance;
+            if self.site.running().contains(&instance.name) {
+                return Ok(self.now(instance));
+            }
+        }
         if is("a machine that is off is captured as zeros") && off {
             let zeros =
                 |disk: &Arc<dyn Disk>| Arc::new(Copied(vec![0; disk.size() as usize])) as Arc<dyn Disk>;

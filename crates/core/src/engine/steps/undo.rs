@@ -2,6 +2,7 @@ use crate::engine::context::{Context, Effect, Effects};
 use crate::{Error, ErrorKind, Event, Force, Instance, Operation, Owed, Result, Start};
 use std::time::Duration;
 
+use super::boot::tend;
 use super::prepare::PIN;
 
 /// Takes the machine that was recovered out of the way; its disks stay openable.
@@ -15,8 +16,12 @@ pub(super) async fn set_aside(context: &Context) -> Result<Effects> {
                 return Ok(m.progress.into());
             };
             let silent = m.progress.unproven.iter().any(|u| u.is(&armed.instance));
-            let aside = leg.recovery_site.set_aside(&m.op, &armed.instance);
-            match shared.within(shared.deadlines.recovery_site, "set aside", aside).await {
+            let aside = async {
+                tend(context, leg, &m.op, &armed).await?;
+                let aside = leg.recovery_site.set_aside(&m.op, &armed.instance);
+                shared.within(shared.deadlines.recovery_site, "set aside", aside).await
+            };
+            match aside.await {
                 Ok(kept) => {
                     if context.run.operation == Operation::UndoFailover {
                         match leg.replica.unpin(&m.op, m.item.id(), armed.point, PIN).await {

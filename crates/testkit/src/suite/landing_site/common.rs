@@ -91,8 +91,10 @@ pub async fn dsm_3_after_flush_it_survives_a_power_cut<F: LandingSiteFixture>() 
     must(rule, "write", disk.write(0, Bytes::from(pattern(3, 16 * 1024))).await);
     must(rule, "zero", disk.zero(Run::new(12 * 1024, 4096)).await);
     must(rule, "flush", disk.flush().await);
-    drop(disk);
-    here.world.power_cut().await;
+    if !here.world.power_cut().await {
+        here.skip("of a power cut: the fixture cannot make one; a crash of the process is tried");
+        here.world.reopen().await;
+    }
     let mut expected = pattern(3, 16 * 1024);
     expected[12 * 1024..].fill(0);
     same_bytes(rule, "after a power cut", &here.content().await[..16 * 1024], &expected);

@@ -41,25 +41,43 @@ pub async fn lnd_1_older_handles_end<F: LandingSiteFixture>() {
 pub async fn lnd_2_what_was_not_attached_is_not_found<F: LandingSiteFixture>() {
     let rule = "LND-2";
     let here = Attached::<F>::new(rule).await;
-    let site = here.site();
     let nobody = Instance { name: "nobody".into(), ..here.instance.clone() };
-    let leave = permit(&op("start"), &here.machine.standing_as(nobody.clone())).await;
-    let calls = [
-        ("disk", site.disk(&nobody, here.first()).await.err()),
-        ("stamp", site.stamp(&nobody).await.err()),
-        ("branch", site.branch(&op("branch"), &nobody).await.err()),
-        ("part", site.part(&op("part"), &nobody).await.err()),
-        ("merge", site.merge(&op("merge"), &nobody).await.err()),
-        ("arm", site.arm(&op("arm"), &nobody, GENERATION).await.err()),
-        ("detach", site.detach(&op("detach"), &nobody).await.err()),
-        ("start", site.start(&op("start"), &nobody, &here.recovery(), leave).await.err()),
-        ("stop", site.stop(&op("stop"), &nobody, Duration::ZERO).await.err()),
-    ];
-    let can_branch = site.capability().branches;
-    for (call, error) in calls {
-        let kind = error.map(|e| e.kind());
-        let unsupported = !can_branch && matches!(call, "branch" | "part" | "merge");
-        assert!(unsupported || kind == Some(ErrorKind::NotFound), "{rule}: {call} of nobody gave {kind:?}");
+    here.is_not_found("a machine that is not there", &nobody).await;
+    let world = F::new().await;
+    let machine = world.existing();
+    let (name, instance) = (machine.instance.name.clone(), machine.instance.clone());
+    let enrolled = Attached { world, machine, instance, rule };
+    enrolled.is_not_found("one that runs, enrolled and never attached", &enrolled.instance).await;
+    assert!(enrolled.runs().await, "{rule}: never attached, and stopped all the same");
+    enrolled.world.stop_outside(&name).await;
+    enrolled.is_not_found("one that is off, enrolled and never attached", &enrolled.instance).await;
+    assert!(!enrolled.runs().await, "{rule}: never attached, and started all the same");
+}
+
+impl<F: LandingSiteFixture> Attached<F> {
+    async fn is_not_found(&self, what: &str, instance: &Instance) {
+        let (rule, site) = (self.rule, self.site());
+        let leave = permit(&op("start"), &self.machine.standing_as(instance.clone())).await;
+        let calls = [
+            ("disk", site.disk(instance, self.first()).await.err()),
+            ("stamp", site.stamp(instance).await.err()),
+            ("branch", site.branch(&op("branch"), instance).await.err()),
+            ("part", site.part(&op("part"), instance).await.err()),
+            ("merge", site.merge(&op("merge"), instance).await.err()),
+            ("arm", site.arm(&op("arm"), instance, GENERATION).await.err()),
+            ("detach", site.detach(&op("detach"), instance).await.err()),
+            ("start", site.start(&op("start"), instance, &self.recovery(), leave).await.err()),
+            ("stop", site.stop(&op("stop"), instance, Duration::ZERO).await.err()),
+        ];
+        let can_branch = site.capability().branches;
+        for (call, error) in calls {
+            let kind = error.map(|e| e.kind());
+            let unsupported = !can_branch && matches!(call, "branch" | "part" | "merge");
+            assert!(
+                unsupported || kind == Some(ErrorKind::NotFound),
+                "{rule}: {call} of {what} gave {kind:?}"
+            );
+        }
     }
 }
 

@@ -63,9 +63,10 @@ pub trait LandingSiteFixture: Sized + Send + Sync {
     /// The machine goes off past us.
     async fn stop_outside(&self, name: &str);
 
-    /// A power cut: what was not flushed may be gone. The default is [`reopen`](Self::reopen).
-    async fn power_cut(&mut self) {
-        self.reopen().await;
+    /// Takes away what was not flushed, as a power cut does, and reopens: the least is that whoever holds the disks is
+    /// killed with all that it keeps in memory. False where that cannot be made.
+    async fn power_cut(&mut self) -> bool {
+        false
     }
 }
 

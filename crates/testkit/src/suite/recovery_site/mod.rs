@@ -166,6 +166,12 @@ impl<F: RecoverySiteFixture> Ready<F> {
         must(self.rule, "boot", self.site().boot(&op(key), what, armed, permit).await)
     }
 
+    /// As the engine does right before `boot`, `settle` and `set_aside`.
+    async fn tend(&self, armed: &Armed) {
+        let tended = self.site().tend(&op("tend"), armed, &self.world.replica()).await;
+        must(self.rule, "tend", tended);
+    }
+
     /// Prepares and boots the machine from a point.
     async fn booted(&self, point: usize) -> (Recovery, Armed) {
         let what = self.recovery(point, Purpose::Failover).await;

@@ -1,8 +1,8 @@
-use super::super::case::{dropped, key, must, must_be, must_fail, op};
-use super::super::content::{image, read, same, same_bytes};
+use super::super::case::{dropped, key, must, must_be, must_fail, op, permit};
+use super::super::content::{Image, image, read, same, same_bytes};
 use super::super::disk::disk_cases;
 use super::{Enrolled, SourceFixture, enrol};
-use site_recovery::{Consistency, Disk, ErrorKind, Fate, Instance, Machine};
+use site_recovery::{Capture, Consistency, Disk, Disks, ErrorKind, Fate, Instance, Machine, Result, Start};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -118,6 +118,73 @@ pub async fn src_04_the_release_of_another_leaves_the_bytes<F: SourceFixture>() 
         here.release(&later, fate).await;
         let what = format!("after a later one was released as {fate:?}");
         same(rule, &what, &here.machine, &here.read(&earlier).await, &then);
+    }
+}
+
+/// SRC-4: a capture of a machine that is off outlives its start, or is lost aloud: it never reads other bytes.
+pub async fn src_04_a_start_changes_no_captured_byte<F: SourceFixture>() {
+    let rule = "SRC-4";
+    let here = Enrolled::<F>::new(rule).await;
+    if !here.source().capability().captures_off {
+        return here.skip("capability captures_off is false");
+    }
+    here.write(1).await;
+    here.world.stop_outside(here.name()).await;
+    let then = here.truth().await;
+    let capture = here.capture("capture-off").await;
+    let open = must(rule, "disks", here.open(&capture).await);
+    if !here.start().await {
+        return here.skip("nobody can start the machine: neither its source nor the fixture");
+    }
+    here.write(2).await;
+    here.same_or_lost("after the machine started", &capture, &open, &then).await;
+}
+
+/// SRC-4: a capture of a machine that runs outlives its stop and its next start, or is lost aloud: it never reads other
+/// bytes.
+pub async fn src_04_a_stop_changes_no_captured_byte<F: SourceFixture>() {
+    let rule = "SRC-4";
+    let here = Enrolled::<F>::new(rule).await;
+    let then = here.write(1).await;
+    let capture = here.capture("capture").await;
+    let open = must(rule, "disks", here.open(&capture).await);
+    here.write(2).await;
+    here.world.stop_outside(here.name()).await;
+    here.same_or_lost("after the machine stopped", &capture, &open, &then).await;
+    if !here.start().await {
+        return here.skip("of a start afterwards: neither its source nor the fixture can start the machine");
+    }
+    here.write(3).await;
+    here.same_or_lost("after the machine stopped and started", &capture, &open, &then).await;
+}
+
+impl<F: SourceFixture> Enrolled<F> {
+    async fn open(&self, capture: &Capture) -> Result<Disks> {
+        self.source().disks(&op("read"), capture, self.machine.id()).await
+    }
+
+    /// Whether the machine runs now: started by its source, or where that starts nothing, past us.
+    async fn start(&self) -> bool {
+        if !self.source().capability().fences {
+            return self.world.start_outside(self.name()).await;
+        }
+        let permit = permit(&op("start"), &self.machine).await;
+        let started = self.source().unfence(&op("start"), self.instance(), permit, Start::Run).await;
+        must(self.rule, "start", started).running
+    }
+
+    /// What was opened before, and what is opened now, holds the bytes of the instant or is an error.
+    async fn same_or_lost(&self, what: &str, capture: &Capture, open: &Disks, then: &Image) {
+        let rule = self.rule;
+        let lost = |found: &Result<Image>, kind: ErrorKind| match found {
+            Ok(found) => same(rule, what, &self.machine, found, then),
+            Err(e) => assert_eq!(e.kind(), kind, "{rule}: a capture that was lost {what}: {e}"),
+        };
+        lost(&image(rule, &self.machine, open).await, ErrorKind::Unavailable);
+        match self.open(capture).await {
+            Ok(disks) => lost(&image(rule, &self.machine, &disks).await, ErrorKind::Unavailable),
+            Err(error) => lost(&Err(error), ErrorKind::NotFound),
+        }
     }
 }
 

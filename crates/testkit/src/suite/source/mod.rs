@@ -82,7 +82,8 @@ pub trait SourceFixture: Sized + Send + Sync {
         false
     }
 
-    /// The platform stops or begins to answer. False where that cannot be made.
+    /// The platform stops or begins to answer; [`is_running`](Self::is_running) tells the truth meanwhile. False where
+    /// that cannot be made.
     async fn silence(&self, _silent: bool) -> bool {
         false
     }
@@ -115,6 +116,8 @@ macro_rules! source_suite {
             src_03_a_machine_that_is_off_is_captured,
             src_04_captured_bytes_stay,
             src_04_the_release_of_another_leaves_the_bytes,
+            src_04_a_start_changes_no_captured_byte,
+            src_04_a_stop_changes_no_captured_byte,
             src_05_what_was_reached_is_told,
             src_06_a_repeat_returns_the_same_capture,
             src_07_changes_are_never_less,

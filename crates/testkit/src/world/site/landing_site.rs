@@ -61,14 +61,15 @@ impl LandingSite for Site {
                 self.fit(vm, spec);
             }
             vm.machine.instance.machine = machine.id().clone();
-            (vm.marked, vm.exists, vm.blocked, vm.held) = (true, true, true, true);
+            (vm.marked, vm.exists, vm.blocked) = (true, true, true);
+            (vm.held, vm.landed) = (true, true);
             Ok(vm.instance().clone())
         })
     }
 
     async fn disk(&self, instance: &Instance, disk: &DiskId) -> Result<Arc<dyn DiskMut>> {
         self.ask("disk", |state| {
-            let vm = state.vm(instance)?;
+            let vm = state.landed(instance)?;
             if !vm.held {
                 let message = format!("the disks of {} are its own: attach them first", instance.name);
                 return Err(Error::new(ErrorKind::Refused, message));
@@ -80,7 +81,7 @@ impl LandingSite for Site {
     }
 
     async fn stamp(&self, instance: &Instance) -> Result<Option<Stamp>> {
-        self.ask("stamp", |state| Ok(Some(state.vm(instance)?.stamp())))
+        self.ask("stamp", |state| Ok(Some(state.landed(instance)?.stamp())))
     }
 
     async fn branch(&self, op: &Op, instance: &Instance) -> Result<()> {
@@ -88,7 +89,7 @@ impl LandingSite for Site {
             if state.switches.no_branches {
                 return Err(Error::new(ErrorKind::Unsupported, "this site puts no branch under disks"));
             }
-            let vm = state.vm(instance)?;
+            let vm = state.landed(instance)?;
             vm.must_be_off()?;
             vm.branch();
             vm.end_handles();
@@ -102,7 +103,7 @@ impl LandingSite for Site {
                 return Ok(kept.instance().clone());
             }
             let name = format!("{}-{}", instance.name, op.key.to_name());
-            let vm = state.vm(instance)?;
+            let vm = state.landed(instance)?;
             vm.must_be_off()?;
             let above = vm.instance().generation;
             let Some(disks) = vm.part() else {
@@ -113,7 +114,8 @@ impl LandingSite for Site {
             let kept = Instance { name: name.clone(), generation: above, ..vm.instance().clone() };
             let mut aside = Vm::new(vm.machine.standing_as(kept.clone()), disks, vm.tracking.clone());
             aside.tracking.id = self.random.bits();
-            (aside.marked, aside.held, aside.made_by) = (true, true, Some(op.key.clone()));
+            (aside.marked, aside.held, aside.landed) = (true, true, true);
+            aside.made_by = Some(op.key.clone());
             state.vms.insert(name, aside);
             Ok(kept)
         })
@@ -121,7 +123,7 @@ impl LandingSite for Site {
 
     async fn merge(&self, op: &Op, instance: &Instance) -> Result<()> {
         self.act("merge", op, &instance.machine, |state| {
-            let vm = state.vm(instance)?;
+            let vm = state.landed(instance)?;
             vm.below = None;
             vm.end_handles();
             Ok(())
@@ -131,7 +133,7 @@ impl LandingSite for Site {
     async fn arm(&self, op: &Op, instance: &Instance, generation: Generation) -> Result<Armed> {
         self.act("arm", op, &instance.machine, |state| {
             let tracks = !state.switches.no_tracking;
-            let vm = state.vm(instance)?;
+            let vm = state.landed(instance)?;
             vm.machine.instance.generation = generation;
             let cursor = tracks.then(|| vm.cursor());
             Ok(Armed { instance: vm.instance().clone(), cursor, point: PointId(0) })
@@ -140,7 +142,7 @@ impl LandingSite for Site {
 
     async fn detach(&self, op: &Op, instance: &Instance) -> Result<()> {
         self.act("detach", op, &instance.machine, |state| {
-            let vm = state.vm(instance)?;
+            let vm = state.landed(instance)?;
             vm.held = false;
             vm.end_handles();
             Ok(())
@@ -155,13 +157,14 @@ impl LandingSite for Site {
         permit: BootPermit,
     ) -> Result<Booted> {
         self.act("start", op, &instance.machine, |state| {
+            state.landed(instance)?;
             state.boot(&self.name, op, instance, what.purpose, &permit)
         })
     }
 
     async fn stop(&self, op: &Op, instance: &Instance, _grace: Duration) -> Result<()> {
         self.act("stop", op, &instance.machine, |state| {
-            let vm = state.vm(instance)?;
+            let vm = state.landed(instance)?;
             (vm.runs_in, vm.blocked) = (None, true);
             Ok(())
         })

@@ -368,6 +368,16 @@ impl State {
         self.vms.get_mut(&instance.name).ok_or_else(missing)
     }
 
+    /// A machine that was attached or parted.
+    fn landed(&mut self, instance: &Instance) -> Result<&mut Vm> {
+        let vm = self.vm(instance)?;
+        if !vm.landed {
+            let message = format!("{} was never attached", instance.name);
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        Ok(vm)
+    }
+
     fn made_by(&self, key: &OpKey) -> Option<&Vm> {
         self.vms.values().find(|vm| vm.made_by.as_ref() == Some(key))
     }
