@@ -197,6 +197,7 @@ impl Site {
             }
         };
         let mut layer = layer;
+        layer.must_not_merge()?;
         layer.end_streams()?;
         let tag = tag(&op.key, &label.machine);
         let mut taking = Taking {

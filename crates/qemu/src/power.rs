@@ -1,8 +1,10 @@
 //! Power of a machine: whether its process lives, whether somebody else writes its images, and what keeps it off.
 
 use crate::Site;
+use crate::branch::must_be_whole;
 use crate::home::Home;
 use crate::known::Known;
+use crate::landed;
 use crate::mark::FenceMark;
 use crate::process::Process;
 use serde::{Deserialize, Serialize};
@@ -199,6 +201,7 @@ impl Site {
 
     /// Starts the machine once for this key, then lifts the block. Says whether it runs.
     pub(crate) fn ignite(&self, op: &Op, home: &Home, network: Option<String>) -> Result<bool> {
+        must_be_whole(home, &landed::read(home)?.unwrap_or_default())?;
         let mut state = home.state()?;
         if state.done.contains(&op.key) {
             let runs = self.process(home)?.is_some();
@@ -259,6 +262,7 @@ impl Site {
 
     /// Lifts the block and starts nothing. Says whether it runs.
     pub(crate) fn lift(&self, op: &Op, home: &Home) -> Result<bool> {
+        must_be_whole(home, &landed::read(home)?.unwrap_or_default())?;
         let mut state = home.state()?;
         if !state.done.contains(&op.key) {
             self.give_disks_back(home)?;

@@ -8,11 +8,17 @@ mod support;
 
 mod another_process;
 mod boot_sector;
+mod golden;
+mod handles;
+mod hydration;
 mod landed;
 mod merge_killed;
+mod merging;
 mod mounted;
+mod parting;
 mod pause;
 mod point_lost;
+mod point_taken;
 mod protected;
 mod qemu_killed;
 mod raw;

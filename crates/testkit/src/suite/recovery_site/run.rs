@@ -114,8 +114,8 @@ pub async fn sit_9_what_the_machine_wrote_is_kept<F: RecoverySiteFixture>() {
     let (_, armed) = here.booted(0).await;
     let then = here.write(&armed, 1).await;
     here.fence(&armed.instance).await;
-    let kept = here.site().set_aside(&op("set-aside"), &armed.instance).await;
-    let kept = must(rule, "set_aside", kept);
+    let aside = || async { here.site().set_aside(&op("set-aside"), &armed.instance).await };
+    let kept = in_time(rule, "set_aside", aside).await;
     same(rule, "set aside", &here.line.machine, &here.truth(&kept).await, &then);
     assert!(!here.runs(&kept).await, "{rule}: what was set aside runs");
     here.world.reopen().await;
