@@ -240,6 +240,9 @@ impl Site {
         let _lock = locked(&home.own("handles"))?;
         let landing = landed::of(&home)?;
         must_be_whole(&home, &landing)?;
+        if landing.merging {
+            return Err(refused(format!("{} is being merged: repeat that first", home.name)));
+        }
         if !landing.attached {
             return Err(refused(format!("the disks of {} were given back: attach it again", home.name)));
         }
