@@ -34,8 +34,9 @@ impl Site {
         if landing.branch.is_some() || landing.done.contains(&op.key) {
             return Ok(());
         }
-        self.must_be_off(&home)?;
+        // First, since a daemon that is just being started for one reads as a stranger that has the images.
         let _handles = self.end_handles(&home)?;
+        self.must_be_off(&home)?;
         self.end_store(&home)?;
         let (known, mark) = (self.known(home.clone())?, home.marked()?);
         for held in &known.disks {
@@ -56,8 +57,8 @@ impl Site {
         let mut landing = landed::of(&home)?;
         if let Some((kept, mark)) = self.made(&op.key)? {
             if landing.parting.as_ref().is_some_and(|p| p.key == op.key) {
-                self.must_be_off(&home)?;
                 let _handles = self.end_handles(&home)?;
+                self.must_be_off(&home)?;
                 self.end_store(&home)?;
                 self.finish_parting(&home, landing)?;
             }
@@ -81,8 +82,9 @@ impl Site {
             }
             None => format!("{}-branch-{}", home.name, &short(op.key.as_str())[..8]),
         };
-        self.must_be_off(&home)?;
+        // First, since a daemon that is just being started for one reads as a stranger that has the images.
         let _handles = self.end_handles(&home)?;
+        self.must_be_off(&home)?;
         self.block(op, &home, "landing")?;
         if landing.parting.is_none() {
             self.stand_alone(&home)?;

@@ -9,6 +9,7 @@ use crate::layer::Layer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Result};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a stream may take to end.
@@ -74,25 +75,42 @@ impl Site {
 
     /// Begins to copy into these images what they stand on, where that is not under way: bytes copied, of so many.
     pub(crate) fn make_whole(&self, layer: &mut Layer, standing: &[&Held]) -> Result<(u64, u64)> {
+        let mut failures = vec![];
+        for held in standing {
+            if let Some((stream, attempt)) = layer.stream_of(held.n)?
+                && stream.io_status != "ok"
+            {
+                layer.stop_stream(&stream.job)?;
+                failures.push((held.n, attempt, failed(&stream, attempt, held)));
+            }
+        }
+        let (mut again, mut why) = (BTreeMap::new(), None);
+        for (n, attempt, failure) in failures {
+            again.insert(n, attempt + 1);
+            why = why.or(failure);
+        }
+        if layer.live && !again.is_empty() {
+            // What the guest reads goes through a stream, and fails with it.
+            layer.go_on_after("io-error")?;
+        }
+        if let Some(error) = why {
+            layer.end_streams()?;
+            layer.leave_failed()?;
+            return Err(error);
+        }
+        layer.remove_node(FAILED)?;
         // A stream and a capture's filter would each change what the other one stands on.
         let captured = layer.is_filtered()?;
-        let speed = self.options.hydration_speed;
         let (mut done, mut of) = (0, 0);
         for held in standing {
-            match layer.stream_of(held.n)? {
-                Some((stream, attempt)) if stream.io_status != "ok" => {
-                    of += stream.len;
-                    layer.stop_stream(&stream.job)?;
-                    failed(&stream, attempt, held)?;
-                    layer.stream(held.n, attempt + 1, speed)?;
-                }
-                Some((stream, _)) => (done, of) = (done + stream.offset, of + stream.len),
-                None => {
-                    of += held.spec.size;
-                    if !captured {
-                        layer.stream(held.n, 1, speed)?;
-                    }
-                }
+            if let Some((stream, _)) = layer.stream_of(held.n)? {
+                (done, of) = (done + stream.offset, of + stream.len);
+                continue;
+            }
+            of += held.spec.size;
+            if !captured {
+                let attempt = again.get(&held.n).copied().unwrap_or(1);
+                layer.stream(held.n, attempt, self.options.hydration_speed)?;
             }
         }
         Ok((done, of))
@@ -107,15 +125,15 @@ impl Site {
     }
 }
 
-/// Whether a stream that failed is not begun again by itself.
-fn failed(stream: &Stream, attempt: u32, held: &Held) -> Result<()> {
+/// Why a stream that failed is not begun again by itself.
+fn failed(stream: &Stream, attempt: u32, held: &Held) -> Option<Error> {
     let image = held.path.display();
     let error = match stream.io_status.as_str() {
         "nospace" => {
             let message = format!("there is no room to make {image} whole: make some, then ask again");
             Error::new(ErrorKind::OutOfSpace, message)
         }
-        _ if attempt < ATTEMPTS => return Ok(()),
+        _ if attempt < ATTEMPTS => return None,
         _ => {
             let message = format!(
                 "{image} cannot be made whole: its point cannot be read, or it cannot be written; {ATTEMPTS} \
@@ -124,13 +142,26 @@ fn failed(stream: &Stream, attempt: u32, held: &Held) -> Result<()> {
             Error::new(ErrorKind::Unavailable, message)
         }
     };
-    Err(error.with("image", image).with("done", stream.offset).with("of", stream.len))
+    Some(error.with("image", image).with("done", stream.offset).with("of", stream.len))
 }
 
 impl Layer {
     /// Whether a capture's filter stands above an image.
     pub(crate) fn is_filtered(&mut self) -> Result<bool> {
         Ok(self.nodes()?.iter().any(|n| n.node_name.starts_with("dr-cbw-")))
+    }
+
+    /// Whether copying failed, and nobody has asked for it again since. Each attempt costs the guest a moment.
+    pub(crate) fn has_failed(&mut self) -> Result<bool> {
+        self.has_node(FAILED)
+    }
+
+    /// A node of nothing: it lives and dies with the process, and with what it says.
+    fn leave_failed(&mut self) -> Result<()> {
+        match self.has_failed()? {
+            true => Ok(()),
+            false => self.call("blockdev-add", json!({ "driver": "null-co", "node-name": FAILED })).map(drop),
+        }
     }
 
     /// Begins to copy. One that fails is kept standing still, since QEMU forgets a job that is over, and what it failed of.
@@ -199,6 +230,8 @@ impl Layer {
     }
 }
 
+/// Name of the node that says that copying failed.
+const FAILED: &str = "dr-hyd-failed";
 /// How the names of all streams begin.
 const STREAMS: &str = "dr-hyd-";
 

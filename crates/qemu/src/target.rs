@@ -204,13 +204,17 @@ impl Site {
     fn tend_here(&self, home: &Home, opened: Option<(PointId, Disks)>) -> Result<()> {
         let (known, place) = (self.known(home.clone())?, self.place(home)?);
         let stands_on_point = Self::needs_point(&known);
-        if let Some((point, disks)) = opened.filter(|o| stands_on_point && point_of(&known) == Some(o.0)) {
+        let opened = opened.filter(|o| stands_on_point && point_of(&known) == Some(o.0));
+        let mut failed = opened.is_none();
+        if let Some((point, disks)) = opened {
             self.serve(&place, point, disks)?;
         }
         if let Some(mut layer) = self.live(home)? {
             layer.go_on_after_error(if stands_on_point { FOUND } else { AGAIN })?;
+            failed &= layer.has_failed()?;
         }
-        if self.hydration_is_due(home)? && self.hydrate(home)? == Hydrated::Whole {
+        // What failed is begun again by whoever needs it whole.
+        if !failed && self.hydration_is_due(home)? && self.hydrate(home)? == Hydrated::Whole {
             self.stop_serving(&place);
         }
         Ok(())

@@ -47,7 +47,7 @@ fn o1_while_a_branch_is_merged_others_have_their_turn_and_a_capture_waits() {
         let error = site.merge(&op("merge"), instance).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
         let facts = ["done", "of"].map(|fact| error.fact(fact).and_then(|f| f.parse::<u64>().ok()));
-        assert!(matches!(facts, [Some(done), Some(of)] if done < of), "no progress: {error:?}");
+        assert!(matches!(facts, [Some(done), Some(of)] if done <= of), "no progress: {error:?}");
         assert!(landed.world.is_on("web"), "it stands still while it is copied");
 
         site.claim(&op("claim"), &instance.machine).await.unwrap();
