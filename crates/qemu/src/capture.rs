@@ -212,6 +212,7 @@ impl Site {
             let message = format!("a merge of {} was broken off at its end: repeat that first", home.name);
             return Err(site_recovery_register::refused(message));
         }
+        taking.layer.must_not_merge()?;
         let included: Vec<_> = taking.known.included().cloned().collect();
         let process = format_args!("the process of {}", home.name);
         must_be_new_enough(process, taking.layer.monitor.version())?;

@@ -12,6 +12,9 @@ pub(crate) struct Landing {
     pub(crate) attached: bool,
     /// Set while an image stands above each disk's own.
     pub(crate) branch: Option<Branch>,
+    /// Set from the beginning of a merge to its end: the images below are written.
+    #[serde(default)]
+    pub(crate) merging: bool,
     /// Set while a merge ends: whether the guest stands still by our hand.
     pub(crate) ending: Option<bool>,
     /// Set while a part is under way.

@@ -17,10 +17,14 @@ use site_recovery::{
     Offers, Op, PointId, Purpose, Recovery, Result, Settings, Stamp, Survey,
 };
 use site_recovery_nbd::{Address, RemoteDisk};
-use site_recovery_register::{durable, refused};
+use site_recovery_register::{durable, locked, refused};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How the names of the exports begin that landing disks are written by.
+const HANDLES: &str = "dr-land-";
 
 #[async_trait]
 impl LandingSite for QemuSite {
@@ -108,8 +112,7 @@ impl LandingSite for QemuSite {
         let (op, instance, machine) = (op.clone(), instance.clone(), what.machine.id().clone());
         let purpose = what.purpose;
         self.act("start", move |site| {
-            let home = site.home_of(&instance)?;
-            must_be_whole(&home, &landed::of(&home)?)?;
+            landed::of(&site.home_of(&instance)?)?;
             if machine != instance.machine {
                 return Err(refused(format!("{} is no machine of {machine}", instance.name)));
             }
@@ -234,16 +237,19 @@ impl Site {
     fn landing_disk(&self, instance: &Instance, disk: &DiskId) -> Result<(PathBuf, String)> {
         let home = self.home_of(instance)?;
         // Whoever ends handles from here on ends this one.
-        let _lock = site_recovery_register::locked(&home.own("handles"))?;
+        let _lock = locked(&home.own("handles"))?;
         let landing = landed::of(&home)?;
         must_be_whole(&home, &landing)?;
+        if landing.merging {
+            return Err(refused(format!("{} is being merged: repeat that first", home.name)));
+        }
         if !landing.attached {
             return Err(refused(format!("the disks of {} were given back: attach it again", home.name)));
         }
         let known = self.known(home.clone())?;
         let n = known.disk(disk)?.n;
         let mut layer = self.store(&home, &self.stacks(&known)?)?;
-        let id = format!("dr-land-{n}");
+        let id = format!("{HANDLES}{n}");
         if !layer.exports()?.iter().any(|e| e.id == id) {
             let top = layer.top(n)?;
             layer.serve(&id, &top, &[], true)?;
@@ -296,10 +302,22 @@ impl Site {
         Ok(Some(position.cursor(generation)))
     }
 
+    /// Ends every landing handle. No new one is given while the guard lives: whoever changes what the disks stand on holds it
+    /// until that is noted.
+    pub(crate) fn end_handles(&self, home: &Home) -> Result<File> {
+        let guard = locked(&home.own("handles"))?;
+        if let Some(mut layer) = self.stored(home)? {
+            for export in layer.exports()?.iter().filter(|e| e.id.starts_with(HANDLES)) {
+                layer.end_export(&export.id)?;
+            }
+        }
+        Ok(guard)
+    }
+
     /// Ends every landing handle: from here on the disks are the machine's own.
     pub(crate) fn give_disks_back(&self, home: &Home) -> Result<()> {
         let Some(mut landing) = landed::read(home)? else { return Ok(()) };
-        let _lock = site_recovery_register::locked(&home.own("handles"))?;
+        let _lock = locked(&home.own("handles"))?;
         landing.attached = false;
         landed::write(home, &landing)?;
         self.end_store(home)

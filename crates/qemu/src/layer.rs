@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_qmp::{Limits, Monitor};
 use site_recovery_register::{durable, locked};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -94,6 +95,15 @@ impl Layer {
     pub(crate) fn top(&mut self, n: usize) -> Result<String> {
         let above = top_node(n);
         Ok(if self.has_node(&above)? { above } else { below_node(n) })
+    }
+
+    /// Whether every disk has the images of these stacks and no other.
+    fn holds(&mut self, stacks: &[Stack]) -> Result<bool> {
+        let found: BTreeSet<String> = self.nodes()?.into_iter().map(|n| n.node_name).collect();
+        Ok(stacks.iter().all(|stack| {
+            let wanted = |name: &str| stack.nodes.iter().any(|node| node["node-name"] == name);
+            [top_node(stack.n), below_node(stack.n)].iter().all(|name| found.contains(name) == wanted(name))
+        }))
     }
 
     pub(crate) fn has_node(&mut self, name: &str) -> Result<bool> {
@@ -228,10 +238,14 @@ impl Site {
     }
 
     /// As [`stored`](Site::stored), and starts the daemon where there is none. It holds the images of these stacks, and
-    /// with them QEMU's lock on each.
+    /// with them QEMU's lock on each. One that holds others, as those before a branch, is ended.
     pub(crate) fn store(&self, home: &Home, stacks: &[Stack]) -> Result<Layer> {
-        if let Some(layer) = self.stored(home)? {
-            return Ok(layer);
+        if let Some(mut layer) = self.stored(home)? {
+            if layer.holds(stacks)? {
+                return Ok(layer);
+            }
+            drop(layer);
+            self.end_store(home)?;
         }
         let place = self.place(home)?;
         durable::make_dir(&place.dir)?;

@@ -67,6 +67,7 @@ mod layer;
 mod making;
 mod mark;
 mod materialise;
+mod merge;
 mod network;
 mod pause;
 mod person;
@@ -93,8 +94,8 @@ pub use program::Programs;
 
 use async_trait::async_trait;
 use builder::Options;
+use point::Served;
 use site_recovery::{Capability, Clock, MachineId, Op, Result, Role, RoleName};
-use site_recovery_nbd::Server;
 use site_recovery_register::{Register, act};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -119,7 +120,7 @@ struct Site {
     accelerator: Accelerator,
     capability: Capability,
     /// Points that this process serves, by the place of the machine that stands on them.
-    points: Mutex<BTreeMap<PathBuf, Server>>,
+    points: Mutex<BTreeMap<PathBuf, Served>>,
 }
 
 impl QemuSite {
@@ -151,7 +152,7 @@ impl Site {
         self.root.join(OWN).join(file)
     }
 
-    fn served(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Server>> {
+    fn served(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Served>> {
         self.points.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

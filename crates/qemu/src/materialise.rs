@@ -1,5 +1,6 @@
 //! Brings a machine into being from a point: images that stand on it and hold what differs, tracked from the first write.
 
+use crate::deadline::Deadline;
 use crate::home::Home;
 use crate::hydrate::Hydrated;
 use crate::known::Known;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 /// How often a restore that goes on is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a restore may stand still.
+const STILL: Duration = Duration::from_secs(300);
 
 impl QemuSite {
     pub(crate) async fn materialise_overlay(
@@ -36,7 +39,7 @@ impl QemuSite {
         });
         let armed = match begun.await? {
             Begun::New(draft) => self.make(op, what, draft, from).await?,
-            Begun::Already(home, instance) => self.made_before(home, instance, from).await?,
+            Begun::Already(home, instance) => self.made_before(op, home, instance, from).await?,
         };
         if self.0.options.restore == Restore::First {
             self.restore(op, &armed).await?;
@@ -47,39 +50,54 @@ impl QemuSite {
     async fn make(&self, op: &Op, what: &Recovery, draft: Home, from: &Arc<dyn Replica>) -> Result<Armed> {
         let disks = from.open(what.machine.id(), what.point).await?;
         must_match(what, &disks).map_err(|e| e.at(&self.0.name, "materialise"))?;
-        let place = self.0.place_called(&short(op.key.as_str()));
-        self.0.serve_disks(&place, what.point, disks).await.map_err(|e| e.at(&self.0.name, "materialise"))?;
         let (op, what) = (op.clone(), what.clone());
         self.act("materialise", move |site| {
-            site.make_overlays(&op, &what, &draft).inspect_err(|e| {
-                // What was not made needs no point, unless another call of this key goes on with it.
-                if e.kind() != ErrorKind::Busy {
-                    site.stop_serving(&place);
-                }
-            })
+            let _turn = site.register.turn(&op, what.machine.id())?;
+            // Before the point is served: what another call of this key goes on with is that one's.
+            site.still_making(&op.key, &draft)?;
+            let place = site.place_called(&short(op.key.as_str()));
+            let made =
+                site.serve(&place, what.point, disks).and_then(|()| site.make_overlays(&op, &what, &draft));
+            // What was not made needs no point.
+            made.inspect_err(|_| site.stop_serving(&place))
         })
         .await
     }
 
     /// What this key has made, its point served again.
-    async fn made_before(&self, home: Home, instance: Instance, from: &Arc<dyn Replica>) -> Result<Armed> {
-        let (machine, name) = (instance.machine.clone(), home.name.clone());
+    async fn made_before(
+        &self,
+        op: &Op,
+        home: Home,
+        instance: Instance,
+        from: &Arc<dyn Replica>,
+    ) -> Result<Armed> {
+        let (machine, there) = (instance.machine.clone(), home.clone());
         let found = self.act("materialise", move |site| {
-            let known = site.known(home)?;
+            let known = site.known(there)?;
             let mark = known.home.marked()?;
             let armed = site.armed(&known.home, &mark);
-            let armed = armed.ok_or_else(|| conflict(format!("{name} was made, but not from a point")))?;
-            Ok((Site::needs_point(&known), site.place(&known.home)?, armed))
+            let armed = armed
+                .ok_or_else(|| conflict(format!("{} was made, but not from a point", known.home.name)))?;
+            Ok((Site::needs_point(&known) && !site.serves(&site.place(&known.home)?), armed))
         });
-        let (needs, place, armed) = found.await?;
+        let (needs, armed) = found.await?;
         if needs {
-            self.0.serve_point(&place, &machine, armed.point, from).await?;
+            let disks = from.open(&machine, armed.point).await?;
+            let (op, point) = (op.clone(), armed.point);
+            self.act("materialise", move |site| {
+                let _turn = site.register.turn(&op, &machine)?;
+                site.serve(&site.place(&home)?, point, disks)?;
+                site.connect_anew(&home)
+            })
+            .await?;
         }
         Ok(Armed { instance: Instance { generation: armed.instance.generation, ..instance }, ..armed })
     }
 
     /// Copies everything before anything boots.
     async fn restore(&self, op: &Op, armed: &Armed) -> Result<()> {
+        let (mut before, mut stands) = (None, Deadline::after(STILL));
         loop {
             let (op, instance) = (op.clone(), armed.instance.clone());
             let step = self.act("materialise", move |site| {
@@ -95,8 +113,19 @@ impl QemuSite {
                 }
                 Ok(step)
             });
-            if step.await? == Hydrated::Whole {
-                return Ok(());
+            let step = step.await?;
+            match step {
+                Hydrated::Whole => return Ok(()),
+                _ if before != Some(step) => (before, stands) = (Some(step), Deadline::after(STILL)),
+                _ if stands.is_over() => {
+                    let message = format!(
+                        "nothing of {} was copied for {} s: its point is not read, or its image not written",
+                        armed.instance.name,
+                        STILL.as_secs()
+                    );
+                    return Err(Error::new(ErrorKind::Unavailable, message).at(&self.0.name, "materialise"));
+                }
+                Hydrated::Partly { .. } => {}
             }
             self.0.clock.sleep(LOOK).await;
         }
@@ -105,8 +134,6 @@ impl QemuSite {
 
 impl Site {
     fn make_overlays(&self, op: &Op, what: &Recovery, draft: &Home) -> Result<Armed> {
-        let _turn = self.register.turn(op, what.machine.id())?;
-        self.still_making(&op.key, draft)?;
         let place = self.place_called(&short(op.key.as_str()));
         let description = describe(&what.machine, &what.settings, Kind::of(&what.sidecars));
         let link = Link { generation: what.generation.0, place: 1, capture: tag(&op.key, what.machine.id()) };

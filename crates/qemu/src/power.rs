@@ -1,9 +1,11 @@
 //! Power of a machine: whether its process lives, whether somebody else writes its images, and what keeps it off.
 
 use crate::Site;
+use crate::branch::must_be_whole;
 use crate::home::Home;
 use crate::image::is_written;
 use crate::known::Known;
+use crate::landed;
 use crate::mark::FenceMark;
 use crate::process::Process;
 use serde::{Deserialize, Serialize};
@@ -195,6 +197,7 @@ impl Site {
 
     /// Starts the machine once for this key, then lifts the block. Says whether it runs.
     pub(crate) fn ignite(&self, op: &Op, home: &Home, network: Option<String>) -> Result<bool> {
+        must_be_whole(home, &landed::read(home)?.unwrap_or_default())?;
         let mut state = home.state()?;
         if state.done.contains(&op.key) {
             let runs = self.process(home)?.is_some();
@@ -255,6 +258,7 @@ impl Site {
 
     /// Lifts the block and starts nothing. Says whether it runs.
     pub(crate) fn lift(&self, op: &Op, home: &Home) -> Result<bool> {
+        must_be_whole(home, &landed::read(home)?.unwrap_or_default())?;
         let mut state = home.state()?;
         if !state.done.contains(&op.key) {
             self.give_disks_back(home)?;

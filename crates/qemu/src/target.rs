@@ -10,7 +10,7 @@ use crate::rules::{name_for, usable};
 use crate::{QemuSite, Site};
 use async_trait::async_trait;
 use site_recovery::{
-    Armed, BootPermit, Booted, Error, ErrorKind, Finding, Instance, Machine, Op, OpKey, Purpose, Recovery,
+    Armed, BootPermit, Booted, Disks, Finding, Instance, Machine, Op, OpKey, PointId, Purpose, Recovery,
     RecoverySite, Replica, Result, Settings, Target,
 };
 use site_recovery_register::{conflict, durable, not_found, refused};
@@ -22,8 +22,6 @@ use std::time::Duration;
 const FOUND: Duration = Duration::from_secs(20);
 /// How long a guest that an error of another kind has paused is looked at.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long a machine that is set aside may take to be made whole.
-const WHOLE: Duration = Duration::from_secs(24 * 3600);
 
 #[async_trait]
 impl RecoverySite for QemuSite {
@@ -99,26 +97,21 @@ impl RecoverySite for QemuSite {
             let _turn = site.register.turn(&turn, &instance.machine)?;
             let Some(home) = site.home_if_there(&instance)? else { return Ok(None) };
             let known = site.known(home)?;
-            let place = site.place(&known.home)?;
-            Ok(Some((place, point_of(&known).filter(|_| Site::needs_point(&known)))))
+            let served = site.serves(&site.place(&known.home)?);
+            Ok(point_of(&known).filter(|_| Site::needs_point(&known) && !served))
         });
-        let Some((place, needs)) = needs.await? else { return Ok(()) };
-        let stands_on_point = needs.is_some();
-        if let Some(point) = needs {
-            let served = self.0.serve_point(&place, &armed.instance.machine, point, from).await;
-            served.map_err(|e| e.at(&self.0.name, "tend"))?;
-        }
-        let (turn, instance) = (op.clone(), armed.instance.clone());
+        let opened = match needs.await? {
+            Some(point) => {
+                let disks = from.open(&armed.instance.machine, point).await;
+                Some((point, disks.map_err(|e| e.at(&self.0.name, "tend"))?))
+            }
+            None => None,
+        };
+        let (op, instance) = (op.clone(), armed.instance.clone());
         self.act("tend", move |site| {
-            let _turn = site.register.turn(&turn, &instance.machine)?;
+            let _turn = site.register.turn(&op, &instance.machine)?;
             let Some(home) = site.home_if_there(&instance)? else { return Ok(()) };
-            if let Some(mut layer) = site.live(&home)? {
-                layer.go_on_after_error(if stands_on_point { FOUND } else { AGAIN })?;
-            }
-            if site.hydration_is_due(&home)? && site.hydrate(&home)? == Hydrated::Whole {
-                site.stop_serving(&place);
-            }
-            Ok(())
+            site.tend_here(&home, opened)
         })
         .await
     }
@@ -129,11 +122,7 @@ impl RecoverySite for QemuSite {
             let _turn = site.register.turn(&op, &instance.machine)?;
             let home = site.home_of(&instance)?;
             let mark = home.marked()?;
-            if let Hydrated::Partly { done, of } = site.hydrate(&home)? {
-                let message =
-                    format!("{} still reads from its point: {done} of {of} bytes are copied", home.name);
-                return Err(Error::new(ErrorKind::Busy, message).with("done", done).with("of", of));
-            }
+            site.hydrate(&home)?.must_be_whole(&home)?;
             if site.process(&home)?.is_none() {
                 site.end_store(&home)?;
             }
@@ -211,6 +200,26 @@ impl Site {
         Ok(Booted { reach, running })
     }
 
+    /// Serves the point that was opened for it, where it still needs that one, lets its guest go on, and hydrates it.
+    fn tend_here(&self, home: &Home, opened: Option<(PointId, Disks)>) -> Result<()> {
+        let (known, place) = (self.known(home.clone())?, self.place(home)?);
+        let stands_on_point = Self::needs_point(&known);
+        let opened = opened.filter(|o| stands_on_point && point_of(&known) == Some(o.0));
+        let mut failed = opened.is_none();
+        if let Some((point, disks)) = opened {
+            self.serve(&place, point, disks)?;
+        }
+        if let Some(mut layer) = self.live(home)? {
+            layer.go_on_after_error(if stands_on_point { FOUND } else { AGAIN })?;
+            failed &= layer.has_failed()?;
+        }
+        // What failed is begun again by whoever needs it whole.
+        if !failed && self.hydration_is_due(home)? && self.hydrate(home)? == Hydrated::Whole {
+            self.stop_serving(&place);
+        }
+        Ok(())
+    }
+
     fn move_aside(&self, op: &Op, instance: &Instance) -> Result<Instance> {
         let kept_name = format!("{}-kept-{}", instance.name, &short(op.key.as_str())[..8]);
         let kept = Home { name: kept_name.clone(), dir: self.root.join(&kept_name) };
@@ -232,7 +241,7 @@ impl Site {
         self.must_be_off(&home)?;
         self.block(op, &home, "set aside")?;
         // What is kept stands alone, so that its point can go.
-        self.hydrate_at_rest(&home, WHOLE)?;
+        self.hydrate(&home)?.must_be_whole(&home)?;
         self.end_store(&home)?;
         self.stop_serving(&self.place(&home)?);
         home.set_mark(&Mark { moving_to: Some(kept_name.clone()), ..mark.clone() })?;

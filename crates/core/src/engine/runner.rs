@@ -162,9 +162,7 @@ async fn attempt(
                 if error.is_temporary() && tries < shared.deadlines.tries && context.step != Step::Fence =>
             {
                 tracing::info!(step = ?context.step, tries, %error, "tried again later");
-                // Hydration and clones take their time: what is busy with them is asked again as often as it takes.
-                let works = matches!(context.step, Step::Settle | Step::Materialise);
-                tries += u32::from(!(works && error.kind() == ErrorKind::Busy));
+                tries += u32::from(!works_on(context.step, &error));
                 tokio::select! {
                     () = shared.clock.sleep(shared.deadlines.retry_after) => {}
                     () = control.stopped_retrying() => return Err(error),
@@ -175,6 +173,11 @@ async fn attempt(
             other => return other,
         }
     }
+}
+
+/// Hydration, clones and copies of a branch take their time: what is busy with them is asked again as often as it takes.
+fn works_on(step: Step, error: &Error) -> bool {
+    error.kind() == ErrorKind::Busy && matches!(step, Step::Settle | Step::Materialise | Step::SetAside)
 }
 
 /// Somebody ran between the fence and the intent: what was prepared is taken back, and the last changes are shipped again.
@@ -279,7 +282,7 @@ async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun, control: &Arc<Control>
     let undone = loop {
         match steps::undo(&context).await {
             Err(error) if error.is_temporary() && tries < turn.shared.deadlines.tries => {
-                tries += 1;
+                tries += u32::from(!works_on(step, &error) || control.is_stopped());
                 turn.shared.clock.sleep(turn.shared.deadlines.retry_after).await;
             }
             other => break other,

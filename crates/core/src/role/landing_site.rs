@@ -71,9 +71,16 @@ pub trait LandingSite: Role {
     ///
     /// # Contract
     /// - LND-5 Below: the bytes as before `branch`. Above: all that was written since. Without a branch it is `Refused`.
+    ///
+    /// # Errors
+    /// `Busy` with progress while what stands above is copied: ask again. `OutOfSpace`; `Refused` once a merge has begun,
+    /// where that writes below.
     async fn part(&self, op: &Op, instance: &Instance) -> Result<Instance>;
 
     /// Makes what stands above the branch final. Also while the machine runs.
+    ///
+    /// # Errors
+    /// `Busy` with progress while what stands above is copied: ask again. `OutOfSpace`.
     async fn merge(&self, op: &Op, instance: &Instance) -> Result<()>;
 
     /// Gives the machine its generation, in its own mark, and starts change tracking. A site that cannot track arms with

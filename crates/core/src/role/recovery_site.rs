@@ -38,6 +38,9 @@ pub trait RecoverySite: Role {
     /// # Contract
     /// - SIT-5 Afterwards nothing of that key is left, disks in place are as before, and a late `materialise` of that key
     ///   can make nothing. Nothing made is no error.
+    ///
+    /// # Errors
+    /// `Busy` with progress while a branch is being parted: ask again.
     async fn withdraw(&self, op: &Op, made_by: &OpKey, what: &Recovery) -> Result<()>;
 
     /// Starts the machine.
@@ -70,6 +73,9 @@ pub trait RecoverySite: Role {
     ///
     /// # Contract
     /// - SIT-9 What the machine wrote is kept, byte for byte; a running machine is `Refused`.
+    ///
+    /// # Errors
+    /// `Busy` with progress while what is kept is made to stand alone: ask again. `OutOfSpace`.
     async fn set_aside(&self, op: &Op, instance: &Instance) -> Result<Instance>;
 
     /// Removes what our keys made (machine, NICs, disks), and reads back that it is gone. A running machine is stopped

@@ -19,8 +19,8 @@ use export::names_are_apart;
 pub use limits::Limits;
 use site_recovery::{Clock, Error, ErrorKind, Spawner, SystemClock, TokioSpawner};
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -192,8 +192,8 @@ impl ServerBuilder {
 
 enum Listener {
     Tcp(TcpListener),
-    /// The file is removed with the listener.
-    Unix(UnixListener, PathBuf),
+    /// The file, by device and inode, is removed with the listener; one that somebody else has put in its place is not.
+    Unix(UnixListener, PathBuf, (u64, u64)),
 }
 
 impl Listener {
@@ -212,7 +212,8 @@ impl Listener {
                 Ok((Self::Tcp(listener), Address::Tcp(at)))
             }
             Address::Unix(path) => {
-                let listener = Self::Unix(UnixListener::bind(path).map_err(failed)?, path.clone());
+                let listener = UnixListener::bind(path).map_err(failed)?;
+                let listener = Self::Unix(listener, path.clone(), file(path).map_err(failed)?);
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
                 Ok((listener, address.clone()))
             }
@@ -226,7 +227,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok((Box::new(stream), peer.to_string()))
             }
-            Self::Unix(listener, path) => {
+            Self::Unix(listener, path, _) => {
                 let (stream, _) = listener.accept().await?;
                 let process = stream.peer_cred().ok().and_then(|c| c.pid()).unwrap_or_default();
                 Ok((Box::new(stream), format!("process {process} at {}", path.display())))
@@ -237,10 +238,18 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
+        // The listener is open until here, so that no other file has its number.
+        if let Self::Unix(_, path, ours) = self
+            && file(path).is_ok_and(|found| found == *ours)
+        {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Device and inode.
+fn file(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()))
 }
 
 // The place comes first, so that it is given back last: who waits for it finds socket and disks let go.

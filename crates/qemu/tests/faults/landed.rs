@@ -35,6 +35,10 @@ impl Landed {
     }
 
     pub(crate) async fn start(&self, key: &str) -> Booted {
+        self.try_start(key).await.unwrap()
+    }
+
+    pub(crate) async fn try_start(&self, key: &str) -> Result<Booted> {
         let permit = permit(&op(key), &self.machine.standing_as(self.instance.clone())).await;
         let what = Recovery {
             machine: self.machine.clone(),
@@ -46,7 +50,19 @@ impl Landed {
             purpose: Purpose::Failover,
             settings: Settings::default(),
         };
-        self.world.site.start(&op(key), &self.instance, &what, permit).await.unwrap()
+        self.world.site.start(&op(key), &self.instance, &what, permit).await
+    }
+
+    /// Merges to the end.
+    pub(crate) async fn merge(&self, key: &str) -> Result<()> {
+        answered("merge", || async { self.world.site.merge(&op(key), &self.instance).await }).await
+    }
+
+    /// Attaches it again.
+    pub(crate) async fn again(&self, key: &str) {
+        let existing = Some(self.machine.instance.clone());
+        let attached = self.world.site.attach(&op(key), &self.machine, existing, &Settings::default()).await;
+        assert!(attached.unwrap().is(&self.instance));
     }
 
     pub(crate) fn truth(&self) -> Image {

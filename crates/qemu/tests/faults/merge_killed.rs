@@ -23,7 +23,7 @@ fn the_merger() {
     on_qemu(async {
         let site = builder(&root).open().await.unwrap();
         ready();
-        site.merge(&op(&key), &instance).await.unwrap();
+        answered("merge", || async { site.merge(&op(&key), &instance).await }).await.unwrap();
     });
 }
 
@@ -119,10 +119,10 @@ fn d6_a_merger_killed_at_any_moment_costs_no_byte_whether_qemu_lives_on_or_dies_
                 landed.world.kill("web");
                 turns_off(site, &landed.instance).await;
                 holds(&landed, count, "killed after its merger");
-                site.merge(&key("merge"), &landed.instance).await.unwrap();
+                landed.merge(&format!("merge {rounds}")).await.unwrap();
                 holds(&landed, count, "merged after that");
             } else {
-                site.merge(&key("merge"), &landed.instance).await.unwrap();
+                landed.merge(&format!("merge {rounds}")).await.unwrap();
                 counts_on(&told);
                 site.stop(&key("stop"), &landed.instance, Duration::ZERO).await.unwrap();
                 holds(&landed, counted(&told), "merged by another");

@@ -17,16 +17,37 @@ pub(crate) struct Recovered {
     pub(crate) armed: Armed,
 }
 
-impl Recovered {
-    /// A machine called web, with one disk per image, prepared and not booted.
-    pub(crate) async fn prepared(world: World, image: &Image) -> Self {
+/// A point that no machine was made of yet.
+pub(crate) struct Sealed {
+    pub(crate) world: World,
+    pub(crate) replica: Arc<dyn Replica>,
+    pub(crate) what: Recovery,
+}
+
+impl Sealed {
+    pub(crate) async fn of(world: World, image: &Image) -> Self {
         let replica: Arc<dyn Replica> = Arc::new(MemoryReplica::new("store", ManualClock::new()));
         let machine = machine(image);
         let point = seal(&replica, &machine, image).await;
         let manifest = replica.manifest(machine.id(), point).await.unwrap();
         let what = Recovery::of(manifest, point, Generation(1), Purpose::Failover, Settings::default());
-        let armed = world.site.materialise(&op("materialise"), &what, &replica).await.unwrap();
-        Self { world, replica, what, armed }
+        Self { world, replica, what }
+    }
+
+    pub(crate) async fn materialise(&self) -> Result<Armed> {
+        self.world.site.materialise(&op("materialise"), &self.what, &self.replica).await
+    }
+
+    pub(crate) async fn prepared(self) -> Recovered {
+        let armed = self.materialise().await.unwrap();
+        Recovered { world: self.world, replica: self.replica, what: self.what, armed }
+    }
+}
+
+impl Recovered {
+    /// A machine called web, with one disk per image, prepared and not booted.
+    pub(crate) async fn prepared(world: World, image: &Image) -> Self {
+        Sealed::of(world, image).await.prepared().await
     }
 
     pub(crate) fn name(&self) -> &str {

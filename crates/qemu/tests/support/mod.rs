@@ -239,6 +239,12 @@ impl World {
         until("the process is over", || pid(&file).is_none());
     }
 
+    /// Every file of this name where sockets and process files stand.
+    pub fn in_places(&self, file: &str) -> Vec<PathBuf> {
+        let places = fs::read_dir(self.path(".site-recovery/run")).into_iter().flatten().flatten();
+        places.map(|p| p.path().join(file)).filter(|f| fs::symlink_metadata(f).is_ok()).collect()
+    }
+
     /// Where sockets and process files of a machine stand.
     pub fn place(&self, name: &str) -> PathBuf {
         let run = self.path(".site-recovery/run");
@@ -332,6 +338,20 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(now() < end, "it never came: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Asks again while the answer is `Busy`, for a bounded time.
+pub async fn answered<T, C: Future<Output = Result<T>>>(what: &str, ask: impl Fn() -> C) -> Result<T> {
+    let end = now() + BOUND;
+    loop {
+        match ask().await {
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                assert!(now() < end, "{what} is busy for ever: {error}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            answer => return answer,
+        }
     }
 }
 

@@ -80,6 +80,46 @@ async fn s5_retries_end_when_the_operator_says_so() -> Result<()> {
     Ok(())
 }
 
+/// What is made final, set aside or taken back may have to be copied: it is asked again as often as it takes, and an error that
+/// is none of that kind is not.
+#[tokio::test]
+async fn s5_what_is_busy_with_a_copy_is_waited_for() -> Result<()> {
+    for (call, busy) in
+        ["cloud.settle", "cloud.set_aside", "cloud.withdraw"].iter().flat_map(|c| [(c, true), (c, false)])
+    {
+        let (engine, web) = MemoryEngine::protecting("web").await?;
+        let (plan, clock) = (FaultPlan::new(), engine.pair.world.clock());
+        let mut out = engine.pair.forward.clone();
+        out.recovery_site = Arc::new(Faulty::new(out.recovery_site, &plan, clock));
+        let at_once = Deadlines { retry_after: Duration::ZERO, ..Deadlines::default() };
+        let journal = Arc::new(engine.journal.clone());
+        let vault = MemoryEngine::builder(&engine.pair, journal).out(out).deadlines(at_once).build().await?;
+        let web = vault.item(web.id())?;
+        let kind = if busy { ErrorKind::Busy } else { ErrorKind::Unavailable };
+        let times = u64::from(at_once.tries) * 5;
+        (0..times).for_each(|_| plan.next(call, Fault::Before(kind)));
+        let job = match *call {
+            "cloud.withdraw" => {
+                plan.always("cloud.materialise", Fault::Before(ErrorKind::Refused));
+                web.failover(FailoverRequest::planned(OUT)).await?
+            }
+            _ => {
+                web.failover(FailoverRequest::planned(OUT)).await?.done().await?;
+                match *call {
+                    "cloud.settle" => web.commit(CommitRequest::default()).await?,
+                    _ => web.undo(UndoRequest::default()).await?,
+                }
+            }
+        };
+        let outcome = bounded(job.wait()).await?.outcome;
+        let gave_up = matches!(outcome, site_recovery::Outcome::NeedsOperator { .. });
+        assert_eq!(gave_up, !busy, "{call} with {kind:?}: {outcome:?}");
+        let asked = plan.calls().iter().filter(|c| *c == call).count() as u64;
+        assert_eq!(asked > times, busy, "{call} with {kind:?}: asked {asked} times");
+    }
+    Ok(())
+}
+
 /// The active side is lost while it is reprotected: the reprotect gives way, and the copy that is named is started.
 #[tokio::test]
 async fn s5_the_last_resort_starts_the_copy_that_is_named() -> Result<()> {

@@ -1,4 +1,4 @@
-use super::super::case::{must, must_be, op, permit};
+use super::super::case::{in_time, must, must_be, op, permit};
 use super::super::content::{pattern, read, same_bytes};
 use super::{Attached, GENERATION, LandingSiteFixture};
 use bytes::Bytes;
@@ -18,13 +18,15 @@ pub async fn lnd_1_older_handles_end<F: LandingSiteFixture>() {
             here.branch().await;
         }
         let (old, site, instance) = (here.disk().await, here.site(), &here.instance);
-        let done = match act {
-            "detach" => site.detach(&op(act), instance).await,
-            "branch" => site.branch(&op(act), instance).await,
-            "merge" => site.merge(&op(act), instance).await,
-            _ => site.part(&op(act), instance).await.map(drop),
+        let done = || async {
+            match act {
+                "detach" => site.detach(&op(act), instance).await,
+                "branch" => site.branch(&op(act), instance).await,
+                "merge" => site.merge(&op(act), instance).await,
+                _ => site.part(&op(act), instance).await.map(drop),
+            }
         };
-        must(rule, act, done);
+        in_time(rule, act, done).await;
         let before = here.content().await;
         let written = old.write(0, Bytes::from(pattern(9, 4096))).await;
         let flushed = old.flush().await;
@@ -202,7 +204,8 @@ pub async fn lnd_5_part_goes_below_and_keeps_what_was_above<F: LandingSiteFixtur
     here.write(4096, 2).await;
     here.world.reopen().await;
     let above = here.write(64 * 1024, 3).await;
-    let parted = must(rule, "part", here.site().part(&op("part"), &here.instance).await);
+    let part = || async { here.site().part(&op("part"), &here.instance).await };
+    let parted = in_time(rule, "part", part).await;
     same_bytes(rule, "below", &here.content().await, &below);
     same_bytes(rule, "above", &here.world.content(&parted.name, 0).await, &above);
     assert!(!parted.is(&here.instance), "{rule}: what was above has the name of what is below");
@@ -241,7 +244,7 @@ pub async fn lnd_5_a_second_branch_is_not_made<F: LandingSiteFixture>() {
     here.branch().await;
     here.write(4096, 2).await;
     must(rule, "branch again", here.site().branch(&op("branch-again"), &here.instance).await);
-    must(rule, "part", here.site().part(&op("part"), &here.instance).await);
+    in_time(rule, "part", || async { here.site().part(&op("part"), &here.instance).await }).await;
     same_bytes(rule, "below the first branch", &here.content().await, &below);
 }
 
@@ -256,7 +259,7 @@ pub async fn lnd_5_merge_is_final<F: LandingSiteFixture>() {
     let above = here.write(0, 1).await;
     here.started("start").await;
     for _ in 0..2 {
-        must(rule, "merge", here.site().merge(&op("merge"), &here.instance).await);
+        in_time(rule, "merge", || async { here.site().merge(&op("merge"), &here.instance).await }).await;
         same_bytes(rule, "after merge", &here.content().await, &above);
         assert!(here.runs().await, "{rule}: merge stopped the machine");
     }

@@ -116,8 +116,8 @@ pub async fn sit_9_what_the_machine_wrote_is_kept<F: RecoverySiteFixture>() {
     here.fence(&armed.instance).await;
     here.world.reopen().await;
     here.tend(&armed).await;
-    let kept = here.site().set_aside(&op("set-aside"), &armed.instance).await;
-    let kept = must(rule, "set_aside by a process that did not boot it", kept);
+    let aside = || async { here.site().set_aside(&op("set-aside"), &armed.instance).await };
+    let kept = in_time(rule, "set_aside by a process that did not boot it", aside).await;
     same(rule, "set aside", &here.line.machine, &here.truth(&kept).await, &then);
     assert!(!here.runs(&kept).await, "{rule}: what was set aside runs");
     here.world.reopen().await;
