@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use site_recovery_qmp::*;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use support::*;
 
 const NOTHING: Value = Value::Null;

@@ -52,6 +52,7 @@ async fn rol_4_a_call_dropped_before_its_turn_begins_nothing() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a task of the runtime holds the panic back")]
 fn an_act_that_panics_leaves_its_thread_to_others() {
     // One thread for all: the next work runs where the act panicked.
     let one = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
