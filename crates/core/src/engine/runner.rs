@@ -282,7 +282,7 @@ async fn back(turn: &Turn, unit: &Arc<Unit>, run: JobRun, control: &Arc<Control>
     let undone = loop {
         match steps::undo(&context).await {
             Err(error) if error.is_temporary() && tries < turn.shared.deadlines.tries => {
-                tries += u32::from(!works_on(step, &error) || control.is_stopped());
+                tries += 1;
                 turn.shared.clock.sleep(turn.shared.deadlines.retry_after).await;
             }
             other => break other,

@@ -137,8 +137,8 @@ fn d6_a_part_leaves_the_golden_image_alone_and_what_is_kept_needs_none_of_them()
         let part = || async { site.part(&op("part"), instance).await };
         let kept = answered("part", part).await.unwrap();
         here.is_merged(&below, "parted");
-        for disk in 0..2 {
-            assert!(here.landed.world.content(&kept.name, disk) == above[disk], "what stood above is lost");
+        for (disk, written) in above.iter().enumerate() {
+            assert!(here.landed.world.content(&kept.name, disk) == *written, "what stood above is lost");
             let image = here.landed.world.image(&kept.name, disk);
             let told = run_for("qemu-img", &["info", "--output=json", text_of(&image)]);
             assert!(!told.contains("backing-filename"), "what was parted reads from another image");

@@ -235,7 +235,7 @@ fn d6_killed_while_a_branch_is_merged_every_byte_is_there_and_the_repeat_ends_it
             let expected = landed.truth();
             let killer =
                 kill_later(&world.place("web").join("pid"), Duration::from_millis(random.below(250)));
-            let merged = site.merge(&key("merge"), &landed.instance).await;
+            let merged = landed.merge(&format!("merge {rounds}")).await;
             killer.join().unwrap();
             until("it is off", || pid(&world.place("web").join("pid")).is_none());
             if let Err(error) = merged {
@@ -245,7 +245,7 @@ fn d6_killed_while_a_branch_is_merged_every_byte_is_there_and_the_repeat_ends_it
             assert_eq!(turns_off(site, &landed.instance).await, StartGuard::Free);
             assert!(landed.truth() == expected, "round {rounds}: a byte that was flushed is gone");
 
-            site.merge(&key("merge"), &landed.instance).await.unwrap();
+            landed.merge(&format!("merge {rounds}")).await.unwrap();
             assert!(
                 !world.image("web", 0).to_string_lossy().ends_with(".branch"),
                 "the branch is still there"

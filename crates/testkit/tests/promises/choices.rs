@@ -80,13 +80,11 @@ async fn s5_retries_end_when_the_operator_says_so() -> Result<()> {
     Ok(())
 }
 
-/// What is made final, set aside or taken back may have to be copied: it is asked again as often as it takes, and an error that
+/// What is made final or set aside may have to be copied: it is asked again as often as it takes, and an error that
 /// is none of that kind is not.
 #[tokio::test]
 async fn s5_what_is_busy_with_a_copy_is_waited_for() -> Result<()> {
-    for (call, busy) in
-        ["cloud.settle", "cloud.set_aside", "cloud.withdraw"].iter().flat_map(|c| [(c, true), (c, false)])
-    {
+    for (call, busy) in ["cloud.settle", "cloud.set_aside"].iter().flat_map(|c| [(c, true), (c, false)]) {
         let (engine, web) = MemoryEngine::protecting("web").await?;
         let (plan, clock) = (FaultPlan::new(), engine.pair.world.clock());
         let mut out = engine.pair.forward.clone();
@@ -98,18 +96,10 @@ async fn s5_what_is_busy_with_a_copy_is_waited_for() -> Result<()> {
         let kind = if busy { ErrorKind::Busy } else { ErrorKind::Unavailable };
         let times = u64::from(at_once.tries) * 5;
         (0..times).for_each(|_| plan.next(call, Fault::Before(kind)));
+        web.failover(FailoverRequest::planned(OUT)).await?.done().await?;
         let job = match *call {
-            "cloud.withdraw" => {
-                plan.always("cloud.materialise", Fault::Before(ErrorKind::Refused));
-                web.failover(FailoverRequest::planned(OUT)).await?
-            }
-            _ => {
-                web.failover(FailoverRequest::planned(OUT)).await?.done().await?;
-                match *call {
-                    "cloud.settle" => web.commit(CommitRequest::default()).await?,
-                    _ => web.undo(UndoRequest::default()).await?,
-                }
-            }
+            "cloud.settle" => web.commit(CommitRequest::default()).await?,
+            _ => web.undo(UndoRequest::default()).await?,
         };
         let outcome = bounded(job.wait()).await?.outcome;
         let gave_up = matches!(outcome, site_recovery::Outcome::NeedsOperator { .. });
