@@ -214,3 +214,44 @@ fn sit9_while_it_is_set_aside_others_have_their_turn() {
         assert_eq!(error.kind(), ErrorKind::StaleEpoch, "{error}");
     });
 }
+
+#[test]
+fn d1_a_machine_that_hydrates_is_captured_whole_and_goes_on_hydrating() {
+    on_qemu(async {
+        let world = World::told(|b, _| b.hydration_speed(64 * KIB)).await;
+        let truth = vec![pattern(1, 4 << 20), pattern(2, 64 << 10)];
+        let mut machine = Recovered::prepared(world, &truth).await;
+        assert!(machine.boot("boot").await.running);
+        machine.tend().await.unwrap();
+        let site = machine.world.site.clone();
+        let busy = site.settle(&op("settle"), &machine.armed).await.unwrap_err();
+        assert_eq!(busy.kind(), ErrorKind::Busy, "it hydrates: {busy}");
+        machine.world.put(machine.name(), 0, 64 * KIB, &pattern(3, 4096));
+        let mut then = truth;
+        then[0][64 << 10..][..4096].copy_from_slice(&pattern(3, 4096));
+
+        let (key, web) = (op("capture"), machine.armed.instance.clone());
+        let capture = site.capture(&key, std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
+        // Neither the guest nor what hydration would copy is in it.
+        machine.world.put(machine.name(), 0, 0, &pattern(4, 4096));
+        let held = site.settle(&op("settle"), &machine.armed).await.unwrap_err();
+        assert_eq!(held.kind(), ErrorKind::Busy, "{held}");
+        let disks = site.disks(&key, &capture, &web.machine).await.unwrap();
+        let specs: Vec<_> = capture.member(&web.machine).unwrap().machine.included().cloned().collect();
+        for (spec, then) in specs.iter().zip(&then) {
+            let read = disks[&spec.id].read(Run::new(0, spec.size), &Pool::new(8 << 20)).await.unwrap();
+            assert!(read[..] == then[..], "{} is not as it stood", spec.id);
+        }
+        drop(disks);
+        site.release(&key, &capture, &web.machine, Fate::Sealed).await.unwrap();
+
+        then[0][..4096].copy_from_slice(&pattern(4, 4096));
+        drop(site);
+        // One that copies as fast as it can.
+        machine.world.site = builder(&machine.world.root()).open().await.unwrap();
+        machine.tend().await.unwrap();
+        machine.settle().await;
+        assert!(stands_alone(&machine.world, machine.name()));
+        assert!(contents(&machine.world, machine.name()) == then);
+    });
+}
