@@ -197,7 +197,7 @@ async fn once_free(shared: &Arc<Shared>, slot: &Arc<Slot>, to: Operation) -> Res
 }
 
 /// The state as it is once a boot proof that is under way has given way.
-fn without_proof(slot: &Slot, state: State) -> State {
+pub(super) fn without_proof(slot: &Slot, state: State) -> State {
     let proves = slot.is_driven() && slot.unit().proves();
     State { drill: if proves { DrillState::None } else { state.drill }, ..state }
 }

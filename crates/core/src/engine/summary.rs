@@ -1,6 +1,7 @@
 //! What a person wants to see of a protected machine.
 
 use super::handle::parked;
+use super::job::without_proof;
 use super::schedule::{not_dropped, policy};
 use super::shared::{Shared, Slot};
 use super::verify;
@@ -129,7 +130,7 @@ pub(crate) fn of(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Summa
     Ok(Summary {
         machine: item.id().clone(),
         state: item.state,
-        allowed: item.state.allowed_operations(),
+        allowed: allowed(slot, item.state),
         health: health(item, &pulse, parked(&unit), undriven(slot, &unit), now),
         newest,
         newest_application: pulse.newest_application,
@@ -143,6 +144,14 @@ pub(crate) fn of(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Summa
         owed: item.owed.clone(),
         description: item.machine.clone(),
     })
+}
+
+/// A boot proof that is under way gives way to everything but another one.
+fn allowed(slot: &Slot, state: State) -> Vec<Operation> {
+    let then = without_proof(slot, state);
+    let mut all = then.allowed_operations();
+    all.retain(|operation| then == state || *operation != Operation::VerifyBoot);
+    all
 }
 
 /// A run that an engine left, by its end or by a panic: nothing is done for the unit before it is resumed.

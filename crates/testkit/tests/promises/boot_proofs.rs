@@ -2,7 +2,7 @@
 
 use super::*;
 use async_trait::async_trait;
-use site_recovery::state::{DrillState, Phase};
+use site_recovery::state::{DrillState, Operation, Phase};
 use site_recovery::{
     BootProof, Booted, Clock, CommitRequest, Deadlines, Delivery, DrillRequest, ErrorKind, FailoverRequest,
     Finding, HealthLevel, NoticeKind, PointChoice, PointId, Policy, Probed, ProtectRequest, Purpose,
@@ -359,6 +359,11 @@ async fn replication_goes_on_while_a_guest_comes_up() -> Result<()> {
     let job = stage.web.verify().await?;
     until(|| stage.probe.asked() == 1).await;
     assert_eq!(stage.engine.pair.cloud.isolated("isolated").len(), 1);
+    let allowed = stage.web.summary()?.allowed;
+    for operation in [Operation::TestFailover, Operation::PlannedFailover] {
+        assert!(allowed.contains(&operation), "a proof gives way to {operation:?}: {allowed:?}");
+    }
+    assert!(!allowed.contains(&Operation::VerifyBoot), "one proof at a time: {allowed:?}");
     let proves = stage.web.points().await?.last().expect("a point").id;
     let newer = stage.sealed().await?;
     assert!(newer > proves);
