@@ -55,10 +55,8 @@ impl Pool {
         let permit = permit
             .map_err(|e| crate::Error::new(crate::ErrorKind::Cancelled, "the pool is closed").caused_by(e))?;
         let idle = self.0.idle.lock().expect("no panic under this lock").pop();
-        let mut memory = idle.unwrap_or_default();
-        if memory.len() < len + PAGE {
-            memory.resize(pages * PAGE + PAGE, 0);
-        }
+        // Fresh memory comes as zeros from the system; grown memory would be copied and written over.
+        let memory = idle.filter(|m| m.len() >= len + PAGE).unwrap_or_else(|| vec![0; pages * PAGE + PAGE]);
         let skip = memory.as_ptr().align_offset(PAGE);
         let skip = if skip <= PAGE { skip } else { 0 };
         Ok(Block { memory, skip, len, pool: self.clone(), _permit: permit })

@@ -317,15 +317,34 @@ impl Site {
 }
 
 impl Taking {
-    /// The next place in the chain of bitmaps, the same for all disks.
+    /// The next place in the chain of bitmaps, the same for all disks; the one after it where the chain is broken, so that a
+    /// place is missing in it.
     fn number(&mut self) -> Result<()> {
-        let mut last = 0;
+        let mut chains = vec![];
         for held in &self.known.disks {
             let top = self.layer.top(held.n)?;
-            let links = self.layer.links(&top)?;
-            last = links.iter().map(|l| l.place).max().unwrap_or(0).max(last);
+            chains.push((held.spec.included, self.layer.chain(&top)?, top));
         }
-        self.link.place = last + 1;
+        let everywhere: Vec<Link> = match chains.iter().find(|c| c.0) {
+            Some((_, first, _)) => {
+                let all = |l: &Link| chains.iter().all(|c| !c.0 || c.1.iter().any(|(m, _)| m == l));
+                first.iter().map(|(l, _)| l.clone()).filter(all).collect()
+            }
+            None => vec![],
+        };
+        for (_, chain, top) in chains.iter_mut().filter(|c| c.0) {
+            // What a capture that broke off began on some disks alone is no cursor, and the one before it still records.
+            while let [.., (_, true), (last, _)] = &chain[..]
+                && !everywhere.contains(last)
+                && self.layer.drop_bitmap(top, &last.to_string())?
+            {
+                chain.pop();
+            }
+        }
+        let last = chains.iter().flat_map(|c| &c.1).map(|(l, _)| l.place).max().unwrap_or(0);
+        // Where none records, the newest was taken away, and nobody counted what was written since.
+        let whole = chains.iter().all(|c| !c.0 || c.1.last().is_none_or(|(_, records)| *records));
+        self.link.place = last + if whole { 1 } else { 2 };
         Ok(())
     }
 }

@@ -74,6 +74,15 @@ impl Layer {
         Ok(links)
     }
 
+    /// The same, each with whether it still records.
+    pub(crate) fn chain(&mut self, node: &str) -> Result<Vec<(Link, bool)>> {
+        let found = self.bitmaps(node)?.into_iter();
+        let ours = found.filter_map(|b| Some((b.name.parse::<Link>().ok()?, b.recording && !b.inconsistent)));
+        let mut chain: Vec<_> = ours.collect();
+        chain.sort_by_key(|(link, _)| link.place);
+        Ok(chain)
+    }
+
     /// Begins a bitmap. One of this name that stands already is left.
     pub(crate) fn begin_bitmap(&mut self, node: &str, link: &Link, persistent: bool) -> Result<()> {
         let name = link.to_string();

@@ -228,6 +228,24 @@ fn d4_a_gap_in_the_chain_of_bitmaps_is_no_change_list() {
             Changes::Known(_) => panic!("writes between the first and the third would be missing"),
         }
         assert!(matches!(site.changes(&torn, machine, &cursors[2]).await.unwrap(), Changes::Known(_)));
+        site.release(&op("torn"), &torn, machine, Fate::Spooled).await.unwrap();
+
+        // The newest of all disks, which leaves no gap that a number would show.
+        let newest = torn.member(machine).unwrap().cursor.clone().unwrap();
+        let before =
+            site.capture(&op("newest"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
+        site.release(&op("newest"), &before, machine, Fate::Spooled).await.unwrap();
+        for disk in 0..2 {
+            let image = world.image("web", disk);
+            let info = run_for("qemu-img", &["info", "--output=json", text_of(&image)]);
+            let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+            let names = info["format-specific"]["data"]["bitmaps"].as_array().unwrap();
+            let names = names.iter().map(|b| b["name"].as_str().unwrap().to_owned());
+            run("qemu-img", &["bitmap", "--remove", text_of(&image), &names.max().unwrap()]);
+        }
+        world.put("web", 0, 4096, b"nobody counts this");
+        let after = site.capture(&op("after"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
+        assert!(matches!(site.changes(&after, machine, &newest).await.unwrap(), Changes::Lost { .. }));
     });
 }
 
