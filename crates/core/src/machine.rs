@@ -2,6 +2,7 @@
 
 use crate::{DiskId, Error, Generation, MachineId, NicId, Result, RoleName};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A machine as it stands at one site: born by discovery or by a promotion.
 ///
@@ -205,11 +206,30 @@ impl Machine {
     }
 }
 
-/// A small file that belongs to a machine beside its disks: firmware variables, TPM state. At most 1 MiB.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A small file that belongs to a machine beside its disks: firmware variables, TPM state. At most 1 MiB. It travels in
+/// manifests, which are not sealed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sidecar {
     /// What it is, for the site that made it: `uefi-vars`, `tpm`, …
     pub name: String,
     /// Its content.
     pub bytes: Vec<u8>,
+}
+
+// By hand: the state of a TPM belongs in no log.
+impl fmt::Debug for Sidecar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sidecar({:?}, {} bytes)", self.name, self.bytes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c1_the_state_of_a_tpm_is_in_no_log() {
+        let sidecar = Sidecar { name: "tpm/tpm2-00.permall".into(), bytes: vec![113; 40] };
+        assert_eq!(format!("{:?}", vec![sidecar]), r#"[Sidecar("tpm/tpm2-00.permall", 40 bytes)]"#);
+    }
 }
