@@ -131,7 +131,7 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// What stands in a directory, by name, without [`write`]'s own drafts; nothing where it is missing.
+/// What stands in a directory, by name, without [`write()`]'s own drafts; nothing where it is missing.
 ///
 /// # Errors
 /// Those of the file system.
