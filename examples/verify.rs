@@ -14,7 +14,7 @@ use site_recovery::{
     Booted, Clock, Error, ErrorKind, FailoverRequest, Finding, Force, ItemHandle, PointChoice, Policy,
     Probed, ProtectRequest, Purpose, Recovery, Result, Severity, SystemClock, Validation, Verdict,
 };
-use site_recovery_examples::live::{Emulator, Guest, GuestOptions, LiveStage, is_here};
+use site_recovery_examples::live::{Emulator, Guest, GuestOptions, LiveStage, is_here, missing, prove};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -146,17 +146,4 @@ fn nothing_is_left(stage: &LiveStage, work: &Path) -> Result<()> {
     let left: Vec<&String> = names.iter().filter(|n| !n.starts_with('.')).collect();
     let runs = left.iter().any(|n| stage.machines.process("cloud", n).is_ok());
     prove(left.is_empty() && !runs, format!("nothing of the proof is left at the other site: {left:?}"))
-}
-
-fn prove(holds: bool, what: impl Into<String>) -> Result<()> {
-    let what = what.into();
-    if !holds {
-        return Err(Error::new(ErrorKind::Corrupt, format!("not so: {what}")));
-    }
-    println!("    proven: {what}");
-    Ok(())
-}
-
-fn missing(what: &str) -> Error {
-    Error::new(ErrorKind::NotFound, what)
 }

@@ -284,3 +284,21 @@ pub fn tool<'a>(program: &str, arguments: impl IntoIterator<Item = &'a std::ffi:
     let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(Error::new(ErrorKind::Unavailable, format!("{program} failed: {complaint}")))
 }
+
+/// Says what holds, or ends the story.
+///
+/// # Errors
+/// `Corrupt` where it does not hold.
+pub fn prove(holds: bool, what: impl Into<String>) -> Result<()> {
+    let what = what.into();
+    if !holds {
+        return Err(Error::new(ErrorKind::Corrupt, format!("not so: {what}")));
+    }
+    println!("    proven: {what}");
+    Ok(())
+}
+
+/// What has to be there and is not.
+pub fn missing(what: &str) -> Error {
+    Error::new(ErrorKind::NotFound, what)
+}

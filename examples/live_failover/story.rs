@@ -5,12 +5,12 @@ use crate::picture;
 use crate::watch::Watch;
 use site_recovery::state::{Direction, DrillState};
 use site_recovery::{
-    Clock, Consistency, Cutover, Delivery, DrillRequest, Error, ErrorKind, Events, FailoverRequest, Force,
-    ItemHandle, NoticeKind, OnUnfenced, Policy, ProtectRequest, Replica, ReprotectRequest, Result, Shutdown,
-    SystemClock, Timestamp, Vault,
+    Clock, Consistency, Cutover, Delivery, DrillRequest, Events, FailoverRequest, Force, ItemHandle,
+    NoticeKind, OnUnfenced, Policy, ProtectRequest, Replica, ReprotectRequest, Result, Shutdown, SystemClock,
+    Timestamp, Vault,
 };
 use site_recovery_examples::failed;
-use site_recovery_examples::live::{Guest, GuestOptions, LiveStage, copy_out, inspect, tool};
+use site_recovery_examples::live::{Guest, GuestOptions, LiveStage, copy_out, inspect, missing, prove, tool};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -93,11 +93,11 @@ impl Story {
             a.writes(SOME).await?;
             let acknowledged = a.acknowledged();
             self.vault.take_point(web.id(), want).await?;
-            let point = web.points().await?.pop().ok_or_else(|| not_found("no point"))?;
+            let point = web.points().await?.pop().ok_or_else(|| missing("no point"))?;
             prove(point.consistency == want, format!("point {} is {want:?}", point.id.0))?;
             let disks = self.stage.points.open(web.id(), point.id).await?;
             let copy = self.work.join("point.raw");
-            let disk = disks.values().next().ok_or_else(|| not_found("no disk"))?;
+            let disk = disks.values().next().ok_or_else(|| missing("no disk"))?;
             copy_out(disk, &copy).await?;
             let found = inspect(&copy).await?;
             let crash = want == Consistency::Crash;
@@ -133,7 +133,7 @@ impl Story {
         web.test_failover(DrillRequest::default()).await?.done().await?;
         let state = web.state()?;
         prove(state.drill == DrillState::WaitingForCompletion, "the drill stands")?;
-        let drill = web.item()?.drill.and_then(|d| d.armed).ok_or_else(|| not_found("no drill machine"))?;
+        let drill = web.item()?.drill.and_then(|d| d.armed).ok_or_else(|| missing("no drill machine"))?;
         let guest = self.stage.guest_of(&drill.instance);
         let resumed = guest.resumed().await?;
         let meanwhile = a.acknowledged();
@@ -154,7 +154,7 @@ impl Story {
         let (last, began) = (a.acknowledged(), SystemClock.now());
         println!("    {last} records were acknowledged");
         println!("\nFail over, unplanned");
-        let point = web.points().await?.pop().ok_or_else(|| not_found("no point"))?;
+        let point = web.points().await?.pop().ok_or_else(|| missing("no point"))?;
         // Not even asked to shut down: a host that is gone cannot say that it is off, so somebody answers for it.
         let on_unfenced = OnUnfenced::Continue(Force::by("the example", "the host is gone"));
         let cutover = Cutover::Unplanned { shutdown: Shutdown::Skip, on_unfenced };
@@ -268,19 +268,6 @@ impl Story {
             format!("all {acknowledged} acknowledged records are in it"),
         )
     }
-}
-
-fn prove(holds: bool, what: impl Into<String>) -> Result<()> {
-    let what = what.into();
-    if !holds {
-        return Err(Error::new(ErrorKind::Corrupt, format!("not so: {what}")));
-    }
-    println!("    proven: {what}");
-    Ok(())
-}
-
-fn not_found(what: &str) -> Error {
-    Error::new(ErrorKind::NotFound, what)
 }
 
 fn seconds(since: Timestamp) -> f64 {

@@ -15,7 +15,9 @@ use site_recovery::{
     Cutover, Error, ErrorKind, FailoverRequest, Force, ItemHandle, LOSING_SIDE, Leg, OnUnfenced, PointChoice,
     PointId, Policy, ProtectRequest, Replica, ReprotectRequest, Result, Shutdown, Vault,
 };
-use site_recovery_examples::live::{Emulator, GuestOptions, LiveStage, copy_out, inspect, is_here};
+use site_recovery_examples::live::{
+    Emulator, GuestOptions, LiveStage, copy_out, inspect, is_here, missing, prove,
+};
 use site_recovery_guest::Inspected;
 use site_recovery_journal::SqliteJournal;
 use std::path::Path;
@@ -135,17 +137,4 @@ async fn look(replica: &dyn Replica, web: &ItemHandle, point: PointId, work: &Pa
     let copy = work.join("point.raw");
     copy_out(disk, &copy).await?;
     inspect(&copy).await
-}
-
-fn prove(holds: bool, what: impl Into<String>) -> Result<()> {
-    let what = what.into();
-    if !holds {
-        return Err(Error::new(ErrorKind::Corrupt, format!("not so: {what}")));
-    }
-    println!("    proven: {what}");
-    Ok(())
-}
-
-fn missing(what: &str) -> Error {
-    Error::new(ErrorKind::NotFound, what)
 }

@@ -55,15 +55,24 @@ impl Home {
     ///
     /// # Errors
     /// `Refused`, naming who put it there.
-    pub(crate) fn must_be_startable(&self) -> Result<()> {
-        if !self.is_fenced() {
-            return Ok(());
-        }
+    pub(crate) fn must_be_shown(&self) -> Result<()> {
+        if self.is_fenced() { Err(self.blocked()?) } else { Ok(()) }
+    }
+
+    /// That there is no fence, and none is on its way: what a person may start.
+    ///
+    /// # Errors
+    /// `Refused`, naming who put it there.
+    pub(crate) fn must_be_unfenced(&self) -> Result<()> {
+        if self.fence_mark()?.is_some() { Err(self.blocked()?) } else { self.must_be_shown() }
+    }
+
+    fn blocked(&self) -> Result<Error> {
         let by = self.fence_mark()?.map_or_else(
             || format!("its images are in {FENCED}/: rename that to {DISKS}/ when nothing else runs for it"),
             |fence| format!("{} ({}): {}", fence.by, fence.why, fence.lift),
         );
-        Err(refused(format!("{} is blocked by {by}", self.name)))
+        Ok(refused(format!("{} is blocked by {by}", self.name)))
     }
 
     /// That the images stand in one place.

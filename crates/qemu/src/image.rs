@@ -9,6 +9,7 @@ use nix::libc;
 use serde::Deserialize;
 use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::Told;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,6 @@ const DEEPEST: usize = 64;
 /// What an image says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Image {
-    pub(crate) format: String,
     pub(crate) size: u64,
     /// As its header names it, where it stands on another image.
     pub(crate) backing: Option<String>,
@@ -73,17 +73,23 @@ impl Site {
     ///
     /// # Errors
     /// `Invalid` for an image of another format.
-    pub(crate) fn image(&self, path: &Path, format: &str) -> Result<Image> {
-        let shared = ["info", "-U", "--output=json", "-f", format].map(AsRef::as_ref);
-        let text = run(&self.options.programs.img, shared.into_iter().chain([path.as_os_str()]), LIMIT);
-        let text = text.map_err(|e| {
+    pub(crate) fn image(&self, path: &Path, format: Format) -> Result<Image> {
+        self.information(path, Some(format.name())).map_err(|e| {
             if !e.message().contains("not in") {
                 return e;
             }
-            let rule = format!("it is described as {format}");
+            let rule = format!("it is described as {}", format.name());
             let remedy = "correct `format`: qcow2 or raw are served; convert any other with qemu-img";
             Error::invalid("disks.format", path.display(), &rule, remedy).caused_by(e)
-        })?;
+        })
+    }
+
+    /// Without a format, `qemu-img` finds one.
+    fn information(&self, path: &Path, format: Option<&str>) -> Result<Image> {
+        let mut words: Vec<&OsStr> = ["info", "-U", "--output=json"].map(AsRef::as_ref).into();
+        words.extend(format.into_iter().flat_map(|f| ["-f", f]).map(OsStr::new));
+        words.push(path.as_os_str());
+        let text = run(&self.options.programs.img, words, LIMIT)?;
         let info: Info = serde_json::from_slice(&text).map_err(|e| {
             let message = format!("qemu-img does not say what {} is", path.display());
             Error::new(ErrorKind::Unavailable, message).caused_by(e)
@@ -94,7 +100,6 @@ impl Site {
         Ok(Image {
             bitmaps: bitmaps.filter_map(|b| b["name"].as_str().map(str::to_owned)).collect(),
             keeps_bitmaps: info.format == "qcow2" && compat != "0.10",
-            format: info.format,
             size: info.virtual_size,
             stands_on: info.full_backing_filename.or_else(|| info.backing_filename.clone()),
             backing: info.backing_filename,
@@ -117,8 +122,8 @@ impl Site {
             if !fs::exists(&path).told("look at", &path)? {
                 return Ok(Some(path));
             }
-            // QEMU itself takes one of no told format for raw, or refuses it.
-            image = self.image(&path, image.backing_format.as_deref().unwrap_or(Format::Raw.name()))?;
+            // Where an older image does not tell, QEMU looks for itself, too; nobody writes to what others stand on.
+            image = self.information(&path, image.backing_format.as_deref())?;
         }
         let rule = format!("at most {DEEPEST} images stand on each other");
         Err(Error::invalid("disks.file", "stands on too many", &rule, "merge some, with qemu-img commit"))
@@ -151,7 +156,7 @@ impl Site {
     /// Our bitmaps of an image, in the order of the chain.
     pub(crate) fn image_links(&self, path: &Path) -> Result<Vec<Link>> {
         let mut links: Vec<Link> =
-            self.image(path, Format::Qcow2.name())?.bitmaps.iter().filter_map(|b| b.parse().ok()).collect();
+            self.image(path, Format::Qcow2)?.bitmaps.iter().filter_map(|b| b.parse().ok()).collect();
         links.sort_by_key(|l| l.place);
         Ok(links)
     }
@@ -172,7 +177,7 @@ impl Site {
 
     /// Removes all internal snapshots of an image that nobody has open.
     pub(crate) fn drop_snapshots(&self, path: &Path) -> Result<()> {
-        for _ in 0..self.image(path, Format::Qcow2.name())?.snapshots {
+        for _ in 0..self.image(path, Format::Qcow2)?.snapshots {
             let ask = ["info", "--output=json", "-f", "qcow2"].map(AsRef::as_ref);
             let text = run(&self.options.programs.img, ask.into_iter().chain([path.as_os_str()]), LIMIT)?;
             let info: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();

@@ -138,7 +138,7 @@ impl Site {
                 false => (base, disk.format),
             };
             let there = fs::exists(&path).told("look at", &path)?;
-            let image = if there { Some(self.image(&path, format.name())?) } else { None };
+            let image = if there { Some(self.image(&path, format)?) } else { None };
             let marked = mark.as_ref().and_then(|m| m.disks.get(&disk.id));
             let spec = DiskSpec {
                 id: marked.map_or_else(|| DiskId(disk.id.clone()), |m| m.id.clone()),

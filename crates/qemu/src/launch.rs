@@ -21,7 +21,7 @@ impl Site {
     pub(crate) fn launch(&self, home: &Home, network: Option<&str>) -> Result<()> {
         let known = self.known(home.clone())?;
         let _alone = home.starts()?;
-        home.must_be_startable()?;
+        home.must_be_shown()?;
         let place = self.place(home)?;
         if Self::needs_point(&known) && !self.serves(&place) {
             let message = format!("the point that {} stands on is not served here: tend it first", home.name);

@@ -2,7 +2,7 @@
 
 use crate::QemuSite;
 use site_recovery::{Error, ErrorKind, Result};
-use site_recovery_register::{durable, refused};
+use site_recovery_register::durable;
 
 impl QemuSite {
     /// Starts a machine as a person would.
@@ -13,10 +13,7 @@ impl QemuSite {
         let name = name.to_owned();
         self.act("power on", move |site| {
             let home = site.home(&name)?;
-            if let Some(fence) = home.fence_mark()? {
-                let message = format!("{name} is blocked by {} ({}): {}", fence.by, fence.why, fence.lift);
-                return Err(refused(message));
-            }
+            home.must_be_unfenced()?;
             if site.process(&home)?.is_none() {
                 site.must_be_off(&home)?;
                 site.end_store(&home)?;
@@ -39,7 +36,7 @@ impl QemuSite {
         let name = name.to_owned();
         self.act("command line", move |site| {
             let known = site.known(site.home(&name)?)?;
-            known.home.must_be_startable()?;
+            known.home.must_be_unfenced()?;
             if known.description.tpm {
                 let message =
                     format!("{name} has a TPM, whose emulator has to be started first: use power_on");

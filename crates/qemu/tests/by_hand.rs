@@ -5,11 +5,11 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use site_recovery::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use support::*;
@@ -21,6 +21,32 @@ fn run_line(line: &[String]) {
 
 fn copy(from: &Path, to: &Path) {
     run("cp", &["-a", text_of(from), text_of(to)]);
+}
+
+/// A machine that is off, enrolled, and whose second disk is raw.
+async fn with_raw_data(world: &World, byte: u8) -> (Instance, PathBuf) {
+    world.machine("web");
+    describe(world, |text| text["disks"][1] = json!({ "id": "data", "file": "data.raw", "format": "raw" }));
+    let raw = world.path("web/disks/data.raw");
+    fs::write(&raw, vec![byte; 1 << 20]).unwrap();
+    (world.enrol("web").await, raw)
+}
+
+fn describe(world: &World, change: impl FnOnce(&mut Value)) {
+    let path = world.path("web/machine.json");
+    let mut text = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut text);
+    fs::write(path, text.to_string()).unwrap();
+}
+
+/// The newest bitmap last.
+fn bitmaps(world: &World, disk: usize) -> Vec<String> {
+    let info = run_for("qemu-img", &["info", "--output=json", text_of(&world.image("web", disk))]);
+    let info: Value = serde_json::from_str(&info).unwrap();
+    let all = info["format-specific"]["data"]["bitmaps"].as_array().unwrap();
+    let mut names: Vec<_> = all.iter().map(|b| b["name"].as_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -92,14 +118,7 @@ fn s2_images_that_were_brought_back_beside_the_fenced_ones_are_no_proof() {
 fn s2_a_raw_image_that_another_process_writes_is_in_use() {
     on_qemu(async {
         let world = World::new().await;
-        world.machine("web");
-        let description = world.path("web/machine.json");
-        let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&description).unwrap()).unwrap();
-        text["disks"][1] = json!({ "id": "data", "file": "data.raw", "format": "raw" });
-        fs::write(&description, text.to_string()).unwrap();
-        let raw = world.path("web/disks/data.raw");
-        fs::write(&raw, vec![7; 1 << 20]).unwrap();
-        let web = world.enrol("web").await;
+        let (web, raw) = with_raw_data(&world, 7).await;
         assert_eq!(world.site.power(&web).await.unwrap(), Power::Off { start: StartGuard::Free });
 
         let file = world.dir.path().join("theirs.pid");
@@ -120,14 +139,7 @@ fn s2_a_raw_image_that_another_process_writes_is_in_use() {
 fn a_raw_disk_whose_guest_wrote_the_header_of_another_format_stays_raw() {
     on_qemu(async {
         let world = World::new().await;
-        world.machine("web");
-        let description = world.path("web/machine.json");
-        let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&description).unwrap()).unwrap();
-        text["disks"][1] = json!({ "id": "data", "file": "data.raw", "format": "raw" });
-        fs::write(&description, text.to_string()).unwrap();
-        let raw = world.path("web/disks/data.raw");
-        fs::write(&raw, vec![0; 1 << 20]).unwrap();
-        let web = world.enrol("web").await;
+        let (web, raw) = with_raw_data(&world, 0).await;
 
         // An image of 64 GiB, by its header.
         let header = world.dir.path().join("header.qcow2");
@@ -171,10 +183,7 @@ fn a_machine_with_a_tpm_has_no_command_line() {
     on_qemu(async {
         let world = World::new().await;
         world.machine("web");
-        let description = world.path("web/machine.json");
-        let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&description).unwrap()).unwrap();
-        text["tpm"] = true.into();
-        fs::write(&description, text.to_string()).unwrap();
+        describe(&world, |text| text["tpm"] = true.into());
         let error = world.site.command_line("web").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.to_string().contains("power_on"), "{error}");
@@ -210,12 +219,7 @@ fn d4_a_gap_in_the_chain_of_bitmaps_is_no_change_list() {
             world.put("web", 0, 0, round.as_bytes());
         }
         world.switch_off("web");
-        let image = world.image("web", 0);
-        let info = run_for("qemu-img", &["info", "--output=json", text_of(&image)]);
-        let info: serde_json::Value = serde_json::from_str(&info).unwrap();
-        let names = info["format-specific"]["data"]["bitmaps"].as_array().unwrap();
-        let mut names: Vec<_> = names.iter().map(|b| b["name"].as_str().unwrap().to_owned()).collect();
-        names.sort();
+        let (image, names) = (world.image("web", 0), bitmaps(&world, 0));
         assert_eq!(names.len(), 3, "{names:?}");
 
         let whole = site.capture(&op("whole"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
@@ -236,12 +240,8 @@ fn d4_a_gap_in_the_chain_of_bitmaps_is_no_change_list() {
             site.capture(&op("newest"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
         site.release(&op("newest"), &before, machine, Fate::Spooled).await.unwrap();
         for disk in 0..2 {
-            let image = world.image("web", disk);
-            let info = run_for("qemu-img", &["info", "--output=json", text_of(&image)]);
-            let info: serde_json::Value = serde_json::from_str(&info).unwrap();
-            let names = info["format-specific"]["data"]["bitmaps"].as_array().unwrap();
-            let names = names.iter().map(|b| b["name"].as_str().unwrap().to_owned());
-            run("qemu-img", &["bitmap", "--remove", text_of(&image), &names.max().unwrap()]);
+            let newest = bitmaps(&world, disk).pop().unwrap();
+            run("qemu-img", &["bitmap", "--remove", text_of(&world.image("web", disk)), &newest]);
         }
         world.put("web", 0, 4096, b"nobody counts this");
         let after = site.capture(&op("after"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();

@@ -192,6 +192,14 @@ fn an_image_that_stands_on_a_missing_one_is_refused_with_the_name_of_that() {
             refused(&world, "web", name, "disks.file", &["data.qcow2", name, "rebase"]).await;
             fs::rename(&aside, missing).unwrap();
         }
+        // As an image of older tools, which does not tell the format of the next one: QEMU looks for itself.
+        let mut header = fs::read(&image).unwrap();
+        let told = header.windows(4).position(|w| w == [0xe2, 0x79, 0x2a, 0xca]).unwrap();
+        header[told..told + 4].fill(1);
+        fs::write(&image, header).unwrap();
+        fs::rename(&bottom, &aside).unwrap();
+        refused(&world, "web", "no format", "disks.file", &["golden.raw", "rebase"]).await;
+        fs::rename(&aside, &bottom).unwrap();
         // With everything back, it runs.
         world.site.power_on("web").await.unwrap();
         assert!(world.is_on("web"));
