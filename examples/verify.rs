@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use serde_json::json;
 use site_recovery::state::Direction;
 use site_recovery::{
-    Booted, Clock, Error, ErrorKind, FailoverRequest, Finding, Force, ItemHandle, PointChoice, Policy,
-    Probed, ProtectRequest, Purpose, Recovery, Result, Severity, SystemClock, Validation, Verdict,
+    Booted, Clock, FailoverRequest, Finding, Force, ItemHandle, PointChoice, Policy, Probed, ProtectRequest,
+    Purpose, Recovery, Result, Severity, SystemClock, Validation, Verdict,
 };
 use site_recovery_examples::live::{Emulator, Guest, GuestOptions, LiveStage, is_here, missing, prove};
 use std::path::Path;

@@ -250,6 +250,30 @@ fn d4_a_gap_in_the_chain_of_bitmaps_is_no_change_list() {
 }
 
 #[test]
+fn d4_a_bitmap_that_a_broken_capture_began_on_one_disk_alone_is_no_gap() {
+    on_qemu(async {
+        let world = World::new().await;
+        let web = world.enrolled("web").await;
+        let (site, machine) = (&world.site, &web.machine);
+        let first = site.capture(&op("first"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
+        let since = first.member(machine).unwrap().cursor.clone().unwrap();
+        site.release(&op("first"), &first, machine, Fate::Sealed).await.unwrap();
+        let half = json!({ "node": "d0", "name": "dr-0-2-0123456789abcdef", "persistent": true });
+        world.monitor("web").unwrap().call("block-dirty-bitmap-add", half).unwrap();
+        world.put("web", 0, 128 * KIB, b"written after it");
+
+        let next = site.capture(&op("next"), std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
+        match site.changes(&next, machine, &since).await.unwrap() {
+            Changes::Known(changes) => {
+                let runs: Vec<Run> = changes.runs(&"root".into()).to_vec();
+                assert!(runs.iter().any(|r| r.start <= 128 * KIB && 128 * KIB < r.end()), "{runs:?}");
+            }
+            Changes::Lost { reason } => panic!("nothing is lost: {reason}"),
+        }
+    });
+}
+
+#[test]
 fn what_outlives_the_service_is_started_by_its_launcher() {
     on_qemu(async {
         let world = World::told(|builder, dir| {

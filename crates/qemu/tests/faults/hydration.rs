@@ -232,6 +232,14 @@ fn d1_a_machine_that_hydrates_is_captured_whole_and_goes_on_hydrating() {
 
         let (key, web) = (op("capture"), machine.armed.instance.clone());
         let capture = site.capture(&key, std::slice::from_ref(&web), Consistency::Crash).await.unwrap();
+        let mut monitor = machine.world.monitor(machine.name()).unwrap();
+        let jobs = monitor.call("query-block-jobs", serde_json::Value::Null).unwrap();
+        drop(monitor);
+        assert_eq!(
+            jobs.as_array().map(Vec::len),
+            Some(0),
+            "a stream takes the filter's place when it ends: {jobs}"
+        );
         // Neither the guest nor what hydration would copy is in it.
         machine.world.put(machine.name(), 0, 0, &pattern(4, 4096));
         let held = site.settle(&op("settle"), &machine.armed).await.unwrap_err();
