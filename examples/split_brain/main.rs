@@ -12,8 +12,8 @@ mod cable;
 use cable::Cable;
 use site_recovery::state::{Direction, Divergence};
 use site_recovery::{
-    Cutover, Error, ErrorKind, FailoverRequest, Force, ItemHandle, LOSING_SIDE, Leg, OnUnfenced, PointChoice,
-    PointId, Policy, ProtectRequest, Replica, ReprotectRequest, Result, Shutdown, Vault,
+    Cutover, FailoverRequest, Force, ItemHandle, LOSING_SIDE, Leg, OnUnfenced, PointChoice, PointId, Policy,
+    ProtectRequest, Replica, ReprotectRequest, Result, Shutdown, Vault,
 };
 use site_recovery_examples::live::{
     Emulator, GuestOptions, LiveStage, copy_out, inspect, is_here, missing, prove,
