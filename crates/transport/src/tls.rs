@@ -20,6 +20,16 @@ const WRITE_AT_ONCE: usize = 64 * 1024;
 
 pub(crate) type Secure = TlsStream<BufReader<TcpStream>>;
 
+/// What is spoken on a connection. Both are served on one port: the handshake names it (ALPN), so that no other service of
+/// the same authority is taken for this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plane {
+    /// Frames: bytes of disks.
+    Data,
+    /// HTTP/2: calls.
+    Control,
+}
+
 /// What a server shows, and whom it lets in: clients with a certificate of its authority.
 #[derive(Clone)]
 pub struct ServerTls(Arc<ServerConfig>);
@@ -31,6 +41,18 @@ pub struct ClientTls {
     name: ServerName<'static>,
 }
 
+impl Plane {
+    const ALL: [Self; 2] = [Self::Data, Self::Control];
+
+    /// Its name in the handshake.
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Data => ALPN,
+            Self::Control => b"h2",
+        }
+    }
+}
+
 impl ServerTls {
     /// Serves clients that show a certificate of `client_ca` with this one of its own. All are PEM.
     ///
@@ -39,22 +61,21 @@ impl ServerTls {
     pub fn new(certificate: &[u8], key: &[u8], client_ca: &[u8]) -> Result<Self> {
         let identity = Identity { certificate, key };
         let mut config = site_recovery_tls::server(&[&TLS13], identity, Clients::Of(client_ca))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = Plane::ALL.map(|plane| plane.alpn().to_vec()).into();
         Ok(Self(Arc::new(config)))
     }
 
-    /// The connection, and who it is.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<(Secure, Shown), Fault> {
+    /// The connection, who it is, and what it wants to speak.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<(Secure, Shown, Plane), Fault> {
         let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
         let mut secure = TlsAcceptor::from(Arc::clone(&self.0)).accept(stream).await.map_err(Fault::Tls)?;
         secure.get_mut().1.set_buffer_limit(Some(WRITE_AT_ONCE));
         let session = secure.get_ref().1;
-        if session.alpn_protocol() != Some(ALPN) {
-            return Err(Fault::protocol("the client asks for another service"));
-        }
+        let asked = Plane::ALL.into_iter().find(|plane| session.alpn_protocol() == Some(plane.alpn()));
+        let plane = asked.ok_or_else(|| Fault::protocol("the client asks for another service"))?;
         let shown = session.peer_certificates().and_then(<[_]>::first).map(Shown::of);
         let shown = shown.ok_or_else(|| Fault::protocol("the client shows no certificate"))?;
-        Ok((secure.into(), shown))
+        Ok((secure.into(), shown, plane))
     }
 }
 
@@ -66,16 +87,21 @@ impl ClientTls {
     /// `Invalid`, naming what cannot be used.
     pub fn new(certificate: &[u8], key: &[u8], ca: &[u8], name: &str) -> Result<Self> {
         let identity = Identity { certificate, key };
-        let mut config = site_recovery_tls::client(&[&TLS13], Trust::Authority(ca), Some(identity))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        let config = site_recovery_tls::client(&[&TLS13], Trust::Authority(ca), Some(identity))?;
         Ok(Self { config: Arc::new(config), name: server_name(name)? })
     }
 
-    pub(crate) async fn connect(&self, stream: TcpStream) -> Result<Secure, Fault> {
+    /// The connection, to speak `plane` on.
+    pub(crate) async fn connect(&self, stream: TcpStream, plane: Plane) -> Result<Secure, Fault> {
         let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
-        let secure = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), stream).await;
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let connector = connector.with_alpn(vec![plane.alpn().to_vec()]);
+        let secure = connector.connect(self.name.clone(), stream).await;
         // What is not about certificates may pass: somebody hung up.
         let mut secure = secure.map_err(Fault::from)?;
+        if secure.get_ref().1.alpn_protocol() != Some(plane.alpn()) {
+            return Err(Fault::protocol("the server speaks another service"));
+        }
         secure.get_mut().1.set_buffer_limit(Some(WRITE_AT_ONCE));
         Ok(secure.into())
     }
@@ -93,3 +119,6 @@ impl fmt::Debug for ClientTls {
         f.debug_struct("ClientTls").field("name", &self.name).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

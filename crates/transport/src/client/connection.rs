@@ -5,6 +5,7 @@ use super::flight::{Flight, Grant, Next, told};
 use crate::fault::{Fault, Result};
 use crate::frame::{Kind, json};
 use crate::message::{Hello, LONGEST_WORD, SPOKEN, Versions, Welcome, beat};
+use crate::tls::Plane;
 use crate::wire::{Inlet, Outlet, ways};
 use site_recovery::{Capability, Clock, Error};
 use std::sync::Arc;
@@ -26,7 +27,8 @@ impl Connection {
     pub(super) async fn open(far: &Far, number: u64) -> Result<Self, Fault> {
         let stream = TcpStream::connect(&far.address).await?;
         stream.set_nodelay(true)?;
-        let (mut outlet, mut inlet) = ways(far.tls.connect(stream).await?, &far.clock, far.stall);
+        let (mut outlet, mut inlet) =
+            ways(far.tls.connect(stream, Plane::Data).await?, &far.clock, far.stall);
         let hello = Hello {
             versions: SPOKEN,
             role: far.role.clone(),

@@ -7,6 +7,7 @@ use crate::allow::Rights;
 use crate::fault::{Fault, Result};
 use crate::frame::{Kind, json};
 use crate::message::{Hello, LONGEST_WORD, SPOKEN, Welcome};
+use crate::tls::Plane;
 use crate::told::Told;
 use crate::wire::{Inlet, Outlet, ways};
 use futures_util::future::{AbortRegistration, Abortable};
@@ -62,7 +63,10 @@ async fn identify(
     offer: &Offer,
 ) -> Result<(Outlet, Inlet, Rights, OwnedSemaphorePermit), Fault> {
     stream.set_nodelay(true)?;
-    let (secure, shown) = offer.tls.accept(stream).await?;
+    let (secure, shown, plane) = offer.tls.accept(stream).await?;
+    if plane != Plane::Data {
+        return Err(Fault::protocol("the client asks for control, which is not served here"));
+    }
     let (outlet, inlet) = ways(secure, &offer.clock, offer.limits.stall);
     let rights = match offer.rules.rights(&shown) {
         Ok(rights) => rights,
