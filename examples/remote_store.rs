@@ -42,7 +42,7 @@ async fn serve_points(dir: &Path, address: SocketAddr) -> Result<()> {
     let read = |name: &str| std::fs::read(dir.join(name)).map_err(|e| failed("read", &dir.join(name), e));
     let tls = ServerTls::new(&read("server.pem")?, &read("server.key")?, &read("ca.pem")?)?;
     let points = Points::directory("points".into(), dir.join("points"), Arc::new(SystemClock))?;
-    let server = Server::builder(tls).role(Arc::new(points)).listen(address).await?;
+    let server = Server::builder(tls).store(Arc::new(points)).listen(address).await?;
     println!("{}", server.address());
     // A byte, or the end of the process that started this one.
     let ended = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await;

@@ -3,7 +3,7 @@
 use crate::fault::Result;
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
-use site_recovery::{Error, ErrorKind, MachineId};
+use site_recovery::{EngineId, Error, ErrorKind, MachineId};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -101,6 +101,11 @@ impl Shown {
             names.map(str::to_owned).collect()
         });
         Self { fingerprint, names: names.unwrap_or_default() }
+    }
+
+    /// The engine that the certificate names, where it is one's.
+    pub(crate) fn engine(&self) -> Option<EngineId> {
+        self.names.iter().find_map(|name| name.strip_prefix("urn:site-recovery:engine:")).map(EngineId::from)
     }
 
     fn is(&self, whom: &Client) -> bool {

@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Failed = 11,
     /// Server: the beginning of an answer that is a list: a JSON list, and more is to come.
     Part = 12,
+    /// Client: bytes for a landing disk: a [`Place`], and as many bytes as its run is long.
+    Put = 13,
 }
 
 /// The first sixteen bytes of every frame: kind, three zeros, length of what follows, and whose.
@@ -112,7 +114,7 @@ impl Header {
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 14] = [
         Kind::Beat,
         Kind::Hello,
         Kind::Welcome,
@@ -126,6 +128,7 @@ impl Kind {
         Kind::Answer,
         Kind::Failed,
         Kind::Part,
+        Kind::Put,
     ];
 
     fn of(byte: u8) -> Result<Self, Malformed> {
@@ -277,7 +280,7 @@ pub(crate) fn payload(record: &Record) -> Option<&Bytes> {
     }
 }
 
-/// A run of a disk of an opened point: handle (8), which of its disks in the order of their names (4), start (8), length (8).
+/// A run of an opened disk: handle (8), which of its disks in the order of their names (4), start (8), length (8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) handle: u64,

@@ -180,7 +180,7 @@ fn words() -> [Vec<u8>; 4] {
         requests: 64,
         silence: 9000,
     };
-    let opened = Opened { cut: "cut-7".into(), disks: vec![("root".into(), 1 << 20)] };
+    let opened = Opened { cut: Some("cut-7".into()), disks: vec![("root".into(), 1 << 20)] };
     [json_of(&hello), json_of(&welcome), json_of(&opened), Told::from(&error()).to_json()]
 }
 

@@ -14,7 +14,7 @@
 //! use site_recovery_transport::{Server, ServerTls};
 //!
 //! let tls = ServerTls::new(&pem("server.pem"), &pem("server.key"), &pem("ca.pem"))?;
-//! let server = Server::builder(tls).role(points).listen("0.0.0.0:7443".parse().expect("an address")).await?;
+//! let server = Server::builder(tls).store(points).listen("0.0.0.0:7443".parse().expect("an address")).await?;
 //! # let stopped = async {};
 //! stopped.await;
 //! server.stop(Duration::from_secs(10)).await;
@@ -45,7 +45,7 @@
 //! is made again with the next call, or at once where calls or opened points need it. What was not answered is asked again:
 //! the [`Op`](site_recovery::Op) of a changing call names its effect, and a batch that comes again counts once. So a cut costs
 //! what was in flight. The server ends an older connection of a client, and drops what it began, before it welcomes the next
-//! one: no call strikes after a later one. What cannot be reached within the [`patience`](RemoteStoreBuilder::patience), or
+//! one: no call strikes after a later one. What cannot be reached within the [`patience`](RemoteBuilder::patience), or
 //! was sent sixteen times, is `Unavailable`.
 //!
 //! A point that is open is opened again, and has to be the same cut. Meanwhile nobody holds it on the other side, so a point
@@ -84,6 +84,7 @@
 
 mod allow;
 mod client;
+mod control;
 mod fault;
 mod frame;
 #[cfg(test)]
@@ -96,6 +97,9 @@ mod told;
 mod wire;
 
 pub use allow::{Client, Machines};
-pub use client::{RemoteStore, RemoteStoreBuilder};
+pub use client::{RemoteBuilder, RemoteStore, Stub};
+pub use control::{
+    Names, RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource, RemoteTarget,
+};
 pub use server::{Limits, Server, ServerBuilder, Stopped};
 pub use tls::{ClientTls, ServerTls};

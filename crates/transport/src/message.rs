@@ -3,14 +3,17 @@
 use crate::frame::{Malformed, has_end};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    Capability, ChangeSet, CutId, DiskId, Ingest, Machine, MachineId, Manifest, Op, PhaseRecord, PointId,
-    RoleName, Run, Seed, Settings, Timestamp,
+    Capability, Capture, ChangeSet, CutId, DiskId, Ingest, Instance, Machine, MachineId, Manifest, Op,
+    PhaseRecord, PointId, RoleName, Run, Seed, Settings, Timestamp,
 };
 use std::fmt;
 use std::time::Duration;
 
 /// Versions of the protocol that this build speaks.
 pub(crate) const SPOKEN: Versions = Versions { oldest: 1, newest: 1 };
+
+/// Versions of the control plane that this build speaks.
+pub(crate) const CONTROL: Versions = Versions { oldest: 1, newest: 1 };
 
 /// The application protocol of the TLS handshake, so that no other service of the same authority is taken for this one.
 pub(crate) const ALPN: &[u8] = b"site-recovery-transport";
@@ -116,13 +119,21 @@ pub(crate) enum Call {
         machine: MachineId,
         point: PointId,
     },
-    /// Opens a point under a handle of the client's choice. Again after a connection broke, and then only if it is the same
+    /// Opens disks under a handle of the client's choice. Again after a connection broke, and then only if it is the same
     /// cut still.
     Open {
         handle: u64,
-        machine: MachineId,
-        point: PointId,
+        what: Openable,
         cut: Option<CutId>,
+    },
+    /// Of an opened landing disk.
+    Zero {
+        handle: u64,
+        run: Run,
+    },
+    /// Of an opened landing disk.
+    Flush {
+        handle: u64,
     },
     Hashes {
         machine: MachineId,
@@ -175,10 +186,23 @@ pub(crate) enum Call {
     },
 }
 
-/// The disks of an opened point, by name, with their sizes.
+/// What has disks.
+#[allow(clippy::large_enum_variant, reason = "few of them exist at a time")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Openable {
+    /// A replica's point.
+    Point { machine: MachineId, point: PointId },
+    /// One member of a source's capture.
+    Captured { op: Op, capture: Capture, machine: MachineId },
+    /// One disk of a landing site.
+    Landing { instance: Instance, disk: DiskId },
+}
+
+/// Disks that are open, by name, with their sizes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Opened {
-    pub(crate) cut: CutId,
+    /// Of a point and of a capture.
+    pub(crate) cut: Option<CutId>,
     pub(crate) disks: Vec<(DiskId, u64)>,
 }
 
@@ -186,7 +210,7 @@ impl Call {
     /// A call whose runs have an end; those of a set of changes have one.
     pub(crate) fn checked(self) -> Result<Self, Malformed> {
         match self {
-            Self::Hashes { run, .. } if !has_end(run) => {
+            Self::Hashes { run, .. } | Self::Zero { run, .. } if !has_end(run) => {
                 Err(Malformed::Run { start: run.start, len: run.len })
             }
             call => Ok(call),

@@ -2,7 +2,7 @@
 //!
 //! What has machines in it is taken apart field by field, so that a new field is not forgotten here.
 
-use crate::message::Call;
+use crate::message::{Call, Openable};
 use site_recovery::{
     Control, Drill, Instance, Item, MachineId, Manifest, Owed, PhaseRecord, Promotion, Recovery, Seed,
 };
@@ -11,7 +11,15 @@ impl Call {
     /// All of them: to be looked at before it is done.
     pub(crate) fn machines(&self) -> Vec<&MachineId> {
         match self {
-            Self::Machines => vec![],
+            // What a handle stands for was looked at when it was opened.
+            Self::Machines | Self::Zero { .. } | Self::Flush { .. } => vec![],
+            Self::Open { what, .. } => match what {
+                Openable::Point { machine, .. } => vec![machine],
+                Openable::Captured { capture, machine, op: _ } => {
+                    capture.members.iter().map(|member| member.machine.id()).chain([machine]).collect()
+                }
+                Openable::Landing { instance, .. } => vec![&instance.machine],
+            },
             Self::Prepare { machine, seed, .. } => {
                 let landing = landing(seed).map(|instance| &instance.machine);
                 landing.into_iter().chain([machine.id()]).collect()
@@ -40,7 +48,6 @@ impl Call {
             | Self::Head { machine }
             | Self::Points { machine }
             | Self::Manifest { machine, .. }
-            | Self::Open { machine, .. }
             | Self::Hashes { machine, .. }
             | Self::Changed { machine, .. }
             | Self::Pin { machine, .. }
@@ -62,7 +69,7 @@ fn landing(seed: &Seed) -> Option<&Instance> {
 }
 
 /// The name of a unit is none of a machine.
-fn of_control(control: &Control) -> impl Iterator<Item = &MachineId> {
+pub(crate) fn of_control(control: &Control) -> impl Iterator<Item = &MachineId> {
     let Control { unit: _, members, item } = control;
     members.iter().chain(instances(item).into_iter().map(|instance| &instance.machine))
 }

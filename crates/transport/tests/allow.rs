@@ -27,7 +27,7 @@ struct Ground {
 impl Ground {
     async fn new(ca: Authority, rules: Vec<(Client, Machines)>) -> Self {
         let role = Arc::new(Odd { machines: 3, ..Odd::default() });
-        let builder = Server::builder(server_tls(&ca.issue("localhost"), &ca)).role(role);
+        let builder = Server::builder(server_tls(&ca.issue("localhost"), &ca)).store(role);
         let builder = rules.into_iter().fold(builder, |b, (peer, machines)| b.allow(peer, machines));
         let server = builder.listen(loopback()).await.unwrap();
         Self { ca, server }

@@ -22,7 +22,7 @@ async fn o2_a_cut_costs_what_was_in_flight_and_never_the_copy() {
         let cuts: Vec<u64> = (0..1 + rng.below(8)).map(|_| 1000 + rng.below(12 * MIB)).collect();
         let (tls, dir) = (Tls::new(), tempfile::tempdir().unwrap());
         let limits = Limits { connection_bytes: CREDIT as usize, ..Limits::default() };
-        let builder = Server::builder(tls.server.clone()).role(points(dir.path())).limits(limits);
+        let builder = Server::builder(tls.server.clone()).store(points(dir.path())).limits(limits);
         let server = builder.listen(loopback()).await.unwrap();
         let proxy = Proxy::new(server.address(), cuts.clone()).await;
         let store = remote(&tls, proxy.address).lazy(points(dir.path()).capability()).unwrap();
@@ -89,7 +89,7 @@ async fn an_open_that_fails_or_that_nobody_waits_for_takes_no_place() {
     shipper.prepare(&near).await;
     let (point, id) = (shipper.ship("one", &near).await.unwrap().id, shipper.machine.id());
     let limits = Limits { connection_points: 2, ..Limits::default() };
-    let builder = Server::builder(tls.server.clone()).role(store).limits(limits);
+    let builder = Server::builder(tls.server.clone()).store(store).limits(limits);
     let server = builder.listen(loopback()).await.unwrap();
     let far = remote(&tls, server.address()).connect().await.unwrap();
     for _ in 0..3 {
@@ -156,7 +156,7 @@ async fn o2_many_batches_at_once_keep_to_the_credit_also_over_cuts() {
     let (tls, dir) = (Tls::new(), tempfile::tempdir().unwrap());
     // A server cuts off whoever goes beyond: then this would not come to an end.
     let limits = Limits { connection_bytes: 4 << 20, connection_requests: 3, ..Limits::default() };
-    let builder = Server::builder(tls.server.clone()).role(points(dir.path())).limits(limits);
+    let builder = Server::builder(tls.server.clone()).store(points(dir.path())).limits(limits);
     let server = builder.listen(loopback()).await.unwrap();
     let proxy = Proxy::new(server.address(), vec![3 * MIB, 5 * MIB]).await;
     let store = remote(&tls, proxy.address).lazy(points(dir.path()).capability()).unwrap();

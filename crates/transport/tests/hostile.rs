@@ -22,7 +22,7 @@ fn limits() -> Limits {
 }
 
 async fn odd_server(hand: &ByHand, odd: Odd, limits: Limits) -> Server {
-    let builder = Server::builder(hand.tls.server.clone()).role(Arc::new(odd)).limits(limits);
+    let builder = Server::builder(hand.tls.server.clone()).store(Arc::new(odd)).limits(limits);
     builder.listen(loopback()).await.unwrap()
 }
 
@@ -79,7 +79,7 @@ fn place(id: u64, handle: u64, start: u64, len: u64) -> Vec<u8> {
     frame(6, id, &body)
 }
 
-const OPEN: &str = r#"{"Open":{"handle":1,"machine":"web","point":1,"cut":null}}"#;
+const OPEN: &str = r#"{"Open":{"handle":1,"what":{"Point":{"machine":"web","point":1}},"cut":null}}"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_breaks_the_rules_is_cut_off() {
@@ -226,7 +226,7 @@ async fn what_was_done_is_never_told_as_refused() {
     let error = store.prune(&op, &"web".into(), &[PointId(1)]).await.unwrap_err();
     // The points are gone, and which cannot be said.
     assert!(error.kind() == ErrorKind::Unavailable && !error.is_temporary(), "{error}");
-    assert_eq!(error.fact("limit"), Some("RemoteStoreBuilder::longest_answer"));
+    assert_eq!(error.fact("limit"), Some("RemoteBuilder::longest_answer"));
     drop(store);
     let store = remote(&hand.tls, server.address()).connect().await.unwrap();
     assert_eq!(store.prune(&op, &"web".into(), &[PointId(1)]).await.unwrap().len(), 200_000);

@@ -28,7 +28,7 @@ async fn the_other_process() {
     let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
     let tls = site_recovery_transport::ServerTls::new(&read("cert"), &read("key"), &read("ca")).unwrap();
     let limits = site_recovery_transport::Limits { connection_bytes: CREDIT as usize, ..Default::default() };
-    let server = site_recovery_transport::Server::builder(tls).role(points(&folder.join("points")));
+    let server = site_recovery_transport::Server::builder(tls).store(points(&folder.join("points")));
     let server = server.limits(limits).listen(loopback()).await.unwrap();
     std::fs::write(folder.join("address.new"), server.address().to_string()).unwrap();
     std::fs::rename(folder.join("address.new"), folder.join("address")).unwrap();

@@ -3,9 +3,9 @@
 use super::flight::gone;
 use crate::fault::{Fault, Result};
 use crate::frame::Kind;
-use crate::message::Call;
+use crate::message::{Call, Openable};
 use bytes::Bytes;
-use site_recovery::{Block, Error, MachineId, PointId};
+use site_recovery::{Block, Error};
 
 /// One request.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub(super) struct Ask {
     pub(super) bulk: Bulk,
     /// Where the body of the answer goes; into memory of its own where there is nothing.
     pub(super) into: Option<Room>,
-    /// What an open opens.
-    pub(super) opens: Option<(u64, MachineId, PointId)>,
+    /// What is open with the answer, to be opened again on the next connection.
+    pub(super) opens: Option<(u64, Openable)>,
 }
 
 /// What makes a request long.

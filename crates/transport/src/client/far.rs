@@ -1,21 +1,30 @@
 //! Who is on the other end, and how long to wait for it.
 
 use crate::tls::ClientTls;
-use site_recovery::{Clock, RoleName, Spawner};
+use site_recovery::{BootPermit, Clock, Evidence, RoleName, Spawner};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Who is on the other end, and how long to wait for it.
 #[derive(Debug)]
-pub(super) struct Far {
-    pub(super) address: String,
-    pub(super) role: RoleName,
-    pub(super) tls: ClientTls,
+#[allow(unreachable_pub, reason = "named in a sealed trait")]
+pub struct Far {
+    pub(crate) address: String,
+    pub(crate) role: RoleName,
+    pub(crate) tls: ClientTls,
     /// This client, at random.
-    pub(super) client: String,
-    pub(super) stall: Duration,
-    pub(super) patience: Duration,
+    pub(crate) client: String,
+    pub(crate) stall: Duration,
+    pub(crate) patience: Duration,
     /// The longest answer.
-    pub(super) longest: u32,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) spawner: Arc<dyn Spawner>,
+    pub(crate) longest: u32,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) spawner: Arc<dyn Spawner>,
+}
+
+impl Far {
+    /// A permit, as it goes there.
+    pub(crate) fn evidence(&self, permit: &BootPermit) -> Evidence {
+        permit.evidence(&self.client, self.clock.now())
+    }
 }

@@ -186,13 +186,13 @@ impl Flight {
         state.taken -= job.ask.len();
         state.answered += 1;
         self.changed.notify_one();
-        if let Some((handle, machine, point)) = job.ask.opens
+        if let Some((handle, what)) = job.ask.opens
             && !job.given_up
             && let Ok(Answer::Parts(body)) = &outcome
             && let [body] = &body[..]
             && let Ok(Opened { cut, .. }) = json("an opened point", body)
         {
-            state.opened.insert(handle, Call::Open { handle, machine, point, cut: Some(cut) });
+            state.opened.insert(handle, Call::Open { handle, what, cut });
         }
         if !job.given_up {
             let _ = job.answer.send(outcome);

@@ -17,8 +17,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The one connection of a client, as long as it has an owner.
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) far: Far,
+pub(crate) struct Link {
+    pub(super) far: Arc<Far>,
     pub(super) flight: Flight,
     capability: OnceLock<Capability>,
     connections: AtomicU64,
@@ -26,7 +26,7 @@ pub(super) struct Link {
 
 /// A share in a link. With the last one it ends.
 #[derive(Debug)]
-pub(super) struct Owner(pub(super) Arc<Link>);
+pub(crate) struct Owner(pub(crate) Arc<Link>);
 
 impl Drop for Owner {
     fn drop(&mut self) {
@@ -36,14 +36,14 @@ impl Drop for Owner {
 
 impl Link {
     /// Connects with the first request. The role has to have this capability.
-    pub(super) fn lazy(far: Far, capability: Capability) -> Arc<Self> {
+    pub(crate) fn lazy(far: Arc<Far>, capability: Capability) -> Arc<Self> {
         let link = Self::new(far);
         link.capability.get_or_init(|| capability);
         Arc::new(link)
     }
 
     /// Connects now.
-    pub(super) async fn connected(far: Far) -> Result<Arc<Self>> {
+    pub(super) async fn connected(far: Arc<Far>) -> Result<Arc<Self>> {
         let link = Arc::new(Self::new(far));
         let connection = link.dial().await.map_err(|fault| link.named(&fault))?;
         link.flight.driven();
@@ -51,7 +51,7 @@ impl Link {
         Ok(link)
     }
 
-    fn new(far: Far) -> Self {
+    fn new(far: Arc<Far>) -> Self {
         let (flight, capability) = (Flight::default(), OnceLock::new());
         Self { far, flight, capability, connections: AtomicU64::new(0) }
     }

@@ -1,4 +1,4 @@
-//! The client: a recovery point store of another process as a role of this one.
+//! The client: roles of another process as roles of this one, by its connection of the data plane.
 
 mod ask;
 mod connection;
@@ -8,20 +8,26 @@ mod flight;
 mod link;
 mod store;
 
+use crate::control::{
+    RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource, RemoteTarget,
+};
 use crate::fault::Result;
 use crate::tls::ClientTls;
-use far::Far;
-use link::{Link, Owner};
+use async_trait::async_trait;
+pub(crate) use disk::{open_captured, open_landing};
+pub(crate) use far::Far;
+pub(crate) use link::{Link, Owner};
 use site_recovery::{
     Capability, Clock, Error, Random, RoleName, Spawner, SystemClock, SystemRandom, TokioSpawner,
 };
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A recovery point store that a [`Server`](crate::Server) serves.
 ///
 /// It keeps the far store's contract, and adds one thing to its errors: what cannot be reached within the
-/// [patience](RemoteStoreBuilder::patience) is `Unavailable`. Until then a connection that broke is made again, and what
+/// [patience](RemoteBuilder::patience) is `Unavailable`. Until then a connection that broke is made again, and what
 /// was in flight on it is asked again: every changing call carries the key of its effect, and a batch that comes again
 /// counts once.
 ///
@@ -34,9 +40,9 @@ pub struct RemoteStore {
     owner: Arc<Owner>,
 }
 
-/// How a far store is reached; see [`RemoteStore::builder`].
+/// How a far role is reached; see [`RemoteStore::builder`] and those of the other roles.
 #[derive(Debug)]
-pub struct RemoteStoreBuilder {
+pub struct RemoteBuilder<R> {
     address: String,
     role: RoleName,
     tls: ClientTls,
@@ -46,13 +52,59 @@ pub struct RemoteStoreBuilder {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     spawner: Option<Arc<dyn Spawner>>,
+    remote: PhantomData<fn() -> R>,
 }
 
+/// A role of another process.
+#[async_trait]
+pub trait Stub: Sized {
+    /// Connects now, once.
+    #[doc(hidden)]
+    async fn connected(far: Far) -> Result<Self>;
+
+    /// Connects with the first call.
+    #[doc(hidden)]
+    fn lazy(far: Far, capability: Capability) -> Self;
+}
+
+macro_rules! builder {
+    ($($remote:ty),*) => {$(
+        impl $remote {
+            /// The role of this name of the server at `address`, as in `dr.example.net:7443`.
+            pub fn builder(
+                address: impl Into<String>,
+                role: RoleName,
+                tls: ClientTls,
+            ) -> RemoteBuilder<Self> {
+                RemoteBuilder::new(address.into(), role, tls)
+            }
+        }
+    )*};
+}
+
+builder!(RemoteStore, RemoteSource, RemoteProcessServer, RemoteTarget, RemoteMasterTarget, RemoteLandingSite);
+
 impl RemoteStore {
-    /// The store `role` of the server at `address`, as in `dr.example.net:7443`.
-    pub fn builder(address: impl Into<String>, role: RoleName, tls: ClientTls) -> RemoteStoreBuilder {
-        RemoteStoreBuilder {
-            address: address.into(),
+    pub(crate) fn over(name: RoleName, link: Arc<Link>) -> Self {
+        Self { name, owner: Arc::new(Owner(link)) }
+    }
+}
+
+#[async_trait]
+impl Stub for RemoteStore {
+    async fn connected(far: Far) -> Result<Self> {
+        Ok(Self::over(far.role.clone(), Link::connected(Arc::new(far)).await?))
+    }
+
+    fn lazy(far: Far, capability: Capability) -> Self {
+        Self::over(far.role.clone(), Link::lazy(Arc::new(far), capability))
+    }
+}
+
+impl<R: Stub> RemoteBuilder<R> {
+    fn new(address: String, role: RoleName, tls: ClientTls) -> Self {
+        Self {
+            address,
             role,
             tls,
             stall: Duration::from_secs(30),
@@ -61,11 +113,10 @@ impl RemoteStore {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             spawner: None,
+            remote: PhantomData,
         }
     }
-}
 
-impl RemoteStoreBuilder {
     /// How long nothing may move before a connection is given up; 30 seconds unless said otherwise.
     #[must_use]
     pub fn stall(mut self, span: Duration) -> Self {
@@ -110,25 +161,21 @@ impl RemoteStoreBuilder {
         self
     }
 
-    /// Connects now, once, and learns what the store can do.
+    /// Connects now, once, and learns what the role can do.
     ///
     /// # Errors
     /// `Invalid`, naming the setting. `Unavailable` where nobody answers; `Denied` where a certificate is not taken, on
     /// either side; `NotFound` for the role; `Unsupported` where there is no common version of the protocol.
-    pub async fn connect(self) -> Result<RemoteStore> {
-        let name = self.role.clone();
-        let link = Link::connected(self.far()?).await?;
-        Ok(RemoteStore { name, owner: Arc::new(Owner(link)) })
+    pub async fn connect(self) -> Result<R> {
+        R::connected(self.far()?).await
     }
 
-    /// Connects with the first call. The store has to have this capability, or every call is `Conflict`.
+    /// Connects with the first call. The role has to have this capability, or every call is `Conflict`.
     ///
     /// # Errors
     /// `Invalid`, naming the setting.
-    pub fn lazy(self, capability: Capability) -> Result<RemoteStore> {
-        let name = self.role.clone();
-        let link = Link::lazy(self.far()?, capability);
-        Ok(RemoteStore { name, owner: Arc::new(Owner(link)) })
+    pub fn lazy(self, capability: Capability) -> Result<R> {
+        Ok(R::lazy(self.far()?, capability))
     }
 
     fn far(self) -> Result<Far> {

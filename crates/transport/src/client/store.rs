@@ -2,18 +2,17 @@
 
 use super::RemoteStore;
 use super::ask::Ask;
-use super::disk::{Handle, RemoteDisk};
+use super::disk::open_point;
 use crate::fault::{Fault, Result};
 use crate::frame::{Kind, MOST_NAMES, MOST_RECORDS, WriteHead, has_end, json, parse_hashes, payload};
-use crate::message::{Call, Opened};
+use crate::message::Call;
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use site_recovery::{
-    Capability, ChangeSet, Complete, CutId, Disk, DiskId, Disks, Error, Finding, HASH_BLOCK, Hash, Head,
-    Ingest, Landed, Machine, MachineId, Manifest, Op, PhaseRecord, Point, PointId, Record,
-    RecoveryPointStore, Replica, Role, RoleName, Run, Seed, Settings, Timestamp,
+    Capability, ChangeSet, Complete, CutId, DiskId, Disks, Error, Finding, HASH_BLOCK, Hash, Head, Ingest,
+    Landed, Machine, MachineId, Manifest, Op, PhaseRecord, Point, PointId, Record, RecoveryPointStore,
+    Replica, Role, RoleName, Run, Seed, Settings, Timestamp,
 };
-use std::sync::Arc;
 
 /// The most that hashes are asked of at a time.
 const HASHED: u64 = HASH_BLOCK << 16;
@@ -43,20 +42,6 @@ impl RemoteStore {
             Ok(all)
         };
         listed.await.map_err(|e: Error| e.at(&self.name, operation))
-    }
-
-    async fn open_point(&self, machine: &MachineId, point: PointId) -> Result<Disks> {
-        // Let go with the last disk, or here.
-        let number = self.owner.0.flight.new_handle();
-        let call = Call::Open { handle: number, machine: machine.clone(), point, cut: None };
-        let ask = Ask { opens: Some((number, machine.clone(), point)), ..Ask::call(&call) };
-        let handle = Arc::new(Handle { owner: Arc::clone(&self.owner), number });
-        let opened: Opened = self.plain(ask).await?;
-        let disk = |(place, (id, size)): (usize, (DiskId, u64))| {
-            let disk = RemoteDisk { handle: Arc::clone(&handle), disk: place as u32, size };
-            (id, Arc::new(disk) as Arc<dyn Disk>)
-        };
-        Ok(opened.disks.into_iter().enumerate().map(disk).collect())
     }
 
     async fn hashes_of(&self, machine: &MachineId, disk: &DiskId, run: Run) -> Result<Vec<Hash>> {
@@ -160,7 +145,7 @@ impl Replica for RemoteStore {
     }
 
     async fn open(&self, machine: &MachineId, point: PointId) -> Result<Disks> {
-        self.open_point(machine, point).await.map_err(|e| e.at(&self.name, "open"))
+        open_point(&self.owner, machine, point).await.map_err(|e| e.at(&self.name, "open"))
     }
 
     async fn hashes(&self, machine: &MachineId, disk: &DiskId, run: Run) -> Result<Vec<Hash>> {

@@ -51,7 +51,7 @@ fn untold(error: serde_json::Error) -> Error {
 pub(super) fn too_long(len: usize, longest: u32) -> Error {
     let said =
         format!("the answer has {len} bytes or more, this client takes {longest}; let it take longer ones");
-    let error = Error::new(ErrorKind::Unavailable, said).with("limit", "RemoteStoreBuilder::longest_answer");
+    let error = Error::new(ErrorKind::Unavailable, said).with("limit", "RemoteBuilder::longest_answer");
     error.status(site_recovery::ErrorStatus::Permanent)
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 #[derive(Debug, Default)]
-pub(super) struct Clients(Arc<Mutex<HashMap<String, Entry>>>);
+pub(crate) struct Clients(Arc<Mutex<HashMap<String, Entry>>>);
 
 #[derive(Debug)]
 struct Entry {
@@ -22,7 +22,7 @@ struct Entry {
 
 /// A client's place. It is given back when what the connection began is dropped: keep it before that.
 #[derive(Debug)]
-pub(super) struct Registered {
+pub(crate) struct Registered {
     all: Arc<Mutex<HashMap<String, Entry>>>,
     client: String,
     is_ended: watch::Receiver<bool>,
@@ -31,7 +31,7 @@ pub(super) struct Registered {
 
 impl Clients {
     /// Waits until an older connection of the same client is over.
-    pub(super) async fn register(&self, client: &str, connection: u64) -> Result<Registered, Fault> {
+    pub(crate) async fn register(&self, client: &str, connection: u64) -> Result<Registered, Fault> {
         loop {
             let mut over = match self.enter(client, connection)? {
                 Ok(registered) => return Ok(registered),
@@ -61,7 +61,7 @@ impl Clients {
 
 impl Registered {
     /// Ends when a newer connection of the client is here.
-    pub(super) async fn superseded(&self) {
+    pub(crate) async fn superseded(&self) {
         let _ = self.is_ended.clone().wait_for(|ended| *ended).await;
     }
 }

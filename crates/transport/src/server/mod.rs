@@ -7,17 +7,23 @@ mod limits;
 mod opened;
 mod perform;
 mod requests;
+mod served;
 mod session;
 mod strangers;
 
 use crate::allow::{Client, Machines, Rules};
+use crate::control::Names;
 use crate::fault::{Fault, Result, within};
 use crate::tls::ServerTls;
 use clients::Clients;
+pub(crate) use clients::Registered;
 use futures_util::future::AbortRegistration;
 pub use limits::Limits;
+pub(crate) use served::Served;
+use served::{Handed, by_name};
 use site_recovery::{
-    Clock, Error, ErrorKind, RecoveryPointStore, RoleName, Spawner, SystemClock, TokioSpawner,
+    Clock, Error, ErrorKind, LandingSite, MasterTarget, ProcessServer, RecoveryPointStore, RoleName, Source,
+    Spawner, SystemClock, Target, TokioSpawner,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,7 +34,7 @@ use strangers::{Stranger, Strangers};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-/// Serves recovery point stores until it is stopped or dropped.
+/// Serves roles until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -41,7 +47,8 @@ pub struct Server {
 /// What a server is made of; see [`Server::builder`].
 #[derive(Debug)]
 pub struct ServerBuilder {
-    roles: Vec<Arc<dyn RecoveryPointStore>>,
+    roles: Vec<Handed>,
+    names: Option<Arc<dyn Names>>,
     tls: ServerTls,
     rules: Rules,
     limits: Limits,
@@ -58,8 +65,9 @@ pub struct Stopped {
 
 /// What every connection shares.
 #[derive(Debug)]
-struct Offer {
-    roles: BTreeMap<RoleName, Arc<dyn RecoveryPointStore>>,
+pub(crate) struct Offer {
+    roles: BTreeMap<RoleName, Served>,
+    names: Option<Arc<dyn Names>>,
     tls: ServerTls,
     rules: Rules,
     limits: Limits,
@@ -74,7 +82,7 @@ struct Offer {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Serving,
     /// What is in flight is answered.
     Stopping,
@@ -85,7 +93,7 @@ impl Server {
     /// A server of no roles yet.
     pub fn builder(tls: ServerTls) -> ServerBuilder {
         let (roles, rules, clock) = (vec![], Rules::default(), Arc::new(SystemClock));
-        ServerBuilder { roles, tls, rules, limits: Limits::default(), clock, spawner: None }
+        ServerBuilder { roles, names: None, tls, rules, limits: Limits::default(), clock, spawner: None }
     }
 
     /// Where it listens, with the port that the system chose.
@@ -120,10 +128,51 @@ impl Drop for Server {
 }
 
 impl ServerBuilder {
-    /// Serves one more store, under its own name.
+    /// Serves a recovery point store, under its own name.
     #[must_use]
-    pub fn role(mut self, role: Arc<dyn RecoveryPointStore>) -> Self {
-        self.roles.push(role);
+    pub fn store(self, role: Arc<dyn RecoveryPointStore>) -> Self {
+        self.also(Handed::Store(role))
+    }
+
+    /// Serves a source, under its own name.
+    #[must_use]
+    pub fn source(self, role: Arc<dyn Source>) -> Self {
+        self.also(Handed::Source(role))
+    }
+
+    /// Serves a process server, under its own name. It is handed what `names` knows.
+    #[must_use]
+    pub fn process_server(self, role: Arc<dyn ProcessServer>) -> Self {
+        self.also(Handed::ProcessServer(role))
+    }
+
+    /// Serves a target, under its own name.
+    #[must_use]
+    pub fn target(self, role: Arc<dyn Target>) -> Self {
+        self.also(Handed::Target(role))
+    }
+
+    /// Serves a master target, under its own name.
+    #[must_use]
+    pub fn master_target(self, role: Arc<dyn MasterTarget>) -> Self {
+        self.also(Handed::MasterTarget(role))
+    }
+
+    /// Serves a landing site, under its own name.
+    #[must_use]
+    pub fn landing_site(self, role: Arc<dyn LandingSite>) -> Self {
+        self.also(Handed::LandingSite(role))
+    }
+
+    /// What calls may name: the sources and replicas that a process server or a target is handed.
+    #[must_use]
+    pub fn names(mut self, names: Arc<dyn Names>) -> Self {
+        self.names = Some(names);
+        self
+    }
+
+    fn also(mut self, handed: Handed) -> Self {
+        self.roles.push(handed);
         self
     }
 
@@ -167,16 +216,7 @@ impl ServerBuilder {
     /// where listening is not possible.
     pub async fn listen(self, address: SocketAddr) -> Result<Server> {
         self.limits.check()?;
-        let mut roles = BTreeMap::new();
-        for role in self.roles {
-            let name = role.name();
-            if roles.insert(name.clone(), role).is_some() {
-                return Err(Error::invalid("role", name, "a server has each name once", "rename one"));
-            }
-        }
-        if roles.is_empty() {
-            return Err(Error::invalid("roles", "empty", "a server serves something", "add a role"));
-        }
+        let roles = by_name(self.roles)?;
         let failed = |e: std::io::Error| {
             let taken = e.kind() == std::io::ErrorKind::AddrInUse;
             let kind = if taken { ErrorKind::Conflict } else { ErrorKind::Unavailable };
@@ -187,6 +227,7 @@ impl ServerBuilder {
         let (phase, watched) = watch::channel(Phase::Serving);
         let offer = Arc::new(Offer {
             roles,
+            names: self.names,
             tls: self.tls,
             rules: self.rules,
             strangers: Strangers::new(self.limits.strangers),
@@ -255,8 +296,30 @@ async fn serve(
 }
 
 impl Offer {
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    pub(crate) fn names(&self) -> Option<&dyn Names> {
+        self.names.as_deref()
+    }
+
+    pub(crate) fn served(&self, name: &RoleName) -> Result<Served, Fault> {
+        self.roles.get(name).cloned().ok_or_else(|| {
+            Fault::Unwelcome(Error::new(ErrorKind::NotFound, format!("no role {:?} is served here", name.0)))
+        })
+    }
+
     /// Ends when the server is at `phase` or beyond, or gone.
-    async fn until(&self, phase: Phase) {
+    pub(crate) async fn until(&self, phase: Phase) {
         let reached = |now: &Phase| *now == Phase::Cut || *now == phase;
         let _ = self.phase.clone().wait_for(reached).await;
     }

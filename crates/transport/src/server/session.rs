@@ -1,24 +1,29 @@
 //! One connection: welcome, requests as they come, answers as they are ready, all in one task.
 
 use super::answer::{Body, too_long};
-use super::greeting::{Guest, greet};
-use super::opened::OpenPoints;
+use super::greeting::{Guest, greet, identify};
+use super::opened::OpenDisks;
 use super::perform::{Request, perform};
 use super::requests::Requests;
+use super::served::Served;
 use super::strangers::Stranger;
 use super::{Offer, Phase};
 use crate::allow::Rights;
-use crate::fault::{Fault, Result, within};
+use crate::control;
+use crate::fault::{Fault, Result};
 use crate::frame::{Header, Kind, MOST_READ, Malformed, Place, WriteHead, json};
 use crate::message::{Call, Hello, beat};
+use crate::tls::Plane;
 use crate::told::Told;
 use crate::wire::{Inlet, Outlet};
+use bytes::Bytes;
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture, Either, select, try_join};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use site_recovery::{Error, ErrorKind, Pool, RecoveryPointStore};
+use site_recovery::{Error, ErrorKind, Pool};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -30,19 +35,31 @@ pub(super) async fn converse(
     offer: &Arc<Offer>,
 ) -> Result<(), Fault> {
     let limits = offer.limits;
+    let handshake = offer.clock.sleep(limits.handshake);
+    let mut late = pin!(handshake.map(|()| Fault::Silent { what: "handshake", span: limits.handshake }));
+    let comer = tokio::select! {
+        biased;
+        () = offer.until(Phase::Stopping) => return Ok(()),
+        comer = identify(stream, stranger, offer) => comer?,
+        late = late.as_mut() => return Err(late),
+    };
+    if comer.plane == Plane::Control {
+        return control::serve(comer.secure, comer.shown, comer.admitted, offer).await;
+    }
     let greeted = tokio::select! {
         biased;
         () = offer.until(Phase::Stopping) => return Ok(()),
-        greeted = within(&*offer.clock, limits.handshake, "handshake", greet(stream, stranger, offer)) => greeted?,
+        greeted = greet(comer, offer) => greeted?,
+        late = late => return Err(late),
     };
     // What the client began is dropped first, then its place is free, and then a newer connection of it may begin.
-    let Guest { registered, place: _place, outlet, inlet, hello, role, rights } = greeted;
+    let Guest { registered, place: _place, outlet, inlet, hello, served, rights } = greeted;
     tracing::debug!(target: "site_recovery_transport", %peer, role = %hello.role, "here");
     let session = Session {
-        role,
+        served,
         rights: Arc::new(rights),
         requests: Arc::new(Requests::new(limits.connection_bytes, limits.connection_requests)),
-        points: Arc::default(),
+        disks: Arc::default(),
         inward: Pool::new(limits.connection_bytes),
         outward: Pool::new(limits.connection_bytes),
         offer,
@@ -65,10 +82,10 @@ pub(super) async fn goodbye(mut outlet: Outlet, mut inlet: Inlet) {
 struct Session<'a> {
     offer: &'a Arc<Offer>,
     hello: Hello,
-    role: Arc<dyn RecoveryPointStore>,
+    served: Served,
     rights: Arc<Rights>,
     requests: Arc<Requests>,
-    points: Arc<OpenPoints>,
+    disks: Arc<OpenDisks>,
     /// For records that come. What a role keeps for longer is its own memory, not the connection's.
     inward: Pool,
     /// For reads.
@@ -129,8 +146,8 @@ impl Session<'_> {
                 }
                 Kind::Beat => {}
                 Kind::Cancel => self.requests.cancel(header.id),
-                Kind::Close => self.points.close(header.id),
-                Kind::Call | Kind::Write | Kind::Read | Kind::Extents => {
+                Kind::Close => self.disks.close(header.id),
+                Kind::Call | Kind::Write | Kind::Read | Kind::Extents | Kind::Put => {
                     let (abort, registration) = AbortHandle::new_pair();
                     self.requests.begin(header.id, header.len, abort)?;
                     let request = self.request(header, inlet).await?;
@@ -143,8 +160,10 @@ impl Session<'_> {
     }
 
     async fn request(&self, header: Header, inlet: &mut Inlet) -> Result<Request, Fault> {
-        if header.kind == Kind::Write {
-            return self.write(header, inlet).await;
+        match header.kind {
+            Kind::Write => return self.write(header, inlet).await,
+            Kind::Put => return self.put(header, inlet).await,
+            _ => {}
         }
         let body = inlet.body(header, header.len).await?;
         match header.kind {
@@ -167,11 +186,11 @@ impl Session<'_> {
         }
         let most = self.offer.limits.connection_points;
         match call {
-            Call::Open { .. } if self.points.count() >= most => {
-                let said = format!("{most} points are open on this connection; let one go");
+            Call::Open { .. } if self.disks.count() >= most => {
+                let said = format!("{most} points or captures are open on this connection; let one go");
                 Request::Refused(Error::new(ErrorKind::Busy, said).with("limit", "Limits::connection_points"))
             }
-            Call::Open { handle, .. } => Request::Open(self.points.begin(handle), call),
+            Call::Open { handle, .. } => Request::Open(self.disks.begin(handle), call),
             call => Request::Call(call),
         }
     }
@@ -187,13 +206,7 @@ impl Session<'_> {
         }
         let head = inlet.body(Header { len, ..header }, len).await?;
         let head = WriteHead::parse(&head, header.len)?;
-        let payload = match self.inward.take(head.payload).now_or_never() {
-            Some(Ok(mut block)) => {
-                inlet.fill(&mut block).await?;
-                block.freeze()
-            }
-            _ => inlet.body(Header { len: head.payload as u32, ..header }, header.len).await?.into(),
-        };
+        let payload = self.payload(header, head.payload, inlet).await?;
         if let Err(denied) = self.rights.check(&head.ingest.machine) {
             return Ok(Request::Refused(denied));
         }
@@ -201,11 +214,35 @@ impl Session<'_> {
         Ok(Request::Write { ingest, batch, records: head.records(&payload) })
     }
 
+    async fn put(&self, header: Header, inlet: &mut Inlet) -> Result<Request, Fault> {
+        let Some(len) = header.len.checked_sub(Place::SIZE as u32) else {
+            return Err(Malformed::Short { what: "a put" }.into());
+        };
+        let mut place = [0; Place::SIZE];
+        inlet.fill(&mut place).await?;
+        let place = Place::parse(&place)?;
+        if place.run.len != u64::from(len) {
+            return Err(Malformed::Sum { said: place.run.len, there: len.into() }.into());
+        }
+        Ok(Request::Put(place, self.payload(header, len as usize, inlet).await?))
+    }
+
+    /// Into memory of the pool, where there is some.
+    async fn payload(&self, header: Header, len: usize, inlet: &mut Inlet) -> Result<Bytes, Fault> {
+        match self.inward.take(len).now_or_never() {
+            Some(Ok(mut block)) => {
+                inlet.fill(&mut block).await?;
+                Ok(block.freeze())
+            }
+            _ => Ok(inlet.body(Header { len: len as u32, ..header }, header.len).await?.into()),
+        }
+    }
+
     fn work(&self, request: Request) -> BoxFuture<'static, Outcome> {
-        let (role, points, pool) = (Arc::clone(&self.role), Arc::clone(&self.points), self.outward.clone());
+        let (served, disks, pool) = (self.served.clone(), Arc::clone(&self.disks), self.outward.clone());
         let rights = Arc::clone(&self.rights);
         async move {
-            let performed = AssertUnwindSafe(perform(request, &*role, &points, &pool, &rights));
+            let performed = AssertUnwindSafe(perform(request, &served, &disks, &pool, &rights));
             let broken = |_| Err(Error::new(ErrorKind::Unavailable, "the role panicked over this request"));
             performed.catch_unwind().await.unwrap_or_else(broken)
         }
@@ -263,7 +300,7 @@ impl Session<'_> {
         loop {
             let (before, _) = self.requests.standing();
             self.offer.clock.sleep(self.offer.limits.idle).await;
-            if self.requests.standing() == (before, true) && self.points.count() == 0 {
+            if self.requests.standing() == (before, true) && self.disks.count() == 0 {
                 return;
             }
         }

@@ -99,9 +99,9 @@ pub fn points(path: &Path) -> Arc<site_recovery_points::Points> {
 }
 
 pub async fn serve(tls: &Tls, store: Arc<dyn RecoveryPointStore>) -> Server {
-    Server::builder(tls.server.clone()).role(store).listen(loopback()).await.unwrap()
+    Server::builder(tls.server.clone()).store(store).listen(loopback()).await.unwrap()
 }
 
-pub fn remote(tls: &Tls, address: SocketAddr) -> RemoteStoreBuilder {
+pub fn remote(tls: &Tls, address: SocketAddr) -> RemoteBuilder<RemoteStore> {
     RemoteStore::builder(address.to_string(), "store".into(), tls.client.clone())
 }

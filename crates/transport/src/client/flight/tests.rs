@@ -1,4 +1,5 @@
 use super::*;
+use crate::message::Openable;
 use site_recovery::{MachineId, PointId};
 
 const GRANT: Grant = Grant { credit: 1 << 20, requests: 1 };
@@ -20,11 +21,12 @@ fn out(flight: &Flight) -> (Vec<u64>, Vec<u64>) {
 }
 
 fn open(flight: &Flight) -> u64 {
-    let (handle, machine, point) = (flight.new_handle(), MachineId::from("web"), PointId(1));
-    let call = Call::Open { handle, machine: machine.clone(), point, cut: None };
-    let (id, _answer, _) = flight.board(Ask { opens: Some((handle, machine, point)), ..Ask::call(&call) });
+    let what = Openable::Point { machine: MachineId::from("web"), point: PointId(1) };
+    let handle = flight.new_handle();
+    let call = Call::Open { handle, what: what.clone(), cut: None };
+    let (id, _answer, _) = flight.board(Ask { opens: Some((handle, what)), ..Ask::call(&call) });
     assert_eq!(out(flight), (vec![handle], vec![]));
-    let opened = serde_json::to_vec(&Opened { cut: "cut".into(), disks: vec![] }).unwrap();
+    let opened = serde_json::to_vec(&Opened { cut: Some("cut".into()), disks: vec![] }).unwrap();
     flight.landing(id).unwrap().last(opened);
     handle
 }
