@@ -203,7 +203,7 @@ impl Disk for CountingDisk {
 pub struct ByHand {
     pub tls: Tls,
     connector: tokio_rustls::TlsConnector,
-    acceptor: tokio_rustls::TlsAcceptor,
+    of_server: rustls::ServerConfig,
 }
 
 impl ByHand {
@@ -230,7 +230,7 @@ impl ByHand {
         Self {
             tls: Tls { server: server_tls(&server, &ca), client: client_tls(&client, &ca, "localhost") },
             connector: Arc::new(of_client).into(),
-            acceptor: Arc::new(of_server).into(),
+            of_server,
         }
     }
 
@@ -241,11 +241,27 @@ impl ByHand {
         Peer(secure.into())
     }
 
+    /// As the client, in another protocol.
+    pub async fn client_of(&self, server: SocketAddr, protocol: &[u8]) -> Peer {
+        let stream = TcpStream::connect(server).await.unwrap();
+        let connector = self.connector.clone();
+        let connector = connector.with_alpn(vec![protocol.to_vec()]);
+        Peer(connector.connect("localhost".try_into().unwrap(), stream).await.unwrap().into())
+    }
+
     /// A server that says what it likes, to the next client that comes so far.
     pub async fn server(&self, listener: &TcpListener) -> Peer {
+        self.server_of(listener, b"site-recovery-transport").await
+    }
+
+    /// As the server, in another protocol.
+    pub async fn server_of(&self, listener: &TcpListener, protocol: &[u8]) -> Peer {
+        let mut config = self.of_server.clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            if let Ok(secure) = self.acceptor.accept(stream).await {
+            if let Ok(secure) = acceptor.accept(stream).await {
                 return Peer(secure.into());
             }
         }

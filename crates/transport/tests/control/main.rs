@@ -1,0 +1,16 @@
+//! The control plane under peers that break the rules, and connections that break.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod connections;
+mod evidence;
+mod odd_source;
+mod peers;
+
+/// What the service protocol is made of.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "written by a compiler")]
+mod wire {
+    tonic::include_proto!("site_recovery.control.v1");
+}
