@@ -99,7 +99,8 @@ mod wire;
 pub use allow::{Client, Machines};
 pub use client::{RemoteBuilder, RemoteStore, Stub};
 pub use control::{
-    Names, RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource, RemoteTarget,
+    Heard, Heartbeat, Names, Pulse, RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource,
+    RemoteTarget, VitalSigns, Vitals,
 };
 pub use server::{Limits, Server, ServerBuilder, Stopped};
 pub use tls::{ClientTls, ServerTls};

@@ -13,7 +13,12 @@ use std::time::Duration;
 /// One call of a role.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Call {
-    Claim { op: Op, machine: MachineId },
+    /// Of the service, whatever its role.
+    Vitals,
+    Claim {
+        op: Op,
+        machine: MachineId,
+    },
     Source(SourceCall),
     ProcessServer(ProcessServerCall),
     RecoverySite(RecoverySiteCall),

@@ -4,6 +4,7 @@ use super::call::Call;
 use super::wire::answer::Outcome;
 use super::wire::control_client::ControlClient;
 use super::wire::{Answer, Call as Asked, Hello};
+use super::{Heard, VitalSigns};
 use crate::client::Far;
 use crate::fault::{Fault, Result, within};
 use crate::frame::json;
@@ -84,6 +85,18 @@ impl Channel {
     /// A call that is dropped is dropped on the other side, too, before anything that is asked later begins.
     pub(crate) async fn call<T: DeserializeOwned>(&self, operation: &'static str, call: Call) -> Result<T> {
         self.ask(call).await.map_err(|e| e.at(&self.far.role, operation))
+    }
+
+    /// How the service is, how far away, and how far its clock is from ours.
+    pub(crate) async fn heard(&self) -> Result<Heard> {
+        let clock = &self.far.clock;
+        let asked = clock.now();
+        let signs: VitalSigns = self.call("vitals", Call::Vitals).await?;
+        let (now, round_trip) = (clock.now(), clock.now().since(asked));
+        // It answered in the middle of it, as far as anybody can tell.
+        let middle = asked.after(round_trip / 2);
+        let skew = signs.now.since(middle).max(middle.since(signs.now));
+        Ok(Heard { signs, round_trip, skew, at: now })
     }
 
     async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T> {

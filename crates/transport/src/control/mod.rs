@@ -7,10 +7,12 @@ mod named;
 mod perform;
 mod service;
 mod tasks;
+mod vitals;
 
 pub(crate) use channel::Channel;
 pub use client::{RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource, RemoteTarget};
 pub(crate) use service::serve;
+pub use vitals::{Heard, Heartbeat, Pulse, VitalSigns, Vitals};
 
 use async_trait::async_trait;
 use site_recovery::{Replica, Result, RoleName, Source};

@@ -10,6 +10,7 @@ impl Call {
     /// All of them: to be looked at before it is done.
     pub(crate) fn machines(&self) -> Named<'_> {
         match self {
+            Self::Vitals => vec![],
             Self::Claim { machine, .. } => vec![machine],
             Self::Source(call) => of_source(call),
             Self::ProcessServer(call) => of_process_server(call),

@@ -4,7 +4,7 @@ use super::Names;
 use super::call::{Call, LandingSiteCall, ProcessServerCall, RecoverySiteCall, SourceCall};
 use crate::allow::{Rights, Shown};
 use crate::fault::Result;
-use crate::server::Served;
+use crate::server::{Offer, Served};
 use serde::Serialize;
 use site_recovery::{BootPermit, Error, ErrorKind, Evidence, Finding, Peer, RoleName, Severity};
 
@@ -13,7 +13,7 @@ use site_recovery::{BootPermit, Error, ErrorKind, Evidence, Finding, Peer, RoleN
 pub(super) struct Caller<'a> {
     pub(super) shown: &'a Shown,
     pub(super) rights: &'a Rights,
-    pub(super) names: Option<&'a dyn Names>,
+    pub(super) offer: &'a Offer,
 }
 
 type Body = Result<Vec<u8>>;
@@ -27,6 +27,7 @@ impl Caller<'_> {
     pub(super) async fn perform(&self, call: Call, on: &Served) -> Body {
         call.machines().into_iter().try_for_each(|machine| self.rights.check(machine))?;
         match call {
+            Call::Vitals => told(&self.offer.vital_signs().await),
             Call::Claim { op, machine } => told(&on.role().claim(&op, &machine).await?),
             Call::Source(call) => self.source(call, on).await,
             Call::ProcessServer(call) => self.process_server(call, on).await,
@@ -90,7 +91,7 @@ impl Caller<'_> {
         match call {
             RecoverySiteCall::Check { machine, settings } => told(&role.check(&machine, &settings).await?),
             RecoverySiteCall::Materialise { op, what, from } => {
-                let from = on.replica_or(&from, self.names).await?;
+                let from = on.replica_or(&from, self.offer.names()).await?;
                 told(&role.materialise(&op, &what, &from).await?)
             }
             RecoverySiteCall::Withdraw { op, made_by, what } => {
@@ -100,7 +101,7 @@ impl Caller<'_> {
                 told(&role.boot(&op, &what, &armed, self.admit(evidence)?).await?)
             }
             RecoverySiteCall::Tend { op, armed, from } => {
-                let from = on.replica_or(&from, self.names).await?;
+                let from = on.replica_or(&from, self.offer.names()).await?;
                 told(&role.tend(&op, &armed, &from).await?)
             }
             RecoverySiteCall::Settle { op, armed } => told(&role.settle(&op, &armed).await?),
@@ -148,7 +149,7 @@ impl Caller<'_> {
 
     fn names(&self) -> Result<&dyn Names> {
         let said = "this server knows no roles by name: it was given none";
-        self.names.ok_or_else(|| Error::new(ErrorKind::Unsupported, said))
+        self.offer.names().ok_or_else(|| Error::new(ErrorKind::Unsupported, said))
     }
 
     async fn unknown(&self, name: &RoleName) -> Option<Finding> {

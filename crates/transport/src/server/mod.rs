@@ -12,7 +12,7 @@ mod session;
 mod strangers;
 
 use crate::allow::{Client, Machines, Rules};
-use crate::control::Names;
+use crate::control::{Names, VitalSigns, Vitals};
 use crate::fault::{Fault, Result, within};
 use crate::tls::ServerTls;
 use clients::Clients;
@@ -49,6 +49,7 @@ pub struct Server {
 pub struct ServerBuilder {
     roles: Vec<Handed>,
     names: Option<Arc<dyn Names>>,
+    vitals: Option<Arc<dyn Vitals>>,
     tls: ServerTls,
     rules: Rules,
     limits: Limits,
@@ -68,6 +69,7 @@ pub struct Stopped {
 pub(crate) struct Offer {
     roles: BTreeMap<RoleName, Served>,
     names: Option<Arc<dyn Names>>,
+    vitals: Option<Arc<dyn Vitals>>,
     tls: ServerTls,
     rules: Rules,
     limits: Limits,
@@ -93,7 +95,16 @@ impl Server {
     /// A server of no roles yet.
     pub fn builder(tls: ServerTls) -> ServerBuilder {
         let (roles, rules, clock) = (vec![], Rules::default(), Arc::new(SystemClock));
-        ServerBuilder { roles, names: None, tls, rules, limits: Limits::default(), clock, spawner: None }
+        ServerBuilder {
+            roles,
+            names: None,
+            vitals: None,
+            tls,
+            rules,
+            limits: Limits::default(),
+            clock,
+            spawner: None,
+        }
     }
 
     /// Where it listens, with the port that the system chose.
@@ -171,6 +182,13 @@ impl ServerBuilder {
         self
     }
 
+    /// What is told of this service besides that it is there.
+    #[must_use]
+    pub fn vitals(mut self, vitals: Arc<dyn Vitals>) -> Self {
+        self.vitals = Some(vitals);
+        self
+    }
+
     fn also(mut self, handed: Handed) -> Self {
         self.roles.push(handed);
         self
@@ -228,6 +246,7 @@ impl ServerBuilder {
         let offer = Arc::new(Offer {
             roles,
             names: self.names,
+            vitals: self.vitals,
             tls: self.tls,
             rules: self.rules,
             strangers: Strangers::new(self.limits.strangers),
@@ -310,6 +329,15 @@ impl Offer {
 
     pub(crate) fn names(&self) -> Option<&dyn Names> {
         self.names.as_deref()
+    }
+
+    pub(crate) async fn vital_signs(&self) -> VitalSigns {
+        let mut signs = match &self.vitals {
+            Some(vitals) => vitals.vital_signs().await,
+            None => VitalSigns::default(),
+        };
+        signs.now = self.clock.now();
+        signs
     }
 
     pub(crate) fn served(&self, name: &RoleName) -> Result<Served, Fault> {

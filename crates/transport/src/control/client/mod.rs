@@ -32,6 +32,17 @@ macro_rules! role {
                 self.control.call("claim", call).await
             }
         }
+
+        #[async_trait::async_trait]
+        impl $crate::control::Pulse for $remote {
+            fn service(&self) -> site_recovery::RoleName {
+                self.name.clone()
+            }
+
+            async fn heard(&self) -> site_recovery::Result<$crate::control::Heard> {
+                self.control.heard().await
+            }
+        }
     };
 }
 pub(super) use role;
