@@ -225,22 +225,10 @@ impl Header {
     }
 }
 
-/// Room on the volume.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
-    pub(crate) size: u64,
-    pub(crate) free: u64,
-    pub(crate) read_only: bool,
-}
-
 impl Folder {
-    /// Room on the volume of this folder.
-    pub(crate) fn room(&self) -> Result<Room> {
+    /// Bytes that are free on the volume of this folder.
+    pub(crate) fn free(&self) -> Result<u64> {
         let volume = rustix::fs::statvfs(&self.path).map_err(|e| self.failed("", e.into()))?;
-        Ok(Room {
-            size: volume.f_blocks.saturating_mul(volume.f_frsize),
-            free: volume.f_bavail.saturating_mul(volume.f_frsize),
-            read_only: volume.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
-        })
+        Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
     }
 }

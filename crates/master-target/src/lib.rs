@@ -47,6 +47,7 @@ mod site;
 mod standing;
 mod timeline;
 mod view;
+pub mod volume;
 mod whole;
 
 pub use master_target::MasterTarget;

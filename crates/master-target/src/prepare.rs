@@ -22,6 +22,7 @@ impl Desk {
         if line.timeline.as_ref().is_some_and(|t| t.prepared == op.key) {
             return Ok(());
         }
+        self.has_room_for(machine).await?;
         let opening = Opening::of(line.timeline.as_ref(), machine, seed)?;
         let landing = self.landing.attach(op, machine, opening.existing.clone(), settings).await?;
         line.end_handles();

@@ -2,11 +2,15 @@
 
 use crate::desk::{Desk, blocking, folder_name};
 use crate::timeline::Timeline;
+use crate::volume::{Uses, judge};
 use site_recovery::{
     Capability, Error, Finding, Firmware, Form, Generation, GuestFacts, Instance, Machine, MachineId, Offer,
     Offers, OsFamily, Platform, Result, Settings, Severity,
 };
-use std::path::Path;
+use std::path::PathBuf;
+
+/// Disks that are attached to a master target at once: what a virtual machine's controllers take; Azure's limit.
+const MOST_DISKS: usize = 60;
 
 impl Desk {
     pub(crate) fn capability(&self) -> Capability {
@@ -39,6 +43,10 @@ impl Desk {
         if let Err(error) = machine.validate().and_then(|()| self.accepts(settings)) {
             let field = error.fact("field").unwrap_or("settings").trim_start_matches("settings.").to_owned();
             findings.push(Finding::setting(&field, "refused", error.message(), "mend it"));
+        }
+        if let Err(error) = self.has_room_for(machine).await {
+            let (cause, remedy) = (error.message(), "finish other failbacks first, or land by another one");
+            findings.push(Finding::new("landing.disks", Severity::Critical, cause, remedy));
         }
         let volume = self.retention_volume(&survey.offers.datastores).await?;
         if let Some(why) = volume.ineligible {
@@ -73,22 +81,29 @@ impl Desk {
 
     /// The volume of the log. It is no use where it shares the landing's own storage.
     async fn retention_volume(&self, datastores: &[Offer]) -> Result<Offer> {
-        let (root, name) = (self.root.clone(), self.volume());
-        let stores: Vec<String> = datastores.iter().map(|d| d.name.clone()).collect();
-        blocking(move || {
-            let room = root.room().ok();
-            let (size, free) = room.map_or((0, 0), |r| (r.size, r.free));
-            let on = stores.iter().find(|s| Path::new(s).is_absolute() && root.path().starts_with(s));
-            let ineligible = match (room, on) {
-                (None, _) => Some("it does not answer".to_owned()),
-                (Some(room), _) if room.read_only => Some("it is read-only".to_owned()),
-                (Some(_), _) if size == 0 => Some("it has no capacity".to_owned()),
-                (Some(_), Some(store)) => Some(format!("it is on datastore {store}, on which machines land")),
-                (Some(_), None) => None,
-            };
-            Ok(Offer { name, size, free, ineligible })
-        })
-        .await
+        let root = self.root.path().to_owned();
+        let landing = datastores.iter().map(|d| PathBuf::from(&d.name)).filter(|path| path.is_absolute());
+        let uses = Uses { landing: landing.collect(), caches: vec![] };
+        blocking(move || Ok(judge(&root, &uses))).await
+    }
+
+    /// Refuses more disks than can be attached here at once.
+    pub(crate) async fn has_room_for(&self, machine: &Machine) -> Result<()> {
+        let landed = self.timelines().await?.into_iter().filter(|t| t.handed_over().is_none());
+        let others = landed.filter(|t| t.machine.id() != machine.id());
+        let taken: usize = others.map(|t| t.machine.included().count()).sum();
+        let wanted = machine.included().count();
+        if taken + wanted <= MOST_DISKS {
+            return Ok(());
+        }
+        let value = format!("{wanted} disks of {} beside {taken}", machine.instance.name);
+        let rule = format!("a master target has at most {MOST_DISKS} disks attached");
+        Err(Error::invalid(
+            "machine.disks",
+            value,
+            &rule,
+            "finish other failbacks first, or land by another one",
+        ))
     }
 
     async fn timelines(&self) -> Result<Vec<Timeline>> {

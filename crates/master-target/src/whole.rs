@@ -21,7 +21,7 @@ impl Desk {
     async fn write_whole(&self, line: &mut Entered, point: PointId) -> Result<()> {
         let number = line.known()?.next_file;
         let (view, runs) = self.data(line, point).await?;
-        let (bytes, free) = (runs.iter().map(|(_, r)| r.len).sum::<u64>(), line.folder.room()?.free);
+        let (bytes, free) = (runs.iter().map(|(_, r)| r.len).sum::<u64>(), line.folder.free()?);
         if bytes > free {
             let message = format!(
                 "point {point} is pinned and needs up to {bytes} bytes on the retention volume, {free} are free"

@@ -154,3 +154,41 @@ mod recovery_site_without_branches {
     use super::*;
     site_recovery_testkit::recovery_site_suite!(Plain);
 }
+
+#[tokio::test]
+async fn sixty_disks_are_attached_at_once_and_no_more() {
+    use site_recovery::{ErrorKind, Op, Seed, Settings, Severity};
+    let world = World::new(7);
+    let site = world.site("here");
+    let disks: Vec<String> = (0..60).map(|n| format!("disk-{n}")).collect();
+    let sizes: Vec<(&str, u64)> = disks.iter().map(|d| (d.as_str(), 4096)).collect();
+    let large = site.add_machine("large", &sizes[..59]);
+    let small = site.add_machine("small", &sizes[..2]);
+    site.stop_outside("large");
+    site.stop_outside("small");
+    let retention = tempfile::tempdir().unwrap();
+    let master_target = opened(&site, retention.path().into()).await;
+    let named = |machine: &Machine, id: &str| {
+        let mut machine = machine.clone();
+        machine.instance.machine = id.into();
+        machine
+    };
+    let (large, small) = (named(&large, "m-large"), named(&small, "m-small"));
+    let op =
+        |key: &str| Op { key: key.into(), epoch: site_recovery::Epoch { number: 1, owner: "engine".into() } };
+    let existing = |machine: &Machine| Seed::Unknown { landing: Some(machine.instance.clone()) };
+    let settings = Settings::default();
+    master_target.prepare(&op("1"), &large, &existing(&large), &settings).await.unwrap();
+    let findings = master_target.check(&small, &settings).await.unwrap();
+    let told =
+        findings.iter().find(|f| f.code == "landing.disks").expect("it is told before it is asked for");
+    assert_eq!(told.severity, Severity::Critical);
+    let error = master_target.prepare(&op("2"), &small, &existing(&small), &settings).await.unwrap_err();
+    assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some("machine.disks")), "{error}");
+    assert!(error.message().contains("2 disks of small beside 59"), "{error}");
+    // One disk less, and it fits.
+    let mut smaller = small.clone();
+    smaller.disks[1].included = false;
+    assert_eq!(master_target.machines().await.unwrap().len(), 1);
+    master_target.prepare(&op("3"), &smaller, &existing(&smaller), &settings).await.unwrap();
+}
