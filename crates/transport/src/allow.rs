@@ -1,5 +1,6 @@
 //! Which clients of the authority are let in, and which machines each may name.
 
+use crate::enrol::{Serial, Service, ServiceKind};
 use crate::fault::Result;
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
@@ -15,6 +16,8 @@ pub struct Client(By);
 enum By {
     Fingerprint([u8; 32]),
     Name(String),
+    Service(Service),
+    Kind(ServiceKind),
 }
 
 /// What a client may name in its calls, reading ones as well.
@@ -55,6 +58,19 @@ impl Client {
     pub fn name(name: impl Into<String>) -> Self {
         Self(By::Name(name.into()))
     }
+
+    /// The service of this kind and name, whichever of its certificates it shows.
+    ///
+    /// # Errors
+    /// `Invalid` where that is no name of a service.
+    pub fn service(kind: ServiceKind, name: &str) -> Result<Self> {
+        Service::new(kind, name).map(|service| Self(By::Service(service)))
+    }
+
+    /// All services of this kind.
+    pub fn kind(kind: ServiceKind) -> Self {
+        Self(By::Kind(kind))
+    }
 }
 
 /// The rules; without any, all clients may do all.
@@ -62,10 +78,12 @@ impl Client {
 pub(crate) struct Rules(pub(crate) Vec<(Client, Machines)>);
 
 /// Who has come, by its certificate.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Shown {
     fingerprint: [u8; 32],
     names: Vec<String>,
+    serial: Option<Serial>,
+    service: Option<Service>,
 }
 
 /// What one client may do.
@@ -95,12 +113,31 @@ impl Shown {
     pub(crate) fn of(certificate: &CertificateDer<'_>) -> Self {
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest(&SHA256, certificate).as_ref());
-        let parsed = webpki::EndEntityCert::try_from(certificate);
-        let names = parsed.map(|end| {
-            let names = end.valid_dns_names().chain(end.valid_uri_names());
-            names.map(str::to_owned).collect()
-        });
-        Self { fingerprint, names: names.unwrap_or_default() }
+        let Ok(end) = webpki::EndEntityCert::try_from(certificate) else {
+            return Self { fingerprint, names: vec![], serial: None, service: None };
+        };
+        let names = end.valid_dns_names().chain(end.valid_uri_names()).map(str::to_owned).collect();
+        // Of two, neither: an authority of ours names one.
+        let mut services = end.valid_uri_names().filter_map(Service::of_uri);
+        let service = services.next().filter(|_| services.next().is_none());
+        Self { fingerprint, names, serial: Some(Serial::of(end.serial())), service }
+    }
+
+    /// The certificate's serial number.
+    pub(crate) fn serial(&self) -> Option<&Serial> {
+        self.serial.as_ref()
+    }
+
+    /// The service that it names, where it names one.
+    pub(crate) fn service(&self) -> Option<&Service> {
+        self.service.as_ref()
+    }
+
+    /// The engine that it names, where it is one: whose evidence may be admitted.
+    #[allow(dead_code, reason = "for who admits evidence")]
+    pub(crate) fn engine(&self) -> Option<EngineId> {
+        let engine = self.service.as_ref().filter(|service| service.kind() == ServiceKind::Engine);
+        engine.map(|service| EngineId(service.name().to_owned()))
     }
 
     /// The engine that the certificate names, where it is one's.
@@ -115,6 +152,8 @@ impl Shown {
                 // Case matters in a URI and not in a DNS name.
                 shown == name || !name.contains(':') && shown.eq_ignore_ascii_case(name)
             }),
+            By::Service(service) => self.service.as_ref() == Some(service),
+            By::Kind(kind) => self.service.as_ref().is_some_and(|service| service.kind() == *kind),
         }
     }
 }

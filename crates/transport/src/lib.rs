@@ -85,6 +85,7 @@
 mod allow;
 mod client;
 mod control;
+pub mod enrol;
 mod fault;
 mod frame;
 #[cfg(test)]

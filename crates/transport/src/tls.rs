@@ -1,16 +1,19 @@
 //! TLS 1.3 with certificates of both sides. There is no other way in, and no way to skip a check.
 
 use crate::allow::Shown;
+use crate::enrol::{Revoked, Serial, Service, valid};
 use crate::fault::{Fault, Result};
 use crate::message::ALPN;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
+use site_recovery::{Clock, Timestamp};
 use site_recovery_tls::{Clients, Identity, Trust, server_name};
 use std::fmt;
 use std::sync::Arc;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// Read from the socket at a time: rustls itself asks for 4 KiB.
@@ -30,15 +33,38 @@ pub(crate) enum Plane {
     Control,
 }
 
-/// What a server shows, and whom it lets in: clients with a certificate of its authority.
+/// What a server shows, and whom it lets in: clients with a certificate of its authority. Of
+/// [`Credentials`](crate::enrol::Credentials) it is always the newest certificate, and those that are revoked are not let in.
 #[derive(Clone)]
-pub struct ServerTls(Arc<ServerConfig>);
+pub struct ServerTls {
+    serves: watch::Sender<Serves>,
+    revoked: watch::Sender<Arc<Revoked>>,
+}
 
-/// What a client shows, and whom it trusts: the server of this name, with a certificate of its authority.
+/// What a client shows, and whom it trusts: the server of this name, with a certificate of its authority. Of
+/// [`Credentials`](crate::enrol::Credentials) it is always the newest certificate, and a server whose own is revoked is not trusted.
 #[derive(Clone)]
 pub struct ClientTls {
-    config: Arc<ClientConfig>,
+    asks: watch::Sender<Asks>,
     name: ServerName<'static>,
+}
+
+/// Whose the certificate is, and until when it counts, where that is known.
+pub(crate) type Own = Option<(Service, Timestamp, Arc<dyn Clock>)>;
+
+/// As a server, by one certificate.
+#[derive(Clone)]
+pub(crate) struct Serves {
+    config: Arc<ServerConfig>,
+    own: Own,
+    pub(crate) serial: Option<Serial>,
+}
+
+/// As a client, by one certificate.
+#[derive(Clone)]
+pub(crate) struct Asks {
+    pub(crate) config: Arc<ClientConfig>,
+    own: Own,
 }
 
 impl Plane {
@@ -53,6 +79,27 @@ impl Plane {
     }
 }
 
+impl Serves {
+    pub(crate) fn new(mut config: ServerConfig, own: Own, serial: Option<Serial>) -> Self {
+        config.alpn_protocols = Plane::ALL.map(|plane| plane.alpn().to_vec()).into();
+        Self { config: Arc::new(config), own, serial }
+    }
+}
+
+impl Asks {
+    pub(crate) fn new(config: ClientConfig, own: Own) -> Self {
+        Self { config: Arc::new(config), own }
+    }
+}
+
+/// Why nobody would take the own certificate.
+fn expired(own: &Own) -> Result<(), Fault> {
+    match own {
+        Some((service, until, clock)) => valid(service, *until, clock.now()).map_err(Fault::Unwelcome),
+        None => Ok(()),
+    }
+}
+
 impl ServerTls {
     /// Serves clients that show a certificate of `client_ca` with this one of its own. All are PEM.
     ///
@@ -60,15 +107,26 @@ impl ServerTls {
     /// `Invalid`, naming what cannot be used.
     pub fn new(certificate: &[u8], key: &[u8], client_ca: &[u8]) -> Result<Self> {
         let identity = Identity { certificate, key };
-        let mut config = site_recovery_tls::server(&[&TLS13], identity, Clients::Of(client_ca))?;
-        config.alpn_protocols = Plane::ALL.map(|plane| plane.alpn().to_vec()).into();
-        Ok(Self(Arc::new(config)))
+        let config = site_recovery_tls::server(&[&TLS13], identity, Clients::Of(client_ca))?;
+        Ok(Self::live(watch::Sender::new(Serves::new(config, None, None)), watch::Sender::default()))
+    }
+
+    pub(crate) fn live(serves: watch::Sender<Serves>, revoked: watch::Sender<Arc<Revoked>>) -> Self {
+        Self { serves, revoked }
+    }
+
+    /// The certificates that are revoked, as far as is known here: whoever serves a connection for long looks whether its
+    /// client's is among them, whenever this changes. Without [`Credentials`](crate::enrol::Credentials) it never does.
+    pub fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
+        self.revoked.subscribe()
     }
 
     /// The connection, who it is, and what it wants to speak.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Result<(Secure, Shown, Plane), Fault> {
         let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
-        let mut secure = TlsAcceptor::from(Arc::clone(&self.0)).accept(stream).await.map_err(Fault::Tls)?;
+        let serves = self.serves.borrow().clone();
+        expired(&serves.own)?;
+        let mut secure = TlsAcceptor::from(serves.config).accept(stream).await.map_err(Fault::Tls)?;
         secure.get_mut().1.set_buffer_limit(Some(WRITE_AT_ONCE));
         let session = secure.get_ref().1;
         let asked = Plane::ALL.into_iter().find(|plane| session.alpn_protocol() == Some(plane.alpn()));
@@ -88,13 +146,19 @@ impl ClientTls {
     pub fn new(certificate: &[u8], key: &[u8], ca: &[u8], name: &str) -> Result<Self> {
         let identity = Identity { certificate, key };
         let config = site_recovery_tls::client(&[&TLS13], Trust::Authority(ca), Some(identity))?;
-        Ok(Self { config: Arc::new(config), name: server_name(name)? })
+        Self::live(watch::Sender::new(Asks::new(config, None)), name)
+    }
+
+    pub(crate) fn live(asks: watch::Sender<Asks>, name: &str) -> Result<Self> {
+        Ok(Self { asks, name: server_name(name)? })
     }
 
     /// The connection, to speak `plane` on.
     pub(crate) async fn connect(&self, stream: TcpStream, plane: Plane) -> Result<Secure, Fault> {
         let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
-        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let asks = self.asks.borrow().clone();
+        expired(&asks.own)?;
+        let connector = TlsConnector::from(asks.config);
         let connector = connector.with_alpn(vec![plane.alpn().to_vec()]);
         let secure = connector.connect(self.name.clone(), stream).await;
         // What is not about certificates may pass: somebody hung up.
@@ -117,6 +181,18 @@ impl fmt::Debug for ServerTls {
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTls").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Serves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serves").field("serial", &self.serial).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asks").finish_non_exhaustive()
     }
 }
 

@@ -9,7 +9,7 @@ mod perform;
 mod requests;
 mod served;
 mod session;
-mod strangers;
+pub(crate) mod strangers;
 
 use crate::allow::{Client, Machines, Rules};
 use crate::control::{Names, VitalSigns, Vitals};

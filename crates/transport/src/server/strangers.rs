@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 #[derive(Debug)]
-pub(super) struct Strangers {
+pub(crate) struct Strangers {
     most: usize,
     present: Arc<Mutex<Present>>,
 }
@@ -20,18 +20,18 @@ struct Present {
 
 /// A stranger's place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Stranger {
+pub(crate) struct Stranger {
     number: u64,
     present: Arc<Mutex<Present>>,
 }
 
 impl Strangers {
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { most, present: Arc::default() }
     }
 
     /// One more. What runs under the registration ends when it is the oldest of too many.
-    pub(super) fn enter(&self) -> (Stranger, AbortRegistration) {
+    pub(crate) fn enter(&self) -> (Stranger, AbortRegistration) {
         let (end, registration) = AbortHandle::new_pair();
         let mut present = self.present.lock().expect("no panic under this lock");
         while present.all.len() >= self.most

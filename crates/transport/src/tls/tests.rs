@@ -40,11 +40,13 @@ async fn both_planes_are_served_and_told_apart() {
 
 #[tokio::test]
 async fn c2_another_service_of_the_same_authority_is_not_taken_for_this_one() {
-    let (mut server, client) = pair();
+    let (server, client) = pair();
     let (near, far) = connected().await;
-    let mut odd = ServerConfig::clone(&server.0);
-    odd.alpn_protocols.clear();
-    server.0 = Arc::new(odd);
+    server.serves.send_modify(|serves| {
+        let mut odd = ServerConfig::clone(&serves.config);
+        odd.alpn_protocols.clear();
+        serves.config = Arc::new(odd);
+    });
     let (asked, accepted) = tokio::join!(client.connect(near, Plane::Control), server.accept(far));
     assert!(matches!(asked.err(), Some(Fault::Protocol(_))));
     assert!(matches!(accepted.err(), Some(Fault::Protocol(_))));

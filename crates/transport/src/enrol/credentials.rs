@@ -1,0 +1,429 @@
+//! What a service shows, on disk and in use.
+
+use super::certify;
+use super::digits::sha256;
+use super::handshake::{Revocations, Shows};
+use super::link::{self, Given, Link};
+use super::place::{self, Key, RECORD};
+use super::revoked::{Revoked, Serial};
+use super::roster::{RoleKind, RosterEntry, Stated};
+use super::service::Service;
+use super::token::JoinToken;
+use crate::allow::Shown;
+use crate::fault::Result;
+use crate::tls::{Asks, ClientTls, ServerTls, Serves};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use site_recovery::{Clock, Error, ErrorKind, RoleName, SystemClock, Timestamp};
+use site_recovery_register::{blocking, durable, refused};
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The certificate of a service and its key, which was made here and never left. Clones are the same ones.
+#[derive(Debug, Clone)]
+pub struct Credentials(pub(super) Arc<Inner>);
+
+/// Where credentials are, before they are joined or opened; see [`Credentials::at`].
+#[derive(Debug, Clone)]
+pub struct CredentialsBuilder {
+    dir: PathBuf,
+    clock: Arc<dyn Clock>,
+    stated: Option<Stated>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    dir: PathBuf,
+    pub(super) clock: Arc<dyn Clock>,
+    /// What is on disk.
+    record: RwLock<Arc<Record>>,
+    serves: watch::Sender<Serves>,
+    asks: watch::Sender<Asks>,
+    revoked: Revocations,
+    roster: watch::Sender<Arc<Vec<RosterEntry>>>,
+    /// What it says of itself with the next renewal.
+    stated: RwLock<Stated>,
+    /// One renewal at a time.
+    renewing: tokio::sync::Mutex<()>,
+}
+
+/// All in one file, so that key and certificate never part.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    version: u32,
+    pub(super) service: Service,
+    /// Where the authority is.
+    authority: String,
+    /// PEM.
+    ca: String,
+    certificate: String,
+    key: Key,
+    from: Timestamp,
+    pub(super) until: Timestamp,
+    pub(super) stated: Stated,
+}
+
+/// A key that was made for a token, before its certificate came.
+#[derive(Debug, Serialize, Deserialize)]
+struct Pending {
+    version: u32,
+    token: String,
+    key: Key,
+}
+
+impl CredentialsBuilder {
+    /// Another clock than the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What the service says of itself. Without it, what it said last.
+    #[must_use]
+    pub fn states(mut self, stated: Stated) -> Self {
+        self.stated = Some(stated);
+        self
+    }
+
+    /// Joins by a token, and replaces what may be here.
+    ///
+    /// # Errors
+    /// `Denied` for a token that is not known, has expired, or was used by another key, for a server of another authority than
+    /// the token's, and for roles that the token does not allow; `Unsupported`, naming both, where there is no common version;
+    /// `Unavailable` where the authority is not reached; `Refused` where others may look into the directory; those of the
+    /// file system.
+    ///
+    /// # Cancel safety
+    /// Dropped, or failed by a reply that was lost, it can be called again with the same token: the key is the same one.
+    pub async fn join(self, token: &JoinToken) -> Result<Credentials> {
+        let stated = self.stated.clone().unwrap_or_default();
+        stated.check()?;
+        let (dir, id) = (self.dir.clone(), token.id.clone());
+        let key = blocking(move || pending(&dir, &id)).await?;
+        let request = certify::request(&key)?;
+        let given = link::join(token, request, &stated, &self.clock).await?;
+        let record = record(given, token.address.clone(), &key, stated, &*self.clock);
+        let dir = self.dir.clone();
+        let record = blocking(move || {
+            // Before it is kept: what cannot be used leaves what was there.
+            shows(&record)?;
+            place::write(&dir.join("identity.json"), &record)?;
+            durable::remove_file(&dir.join("joining.json"))?;
+            Ok(record)
+        })
+        .await?;
+        self.live(record).await
+    }
+
+    /// Opens what joined before.
+    ///
+    /// # Errors
+    /// `NotFound` where nothing is: join first. `Refused` for a certificate that has expired: join anew. `Corrupt`,
+    /// `Unsupported`; `Refused` where others may look into the directory; those of the file system.
+    pub async fn open(self) -> Result<Credentials> {
+        let dir = self.dir.clone();
+        let record = blocking(move || {
+            place::private(&dir)?;
+            let path = dir.join("identity.json");
+            let Some(record) = place::read::<Record>(&path)? else {
+                let said = format!("there are no credentials in {}: join by a token", dir.display());
+                return Err(Error::new(ErrorKind::NotFound, said));
+            };
+            place::known(record.version, &path)?;
+            Ok(record)
+        })
+        .await?;
+        valid(&record.service, record.until, self.clock.now())?;
+        self.live(record).await
+    }
+
+    async fn live(self, record: Record) -> Result<Credentials> {
+        let dir = self.dir.clone();
+        let (revoked, roster) = blocking(move || {
+            let revoked: Option<Revoked> = place::read(&dir.join("revoked.json"))?;
+            let roster: Option<Vec<RosterEntry>> = place::read(&dir.join("roster.json"))?;
+            Ok((revoked.unwrap_or_default(), roster.unwrap_or_default()))
+        })
+        .await?;
+        let revoked = Revocations::new(Arc::new(revoked));
+        let (serves, asks) = configs(&record, &self.clock, &revoked)?;
+        Ok(Credentials(Arc::new(Inner {
+            stated: RwLock::new(self.stated.unwrap_or_else(|| record.stated.clone())),
+            dir: self.dir,
+            clock: self.clock,
+            record: RwLock::new(Arc::new(record)),
+            serves: watch::Sender::new(serves),
+            asks: watch::Sender::new(asks),
+            revoked,
+            roster: watch::Sender::new(Arc::new(roster)),
+            renewing: tokio::sync::Mutex::default(),
+        })))
+    }
+}
+
+impl Credentials {
+    /// Those in this directory, which is for their owner alone and is made where it is missing.
+    pub fn at(directory: impl Into<PathBuf>) -> CredentialsBuilder {
+        CredentialsBuilder { dir: directory.into(), clock: Arc::new(SystemClock), stated: None }
+    }
+
+    /// Whose they are.
+    pub fn service(&self) -> Service {
+        self.record().service.clone()
+    }
+
+    /// The certificate's serial number.
+    pub fn serial(&self) -> Serial {
+        self.0.serves.borrow().serial.clone().expect("an authority's certificate has one")
+    }
+
+    /// When the certificate expires, by this side's clock.
+    pub fn until(&self) -> Timestamp {
+        self.record().until
+    }
+
+    /// For a server: it always shows the newest certificate.
+    pub fn server_tls(&self) -> ServerTls {
+        ServerTls::live(self.0.serves.clone(), self.0.revoked.clone())
+    }
+
+    /// For a client of this service, wherever it is: it always shows the newest certificate.
+    ///
+    /// # Errors
+    /// None for a service that was made; `Invalid` is what TLS says of names.
+    pub fn client_tls(&self, service: &Service) -> Result<ClientTls> {
+        ClientTls::live(self.0.asks.clone(), &service.dns_name())
+    }
+
+    /// Says something else of the service, with the next renewal.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn state(&self, stated: Stated) -> Result<()> {
+        stated.check()?;
+        *self.0.stated.write().expect("no panic under this lock") = stated;
+        Ok(())
+    }
+
+    /// Gets a certificate for a new key. Connections that stand go on; new ones show it.
+    ///
+    /// # Errors
+    /// `Refused` for a certificate that has expired: join anew. `Denied` for one that was revoked, and for roles that the
+    /// service may not state; `Unavailable`, `Busy` pass.
+    ///
+    /// # Cancel safety
+    /// Dropped, the old certificate or the new one is in use, and the same is on disk.
+    pub async fn renew(&self) -> Result<()> {
+        let _one = self.0.renewing.lock().await;
+        let stated = self.stated();
+        let key = key()?;
+        let mut link = self.link().await?;
+        let given = link.renew(certify::request(&key)?, &stated).await?;
+        let old = self.record();
+        if given.service != old.service {
+            let said =
+                format!("the authority answers {} with a certificate of {}", old.service, given.service);
+            return Err(Error::new(ErrorKind::Corrupt, said));
+        }
+        let record = record(given, old.authority.clone(), &key, stated, &*self.0.clock);
+        let inner = Arc::clone(&self.0);
+        // To its end, also where nobody waits: what is on disk is what is in use.
+        blocking(move || {
+            let (serves, asks) = configs(&record, &inner.clock, &inner.revoked)?;
+            place::write(&inner.dir.join("identity.json"), &record)?;
+            *inner.record.write().expect("no panic under this lock") = Arc::new(record);
+            inner.serves.send_replace(serves);
+            inner.asks.send_replace(asks);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Asks which certificates are revoked, and keeps it, here and on disk: they are turned away from now on, also after a
+    /// restart without the authority.
+    ///
+    /// # Errors
+    /// As [`renew`](Self::renew).
+    pub async fn refresh_revoked(&self) -> Result<Arc<Revoked>> {
+        let told = self.link().await?.revoked().await?;
+        self.learn(told).await
+    }
+
+    /// What is known to be revoked.
+    pub fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
+        self.0.revoked.subscribe()
+    }
+
+    /// Asks where every service is, and keeps it, here and on disk.
+    ///
+    /// # Errors
+    /// As [`renew`](Self::renew).
+    pub async fn refresh_roster(&self) -> Result<Arc<Vec<RosterEntry>>> {
+        let told = self.link().await?.roster().await?;
+        self.place_all(told).await
+    }
+
+    /// Where every service was when the authority was asked last.
+    pub fn roster(&self) -> watch::Receiver<Arc<Vec<RosterEntry>>> {
+        self.0.roster.subscribe()
+    }
+
+    /// Who serves a role, and where: as far as is known here, and the authority is asked about one that is not.
+    ///
+    /// # Errors
+    /// `NotFound` for a role that nobody says he serves; others as [`renew`](Self::renew).
+    pub async fn locate(&self, kind: RoleKind, role: &RoleName) -> Result<RosterEntry> {
+        let find = |roster: &[RosterEntry]| {
+            let serves = |entry: &&RosterEntry| entry.roles.iter().any(|r| r.kind == kind && r.name == *role);
+            roster.iter().find(serves).cloned()
+        };
+        let known = find(&self.0.roster.borrow());
+        if let Some(entry) = known {
+            return Ok(entry);
+        }
+        find(&*self.refresh_roster().await?).ok_or_else(|| {
+            let said = format!("no service says that it serves {kind} {:?}", role.0);
+            Error::new(ErrorKind::NotFound, said).with("role", role)
+        })
+    }
+
+    /// Both at once, on one connection.
+    pub(super) async fn refresh(&self) -> Result<()> {
+        let mut link = self.link().await?;
+        self.learn(link.revoked().await?).await?;
+        self.place_all(link.roster().await?).await.map(|_| ())
+    }
+
+    pub(super) fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.0.record.read().expect("no panic under this lock"))
+    }
+
+    pub(super) fn stated(&self) -> Stated {
+        self.0.stated.read().expect("no panic under this lock").clone()
+    }
+
+    /// When the certificate is to be renewed: at half of its life, or now if the service says something new of itself.
+    pub(super) fn due(&self) -> Timestamp {
+        let record = self.record();
+        if self.stated() != record.stated {
+            return Timestamp(0);
+        }
+        record.from.after(record.until.since(record.from) / 2)
+    }
+
+    async fn link(&self) -> Result<Link> {
+        let record = self.record();
+        valid(&record.service, record.until, self.0.clock.now())?;
+        let config = Arc::clone(&self.0.asks.borrow().config);
+        let ca = CertificateDer::from_pem_slice(record.ca.as_bytes()).map_err(|_| damaged())?;
+        Link::open(&record.authority, &config, sha256(&ca), &self.0.clock).await
+    }
+
+    async fn learn(&self, told: Revoked) -> Result<Arc<Revoked>> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || {
+            let mut all = Revoked::clone(&inner.revoked.borrow());
+            let mut more = false;
+            for (serial, service) in told.iter() {
+                more |= all.add(serial.clone(), service.clone());
+            }
+            let all = Arc::new(all);
+            if more {
+                // In force first: a full disk is no reason to let anybody in.
+                inner.revoked.send_replace(Arc::clone(&all));
+            }
+            place::write(&inner.dir.join("revoked.json"), &*all)?;
+            Ok(all)
+        })
+        .await
+    }
+
+    async fn place_all(&self, told: Vec<RosterEntry>) -> Result<Arc<Vec<RosterEntry>>> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || {
+            let told = Arc::new(told);
+            let before = inner.roster.send_replace(Arc::clone(&told));
+            if before != told {
+                place::write(&inner.dir.join("roster.json"), &*told)?;
+            }
+            Ok(told)
+        })
+        .await
+    }
+}
+
+/// Whether a certificate still counts.
+pub(crate) fn valid(service: &Service, until: Timestamp, now: Timestamp) -> Result<()> {
+    if now < until {
+        return Ok(());
+    }
+    let said = format!("the certificate of {service} expired at {until}: join anew, by a fresh token");
+    Err(refused(said).with("expired", until))
+}
+
+fn key() -> Result<rcgen::KeyPair> {
+    let key = rcgen::KeyPair::generate();
+    key.map_err(|e| Error::new(ErrorKind::Unavailable, "no key can be made").caused_by(e))
+}
+
+fn damaged() -> Error {
+    Error::new(ErrorKind::Corrupt, "the credentials are damaged: join anew, by a fresh token")
+}
+
+/// The key for this token: the one that was made for it already, where a reply was lost.
+fn pending(dir: &std::path::Path, token: &str) -> Result<rcgen::KeyPair> {
+    place::private(dir)?;
+    let path = dir.join("joining.json");
+    let known = place::read::<Pending>(&path)?.filter(|p| p.version == RECORD && p.token == token);
+    if let Some(pending) = known {
+        return rcgen::KeyPair::from_pem(&pending.key.0).map_err(|_| damaged());
+    }
+    let key = key()?;
+    let record = Pending { version: RECORD, token: token.to_owned(), key: Key(key.serialize_pem()) };
+    place::write(&path, &record)?;
+    Ok(key)
+}
+
+fn record(
+    given: Given,
+    authority: String,
+    key: &rcgen::KeyPair,
+    stated: Stated,
+    clock: &dyn Clock,
+) -> Record {
+    let now = clock.now();
+    Record {
+        version: RECORD,
+        service: given.service,
+        authority,
+        ca: given.ca,
+        certificate: given.certificate,
+        key: Key(key.serialize_pem()),
+        from: now,
+        until: now.after(given.life.min(Duration::from_secs(366 * 24 * 60 * 60))),
+        stated,
+    }
+}
+
+fn shows(record: &Record) -> Result<Shows> {
+    let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| damaged());
+    Ok(Shows {
+        certificate: certificate(&record.certificate)?,
+        ca: certificate(&record.ca)?,
+        key: PrivateKeyDer::from_pem_slice(record.key.0.as_bytes()).map_err(|_| damaged())?,
+    })
+}
+
+fn configs(record: &Record, clock: &Arc<dyn Clock>, revoked: &Revocations) -> Result<(Serves, Asks)> {
+    let shows = shows(record)?;
+    let own = Some((record.service.clone(), record.until, Arc::clone(clock)));
+    let serial = Shown::of(&shows.certificate).serial().cloned();
+    Ok((
+        Serves::new(shows.server(clock, revoked)?, own.clone(), serial),
+        Asks::new(shows.client(clock, revoked)?, own),
+    ))
+}
