@@ -11,4 +11,7 @@
 //! - `bare`: bare disks as a `LandingSite`.
 #![forbid(unsafe_code)]
 
+mod agents;
 pub mod inventory;
+
+pub use agents::{Agents, Reach};

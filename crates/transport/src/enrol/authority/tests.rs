@@ -31,7 +31,8 @@ impl World {
     /// As after a crash: nothing is known but what is on disk.
     fn restart(&mut self) {
         crash::after(None);
-        self.authority = Authority::open(self.dir.path().join("a"), Arc::new(self.clock.clone())).expect("opened");
+        self.authority =
+            Authority::open(self.dir.path().join("a"), Arc::new(self.clock.clone())).expect("opened");
         let ledger = self.ledger();
         ledger.tokens().expect("tokens that can be read");
         ledger.members().expect("members that can be read");
@@ -204,8 +205,9 @@ fn a_service_has_no_more_certificates_at_a_time_than_it_may() {
 fn requests_decide_nothing_but_the_key() {
     let world = World::new();
     let token = world.mint().expect("minted");
-    let mut params = rcgen::CertificateParams::new(vec!["store.point-store.site-recovery.internal".to_owned()])
-        .expect("a name");
+    let mut params =
+        rcgen::CertificateParams::new(vec!["store.point-store.site-recovery.internal".to_owned()])
+            .expect("a name");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, "engine/e");
     let key = key();
