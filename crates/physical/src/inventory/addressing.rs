@@ -215,6 +215,7 @@ fn values(text: &str, section: &str, key: &str) -> Vec<String> {
     found
 }
 
-fn driver(root: &Root, adapter: &Adapter) -> Option<String> {
+/// The driver of an adapter.
+pub(crate) fn driver(root: &Root, adapter: &Adapter) -> Option<String> {
     root.link_name(format!("/sys/class/net/{}/device/driver", adapter.name))
 }

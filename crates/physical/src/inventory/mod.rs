@@ -23,9 +23,12 @@ pub use server::{
     Adapter, FileSystem, Layer, LayerKind, Layout, LeftOut, Reach, Server, ServerDisk, System, WhyLeftOut,
 };
 
-pub(crate) use addressing::addressing;
+pub(crate) use addressing::driver;
+pub(crate) use archive::{in_kernel, module};
 pub(crate) use root::Root;
-use system::{boot_drivers, kernel};
+pub(crate) use system::{built_in, initramfs};
+
+use addressing::addressing;
 
 use block::Blocks;
 use mounts::Mounts;
@@ -102,13 +105,13 @@ impl Inventory {
             firmware: system::firmware(root)?,
             guest: GuestFacts {
                 os_name: system::os_name(root)?,
-                boot_drivers: boot_drivers(root)?,
+                boot_drivers: system::boot_drivers(root)?,
                 dhcp,
                 agent: Some(env!("CARGO_PKG_VERSION").to_owned()),
                 snapshots: None,
             },
             system: System {
-                kernel: kernel(root)?,
+                kernel: system::kernel(root)?,
                 free: root.free("/"),
                 installation_free: root.free("/usr/local"),
                 network,

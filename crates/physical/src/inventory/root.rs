@@ -16,6 +16,11 @@ impl Root {
         Self(path)
     }
 
+    /// Whether it is the root of this process.
+    pub(crate) fn is_here(&self) -> bool {
+        self.0 == Path::new("/")
+    }
+
     /// Where a file of the system stands, as this process sees it.
     pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
