@@ -4,7 +4,7 @@
 mod inventory_tree;
 
 use inventory_tree::{GIB, KERNEL, Tree, cpio};
-use site_recovery::{DiskRole, Firmware, Generation, Instance, OsFamily, Platform};
+use site_recovery::{DiskRole, ErrorKind, Firmware, Generation, Instance, OsFamily, Platform};
 use site_recovery_physical::inventory::{
     Inventory, LayerKind, NetworkService, Reach, Server, ServerDisk, WhyLeftOut,
 };
@@ -80,13 +80,26 @@ fn two_sata_disks() {
 fn a_loop_device_is_a_disk_where_it_is_named_by_itself_or_by_its_file() {
     let tree = plain();
     tree.made("loop0", "7:0", GIB, &[], &[("loop/backing_file", "/srv/all/disk.img")]);
-    for name in ["/dev/loop0", "/srv/all/disk.img"] {
+    tree.file("dev/loop0", "");
+    tree.link("dev/ours", "loop0");
+    for name in ["/dev/loop0", "/srv/all/disk.img", "/dev/ours"] {
         let server = Inventory::of(tree.root()).with([name]).read().unwrap();
         assert_eq!(server.disks.len(), 3);
         assert_eq!(server.disks[1].id, "loop:/srv/all/disk.img");
         let server = Inventory::of(tree.root()).only([name]).read().unwrap();
         assert_eq!(ids(&server), ["loop:/srv/all/disk.img"]);
         assert!(server.left_out.iter().all(|l| l.why == WhyLeftOut::NotNamed));
+    }
+}
+
+#[test]
+fn a_named_disk_that_is_not_there_is_told() {
+    let tree = plain();
+    tree.made("loop0", "7:0", 0, &[], &[]);
+    for name in ["/dev/loop0", "/dev/sda1", "/srv/all/disk.img"] {
+        let error = Inventory::of(tree.root()).with([name]).read().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.message().contains(name), "{error}");
     }
 }
 

@@ -1,8 +1,6 @@
-//! A Debian's own initramfs-tools, in an overlay over a root that has them: this system's, or the one that
-//! `SITE_RECOVERY_DEBIAN_ROOT` names.
+//! Real builders of an initramfs, in an overlay over a root that has them: this system's, or the one that
+//! `SITE_RECOVERY_DEBIAN_ROOT` or `SITE_RECOVERY_DRACUT_ROOT` names.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod inventory_tree;
 
 use site_recovery_physical::inventory::{Archive, Inventory};
 use site_recovery_physical::preparation::{Destination, Preparation};
@@ -62,32 +60,64 @@ impl Drop for Overlay {
     }
 }
 
+/// The root that a variable names, or this one, where it has a kernel and these programs.
+fn root_with(what: &str, variable: &str, programs: &[&str]) -> Option<(String, String)> {
+    let root = std::env::var(variable).unwrap_or_else(|_| "/".into());
+    let modules = Path::new(&root).join("lib/modules");
+    let mut kernels = fs::read_dir(modules).into_iter().flatten().map(|e| e.unwrap());
+    let kernel = kernels.find(|k| k.path().join("modules.dep").exists());
+    let has = |p: &&str| ["usr/sbin", "usr/bin"].iter().any(|d| Path::new(&root).join(d).join(p).exists());
+    if let Some(kernel) = kernel
+        && programs.iter().all(|p| has(p))
+    {
+        return Some((root, kernel.file_name().into_string().unwrap()));
+    }
+    println!("SKIPPED {what}: a kernel or {} is absent", programs.join(", "));
+    let required = std::env::var("SITE_RECOVERY_PEERS").as_deref() == Ok("required");
+    assert!(!required, "a kernel and {} are required in {root}", programs.join(", "));
+    None
+}
+
 #[tokio::test]
 async fn initramfs_tools_take_the_drivers_in_and_out() {
-    let lower = std::env::var("SITE_RECOVERY_DEBIAN_ROOT").unwrap_or_else(|_| "/".into());
-    let modules = Path::new(&lower).join("lib/modules");
-    let kernels = fs::read_dir(modules).into_iter().flatten().map(|e| e.unwrap());
-    let kernel = kernels.filter(|k| k.path().join("modules.dep").exists()).map(|k| k.file_name()).next();
-    let has = |program: &str| Path::new(&lower).join("usr/sbin").join(program).exists();
-    let (Some(kernel), true) = (kernel, has("update-initramfs") && has("mkinitramfs")) else {
-        println!("SKIPPED the initramfs of a Debian: update-initramfs or a kernel is absent");
-        let required = std::env::var("SITE_RECOVERY_PEERS").as_deref() == Ok("required");
-        assert!(!required, "update-initramfs and a kernel are required");
+    let programs = ["update-initramfs", "mkinitramfs"];
+    let Some((lower, kernel)) = root_with("a real initramfs-tools", "SITE_RECOVERY_DEBIAN_ROOT", &programs)
+    else {
         return;
     };
-    let kernel = kernel.into_string().unwrap();
     let overlay = Overlay::over(&lower);
-    let root = overlay.root();
     // As small as it gets: no driver that is not asked for.
-    fs::create_dir_all(root.join("etc/initramfs-tools/conf.d")).unwrap();
-    fs::write(root.join("etc/initramfs-tools/conf.d/zz-small"), "MODULES=list\n").unwrap();
-    run("chroot", &[root.to_str().unwrap(), "update-initramfs", "-c", "-k", &kernel]);
-    let image = root.join(format!("boot/initrd.img-{kernel}"));
-    let names = || Archive::read(&image).unwrap().names().map(str::to_owned).collect::<BTreeSet<_>>();
-    let before = names();
+    fs::create_dir_all(overlay.root().join("etc/initramfs-tools/conf.d")).unwrap();
+    fs::write(overlay.root().join("etc/initramfs-tools/conf.d/zz-small"), "MODULES=list\n").unwrap();
+    run("chroot", &[overlay.root().to_str().unwrap(), "update-initramfs", "-c", "-k", &kernel]);
+    let image = format!("/boot/initrd.img-{kernel}");
+    in_and_out(&overlay, &kernel, &image, "lsinitramfs", "etc/initramfs-tools/hooks/site-recovery").await;
+}
+
+#[tokio::test]
+async fn dracut_takes_the_drivers_in_and_out() {
+    let Some((lower, kernel)) = root_with("a real dracut", "SITE_RECOVERY_DRACUT_ROOT", &["dracut"]) else {
+        return;
+    };
+    let overlay = Overlay::over(&lower);
+    fs::create_dir_all(overlay.root().join("etc/dracut.conf.d")).unwrap();
+    let small = "hostonly=\"yes\"\nhostonly_cmdline=\"no\"\n";
+    fs::write(overlay.root().join("etc/dracut.conf.d/small.conf"), small).unwrap();
+    // One of the other may stand there, too: it is dracut's then.
+    let _ = fs::remove_file(overlay.root().join("usr/sbin/mkinitramfs"));
+    let image = format!("/boot/initramfs-{kernel}.img");
+    run("chroot", &[overlay.root().to_str().unwrap(), "dracut", "--force", &image, &kernel]);
+    in_and_out(&overlay, &kernel, &image, "lsinitrd", "etc/dracut.conf.d/site-recovery.conf").await;
+}
+
+async fn in_and_out(overlay: &Overlay, kernel: &str, image: &str, lists: &str, ours: &str) {
+    let root = overlay.root();
+    let path = root.join(image.trim_start_matches('/'));
+    let modules = || Archive::read(&path).unwrap().modules().collect::<BTreeSet<_>>();
+    let before = modules();
 
     let mut server = Inventory::of(&root).read().unwrap();
-    server.system.kernel = Some(kernel.clone());
+    server.system.kernel = Some(kernel.to_owned());
     server.adapters.clear();
     let preparation = Preparation::of(&root, [Destination::HyperV]).unwrap();
     let plan = preparation.plan(&server).await.unwrap();
@@ -98,24 +128,22 @@ async fn initramfs_tools_take_the_drivers_in_and_out() {
         plan.findings
     );
 
+    fs::create_dir_all(root.join("etc/systemd/network")).unwrap();
+    fs::create_dir_all(root.join("etc/udev/rules.d")).unwrap();
     let left = preparation.apply(&server).await.unwrap();
     let about: Vec<_> = left.iter().filter(|f| f.code.starts_with("preparation.drivers")).collect();
     assert!(about.is_empty(), "{about:?}");
-    let archive = Archive::read(&image).unwrap();
-    for driver in ["hv_vmbus", "hv_storvsc"] {
-        assert!(archive.has_module(driver), "{driver}");
-    }
-    // What their own program says is in it.
-    let told = Command::new("chroot")
-        .arg(&root)
-        .args(["lsinitramfs", &format!("/boot/initrd.img-{kernel}")])
-        .output()
-        .unwrap();
+    let after = modules();
+    assert!(after.contains("hv_vmbus") && after.contains("hv_storvsc") && !before.contains("hv_storvsc"));
+    // What their own program says is in it: names are the last words of its lines.
+    let told = Command::new("chroot").arg(&root).args([lists, image]).output().unwrap();
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
-    let told: BTreeSet<String> = String::from_utf8_lossy(&told.stdout).lines().map(str::to_owned).collect();
-    assert_eq!(names(), told);
+    let told = String::from_utf8_lossy(&told.stdout);
+    let files = told.lines().filter_map(|l| l.rsplit([' ', '/']).next()?.split_once(".ko"));
+    let files = files.filter(|(_, packed)| ["", ".xz", ".zst", ".gz"].contains(packed));
+    assert_eq!(after, files.map(|(name, _)| name.replace('-', "_")).collect::<BTreeSet<_>>());
 
     preparation.revert().await.unwrap();
-    assert_eq!(names(), before);
-    assert!(!root.join("etc/initramfs-tools/hooks/site-recovery").exists());
+    assert_eq!(modules(), before);
+    assert!(!root.join(ours).exists());
 }

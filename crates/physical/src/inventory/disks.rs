@@ -3,21 +3,27 @@
 use super::block::{Block, Blocks};
 use super::mounts::Mounts;
 use super::{Layer, Layout, LeftOut, Reach, Root, ServerDisk, WhyLeftOut};
+use site_recovery::Result;
+use site_recovery_register::not_found;
 use std::path::{Path, PathBuf};
 
 /// The disks, and what is none and why.
+///
+/// # Errors
+/// `NotFound` for a disk that was named and is not there.
 pub(crate) fn find(
     root: &Root,
     blocks: &Blocks,
     mounts: &Mounts,
     named: &[PathBuf],
     only: bool,
-) -> (Vec<ServerDisk>, Vec<LeftOut>) {
+) -> Result<(Vec<ServerDisk>, Vec<LeftOut>)> {
     let (mut disks, mut left_out) = (vec![], vec![]);
+    let mut unseen: Vec<&PathBuf> = named.iter().collect();
     for block in blocks.devices().filter(|b| b.size > 0) {
-        let is_named =
-            named.iter().any(|n| *n == block.device() || Some(n) == file_behind(root, block).as_ref());
-        let why = match is_named {
+        let known = unseen.len();
+        unseen.retain(|name| !is_called(root, block, name));
+        let why = match unseen.len() < known {
             true => None,
             false if only => Some(WhyLeftOut::NotNamed),
             false => no_disk(root, blocks, block),
@@ -27,7 +33,24 @@ pub(crate) fn find(
             None => disks.push(disk(root, blocks, mounts, block)),
         }
     }
-    (disks, left_out)
+    match unseen.first() {
+        Some(name) => {
+            let message = format!(
+                "{} is named as a disk and is none now: set it up, or do not name it",
+                name.display()
+            );
+            Err(not_found(message).with("field", "inventory.disks"))
+        }
+        None => Ok((disks, left_out)),
+    }
+}
+
+/// Whether that is a device's path, a link to it, or the file behind it.
+fn is_called(root: &Root, block: &Block, name: &Path) -> bool {
+    let file = file_behind(root, block);
+    let node = PathBuf::from(format!("/dev/{}", block.name.replace('!', "/")));
+    let is = |n: &Path| n == block.device() || n == node || Some(n) == file.as_deref();
+    is(name) || root.real(name).is_some_and(|n| is(&n))
 }
 
 /// Why a device is no disk of the server's own.

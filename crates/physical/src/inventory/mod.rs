@@ -61,14 +61,15 @@ impl Inventory {
         Self { root: Root::of(root.into()), named: vec![], only: false, addresses: vec![] }
     }
 
-    /// Takes these, too, which are no hardware: loop devices, by device (`/dev/loop0`) or by the file behind it.
+    /// Takes these, too, which are no hardware: loop devices, by device (`/dev/loop0`, or a link to it) or by the file behind
+    /// them.
     #[must_use]
     pub fn with(mut self, disks: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
         self.named.extend(disks.into_iter().map(Into::into));
         self
     }
 
-    /// Takes these alone: by device, or by the file behind it.
+    /// Takes these alone: by device, or by the file behind them.
     #[must_use]
     pub fn only(mut self, disks: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
         self.only = true;
@@ -85,12 +86,12 @@ impl Inventory {
     /// The server as it stands now. A device that goes away meanwhile is left out.
     ///
     /// # Errors
-    /// Those of the file system, where what every Linux has (`/proc/self/mountinfo`, `/proc/meminfo`) cannot be read.
+    /// `NotFound` where a disk that was named is not there; those of the file system, where what every Linux has (`/proc/self/mountinfo`, `/proc/meminfo`) cannot be read.
     pub fn read(&self) -> Result<Server> {
         let root = &self.root;
         let blocks = Blocks::read(root)?;
         let mounts = Mounts::read(root, &blocks)?;
-        let (mut disks, left_out) = disks::find(root, &blocks, &mounts, &self.named, self.only);
+        let (mut disks, left_out) = disks::find(root, &blocks, &mounts, &self.named, self.only)?;
         // Stable: the order of names stays within each.
         disks.sort_by_key(|d| d.role != DiskRole::System);
         let adapters = adapters::find(root, &self.addresses)?;

@@ -76,6 +76,12 @@ impl Root {
         fs::read_link(self.path(path)).ok()
     }
 
+    /// A path of the system without links in it.
+    pub(crate) fn real(&self, path: &Path) -> Option<PathBuf> {
+        let (top, real) = (fs::canonicalize(&self.0).ok()?, fs::canonicalize(self.path(path)).ok()?);
+        real.strip_prefix(top).ok().map(|rest| Path::new("/").join(rest))
+    }
+
     /// The last name in what a symbolic link says.
     pub(crate) fn link_name(&self, path: impl AsRef<Path>) -> Option<String> {
         Some(self.link(path)?.file_name()?.to_string_lossy().into_owned())

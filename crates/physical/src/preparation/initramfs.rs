@@ -63,19 +63,25 @@ impl Builder {
         }
     }
 
-    /// What is run to build all of them.
-    pub fn command(self) -> (&'static str, &'static [&'static str]) {
+    /// Builds one, at its place.
+    fn command<'a>(self, kernel: &'a str, path: &'a str) -> (&'static str, Vec<&'a str>) {
         match self {
-            Self::InitramfsTools => ("update-initramfs", &["-u", "-k", "all"]),
-            Self::Dracut => ("dracut", &["--force", "--regenerate-all"]),
+            Self::InitramfsTools => ("update-initramfs", vec!["-u", "-k", kernel]),
+            // Its own idea of the place is not every distribution's.
+            Self::Dracut => ("dracut", vec!["--force", path, kernel]),
         }
     }
 
-    /// Builds all anew.
+    /// Builds the initramfs of every kernel that has one anew.
     pub(crate) fn build(self, root: &Root, runner: &Runner) -> Result<()> {
         room(root)?;
-        let (program, arguments) = self.command();
-        runner.run(root, program, arguments).map(drop)
+        for (kernel, path) in kernels(root)? {
+            if let Some(path) = path {
+                let (program, arguments) = self.command(&kernel, &path);
+                runner.run(root, program, &arguments)?;
+            }
+        }
+        Ok(())
     }
 }
 
