@@ -341,6 +341,34 @@ fn who_gives_the_address() {
     assert_eq!(asked(&tree), (Some(Ifupdown), Some(true)));
 }
 
+/// The bond has the address, so its configuration is asked, and not that of the adapters below it.
+#[test]
+fn who_gives_a_bond_its_address() {
+    use NetworkService::*;
+    let tree = plain();
+    tree.adapter("eno1", "aa:00:00:00:00:01", "ixgbe");
+    tree.link("sys/class/net/eno1/master", "../bond0");
+    tree.file("sys/class/net/bond0/uevent", "DEVTYPE=bond\nINTERFACE=bond0\n");
+    tree.route("bond0");
+    let asked = |tree: &Tree| {
+        let server = read(tree);
+        (server.system.network, server.guest.dhcp)
+    };
+    tree.enabled("NetworkManager.service");
+    let dir = "etc/NetworkManager/system-connections";
+    let slave = "[connection]\ntype=ethernet\ninterface-name=eno1\nmaster=bond0\n\n[ipv4]\nmethod=disabled\n";
+    tree.file(&format!("{dir}/a.nmconnection"), slave);
+    let bond = "[connection]\ntype=bond\ninterface-name=bond0\n\n[ipv4]\nmethod=auto\n";
+    tree.file(&format!("{dir}/b.nmconnection"), bond);
+    assert_eq!(asked(&tree), (Some(NetworkManager), Some(true)));
+    tree.enabled("systemd-networkd.service");
+    tree.file("etc/systemd/network/10-ports.network", "[Match]\nType=ether\n[Network]\nBond=bond0\n");
+    tree.file("etc/systemd/network/20-bond.network", "[Match]\nKind=bond\n[Network]\nDHCP=ipv4\n");
+    assert_eq!(asked(&tree), (Some(Networkd), Some(true)));
+    tree.file("etc/network/interfaces", "iface bond0 inet static\n address 192.0.2.7/24\n");
+    assert_eq!(asked(&tree), (Some(Ifupdown), Some(false)));
+}
+
 #[test]
 fn drivers_are_those_in_the_kernel_and_in_its_initramfs() {
     let tree = plain();

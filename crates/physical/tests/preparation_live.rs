@@ -68,7 +68,7 @@ fn root_with(what: &str, variable: &str, programs: &[&str]) -> Option<(String, S
     let kernel = kernels.find(|k| k.path().join("modules.dep").exists());
     let has = |p: &&str| ["usr/sbin", "usr/bin"].iter().any(|d| Path::new(&root).join(d).join(p).exists());
     if let Some(kernel) = kernel
-        && programs.iter().all(|p| has(p))
+        && programs.iter().all(has)
     {
         return Some((root, kernel.file_name().into_string().unwrap()));
     }

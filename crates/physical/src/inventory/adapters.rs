@@ -66,6 +66,13 @@ pub(crate) fn bonds(root: &Root) -> Result<Vec<String>> {
     Ok(found.into_iter().collect())
 }
 
+/// What has the adapter's addresses: itself, or the bond, bridge or VLAN above it that has the default route.
+pub(crate) fn carrier(root: &Root, adapter: &Adapter) -> Result<Adapter> {
+    let above = above(root, &adapter.name)?;
+    let name = default_route(root)?.filter(|route| above.contains(route));
+    Ok(Adapter { name: name.unwrap_or_else(|| adapter.name.clone()), ..adapter.clone() })
+}
+
 fn hardware(root: &Root) -> Result<Vec<String>> {
     let mut names = root.names("/sys/class/net")?;
     names.retain(|n| {

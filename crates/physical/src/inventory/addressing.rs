@@ -35,8 +35,7 @@ impl fmt::Display for NetworkService {
 
 type Found = Option<(NetworkService, Option<bool>)>;
 
-/// Who sets up an adapter, and whether by DHCP; `None` where that cannot be seen. An adapter below a bond or bridge is not
-/// set up itself: nothing is told of it.
+/// Who sets up an adapter, or what lies on it and has its addresses, and whether by DHCP; `None` where that cannot be seen.
 pub(crate) fn addressing(root: &Root, adapter: &Adapter) -> Result<(Option<NetworkService>, Option<bool>)> {
     // NetworkManager and networkd leave alone what `interfaces` names, so that is asked first.
     let ways: [fn(&Root, &Adapter) -> Result<Found>; 5] =
@@ -96,8 +95,9 @@ fn networkd(root: &Root, adapter: &Adapter) -> Result<Found> {
         }
     }
     files.sort();
-    let driver = driver(root, adapter);
-    let ours = files.iter().map(|(_, text)| text).find(|text| matches(text, adapter, driver.as_deref()));
+    let (driver, kind) = (driver(root, adapter), made_as(root, adapter));
+    let mut texts = files.iter().map(|(_, text)| text);
+    let ours = texts.find(|text| matches(text, adapter, driver.as_deref(), kind.as_deref()));
     let dhcp = ours.map(|text| {
         let told = values(text, "Network", "DHCP");
         told.last()
@@ -108,7 +108,7 @@ fn networkd(root: &Root, adapter: &Adapter) -> Result<Found> {
 }
 
 /// Whether a `.network` file is for this adapter: each kind of condition must hold, one of its values is enough.
-fn matches(text: &str, adapter: &Adapter, driver: Option<&str>) -> bool {
+fn matches(text: &str, adapter: &Adapter, driver: Option<&str>, kind: Option<&str>) -> bool {
     let words = |key: &str| -> Vec<String> {
         values(text, "Match", key).iter().flat_map(|v| v.split_whitespace()).map(str::to_owned).collect()
     };
@@ -122,11 +122,12 @@ fn matches(text: &str, adapter: &Adapter, driver: Option<&str>) -> bool {
         ("MACAddress", mac),
         ("PermanentMACAddress", mac),
         ("Driver", driver),
-        ("Type", Some("ether")),
+        ("Type", kind.or(Some("ether"))),
+        ("Kind", kind),
     ];
     let said = kinds.iter().any(|(key, _)| !words(key).is_empty());
-    // `Kind`, `Host`, `SSID` and the like are for other things than hardware that is wired.
-    let other = ["Kind", "SSID", "BSSID", "WLANInterfaceType"].iter().any(|key| !words(key).is_empty());
+    // Those of radio are for no adapter that has a cable.
+    let other = ["SSID", "BSSID", "WLANInterfaceType"].iter().any(|key| !words(key).is_empty());
     said && !other && kinds.iter().all(|(key, value)| holds(key, *value))
 }
 
@@ -162,8 +163,12 @@ fn network_manager(root: &Root, adapter: &Adapter) -> Result<Found> {
         let fits = |told: Option<String>, own: Option<&str>| {
             told.is_none_or(|t| own.is_some_and(|o| o.eq_ignore_ascii_case(&t)))
         };
-        matches!(kind.as_str(), "ethernet" | "802-3-ethernet")
-            && values(text, "match", "driver").is_empty()
+        // What lies on adapters is always named.
+        let is = match made_as(root, adapter) {
+            None => matches!(kind.as_str(), "ethernet" | "802-3-ethernet"),
+            Some(_) => name.is_some(),
+        };
+        is && values(text, "match", "driver").is_empty()
             && first(text, "connection", "autoconnect").is_none_or(|a| a != "false")
             && fits(name, Some(&adapter.name))
             && fits(mac, adapter.mac.as_deref())
@@ -213,6 +218,12 @@ fn values(text: &str, section: &str, key: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// What the kernel made an interface as (`bond`, `vlan`, `bridge`, …), where it is no hardware.
+fn made_as(root: &Root, adapter: &Adapter) -> Option<String> {
+    let text = root.attribute(format!("/sys/class/net/{}/uevent", adapter.name))?;
+    text.lines().find_map(|l| l.strip_prefix("DEVTYPE=")).map(str::to_owned)
 }
 
 /// The driver of an adapter.

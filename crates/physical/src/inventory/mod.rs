@@ -96,7 +96,7 @@ impl Inventory {
         disks.sort_by_key(|d| d.role != DiskRole::System);
         let adapters = adapters::find(root, &self.addresses)?;
         let (network, dhcp) = match adapters.first() {
-            Some(primary) => addressing(root, primary)?,
+            Some(primary) => addressing(root, &adapters::carrier(root, primary)?)?,
             None => (None, None),
         };
         Ok(Server {
