@@ -165,6 +165,11 @@ async fn a_debian_server_is_made_ready_and_made_as_it_was() {
     assert_eq!(differs(&applied, &everything(&tree)), [""; 0], "a repeat changes nothing");
     assert_eq!(runs(&tree).len(), 1);
 
+    fs::set_permissions(tree.path(HOOK), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(preparation.plan(&read(&tree)).await.unwrap().files.len(), 1, "as it is nobody would run it");
+    assert_eq!(preparation.apply(&read(&tree)).await.unwrap(), []);
+    assert_eq!(differs(&applied, &everything(&tree)), [""; 0]);
+
     preparation.revert().await.unwrap();
     assert_eq!(differs(&before, &everything(&tree)), [image.as_str()], "which was built anew");
     assert_eq!(modules(&tree), ["ext4"]);
@@ -213,6 +218,41 @@ async fn without_a_directory_for_the_last_file_the_first_is_not_written() {
     let error = towards(&tree, &[Destination::HyperV]).apply(&read(&tree)).await.unwrap_err();
     assert!(error.message().contains("etc/udev/rules.d"), "{error}");
     assert_eq!(differs(&before, &everything(&tree)), [""; 0]);
+}
+
+/// A file system of that many bytes, for as long as it is kept.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn at(path: std::path::PathBuf, bytes: u64) -> Self {
+        fs::create_dir_all(&path).unwrap();
+        let size = format!("size={bytes}");
+        let mut mount = std::process::Command::new("mount");
+        let done = mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status().unwrap();
+        assert!(done.success());
+        Self(path)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn without_room_for_an_initramfs_nothing_is_written() {
+    let tree = debian();
+    let _boot = Small::at(tree.path("boot"), 256 << 10);
+    let names: Vec<String> = (0..1000).map(|n| format!("lib/modules/module_{n}.ko")).collect();
+    let image = cpio(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(image.len() > 128 << 10);
+    tree.file(&format!("boot/initrd.img-{KERNEL}"), &image);
+    let before = everything(&tree);
+    let error = towards(&tree, &[Destination::HyperV]).apply(&read(&tree)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutOfSpace);
+    assert_eq!(differs(&before, &everything(&tree)), [""; 0]);
+    assert_eq!(runs(&tree), [""; 0]);
 }
 
 #[tokio::test]

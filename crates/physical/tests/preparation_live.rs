@@ -1,5 +1,5 @@
 //! Real builders of an initramfs, in an overlay over a root that has them: this system's, or the one that
-//! `SITE_RECOVERY_DEBIAN_ROOT` or `SITE_RECOVERY_DRACUT_ROOT` names.
+//! `SITE_RECOVERY_DEBIAN_ROOT` or `SITE_RECOVERY_DRACUT_ROOT` names. On Debian the packages are `initramfs-tools` or `dracut-core`, and any `linux-image`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use site_recovery_physical::inventory::{Archive, Inventory};
