@@ -1,7 +1,7 @@
 //! Physical servers: an agent on each, their power beside them, and the way back to bare disks.
 //!
 //! - [`inventory`]: what a Linux server is made of.
-//! - `preparation`: what its system needs before it can start elsewhere, and making it so.
+//! - [`preparation`]: what its system needs before it can start elsewhere, and making it so.
 //! - `tracking`: which blocks of a disk changed since an instant, by one of three means.
 //! - `freeze`, `snapshot`: one instant over all disks, for a strictly bounded time.
 //! - `agent`: these as a `Source` for the one server that it runs on.
@@ -13,5 +13,6 @@
 
 mod agents;
 pub mod inventory;
+pub mod preparation;
 
 pub use agents::{Agents, Reach};
