@@ -11,4 +11,8 @@
 //! - `bare`: bare disks as a `LandingSite`.
 #![forbid(unsafe_code)]
 
+pub mod agent;
+pub mod freeze;
 pub mod inventory;
+pub mod snapshot;
+pub mod tracking;
