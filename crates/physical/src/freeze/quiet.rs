@@ -15,7 +15,8 @@ pub(crate) struct Counter {
 /// What it counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Count {
-    finished: [u64; 3],
+    /// Sectors written, and discards: a cache that is flushed counts as a write of none.
+    finished: [u64; 2],
     under_way: u64,
 }
 
@@ -32,7 +33,7 @@ impl Counter {
         Ok(counts.then_some(Self { dir }))
     }
 
-    /// Writes that have ended, discards that have ended, and writes that are under way.
+    /// What has ended, and what is under way.
     pub(crate) fn read(&self) -> Result<Count> {
         let numbers = |file: &str| -> Result<Vec<u64>> {
             let path = self.dir.join(file);
@@ -42,7 +43,7 @@ impl Counter {
         let stat = numbers("stat")?;
         let at = |n: usize| stat.get(n).copied().unwrap_or(0);
         let under_way = numbers("inflight")?.get(1).copied().unwrap_or(u64::MAX);
-        Ok(Count { finished: [at(4), at(6), at(11)], under_way })
+        Ok(Count { finished: [at(6), at(11)], under_way })
     }
 }
 

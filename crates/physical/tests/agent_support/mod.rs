@@ -240,3 +240,49 @@ impl Look for Looped {
         })
     }
 }
+
+/// A mounted ext4 on a loop device. Dropped, it is thawed first.
+#[derive(Debug)]
+pub struct Ext4 {
+    pub at: PathBuf,
+    _mount: Mount,
+    pub disk: Arc<Loop>,
+}
+
+impl Ext4 {
+    pub fn on(disk: &Arc<Loop>, at: &Path) -> Self {
+        let device = disk.device.to_str().unwrap();
+        run("mke2fs", &["-q", "-F", "-t", "ext4", device]);
+        Self { at: at.to_owned(), _mount: Mount::of(&disk.device, at, &[]), disk: Arc::clone(disk) }
+    }
+}
+
+impl Drop for Ext4 {
+    fn drop(&mut self) {
+        let _ = try_run("fsfreeze", &["-u", self.at.to_str().unwrap()]);
+    }
+}
+
+/// A write that waits while its file system is frozen.
+#[derive(Debug)]
+pub struct Probe(std::sync::mpsc::Receiver<()>);
+
+impl Probe {
+    pub fn of(at: &Path) -> Self {
+        let (tell, done) = std::sync::mpsc::channel();
+        let path = at.join("probe");
+        std::thread::spawn(move || {
+            fs::write(path, "written").unwrap();
+            let _ = tell.send(());
+        });
+        Self(done)
+    }
+
+    pub fn waits(&self) -> bool {
+        self.0.recv_timeout(Duration::from_millis(300)).is_err()
+    }
+
+    pub fn ends(&self) {
+        self.0.recv_timeout(LONG).expect("the file system stays frozen");
+    }
+}
