@@ -75,6 +75,7 @@ impl Inner {
         let intent = Intent { format: FORMAT, key: op.key.clone(), cut: cut.clone(), disks };
         durable::write(&self.dir(&op.key).join("intent.json"), &intent)?;
         self.note_sizes(known, mark)?;
+        self.begin_tracing(planned.iter().map(|(_, disk, ..)| *disk));
         let mut prepared = vec![];
         for (id, disk, means, handle) in &planned {
             let snapshot = means.prepare(disk, handle)?;

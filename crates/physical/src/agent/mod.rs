@@ -95,7 +95,8 @@ impl Agent {
         let pace = Pace::new(settings.bytes_per_second);
         let inner = Inner {
             register: Register::at(settings.state.join("epochs")),
-            tracking: Tracking::at(settings.state.join("tracking"), pace.clone()),
+            tracking: Tracking::at(settings.state.join("tracking"), pace.clone())
+                .whole_every(settings.whole_every),
             pace,
             tracers: Mutex::default(),
             settings,
@@ -221,7 +222,7 @@ impl Inner {
             }
             match self.means_of(found, "probe") {
                 Ok((means, _)) => {
-                    let tracked = self.tracked_by(&found.device);
+                    let tracked = self.tracked_by(found);
                     let cause =
                         format!("disk {}: snapshots by {}, tracked by {tracked}", disk.id, means.name());
                     all.push(Finding::new("disk.means", Severity::Info, cause, "nothing has to be done"));

@@ -2,31 +2,81 @@
 
 use super::{Inner, capture::Intent};
 use crate::freeze::path;
-use crate::tracking::{self, Hint};
+use crate::inventory::ServerDisk;
+use crate::tracking::trace::Trace;
+use crate::tracking::{self, Hint, Means as _};
+use site_recovery::audit::sha256_hex;
 use site_recovery::{DiskId, OpKey, Result};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 /// Means that run, by the disk's id in hardware.
-pub(crate) type Tracers = BTreeMap<String, Box<dyn tracking::Means>>;
+pub(crate) type Tracers = BTreeMap<String, Tracer>;
+
+/// What tells the writes to one disk, or why nothing does.
+#[derive(Debug)]
+pub(crate) struct Tracer {
+    device: PathBuf,
+    size: u64,
+    means: std::result::Result<Box<dyn tracking::Means>, String>,
+}
 
 impl Inner {
     /// By what a disk is tracked.
-    pub(crate) fn tracked_by(&self, _device: &Path) -> &'static str {
-        "hashes"
+    pub(crate) fn tracked_by(&self, disk: &ServerDisk) -> String {
+        self.begin_tracing([disk]);
+        match self.lock_tracers().get(&disk.id).map(|t| &t.means) {
+            Some(Ok(means)) => means.name().into(),
+            Some(Err(why)) => format!("hashes ({why})"),
+            None => "hashes".into(),
+        }
+    }
+
+    /// Starts what is not traced yet, or is another disk by now. A tracer that cannot be started is no error: the scan
+    /// reads everything.
+    pub(crate) fn begin_tracing<'a>(&self, disks: impl IntoIterator<Item = &'a ServerDisk>) {
+        if !self.settings.trace {
+            return;
+        }
+        let mut tracers = self.lock_tracers();
+        for disk in disks {
+            let is_it = |t: &Tracer| t.means.is_ok() && (&t.device, t.size) == (&disk.device, disk.size);
+            if tracers.get(&disk.id).is_some_and(is_it) {
+                continue;
+            }
+            // Before a new one takes its name.
+            tracers.remove(&disk.id);
+            let name = format!("{}\n{}", self.settings.state.display(), disk.id);
+            let name = format!("sr-{}", &sha256_hex(name.as_bytes())[..16]);
+            let means = match Trace::start(&disk.device, &name) {
+                Ok(trace) if trace.size() == disk.size => Ok(Box::new(trace) as Box<dyn tracking::Means>),
+                Ok(trace) => Err(format!("it has {} bytes, and {} were told", trace.size(), disk.size)),
+                Err(e) => Err(e.to_string()),
+            };
+            tracers.insert(disk.id.clone(), Tracer { device: disk.device.clone(), size: disk.size, means });
+        }
     }
 
     pub(crate) fn stop_tracers(&self) {
-        self.tracers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lock_tracers().clear();
     }
 
     /// What the tracers say at the instant.
     pub(crate) fn hints(&self, disks: &[(DiskId, String)]) -> BTreeMap<DiskId, Hint> {
-        let mut tracers = self.tracers.lock().unwrap_or_else(PoisonError::into_inner);
-        let hint = |(id, hardware): &(DiskId, String)| Some((id.clone(), tracers.get_mut(hardware)?.cut()));
-        disks.iter().filter_map(hint).collect()
+        let mut tracers = self.lock_tracers();
+        let mut hints = BTreeMap::new();
+        for (id, hardware) in disks {
+            if let Some(Tracer { means: Ok(means), .. }) = tracers.get_mut(hardware) {
+                hints.insert(id.clone(), means.cut());
+            }
+        }
+        hints
+    }
+
+    fn lock_tracers(&self) -> MutexGuard<'_, Tracers> {
+        self.tracers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings tracking to a capture, and to those before it that still live, in their order.

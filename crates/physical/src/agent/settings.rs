@@ -32,6 +32,8 @@ pub struct Settings {
     pub snapshots: Vec<Arc<dyn snapshot::Means>>,
     /// Whether the block layer may be traced.
     pub trace: bool,
+    /// Every so many scans read every block, whatever tracing says.
+    pub whole_every: u64,
     /// How many bytes of disks are read for tracking in a second, at most.
     pub bytes_per_second: Option<u64>,
     /// The nice level of that, 0 to 19; where it is above 0 and `ionice` is there, it also reads when nobody else does.
@@ -51,6 +53,7 @@ impl Settings {
             hooks: Hooks::default(),
             snapshots: vec![Arc::new(Reflink)],
             trace: true,
+            whole_every: 500,
             bytes_per_second: None,
             nice: 10,
         }

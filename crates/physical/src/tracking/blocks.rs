@@ -15,6 +15,17 @@ impl Blocks {
         Self { words: vec![0; size.div_ceil(HASH_BLOCK).div_ceil(64) as usize], size }
     }
 
+    /// Bytes of the disk.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether all of `other` is in the set.
+    pub fn has_all(&self, other: &Blocks) -> bool {
+        self.size == other.size
+            && self.words.iter().zip(&other.words).all(|(mine, theirs)| theirs & !mine == 0)
+    }
+
     /// How many blocks the disk has.
     pub fn of_disk(&self) -> u64 {
         self.size.div_ceil(HASH_BLOCK)

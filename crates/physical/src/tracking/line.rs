@@ -59,6 +59,9 @@ pub(crate) struct Line {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) cut: u64,
+    /// Scans since one that read everything on purpose.
+    #[serde(default)]
+    pub(crate) partial: u64,
     pub(crate) sums: BTreeMap<DiskId, u64>,
 }
 

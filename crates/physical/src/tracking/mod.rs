@@ -9,7 +9,7 @@
 //! | means | a scan reads | survives a restart | needs |
 //! |---|---|---|---|
 //! | hashes | every block that is not a hole | yes | nothing |
-//! | trace | blocks that were written since the cut before | no: the next scan reads every block | tracefs |
+//! | [`trace`] | blocks that were written since the cut before | no: the next scan reads every block | tracefs |
 //! | era | blocks that were written since the cut before | yes | dm-era below the file system |
 //!
 //! A means that has lost events, or begun anew, says so, and every block is read: it can make a scan longer, never a set
@@ -21,6 +21,7 @@ mod pace;
 mod scan;
 pub(crate) mod sparse;
 mod table;
+pub mod trace;
 
 pub use blocks::Blocks;
 pub use line::Tracked;
@@ -49,6 +50,9 @@ const UNSEALED: usize = 4;
 pub trait Means: Debug + Send {
     /// As in `trace`.
     fn name(&self) -> &'static str;
+
+    /// Bytes of the disk when it began.
+    fn size(&self) -> u64;
 
     /// Ends the time since the call before and says what may have been written in it. Called at the instant, while file
     /// systems may be frozen: it writes to none, and is quick. What it does not know it tells as [`Hint::Anything`].
@@ -85,6 +89,7 @@ impl CutRef {
 pub struct Tracking {
     dir: PathBuf,
     pace: Pace,
+    whole_every: u64,
     hints: Mutex<Hints>,
     /// Held while tables or cuts change.
     files: Mutex<()>,
@@ -93,7 +98,20 @@ pub struct Tracking {
 impl Tracking {
     /// In this directory, which is made where it is missing.
     pub fn at(dir: impl Into<PathBuf>, pace: Pace) -> Self {
-        Self { dir: dir.into(), pace, hints: Mutex::default(), files: Mutex::default() }
+        Self {
+            dir: dir.into(),
+            pace,
+            whole_every: u64::MAX,
+            hints: Mutex::default(),
+            files: Mutex::default(),
+        }
+    }
+
+    /// Every so many scans read every block, whatever the means say: what a means does not see stays unseen no longer.
+    #[must_use]
+    pub fn whole_every(mut self, scans: u64) -> Self {
+        self.whole_every = scans.max(1);
+        self
     }
 
     /// A number for a cut that is about to be made, durable, in the line that these disks belong to. Where the line that
@@ -173,7 +191,10 @@ impl Tracking {
         if before.as_ref().is_some_and(|b| b.cut > cut.cut) {
             return Err(gone(format!("cut {} was passed by a later scan", cut.cut)));
         }
-        let mut state = State { cut: cut.cut, sums: BTreeMap::new() };
+        let partial = before.as_ref().map_or(0, |b| b.partial + 1);
+        let whole = partial >= self.whole_every;
+        let partial = if whole { 0 } else { partial };
+        let mut state = State { cut: cut.cut, partial, sums: BTreeMap::new() };
         let mut maps = BTreeMap::new();
         for disk in &files.about.disks {
             let path = disks.get(&disk.id);
@@ -184,7 +205,19 @@ impl Tracking {
                 Some(before) => {
                     let hint = self.lock_hints().between(before.cut, cut.cut, &disk.id);
                     let sum = before.sums.get(&disk.id).copied().unwrap_or(0);
-                    let found = renew(&files, disk, &still, sum, &hint)?;
+                    let reads = match &hint {
+                        Hint::Blocks(blocks) if blocks.size() != disk.size => {
+                            Hint::Anything("another size".into())
+                        }
+                        Hint::Blocks(_) if whole => Hint::Anything("everything is read now and then".into()),
+                        hint => hint.clone(),
+                    };
+                    let found = renew(&files, disk, &still, sum, &reads)?;
+                    if let Hint::Blocks(told) = &hint
+                        && !told.has_all(&found.changed)
+                    {
+                        tracing::error!(disk = %disk.id, "blocks were written that tracking had not seen: it is wrong here");
+                    }
                     (found.sum, Some(found.changed))
                 }
             };

@@ -26,6 +26,9 @@ impl Hint {
     pub fn and(self, other: &Hint) -> Hint {
         match (self, other) {
             (Self::Blocks(mut mine), Self::Blocks(theirs)) => {
+                if mine.size() != theirs.size() {
+                    return Self::Anything("the disk was resized".into());
+                }
                 mine.add_all(theirs);
                 Self::Blocks(mine)
             }
