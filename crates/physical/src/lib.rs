@@ -2,9 +2,9 @@
 //!
 //! - [`inventory`]: what a Linux server is made of.
 //! - [`preparation`]: what its system needs before it can start elsewhere, and making it so.
-//! - `tracking`: which blocks of a disk changed since an instant, by one of three means.
-//! - `freeze`, `snapshot`: one instant over all disks, for a strictly bounded time.
-//! - `agent`: these as a `Source` for the one server that it runs on.
+//! - [`tracking`]: which blocks of a disk changed since an instant, by one of three means.
+//! - [`freeze`], [`snapshot`]: one instant over all disks, for a strictly bounded time.
+//! - [`agent`]: these as a `Source` for the one server that it runs on.
 //! - `power`: who can switch a server off and read it back.
 //! - `site`: the servers of one site as a `Source`: agents for bytes, power control for fences.
 //! - `guard`: what a server asks before it takes part in the network again.
@@ -12,7 +12,11 @@
 #![forbid(unsafe_code)]
 
 mod agents;
+pub mod agent;
+pub mod freeze;
 pub mod inventory;
 pub mod preparation;
+pub mod snapshot;
+pub mod tracking;
 
 pub use agents::{Agents, Reach};
