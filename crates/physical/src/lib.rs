@@ -11,4 +11,7 @@
 //! - `bare`: bare disks as a `LandingSite`.
 #![forbid(unsafe_code)]
 
+pub mod bare;
 pub mod inventory;
+pub mod power;
+pub mod site;

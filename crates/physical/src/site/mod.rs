@@ -1,0 +1,3 @@
+//! The servers of one site as a [`Source`](site_recovery::Source).
+
+pub(crate) mod home;
