@@ -8,8 +8,12 @@
 //! [site](crate::site) reads twice, and asks the server itself.
 
 mod commands;
+pub mod redfish;
+mod secret;
 
 pub use commands::{Command, Commands};
+pub use redfish::Redfish;
+pub use secret::SecretRef;
 
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Result, Stamp};
