@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// An answer, and what it is taken for.
+type Odd = (fn(&Request) -> Reply, ErrorKind);
+
 const CANARY: &str = "canary-of-the-controller";
 
 fn secret() -> (TempDir, SecretRef) {
@@ -45,7 +48,7 @@ fn of(controller: &FakeController) -> (TempDir, Redfish) {
 
 #[tokio::test]
 async fn s2_what_is_no_answer_is_never_off() {
-    let answers: Vec<(fn(&Request) -> Reply, ErrorKind)> = vec![
+    let answers: Vec<Odd> = vec![
         (|_| Reply::Hang, ErrorKind::Unavailable),
         (|_| Reply::Say(503, vec![], b"{}".to_vec()), ErrorKind::Unavailable),
         (|_| Reply::Say(429, vec![], vec![]), ErrorKind::Unavailable),
