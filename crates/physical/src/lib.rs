@@ -5,17 +5,20 @@
 //! - [`tracking`]: which blocks of a disk changed since an instant, by one of three means.
 //! - [`freeze`], [`snapshot`]: one instant over all disks, for a strictly bounded time.
 //! - [`agent`]: these as a `Source` for the one server that it runs on.
-//! - `power`: who can switch a server off and read it back.
-//! - `site`: the servers of one site as a `Source`: agents for bytes, power control for fences.
+//! - [`power`]: who can switch a server off and read it back.
+//! - [`site`]: the servers of one site as a `Source`: agents for bytes, power control for fences.
 //! - `guard`: what a server asks before it takes part in the network again.
-//! - `bare`: bare disks as a `LandingSite`.
+//! - [`bare`]: bare disks as a `LandingSite`.
 #![forbid(unsafe_code)]
 
 mod agents;
 pub mod agent;
+pub mod bare;
 pub mod freeze;
 pub mod inventory;
+pub mod power;
 pub mod preparation;
+pub mod site;
 pub mod snapshot;
 pub mod tracking;
 

@@ -1,0 +1,9 @@
+//! Power controls: the user's own programs, and controllers that speak Redfish.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod commands;
+mod fake;
+mod odd;
+mod sushy;
+mod trust;
