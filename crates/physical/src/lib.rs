@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bare;
+pub mod guard;
 pub mod inventory;
 pub mod power;
 pub mod site;

@@ -4,14 +4,19 @@ use super::home::{Home, PowerRecord, must_be_off, wait};
 use super::power::said;
 use super::{Kept, Site};
 use crate::power::{PowerControl, PowerState};
-use site_recovery::{
-    Error, ErrorKind, Instance, Lifted, Op, Power, Result, Start, StartGuard,
-};
+use site_recovery::{Error, ErrorKind, Instance, Lifted, Op, Power, Result, Start, StartGuard};
 use site_recovery_register::refused;
 use std::time::Duration;
 
 impl Site {
-    pub(crate) fn fence(&self, op: &Op, kept: &Kept, home: &Home, of: &Instance, grace: Duration) -> Result<()> {
+    pub(crate) fn fence(
+        &self,
+        op: &Op,
+        kept: &Kept,
+        home: &Home,
+        of: &Instance,
+        grace: Duration,
+    ) -> Result<()> {
         let name = &kept.server.name;
         let Some(control) = kept.server.power.as_deref().filter(|_| kept.server.can_be_kept_off()) else {
             let message = format!(
@@ -33,11 +38,13 @@ impl Site {
             self.cut(kept, control, grace)?;
         }
         match wait(self.power_of(kept, home, of))? {
-            Power::Off { start: StartGuard::Free } => {
-                Err(refused(format!("{name} is off, but its control neither holds it nor would tell of a start")))
-            }
+            Power::Off { start: StartGuard::Free } => Err(refused(format!(
+                "{name} is off, but its control neither holds it nor would tell of a start"
+            ))),
             Power::Off { .. } => home.blocked(),
-            Power::On => Err(refused(format!("{name} still answers after its power was cut: its control lies"))),
+            Power::On => {
+                Err(refused(format!("{name} still answers after its power was cut: its control lies")))
+            }
             Power::Unknown => {
                 let message = format!("nobody can say whether {name} is off after its power was cut");
                 Err(Error::new(ErrorKind::Unavailable, message))
@@ -67,7 +74,9 @@ impl Site {
         if let Some(inside) = &kept.server.shutdown {
             match wait(self.briefly(kept, inside.shutdown())) {
                 Ok(()) => return self.reads_off(control, until.since(self.clock.now())),
-                Err(e) => tracing::warn!(server = name, error = %e, "its system could not be asked to shut down"),
+                Err(e) => {
+                    tracing::warn!(server = name, error = %e, "its system could not be asked to shut down")
+                }
             }
         }
         let left = until.since(self.clock.now());
@@ -91,7 +100,14 @@ impl Site {
         }
     }
 
-    pub(crate) fn unfence(&self, op: &Op, kept: &Kept, home: &Home, of: &Instance, start: Start) -> Result<Lifted> {
+    pub(crate) fn unfence(
+        &self,
+        op: &Op,
+        kept: &Kept,
+        home: &Home,
+        of: &Instance,
+        start: Start,
+    ) -> Result<Lifted> {
         let mut record = home.power()?;
         let runs = wait(self.runs(kept, home, of))?;
         let running = runs == Some(true);
@@ -198,7 +214,8 @@ impl Site {
             }
             let left = until.since(self.clock.now());
             if left.is_zero() {
-                let message = format!("{} was switched on, and its agent has not answered yet", kept.server.name);
+                let message =
+                    format!("{} was switched on, and its agent has not answered yet", kept.server.name);
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
             wait(self.clock.sleep(left.min(self.patience.between)));

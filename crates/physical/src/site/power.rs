@@ -59,7 +59,9 @@ impl Site {
             return Ok(StartGuard::Blocked { until: None });
         }
         match control.stamp().await {
-            Ok(Some(stamp)) if control.keeps().tells => Ok(StartGuard::Tells(home.power()?.witness.told(&stamp))),
+            Ok(Some(stamp)) if control.keeps().tells => {
+                Ok(StartGuard::Tells(home.power()?.witness.told(&stamp)))
+            }
             _ => Ok(StartGuard::Free),
         }
     }

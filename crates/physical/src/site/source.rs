@@ -5,8 +5,8 @@ use super::home::{Home, Mark, Owed, wait};
 use super::{Kept, PhysicalSite, Site};
 use async_trait::async_trait;
 use site_recovery::{
-    BootPermit, Capture, Changes, Consistency, Cursor, Disks, Error, ErrorKind, Fate, Instance, Lifted, Machine,
-    MachineId, Op, OpKey, Power, Purpose, Result, Source, Start,
+    BootPermit, Capture, Changes, Consistency, Cursor, Disks, Error, ErrorKind, Fate, Instance, Lifted,
+    Machine, MachineId, Op, OpKey, Power, Purpose, Result, Source, Start,
 };
 use site_recovery_register::{durable, not_found};
 use std::time::Duration;
@@ -52,9 +52,9 @@ impl Source for PhysicalSite {
                 Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
                 found => found.map(|(_, home)| (kept, home))?,
             };
-            let told = site.settle(kept, &home, &op).and_then(|()| {
-                wait(patient.waits(kept.agent().dismiss(&op, &kept.there(&instance))))
-            });
+            let told = site
+                .settle(kept, &home, &op)
+                .and_then(|()| wait(patient.waits(kept.agent().dismiss(&op, &kept.there(&instance)))));
             match told {
                 // It is told when it answers again; nobody else is to wait for that.
                 Err(e) if e.kind() == ErrorKind::Unavailable => {

@@ -21,7 +21,11 @@ async fn s2_a_lost_heartbeat_is_never_a_fence() {
     floor.server("web").truth().silent = true;
     assert_eq!(floor.site.power(&web).await.unwrap(), Power::Unknown, "both are silent");
     floor.agent("web").hangs.store(true, Ordering::SeqCst);
-    assert_eq!(floor.site.power(&web).await.unwrap(), Power::Unknown, "and one that hangs says nothing either");
+    assert_eq!(
+        floor.site.power(&web).await.unwrap(),
+        Power::Unknown,
+        "and one that hangs says nothing either"
+    );
 
     let alone = Floor::without_power_control().await;
     let web = alone.enrolled("web").await.instance;
@@ -169,7 +173,8 @@ async fn rol8_an_agent_that_hangs_holds_up_no_fence() {
         floor.site.fence(&op_of("engine", 2, "f"), &web, AT_ONCE).await
     };
     let both = async { tokio::join!(hung, fence) };
-    let (hung, fenced) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("neither hangs for ever");
+    let (hung, fenced) =
+        tokio::time::timeout(Duration::from_secs(20), both).await.expect("neither hangs for ever");
     assert_eq!(hung.unwrap_err().kind(), ErrorKind::Unavailable);
     fenced.unwrap();
     assert_eq!(floor.site.power(&web).await.unwrap(), BLOCKED);
@@ -182,7 +187,8 @@ async fn src12_a_deaf_system_loses_its_power_after_its_grace() {
     let web = floor.enrolled("web").await.instance;
     floor.server("web").truth().deaf = true;
     floor.site.fence(&op("f"), &web, Duration::from_millis(50)).await.unwrap();
-    let log: Vec<_> = floor.server("web").truth().log.iter().copied().filter(|w| w.ends_with("off")).collect();
+    let log: Vec<_> =
+        floor.server("web").truth().log.iter().copied().filter(|w| w.ends_with("off")).collect();
     assert_eq!(log, ["off", "force_off"]);
     floor.server("web").hear();
     assert!(!floor.server("web").truth().on && !floor.server("web").truth().asked);

@@ -49,7 +49,8 @@ impl Floor {
             std::fs::create_dir_all(&home).unwrap();
             let disks: Vec<String> =
                 DISKS.iter().map(|(id, _)| format!(r#"{{"id": "{id}", "file": "{id}.raw"}}"#)).collect();
-            std::fs::write(home.join("machine.json"), format!(r#"{{"disks": [{}]}}"#, disks.join(", "))).unwrap();
+            std::fs::write(home.join("machine.json"), format!(r#"{{"disks": [{}]}}"#, disks.join(", ")))
+                .unwrap();
             for (id, size) in DISKS {
                 disk_file(&home.join(format!("{id}.raw")), size);
             }
@@ -100,7 +101,8 @@ async fn agents(dir: &Path, servers: &BTreeMap<String, Arc<FakeServer>>) -> BTre
     let mut agents = BTreeMap::new();
     for (name, server) in servers {
         let name_there = RoleName(format!("agent-of-{name}"));
-        let system = LocalSite::open(name_there, dir.join("systems").join(name), Arc::new(SystemClock)).unwrap();
+        let system =
+            LocalSite::open(name_there, dir.join("systems").join(name), Arc::new(SystemClock)).unwrap();
         system.switch_on(name).await.unwrap();
         let (server, hangs) = (Arc::clone(server), AtomicBool::new(false));
         agents.insert(name.clone(), Arc::new(FakeAgent { system, server, hangs }));
@@ -114,7 +116,8 @@ fn opened(
     agents: &BTreeMap<String, Arc<FakeAgent>>,
     switched: bool,
 ) -> PhysicalSite {
-    let builder = PhysicalSite::builder(SITE.into(), dir.join("state"), Arc::new(SystemClock)).patience(PATIENCE);
+    let builder =
+        PhysicalSite::builder(SITE.into(), dir.join("state"), Arc::new(SystemClock)).patience(PATIENCE);
     let each = servers.iter().map(|(name, server)| Server {
         name: name.clone(),
         agent: Arc::clone(&agents[name]) as _,
