@@ -2,6 +2,7 @@
 //! meanwhile.
 
 use crate::records::*;
+use crate::support::is_here;
 use async_trait::async_trait;
 use site_recovery::state::Phase;
 use site_recovery::*;
@@ -169,6 +170,9 @@ fn answer(active: &Instance) -> Vec<u8> {
 
 #[test]
 fn s2_a_stale_server_gets_no_address_and_a_current_one_does() {
+    if !is_here("ip", "the boot guard on a network") {
+        return;
+    }
     let lan = Lan::new();
     let wire = FakeWire::in_space(&lan.other, answer(&recovered()));
     assert_eq!(start(&lan, wire.ask()), (None, vec![]));
@@ -185,6 +189,9 @@ fn s2_a_stale_server_gets_no_address_and_a_current_one_does() {
 
 #[test]
 fn s2_no_answer_and_a_garbled_one_keep_it_off() {
+    if !is_here("ip", "the boot guard on a network") {
+        return;
+    }
     let lan = Lan::new();
     let nobody = Arc::new(OverTheCable { port: 1 });
     assert_eq!(start(&lan, nobody), (None, vec![]));
@@ -202,6 +209,9 @@ fn s2_no_answer_and_a_garbled_one_keep_it_off() {
 
 #[test]
 fn a_guard_that_comes_too_late_says_so_and_one_that_was_killed_is_gone_over() {
+    if !is_here("ip", "the boot guard on a network") {
+        return;
+    }
     let lan = Lan::new();
     // What a killed one left.
     let network = lan.network();
