@@ -150,7 +150,8 @@ async fn d5_a_lost_server_comes_back_with_what_landed_and_its_new_generation() {
         let told = keeper.discover().await.unwrap().remove(0);
         assert_eq!(told.instance, armed.instance);
         let op_c = op_of("engine", 2, "capture");
-        let captured = keeper.capture(&op_c, &[told.instance.clone()], Consistency::Crash).await.unwrap();
+        let captured =
+            keeper.capture(&op_c, std::slice::from_ref(&told.instance), Consistency::Crash).await.unwrap();
         assert_eq!(captured.members[0].machine.instance, armed.instance);
         assert!(!state.join("servers/web-1/owed.json").exists(), "the agent was told whose it is");
         assert_eq!(keeper.power(&told.instance).await.unwrap(), Power::On);
