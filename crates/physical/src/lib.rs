@@ -7,14 +7,15 @@
 //! - [`agent`]: these as a `Source` for the one server that it runs on.
 //! - [`power`]: who can switch a server off and read it back.
 //! - [`site`]: the servers of one site as a `Source`: agents for bytes, power control for fences.
-//! - `guard`: what a server asks before it takes part in the network again.
+//! - [`guard`]: what a server asks before it takes part in the network again.
 //! - [`bare`]: bare disks as a `LandingSite`.
 #![forbid(unsafe_code)]
 
-pub mod agent;
 mod agents;
+pub mod agent;
 pub mod bare;
 pub mod freeze;
+pub mod guard;
 pub mod inventory;
 pub mod power;
 pub mod preparation;

@@ -148,7 +148,16 @@ impl Site {
     }
 
     /// Takes all disks, or none.
-    fn take(
+    fn take(&self, op: &Op, standing: Standing, machine: &Machine, settings: &Settings) -> Result<Instance> {
+        let (name, attached) = (standing.home.name.clone(), standing.landed.attached);
+        let taken = self.take_all(op, standing, machine, settings);
+        if taken.is_err() && !attached {
+            self.let_go(&name);
+        }
+        taken
+    }
+
+    fn take_all(
         &self,
         op: &Op,
         mut standing: Standing,
@@ -159,19 +168,12 @@ impl Site {
         must_be_off(&name, self.runs(&standing)?)?;
         let placed = self.place(&standing, machine, settings)?;
         for placed in placed.iter().filter(|p| p.slot.path.exists()) {
-            let taken = self.hold_slot(&name, &placed.slot);
-            if let Err(e) = taken {
-                if !standing.landed.attached {
-                    self.let_go(&name);
-                }
-                return Err(e);
-            }
+            self.hold_slot(&name, &placed.slot)?;
         }
         if let Some(starter) = &standing.starter {
             wait(starter.hold(&standing.landing(), true))?;
         }
-        let ran = false;
-        standing.home.block(op, ran, "landing", &self.name, &*self.clock)?;
+        standing.home.block(op, false, "landing", &self.name, &*self.clock)?;
         for (placed, spec) in placed.iter().zip(machine.included()) {
             if placed.file || !placed.slot.read()?.device {
                 grow(&placed.slot.path, spec)?;

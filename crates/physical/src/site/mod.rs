@@ -1,4 +1,4 @@
-//! The *keeper*: the servers of one site as a [`Source`](site_recovery::Source).
+//! The *keeper*: the servers of one site as a [`Source`].
 //!
 //! A hypervisor answers for its machines while they are off; a server does not. So the keeper stands beside the servers: it has
 //! their bytes from their agents, their power from whoever switches them, and keeps the epoch register itself, where `claim`,

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../support/emulator.rs"]
+mod emulator;
+#[path = "../support/trust.rs"]
+mod trust;
+
 mod commands;
 mod fake;
 mod odd;
 mod sushy;
-mod trust;

@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../support/emulator.rs"]
+mod emulator;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/trust.rs"]
+mod trust;
 
 mod agent;
+mod by_redfish;
 mod conformance;
 mod faults;
 mod hall;

@@ -257,3 +257,14 @@ pub fn machine(id: &str, site: &str, name: &str, disks: &[(&str, u64)]) -> Machi
         guest: GuestFacts::default(),
     }
 }
+
+/// Whether a program is here. Says so where not, and fails where it has to be.
+pub fn is_here(program: &str, what: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    if !found {
+        println!("SKIPPED {what}: {program} is absent");
+        assert!(std::env::var("SITE_RECOVERY_PEERS").as_deref() != Ok("required"), "{program} is required");
+    }
+    found
+}

@@ -1,4 +1,5 @@
 //! Certificates of a test.
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part")]
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
