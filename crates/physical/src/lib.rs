@@ -11,8 +11,8 @@
 //! - [`bare`]: bare disks as a `LandingSite`.
 #![forbid(unsafe_code)]
 
-mod agents;
 pub mod agent;
+mod agents;
 pub mod bare;
 pub mod freeze;
 pub mod guard;

@@ -33,11 +33,13 @@ mod disk;
 mod landed;
 mod landing;
 mod matching;
+mod rescued;
 mod signature;
 mod slot;
 mod starter;
 mod survey;
 
+pub use rescued::Rescued;
 pub use slot::Slot;
 pub use starter::{Landing, Rescue, Starter, Switched};
 

@@ -4,7 +4,7 @@ use crate::settings::Agent;
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Finding, Result, SystemClock};
 use site_recovery_physical::agent::{self, Look};
-use site_recovery_physical::bare::{BareDisks, Rescue};
+use site_recovery_physical::bare::{BareDisks, Rescue, Rescued};
 use site_recovery_physical::inventory::{Inventory, Server};
 use site_recovery_service::{Peers, Service};
 use site_recovery_transport::{Limits, VitalSigns, Vitals};
@@ -67,7 +67,8 @@ pub(crate) async fn bare_disks(settings: &Agent) -> Result<()> {
     let landing = Arc::new(landing(settings)?);
     let service = Service::open(&settings.service, settings.stated(true)?).await?;
     let peers = Peers::of(["engine:*", "master-target:*"])?;
-    let server = service.server(&peers).landing_site(landing);
+    let rescued = Arc::new(Rescued::at(settings.server.site.clone()));
+    let server = service.server(&peers).landing_site(landing).source(rescued);
     service.serve(server).await
 }
 
