@@ -18,8 +18,8 @@ pub(crate) struct FakeAgent {
 
 impl FakeAgent {
     async fn here(&self) -> Result<&LocalSite> {
-        if self.hangs.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
+        while self.hangs.load(Ordering::SeqCst) {
+            SystemClock.sleep(Duration::from_millis(5)).await;
         }
         let runs = self.server.runs() && !self.server.truth().agent_dead;
         runs.then_some(&self.system).ok_or_else(|| Error::new(ErrorKind::Unavailable, "connection refused"))
