@@ -1,6 +1,6 @@
 //! Hosts, the services on them, and a vault that reaches them.
 
-use crate::hosts::{Binary, Ground, Host, Process, build, until};
+use crate::hosts::{Binary, Ground, Host, Process, build};
 use async_trait::async_trait;
 use site_recovery::*;
 use site_recovery_journal::SqliteJournal;
@@ -196,7 +196,7 @@ impl Program {
     }
 
     /// What `check` says.
-    pub fn check(&self, host: &Host) -> Result<String, String> {
+    pub fn check(&self, host: &Host) -> std::result::Result<String, String> {
         host.try_run(self.binary.to_str().unwrap(), &self.arguments(&["check"]))
     }
 
@@ -298,15 +298,37 @@ impl Switch {
 
 #[async_trait]
 impl PowerControl for Switch {
-    fn keeps(&self) -> Keeps {
-        Keeps { holds: true, tells: false }
-    }
     async fn state(&self) -> Result<PowerState> {
         Ok(if self.is_off() { PowerState::Off } else { PowerState::On })
     }
-}
 
-/// Polls, with a bound.
-pub fn wait(what: &str, reached: impl FnMut() -> bool) {
-    until(what, reached);
+    async fn off(&self, _: Duration) -> Result<bool> {
+        self.force_off().await.map(|()| true)
+    }
+
+    async fn force_off(&self) -> Result<()> {
+        (self.kill.lock().unwrap())();
+        self.off.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn on(&self) -> Result<()> {
+        if self.off.swap(false, Ordering::SeqCst) {
+            (self.start.lock().unwrap())();
+        }
+        Ok(())
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps { holds: true, tells: false }
+    }
+
+    async fn hold(&self, hold: bool) -> Result<()> {
+        self.held.store(hold, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn held(&self) -> Result<Option<bool>> {
+        Ok(Some(self.held.load(Ordering::SeqCst)))
+    }
 }
