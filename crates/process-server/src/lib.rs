@@ -30,6 +30,7 @@ mod progress;
 mod room;
 mod server;
 mod ship;
+pub mod sizing;
 mod spool;
 mod throttle;
 

@@ -7,12 +7,13 @@ use crate::health::{Vitals, findings};
 use crate::host::{Sample, Window};
 use crate::means::Means;
 use crate::ship::Shipping;
+use crate::sizing::Work;
 use crate::spool::{Shelf, Spool};
 use crate::throttle::Throttle;
 use async_trait::async_trait;
 use site_recovery::{
     Capability, Clock, Error, Finding, Lag, MachineId, Op, Point, Replica, Result, Role, RoleName, Severity,
-    Shipment, Shipped, Source,
+    Shipment, Shipped, Source, Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -49,6 +50,7 @@ pub struct ProcessServer {
     known: Option<BTreeSet<RoleName>>,
     clock: Arc<dyn Clock>,
     host: Mutex<Window>,
+    since: Timestamp,
     desks: Mutex<BTreeMap<MachineId, Arc<Desk>>>,
 }
 
@@ -65,8 +67,9 @@ impl ProcessServer {
         known: Option<BTreeSet<RoleName>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (means, spool) = (Arc::new(means), spool.map(Arc::new));
-        Self { name, means, spool, known, clock, host: Mutex::default(), desks: Mutex::default() }
+        let (means, spool, since) = (Arc::new(means), spool.map(Arc::new), clock.now());
+        let (host, desks) = (Mutex::default(), Mutex::default());
+        Self { name, means, spool, known, clock, host, since, desks }
     }
 
     /// Changes the throttle, also for what is under way.
@@ -104,6 +107,16 @@ impl ProcessServer {
         let mut host = self.host.lock().expect("no panic under this lock");
         let load = sample.and_then(|sample| host.add(sample));
         Ok(findings(&Vitals { lags, spool_free, load }))
+    }
+
+    /// The work since it was built: machines that were served, and what was shipped of them, as of a day.
+    pub fn work(&self) -> Work {
+        let desks = self.desks.lock().expect("no panic under this lock");
+        let shipped: u64 = desks.values().map(|desk| desk.progress.lag().shipped).sum();
+        let days = self.clock.now().since(self.since).as_secs_f64() / 86_400.0;
+        // Of the first hour nothing can be told for a day.
+        let changes_a_day = if days < 1.0 / 24.0 { 0 } else { (shipped as f64 / days) as u64 };
+        Work { machines: desks.len() as u64, changes_a_day }
     }
 
     pub(crate) fn shelf(&self, machine: &MachineId, replica: &Arc<dyn Replica>) -> Option<Shelf> {

@@ -15,6 +15,13 @@ pub struct Options {
     pub command: Command,
 }
 
+impl Options {
+    /// Those of this process. Ends it where they are none, and where help or the version is asked for.
+    pub fn given() -> Self {
+        Self::parse()
+    }
+}
+
 /// What a service can be told to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {

@@ -2,7 +2,7 @@
 
 use crate::settings::Settings;
 use site_recovery::{Error, ErrorKind, Result};
-use site_recovery_transport::{Credentials, JoinToken, Stated};
+use site_recovery_transport::enrol::{Credentials, JoinToken, Stated};
 use std::io::Read;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -15,7 +15,7 @@ const LONGEST: u64 = 64 * 1024;
 ///
 /// # Errors
 /// `NotFound`, `Denied` where the token cannot be read; `Invalid` where it is none; those of
-/// [`CredentialsBuilder::join`](site_recovery_transport::CredentialsBuilder::join).
+/// [`CredentialsBuilder::join`](site_recovery_transport::enrol::CredentialsBuilder::join).
 pub async fn join(settings: &Settings, stated: Stated, token_file: &Path) -> Result<Credentials> {
     settings.check()?;
     let token: JoinToken = token(token_file)?.trim().parse()?;

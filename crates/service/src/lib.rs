@@ -21,6 +21,7 @@ mod log;
 mod peers;
 mod running;
 mod settings;
+mod told;
 
 pub use command::{Command, Options};
 pub use join::join;
@@ -28,3 +29,4 @@ pub use log::to_standard_error;
 pub use peers::Peers;
 pub use running::Service;
 pub use settings::{Settings, read};
+pub use told::{refused, tell};

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Deserializer};
 use site_recovery::{Error, Result};
-use site_recovery_transport::{Client, Machines, ServerBuilder, ServiceKind};
+use site_recovery_transport::enrol::ServiceKind;
+use site_recovery_transport::{Client, Machines, ServerBuilder};
 
 /// Services by kind and name, as in `engine:dr`, or all of a kind, as in `process-server:*`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

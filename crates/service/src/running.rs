@@ -3,7 +3,8 @@
 use crate::peers::Peers;
 use crate::settings::Settings;
 use site_recovery::{Error, ErrorKind, Result, Spawner, TokioSpawner};
-use site_recovery_transport::{Credentials, Keeping, Renewal, Server, ServerBuilder, Stated};
+use site_recovery_transport::enrol::{Credentials, Keeping, Renewal, Stated};
+use site_recovery_transport::{Server, ServerBuilder};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +26,7 @@ impl Service {
     ///
     /// # Errors
     /// `Invalid`, naming the setting; those of
-    /// [`CredentialsBuilder::open`](site_recovery_transport::CredentialsBuilder::open).
+    /// [`CredentialsBuilder::open`](site_recovery_transport::enrol::CredentialsBuilder::open).
     pub async fn open(settings: &Settings, stated: Stated) -> Result<Self> {
         settings.check()?;
         let credentials = Credentials::at(settings.credentials()).states(stated).open().await?;

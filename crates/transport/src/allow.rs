@@ -134,15 +134,9 @@ impl Shown {
     }
 
     /// The engine that it names, where it is one: whose evidence may be admitted.
-    #[allow(dead_code, reason = "for who admits evidence")]
     pub(crate) fn engine(&self) -> Option<EngineId> {
         let engine = self.service.as_ref().filter(|service| service.kind() == ServiceKind::Engine);
         engine.map(|service| EngineId(service.name().to_owned()))
-    }
-
-    /// The engine that the certificate names, where it is one's.
-    pub(crate) fn engine(&self) -> Option<EngineId> {
-        self.names.iter().find_map(|name| name.strip_prefix("urn:site-recovery:engine:")).map(EngineId::from)
     }
 
     fn is(&self, whom: &Client) -> bool {

@@ -101,7 +101,7 @@ pub use allow::{Client, Machines};
 pub use client::{RemoteBuilder, RemoteStore, Stub};
 pub use control::{
     Heard, Heartbeat, Names, Pulse, RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource,
-    RemoteTarget, VitalSigns, Vitals,
+    RemoteTarget, RemoteWitness, VitalSigns, Vitals,
 };
 pub use server::{Limits, Server, ServerBuilder, Stopped};
 pub use tls::{ClientTls, ServerTls};

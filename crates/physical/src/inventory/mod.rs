@@ -1,5 +1,129 @@
 //! What a Linux server is made of.
+//!
+//! All is read from files of the kernel and of the system (`/sys`, `/proc`, `/run/udev`, `/etc`, `/boot`), below a root
+//! directory: `/`, or where another system's disks are mounted. Programs are run for one thing alone: to unpack an
+//! initramfs.
 
+mod adapters;
+mod addressing;
+mod archive;
+mod block;
+mod disks;
+mod machine;
+mod mounts;
+mod requirements;
+mod root;
 mod server;
+mod system;
 
-pub use server::{Adapter, FileSystem, Server, ServerDisk};
+pub use addressing::NetworkService;
+pub use archive::Archive;
+pub use requirements::{REQUIREMENTS, Requirement, changes, check};
+pub use server::{
+    Adapter, FileSystem, Layer, LayerKind, Layout, LeftOut, Reach, Server, ServerDisk, System, WhyLeftOut,
+};
+
+pub(crate) use addressing::driver;
+pub(crate) use archive::{in_kernel, module};
+pub(crate) use root::Root;
+pub(crate) use system::{built_in, initramfs};
+
+use addressing::addressing;
+
+use block::Blocks;
+use mounts::Mounts;
+use site_recovery::{DiskRole, GuestFacts, Result};
+use std::path::PathBuf;
+
+/// Reads a server.
+///
+/// All calls block; in async code they belong on a thread for blocking work.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    root: Root,
+    named: Vec<PathBuf>,
+    only: bool,
+    addresses: Vec<(String, String)>,
+}
+
+impl Inventory {
+    /// The server that this process runs on.
+    ///
+    /// # Errors
+    /// `Unavailable` where the system does not tell its addresses.
+    pub fn here() -> Result<Self> {
+        Ok(Self { addresses: adapters::addresses()?, ..Self::of("/") })
+    }
+
+    /// The server whose files stand below `root`. The kernel tells addresses in no file: they are those that
+    /// [`addresses`](Self::addresses) is told.
+    pub fn of(root: impl Into<PathBuf>) -> Self {
+        Self { root: Root::of(root.into()), named: vec![], only: false, addresses: vec![] }
+    }
+
+    /// Takes these, too, which are no hardware: loop devices, by device (`/dev/loop0`, or a link to it) or by the file behind
+    /// them.
+    #[must_use]
+    pub fn with(mut self, disks: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        self.named.extend(disks.into_iter().map(Into::into));
+        self
+    }
+
+    /// Takes these alone: by device, or by the file behind them.
+    #[must_use]
+    pub fn only(mut self, disks: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        self.only = true;
+        self.with(disks)
+    }
+
+    /// Pairs of interface and address, as in `("eno1", "192.0.2.7")`.
+    #[must_use]
+    pub fn addresses(mut self, addresses: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.addresses = addresses.into_iter().collect();
+        self
+    }
+
+    /// The server as it stands now. A device that goes away meanwhile is left out.
+    ///
+    /// # Errors
+    /// `NotFound` where a disk that was named is not there; those of the file system, where what every Linux has (`/proc/self/mountinfo`, `/proc/meminfo`) cannot be read.
+    pub fn read(&self) -> Result<Server> {
+        let root = &self.root;
+        let blocks = Blocks::read(root)?;
+        let mounts = Mounts::read(root, &blocks)?;
+        let (mut disks, left_out) = disks::find(root, &blocks, &mounts, &self.named, self.only)?;
+        // Stable: the order of names stays within each.
+        disks.sort_by_key(|d| d.role != DiskRole::System);
+        let adapters = adapters::find(root, &self.addresses)?;
+        let (network, dhcp) = match adapters.first() {
+            Some(primary) => addressing(root, &adapters::carrier(root, primary)?)?,
+            None => (None, None),
+        };
+        Ok(Server {
+            name: system::name(root)?,
+            cpus: system::cpus(root)?,
+            memory: system::memory(root)?,
+            firmware: system::firmware(root)?,
+            guest: GuestFacts {
+                os_name: system::os_name(root)?,
+                boot_drivers: system::boot_drivers(root)?,
+                dhcp,
+                agent: Some(env!("CARGO_PKG_VERSION").to_owned()),
+                snapshots: None,
+            },
+            system: System {
+                kernel: system::kernel(root)?,
+                free: root.free("/"),
+                installation_free: root.free("/usr/local"),
+                network,
+                bonds: adapters::bonds(root)?,
+                boot: mounts.boot(&blocks, &disks),
+                elsewhere: mounts.elsewhere(&blocks, &disks),
+                volumes: blocks.volumes(),
+            },
+            disks,
+            adapters,
+            left_out,
+        })
+    }
+}

@@ -9,7 +9,7 @@ mod link;
 mod store;
 
 use crate::control::{
-    RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource, RemoteTarget,
+    RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource, RemoteTarget, RemoteWitness,
 };
 use crate::fault::Result;
 use crate::tls::ClientTls;
@@ -82,7 +82,15 @@ macro_rules! builder {
     )*};
 }
 
-builder!(RemoteStore, RemoteSource, RemoteProcessServer, RemoteTarget, RemoteMasterTarget, RemoteLandingSite);
+builder!(
+    RemoteStore,
+    RemoteSource,
+    RemoteProcessServer,
+    RemoteTarget,
+    RemoteMasterTarget,
+    RemoteLandingSite,
+    RemoteWitness
+);
 
 impl RemoteStore {
     pub(crate) fn over(name: RoleName, link: Arc<Link>) -> Self {

@@ -15,6 +15,10 @@ use std::time::Duration;
 pub(crate) enum Call {
     /// Of the service, whatever its role.
     Vitals,
+    /// What is recorded of a machine: asked by a server that wants to take part in the network again.
+    Standing {
+        machine: MachineId,
+    },
     Claim {
         op: Op,
         machine: MachineId,

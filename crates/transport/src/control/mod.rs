@@ -10,7 +10,9 @@ mod tasks;
 mod vitals;
 
 pub(crate) use channel::Channel;
-pub use client::{RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource, RemoteTarget};
+pub use client::{
+    RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource, RemoteTarget, RemoteWitness,
+};
 pub(crate) use service::serve;
 pub use vitals::{Heard, Heartbeat, Pulse, VitalSigns, Vitals};
 

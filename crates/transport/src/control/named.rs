@@ -10,7 +10,8 @@ impl Call {
     /// All of them: to be looked at before it is done.
     pub(crate) fn machines(&self) -> Named<'_> {
         match self {
-            Self::Vitals => vec![],
+            // Of a standing only the server itself is told; that is looked at where it is done.
+            Self::Vitals | Self::Standing { .. } => vec![],
             Self::Claim { machine, .. } => vec![machine],
             Self::Source(call) => of_source(call),
             Self::ProcessServer(call) => of_process_server(call),

@@ -3,10 +3,13 @@
 use super::Names;
 use super::call::{Call, LandingSiteCall, ProcessServerCall, RecoverySiteCall, SourceCall};
 use crate::allow::{Rights, Shown};
+use crate::enrol::ServiceKind;
 use crate::fault::Result;
 use crate::server::{Offer, Served};
 use serde::Serialize;
-use site_recovery::{BootPermit, Error, ErrorKind, Evidence, Finding, Peer, RoleName, Severity};
+use site_recovery::{
+    BootPermit, Error, ErrorKind, Evidence, Finding, Instance, MachineId, Peer, RoleName, Severity,
+};
 
 /// On whose behalf a call is done.
 #[derive(Debug)]
@@ -28,12 +31,31 @@ impl Caller<'_> {
         call.machines().into_iter().try_for_each(|machine| self.rights.check(machine))?;
         match call {
             Call::Vitals => told(&self.offer.vital_signs().await),
+            Call::Standing { machine } => self.standing(&machine, on).await,
             Call::Claim { op, machine } => told(&on.role().claim(&op, &machine).await?),
             Call::Source(call) => self.source(call, on).await,
             Call::ProcessServer(call) => self.process_server(call, on).await,
             Call::RecoverySite(call) => self.recovery_site(call, on).await,
             Call::LandingSite(call) => self.landing_site(call, on).await,
         }
+    }
+
+    /// The phase record of a machine, for an engine, for who may name it, and for the server itself: the agent whose name is
+    /// that of an instance of it.
+    async fn standing(&self, machine: &MachineId, on: &Served) -> Body {
+        let record = on.standing()?.recall(machine).await?;
+        let service = self.shown.service();
+        let may_name = self.rights.check(machine).is_ok();
+        let is_it = record.as_ref().zip(service).is_some_and(|(record, service)| {
+            let item = &record.control.item;
+            let named = |instance: &Instance| instance.name == service.name();
+            service.kind() == ServiceKind::Agent && item.instances.iter().any(named)
+        });
+        if may_name || is_it {
+            return told(&record);
+        }
+        let said = format!("this client is no server of {machine}, as far as is recorded here");
+        Err(Error::new(ErrorKind::Denied, said).with("machine", machine))
     }
 
     async fn source(&self, call: SourceCall, on: &Served) -> Body {

@@ -18,7 +18,11 @@ async fn world() -> (tempfile::TempDir, Authority, EnrolmentServer) {
     (dir, authority, server)
 }
 
-async fn asked(server: &EnrolmentServer, token: &JoinToken, request: wire::JoinRequest) -> site_recovery::Error {
+async fn asked(
+    server: &EnrolmentServer,
+    token: &JoinToken,
+    request: wire::JoinRequest,
+) -> site_recovery::Error {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let config = handshake::pinned(token.pin, &clock).expect("usable");
     let channel = link::dial(&server.address().to_string(), config).await.expect("reached");

@@ -13,6 +13,7 @@ pub(crate) mod strangers;
 
 use crate::allow::{Client, Machines, Rules};
 use crate::control::{Names, VitalSigns, Vitals};
+use crate::enrol::Serial;
 use crate::fault::{Fault, Result, within};
 use crate::tls::ServerTls;
 use clients::Clients;
@@ -22,8 +23,8 @@ pub use limits::Limits;
 pub(crate) use served::Served;
 use served::{Handed, by_name};
 use site_recovery::{
-    Clock, Error, ErrorKind, LandingSite, MasterTarget, ProcessServer, RecoveryPointStore, RoleName, Source,
-    Spawner, SystemClock, Target, TokioSpawner,
+    Clock, Error, ErrorKind, LandingSite, MasterTarget, ProcessServer, RecoveryPointStore, Replica, RoleName,
+    Source, Spawner, SystemClock, Target, TokioSpawner,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -173,6 +174,14 @@ impl ServerBuilder {
     #[must_use]
     pub fn landing_site(self, role: Arc<dyn LandingSite>) -> Self {
         self.also(Handed::LandingSite(role))
+    }
+
+    /// Answers servers that ask how they stand before they take part in the network: what is recorded of their machine beside
+    /// this replica, under its name. An agent is told of its own machine alone; let agents in with
+    /// [`allow`](Self::allow), for no machine.
+    #[must_use]
+    pub fn witness(self, replica: Arc<dyn Replica>) -> Self {
+        self.also(Handed::Standing(replica))
     }
 
     /// What calls may name: the sources and replicas that a process server or a target is handed.
@@ -344,6 +353,15 @@ impl Offer {
         self.roles.get(name).cloned().ok_or_else(|| {
             Fault::Unwelcome(Error::new(ErrorKind::NotFound, format!("no role {:?} is served here", name.0)))
         })
+    }
+
+    /// Ends when a client's certificate is revoked.
+    async fn until_revoked(&self, serial: Option<Serial>) {
+        let Some(serial) = serial else { return std::future::pending().await };
+        if self.tls.revoked().wait_for(|revoked| revoked.contains(&serial)).await.is_err() {
+            // Nobody is left who could tell.
+            std::future::pending().await
+        }
     }
 
     /// Ends when the server is at `phase` or beyond, or gone.

@@ -22,6 +22,7 @@ pub(crate) struct Served {
     target: Option<Arc<dyn Target>>,
     master_target: Option<Arc<dyn MasterTarget>>,
     landing_site: Option<Arc<dyn LandingSite>>,
+    standing: Option<Arc<dyn Replica>>,
 }
 
 /// What is handed in.
@@ -33,6 +34,7 @@ pub(super) enum Handed {
     Target(Arc<dyn Target>),
     MasterTarget(Arc<dyn MasterTarget>),
     LandingSite(Arc<dyn LandingSite>),
+    Standing(Arc<dyn Replica>),
 }
 
 macro_rules! access {
@@ -53,6 +55,7 @@ impl Served {
         target: Target, "target";
         master_target: MasterTarget, "master target";
         landing_site: LandingSite, "landing site";
+        standing: Replica, "witness";
     }
 
     /// Whichever it is.
@@ -88,6 +91,7 @@ impl Served {
             "target" => self.target().map(|_| ()),
             "master target" => self.master_target().map(|_| ()),
             "landing site" => self.landing_site().map(|_| ()),
+            "witness" => self.standing().map(|_| ()),
             other => Err(self.is_no(other)),
         }
     }
@@ -108,6 +112,7 @@ impl Served {
             target: None,
             master_target: None,
             landing_site: None,
+            standing: None,
         }
     }
 
@@ -129,6 +134,7 @@ impl Served {
                 self.master_target = Some(role);
             }
             Handed::LandingSite(role) => self.landing_site = Some(role),
+            Handed::Standing(role) => self.standing = Some(role),
         }
     }
 
@@ -140,6 +146,7 @@ impl Served {
             Handed::Target(_) => self.recovery_site.is_some(),
             Handed::MasterTarget(_) => self.replica.is_some() || self.recovery_site.is_some(),
             Handed::LandingSite(_) => self.landing_site.is_some(),
+            Handed::Standing(_) => self.standing.is_some(),
         }
     }
 }
@@ -153,6 +160,7 @@ impl Handed {
             Self::Target(role) => Arc::clone(role) as _,
             Self::MasterTarget(role) => Arc::clone(role) as _,
             Self::LandingSite(role) => Arc::clone(role) as _,
+            Self::Standing(role) => Arc::clone(role) as _,
         }
     }
 }

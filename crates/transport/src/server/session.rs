@@ -1,7 +1,7 @@
 //! One connection: welcome, requests as they come, answers as they are ready, all in one task.
 
 use super::answer::{Body, too_long};
-use super::greeting::{Guest, greet, identify};
+use super::greeting::{Comer, Guest, greet, identify};
 use super::opened::OpenDisks;
 use super::perform::{Request, perform};
 use super::requests::Requests;
@@ -43,6 +43,22 @@ pub(super) async fn converse(
         comer = identify(stream, stranger, offer) => comer?,
         late = late.as_mut() => return Err(late),
     };
+    let revoked = offer.until_revoked(comer.shown.serial().cloned());
+    tokio::select! {
+        biased;
+        () = revoked => Err(Fault::Ended("its certificate was revoked")),
+        outcome = talk(comer, late.as_mut(), peer, offer) => outcome,
+    }
+}
+
+/// On the plane that it came for.
+async fn talk(
+    comer: Comer,
+    late: impl Future<Output = Fault> + Send,
+    peer: SocketAddr,
+    offer: &Arc<Offer>,
+) -> Result<(), Fault> {
+    let limits = offer.limits;
     if comer.plane == Plane::Control {
         return control::serve(comer.secure, comer.shown, comer.admitted, offer).await;
     }

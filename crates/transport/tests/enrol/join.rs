@@ -54,7 +54,10 @@ async fn c2_a_reply_that_was_lost_is_had_again_by_the_same_key() {
     let cut = Arc::new(AtomicBool::new(true));
     let (cuts, tokens) = (Arc::clone(&cut), world.place("authority/tokens"));
     let spent = move || {
-        let files = tokens.read_dir().unwrap().map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap_or_default());
+        let files = tokens
+            .read_dir()
+            .unwrap()
+            .map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap_or_default());
         let spent = files.into_iter().any(|token| token.contains("serial"));
         spent && cuts.load(Ordering::SeqCst)
     };
@@ -110,7 +113,8 @@ async fn c2_another_authority_at_the_same_address_learns_no_secret() {
         .listen(loopback())
         .await
         .unwrap();
-    let token = ours.authority.mint(Invitation::new(agent("web-2"), server.address().to_string())).await.unwrap();
+    let token =
+        ours.authority.mint(Invitation::new(agent("web-2"), server.address().to_string())).await.unwrap();
     let error = ours.at("b").join(&token).await.expect_err("an imposter");
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
     // It is still good for who it is for.

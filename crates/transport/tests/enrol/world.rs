@@ -89,7 +89,8 @@ pub(crate) async fn proxy(
     let task = async move {
         while let Ok((near, _)) = listener.accept().await {
             let far = TcpStream::connect(target).await.unwrap();
-            let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.into_split(), far.into_split());
+            let ((mut from_near, mut to_near), (mut from_far, mut to_far)) =
+                (near.into_split(), far.into_split());
             let there = tokio::io::copy(&mut from_near, &mut to_far);
             let back = async {
                 let mut bytes = vec![0; 64 * 1024];

@@ -4,11 +4,13 @@ mod landing_site;
 mod process_server;
 mod recovery_site;
 mod source;
+mod witness;
 
 pub use landing_site::RemoteLandingSite;
 pub use process_server::RemoteProcessServer;
 pub use recovery_site::{RemoteMasterTarget, RemoteTarget};
 pub use source::RemoteSource;
+pub use witness::RemoteWitness;
 
 /// What every remote role has in common: a name, and what it can do.
 macro_rules! role {

@@ -31,7 +31,8 @@ impl World {
     /// As after a crash: nothing is known but what is on disk.
     fn restart(&mut self) {
         crash::after(None);
-        self.authority = Authority::open(self.dir.path().join("a"), Arc::new(self.clock.clone())).expect("opened");
+        self.authority =
+            Authority::open(self.dir.path().join("a"), Arc::new(self.clock.clone())).expect("opened");
         let ledger = self.ledger();
         ledger.tokens().expect("tokens that can be read");
         ledger.members().expect("members that can be read");
@@ -56,6 +57,10 @@ impl World {
         let request = certify::request(&key()).expect("a request");
         let stated = Stated { address: Some("web:2".into()), roles: vec![role()] };
         self.authority.0.renew(&self.ledger(), &who, &Requested::read(&request)?, stated)
+    }
+
+    fn revoke(&self) -> Result<Revoked> {
+        self.authority.0.revoke(&self.ledger(), &web())
     }
 
     /// What somebody holds is on record, so that it can be revoked.
@@ -120,7 +125,7 @@ fn c2_a_crash_at_any_write_loses_no_token_and_no_certificate_from_record() {
         held.push((web(), serial(&renewed)));
         world.on_record(&held);
         let unused = again!(world.mint());
-        let revoked = again!(world.authority.0.revoke(&world.ledger(), &web()));
+        let revoked = again!(world.revoke());
         assert!(held.iter().all(|(_, serial)| revoked.contains(serial)));
         world.restart();
         world.on_record(&held);
@@ -154,7 +159,7 @@ fn c2_a_lost_reply_is_answered_again_for_the_same_key_alone_and_not_for_ever() {
     assert!(world.join(&token, &key()).expect_err("another key").message().contains("another key"));
     world.clock.advance(Duration::from_secs(60 * 60));
     assert!(world.join(&token, &ours).expect_err("late").message().contains("expired"));
-    let revoked = world.authority.0.revoke(&world.ledger(), &web()).expect("revoked");
+    let revoked = world.revoke().expect("revoked");
     assert!(revoked.contains(&first) && revoked.len() == 2);
     // It joins anew, by a token that is minted after.
     let again = world.mint().expect("minted");
@@ -174,7 +179,7 @@ fn a_role_belongs_to_one_service_until_that_one_is_revoked() {
     world.clock.advance(Duration::from_secs(2 * 60 * 60));
     let error = mint("web-2").expect_err("held");
     assert!(error.kind() == ErrorKind::Conflict && error.message().contains("agent/web-1"), "{error}");
-    world.authority.0.revoke(&world.ledger(), &web()).expect("revoked");
+    world.revoke().expect("revoked");
     mint("web-2").expect("free again");
     // A promise that was not taken up is none.
     world.clock.advance(Duration::from_secs(2 * 60 * 60));
@@ -204,8 +209,9 @@ fn a_service_has_no_more_certificates_at_a_time_than_it_may() {
 fn requests_decide_nothing_but_the_key() {
     let world = World::new();
     let token = world.mint().expect("minted");
-    let mut params = rcgen::CertificateParams::new(vec!["store.point-store.site-recovery.internal".to_owned()])
-        .expect("a name");
+    let mut params =
+        rcgen::CertificateParams::new(vec!["store.point-store.site-recovery.internal".to_owned()])
+            .expect("a name");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, "engine/e");
     let key = key();

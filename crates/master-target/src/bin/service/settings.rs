@@ -1,0 +1,82 @@
+//! What the file of settings says.
+
+use serde::Deserialize;
+use site_recovery::RoleName;
+use site_recovery_master_target::volume::Uses;
+use site_recovery_physical::bare::Slot;
+use site_recovery_physical::power::Command;
+use site_recovery_service as service;
+use site_recovery_transport::enrol::{RoleKind, ServedRole, Stated};
+use std::path::PathBuf;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) service: service::Settings,
+    pub(crate) master_target: Own,
+    pub(crate) landing: Landing,
+}
+
+/// The master target itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Own {
+    pub(crate) name: RoleName,
+    /// The volume of the retention log.
+    pub(crate) retention: PathBuf,
+    /// What else is kept on this host and must not share the volume: spools, caches.
+    #[serde(default)]
+    pub(crate) caches: Vec<PathBuf>,
+}
+
+/// On what machines land; the landing site has the master target's name.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Landing {
+    /// A directory as a site: machine descriptions and raw disk files.
+    Directory { path: PathBuf },
+    /// Block devices or files of this host.
+    Disks(Disks),
+    /// A server that runs a rescue system, by the site and name of its agent.
+    Rescue { site: RoleName, server: String },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Disks {
+    /// Servers whose disks are attached to this host.
+    #[serde(default, rename = "server")]
+    pub(crate) servers: Vec<Server>,
+    /// Where plain files are made as disks for all others.
+    pub(crate) room: Option<PathBuf>,
+}
+
+/// A server whose disks these are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) slots: Vec<Slot>,
+    /// Run once its disks are let go, to start it.
+    pub(crate) start: Command,
+}
+
+impl Settings {
+    /// What the authority is told: where the service is, and what it serves.
+    pub(crate) fn stated(&self) -> Stated {
+        let own = ServedRole::new(RoleKind::MasterTarget, self.master_target.name.clone());
+        Stated { address: Some(self.service.address.clone()), roles: vec![own] }
+    }
+
+    /// What volumes of this host are used for.
+    pub(crate) fn uses(&self) -> Uses {
+        let landing = match &self.landing {
+            Landing::Directory { path } => vec![path.clone()],
+            Landing::Disks(disks) => disks.room.iter().cloned().collect(),
+            Landing::Rescue { .. } => vec![],
+        };
+        let state = self.service.state.clone();
+        Uses { landing, caches: self.master_target.caches.iter().cloned().chain([state]).collect() }
+    }
+}

@@ -1,0 +1,128 @@
+//! Tracking of the included disks: tracers that run, and scans of captures.
+
+use super::{Inner, capture::Intent};
+use crate::freeze::path;
+use crate::inventory::ServerDisk;
+use crate::tracking::trace::Trace;
+use crate::tracking::{self, Hint, Means as _};
+use site_recovery::audit::sha256_hex;
+use site_recovery::{DiskId, OpKey, Result};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{MutexGuard, PoisonError};
+
+/// Means that run, by the disk's id in hardware.
+pub(crate) type Tracers = BTreeMap<String, Tracer>;
+
+/// What tells the writes to one disk, or why nothing does.
+#[derive(Debug)]
+pub(crate) struct Tracer {
+    device: PathBuf,
+    size: u64,
+    means: std::result::Result<Box<dyn tracking::Means>, String>,
+}
+
+impl Inner {
+    /// By what a disk is tracked.
+    pub(crate) fn tracked_by(&self, disk: &ServerDisk) -> String {
+        self.begin_tracing([disk]);
+        match self.lock_tracers().get(&disk.id).map(|t| &t.means) {
+            Some(Ok(means)) => means.name().into(),
+            Some(Err(why)) => format!("hashes ({why})"),
+            None => "hashes".into(),
+        }
+    }
+
+    /// Starts what is not traced yet, or is another disk by now. A tracer that cannot be started is no error: the scan
+    /// reads everything.
+    pub(crate) fn begin_tracing<'a>(&self, disks: impl IntoIterator<Item = &'a ServerDisk>) {
+        if !self.settings.trace {
+            return;
+        }
+        let mut tracers = self.lock_tracers();
+        for disk in disks {
+            let is_it = |t: &Tracer| t.means.is_ok() && (&t.device, t.size) == (&disk.device, disk.size);
+            if tracers.get(&disk.id).is_some_and(is_it) {
+                continue;
+            }
+            // Before a new one takes its name.
+            tracers.remove(&disk.id);
+            let name = format!("{}\n{}", self.settings.state.display(), disk.id);
+            let name = format!("sr-{}", &sha256_hex(name.as_bytes())[..16]);
+            let means = match Trace::start(&disk.device, &name) {
+                Ok(trace) if trace.size() == disk.size => Ok(Box::new(trace) as Box<dyn tracking::Means>),
+                Ok(trace) => Err(format!("it has {} bytes, and {} were told", trace.size(), disk.size)),
+                Err(e) => Err(e.to_string()),
+            };
+            tracers.insert(disk.id.clone(), Tracer { device: disk.device.clone(), size: disk.size, means });
+        }
+    }
+
+    pub(crate) fn stop_tracers(&self) {
+        self.lock_tracers().clear();
+    }
+
+    /// What the tracers say at the instant.
+    pub(crate) fn hints(&self, disks: &[(DiskId, String)]) -> BTreeMap<DiskId, Hint> {
+        let mut tracers = self.lock_tracers();
+        let mut hints = BTreeMap::new();
+        for (id, hardware) in disks {
+            if let Some(Tracer { means: Ok(means), .. }) = tracers.get_mut(hardware) {
+                hints.insert(id.clone(), means.cut());
+            }
+        }
+        hints
+    }
+
+    fn lock_tracers(&self) -> MutexGuard<'_, Tracers> {
+        self.tracers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings tracking to a capture, and to those before it that still live, in their order.
+    pub(crate) fn scan_up_to(&self, key: &OpKey) -> Result<()> {
+        let Some(last) = self.intent(key)? else { return Ok(()) };
+        let mut before: Vec<Intent> = self.intents()?;
+        before.retain(|i| i.cut.is_of_line_of(&last.cut) && i.cut <= last.cut && self.is_whole(&i.key));
+        before.sort_by(|a, b| a.cut.cmp(&b.cut));
+        self.with_low_priority(|| {
+            for intent in &before {
+                let scanned = self.paths(intent).and_then(|disks| self.tracking.scan(&intent.cut, &disks));
+                // One before it that is lost only makes this one's changes larger.
+                if intent.key == *key {
+                    scanned?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn paths(&self, intent: &Intent) -> Result<BTreeMap<DiskId, PathBuf>> {
+        intent.disks.iter().map(|d| Ok((d.id.clone(), self.path_of(d)?))).collect()
+    }
+
+    /// Runs on a thread of its own, behind everything else that the server does.
+    fn with_low_priority<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let nice = self.settings.nice.clamp(0, 19);
+        let run = move || {
+            if nice > 0 {
+                // On Linux, of this thread alone.
+                let _as_it_is = rustix::process::setpriority_process(None, nice);
+                read_when_idle();
+            }
+            f()
+        };
+        match std::thread::scope(|scope| scope.spawn(run).join()) {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// The idle class of the I/O scheduler, where there is a program that sets it.
+fn read_when_idle() {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let mut ionice = Command::new("ionice");
+    ionice.args(["-c", "3", "-p", &thread]).env("PATH", path());
+    let _as_it_is = ionice.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}

@@ -1,0 +1,61 @@
+//! What an operator says of an agent.
+
+use crate::freeze::Hooks;
+use crate::snapshot::{self, Reflink};
+use site_recovery::RoleName;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where nothing else is said.
+const STATE: &str = "/var/lib/site-recovery";
+const BOARD: &str = "/sys/class/dmi/id/product_uuid";
+
+/// Settings of an agent.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The physical site's name.
+    pub site: RoleName,
+    /// The server's name there, unique at the site.
+    pub name: String,
+    /// The agent's own directory. It may lie on a disk that is captured.
+    pub state: PathBuf,
+    /// The file that tells which board this is.
+    pub board: PathBuf,
+    /// How long file systems may be frozen.
+    pub freeze: Duration,
+    /// Words before the processes that freeze; see [`Freezer::launched_by`](crate::freeze::Freezer::launched_by).
+    pub launcher: Vec<String>,
+    /// Asked before and after a capture that is to be consistent for applications.
+    pub hooks: Hooks,
+    /// How snapshots are taken, the first that serves a disk.
+    pub snapshots: Vec<Arc<dyn snapshot::Means>>,
+    /// Whether the block layer may be traced.
+    pub trace: bool,
+    /// Every so many scans read every block, whatever tracing says.
+    pub whole_every: u64,
+    /// How many bytes of disks are read for tracking in a second, at most.
+    pub bytes_per_second: Option<u64>,
+    /// The nice level of that, 0 to 19; where it is above 0 and `ionice` is there, it also reads when nobody else does.
+    pub nice: i32,
+}
+
+impl Settings {
+    /// Of the server `name` at a site, everything else as it is usual.
+    pub fn new(site: RoleName, name: impl Into<String>) -> Self {
+        Self {
+            site,
+            name: name.into(),
+            state: STATE.into(),
+            board: BOARD.into(),
+            freeze: Duration::from_secs(10),
+            launcher: vec![],
+            hooks: Hooks::default(),
+            snapshots: vec![Arc::new(Reflink)],
+            trace: true,
+            whole_every: 500,
+            bytes_per_second: None,
+            nice: 10,
+        }
+    }
+}

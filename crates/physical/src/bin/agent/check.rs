@@ -1,0 +1,39 @@
+//! The dry run: what the settings name is looked at, and nothing is changed.
+
+use crate::serve::{Here, landing, open};
+use crate::settings::Agent;
+use site_recovery::{Result, Severity};
+use site_recovery_physical::agent::Look;
+use site_recovery_physical::inventory;
+use site_recovery_physical::preparation::Preparation;
+use site_recovery_service as service;
+use std::process::ExitCode;
+
+pub(crate) async fn run(settings: &Agent, receives: bool) -> Result<ExitCode> {
+    settings.service.check()?;
+    let mut findings = vec![];
+    if receives {
+        let landing = landing(settings)?;
+        println!("{landing:?} would be written when something lands here");
+    } else {
+        let server = Here::of(settings).look().await?;
+        println!("{}: {} disks, {} bytes of memory", server.name, server.disks.len(), server.memory);
+        for disk in &server.disks {
+            println!("  {} {} {} bytes {:?}", disk.id, disk.device.display(), disk.size, disk.role);
+        }
+        for left_out in &server.left_out {
+            println!("  {} is left out: {}", left_out.device.display(), left_out.why);
+        }
+        findings.extend(inventory::check(&server));
+        // Opened where it ran before: the first opening makes its directory.
+        if settings.agent().state.exists() {
+            findings.extend(open(settings)?.check().await?);
+        }
+        if let Some(preparation) = &settings.preparation {
+            findings.extend(Preparation::here(preparation.towards.iter().copied())?.check(&server).await?);
+        }
+    }
+    service::tell(&findings);
+    let blocks = findings.iter().any(|finding| finding.severity == Severity::Critical);
+    Ok(if blocks { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,75 @@
+//! The mobility agent of a Linux server: serves it to its vault as a source, or, started from a rescue system, its bare disks
+//! as a landing site.
+
+mod check;
+mod preparation;
+mod serve;
+mod settings;
+
+use clap::{Parser, Subcommand};
+use settings::Agent;
+use site_recovery::Result;
+use site_recovery_service as service;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The mobility agent of a Linux server.
+#[derive(Debug, Parser)]
+#[command(version, disable_help_subcommand = true)]
+struct Options {
+    /// The file of settings.
+    #[arg(long, value_name = "FILE", default_value = "/etc/site-recovery/agent.toml")]
+    config: PathBuf,
+    /// Serves bare disks as a landing site, from a rescue system: the disks that `[receive]` names are written.
+    #[arg(long)]
+    receive: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Service(service::Command),
+    /// Makes the server ready to start at another place: drivers in its initramfs, its address by DHCP there.
+    Prepare {
+        /// Tells what would be done, and does nothing.
+        #[arg(long, conflicts_with = "revert")]
+        dry_run: bool,
+        /// Takes back what was done.
+        #[arg(long)]
+        revert: bool,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    service::to_standard_error();
+    let options = Options::parse();
+    match run(options).await {
+        Ok(code) => code,
+        Err(error) => service::refused(&error),
+    }
+}
+
+async fn run(options: Options) -> Result<ExitCode> {
+    let settings: Agent = service::read(&options.config)?;
+    match options.command {
+        Command::Prepare { dry_run, revert } => preparation::run(&settings, dry_run, revert).await,
+        Command::Service(service::Command::Check) => check::run(&settings, options.receive).await,
+        Command::Service(service::Command::Join { token_file }) => {
+            let stated = settings.stated(options.receive)?;
+            let joined = service::join(&settings.service, stated, &token_file).await?;
+            println!("joined as {} until {}", joined.service(), joined.until());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Service(service::Command::Run) => {
+            if options.receive {
+                serve::bare_disks(&settings).await?;
+            } else {
+                serve::source(&settings).await?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

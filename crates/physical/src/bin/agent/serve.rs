@@ -1,0 +1,111 @@
+//! What runs: a source, or bare disks.
+
+use crate::settings::Agent;
+use async_trait::async_trait;
+use site_recovery::{Error, ErrorKind, Finding, Result, SystemClock};
+use site_recovery_physical::agent::{self, Look};
+use site_recovery_physical::bare::{BareDisks, Rescue, Rescued};
+use site_recovery_physical::inventory::{Inventory, Server};
+use site_recovery_service::{Peers, Service};
+use site_recovery_transport::{Limits, VitalSigns, Vitals};
+use std::sync::Arc;
+
+/// Who asks, unless the settings say it: the vault's engines and its process servers.
+fn peers() -> Result<Peers> {
+    Peers::of(["engine:*", "process-server:*"])
+}
+
+/// The server, as it is found at each look.
+#[derive(Debug, Clone)]
+pub(crate) struct Here {
+    with: Vec<std::path::PathBuf>,
+    only: Vec<std::path::PathBuf>,
+    name: String,
+}
+
+impl Here {
+    pub(crate) fn of(settings: &Agent) -> Self {
+        let server = &settings.server;
+        Self { with: server.with.clone(), only: server.only.clone(), name: server.name.clone() }
+    }
+
+    fn read(&self) -> Result<Server> {
+        let inventory = Inventory::here()?.with(&self.with);
+        let inventory = if self.only.is_empty() { inventory } else { inventory.only(&self.only) };
+        Ok(Server { name: self.name.clone(), ..inventory.read()? })
+    }
+}
+
+#[async_trait]
+impl Look for Here {
+    async fn look(&self) -> Result<Server> {
+        let this = self.clone();
+        let gone = |e| Error::new(ErrorKind::Unavailable, "the look at the server broke off").caused_by(e);
+        tokio::task::spawn_blocking(move || this.read()).await.map_err(gone)?
+    }
+}
+
+pub(crate) fn open(settings: &Agent) -> Result<agent::Agent> {
+    agent::Agent::open(settings.agent(), Arc::new(Here::of(settings)), Arc::new(SystemClock))
+}
+
+/// Serves the server as a source, until it is told to stop.
+pub(crate) async fn source(settings: &Agent) -> Result<()> {
+    let agent = Arc::new(open(settings)?);
+    for finding in agent.check().await? {
+        tracing::info!(code = finding.code, severity = ?finding.severity, "{}", finding.cause);
+    }
+    let service = Service::open(&settings.service, settings.stated(false)?).await?;
+    let limits = Limits { connection_bytes: settings.limits.memory_bytes, ..Limits::default() };
+    let vitals = Arc::new(Vital { agent: Arc::clone(&agent), site: settings.service.site.clone() });
+    let server = service.server(&peers()?).source(agent).vitals(vitals).limits(limits);
+    service.serve(server).await
+}
+
+/// Serves the disks of a server that runs a rescue system, until it is told to stop.
+pub(crate) async fn bare_disks(settings: &Agent) -> Result<()> {
+    let landing = Arc::new(landing(settings)?);
+    let service = Service::open(&settings.service, settings.stated(true)?).await?;
+    let peers = Peers::of(["engine:*", "master-target:*"])?;
+    let rescued = Arc::new(Rescued::at(settings.server.site.clone()));
+    let server = service.server(&peers).landing_site(landing).source(rescued);
+    service.serve(server).await
+}
+
+pub(crate) fn landing(settings: &Agent) -> Result<BareDisks> {
+    let receive = settings.receive()?;
+    let leave = match &receive.leave {
+        Some(command) => Rescue::leaving_by(command.clone()),
+        None => Rescue::rebooting(),
+    };
+    let state = settings.service.state.join("landing");
+    let disks = BareDisks::builder(settings.server.site.clone(), state, Arc::new(SystemClock));
+    disks.server(receive.server.clone().in_rescue(leave)).open()
+}
+
+#[derive(Debug)]
+struct Vital {
+    agent: Arc<agent::Agent>,
+    site: Option<String>,
+}
+
+#[async_trait]
+impl Vitals for Vital {
+    async fn vital_signs(&self) -> VitalSigns {
+        let findings: Vec<Finding> = match self.agent.check().await {
+            Ok(findings) => findings,
+            Err(error) => {
+                let severity = site_recovery::Severity::Critical;
+                vec![Finding::new("agent.look", severity, error.to_string(), "see to the server")]
+            }
+        };
+        let figures = [("scanned_bytes".to_owned(), self.agent.scanned() as f64)].into();
+        VitalSigns {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            site: self.site.clone(),
+            findings,
+            figures,
+            ..VitalSigns::default()
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the file of settings says.
+
+use serde::Deserialize;
+use site_recovery::{Error, Result, RoleName};
+use site_recovery_physical::bare::Described;
+use site_recovery_physical::freeze::Hooks;
+use site_recovery_physical::power::Command;
+use site_recovery_physical::preparation::Destination;
+use site_recovery_service as service;
+use site_recovery_transport::enrol::{RoleKind, ServedRole, Stated};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Agent {
+    pub(crate) service: service::Settings,
+    pub(crate) server: Server,
+    #[serde(default)]
+    pub(crate) capture: Capture,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    pub(crate) preparation: Option<Preparation>,
+    pub(crate) receive: Option<Receive>,
+}
+
+/// Which server this is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Server {
+    /// The physical site that it belongs to.
+    pub(crate) site: RoleName,
+    /// Its name there.
+    pub(crate) name: String,
+    /// Besides those that are hardware: loop devices, by device or by file.
+    #[serde(default)]
+    pub(crate) with: Vec<PathBuf>,
+    /// These disks alone.
+    #[serde(default)]
+    pub(crate) only: Vec<PathBuf>,
+}
+
+/// How captures are taken.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Capture {
+    /// How long file systems may be frozen.
+    pub(crate) freeze_seconds: u64,
+    /// Programs of the applications.
+    pub(crate) hooks: Hooks,
+    /// Whether the block layer may be traced.
+    pub(crate) trace: bool,
+    /// Every so many scans read all blocks, whatever tracing says.
+    pub(crate) whole_every: u64,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self { freeze_seconds: 10, hooks: Hooks::default(), trace: true, whole_every: 500 }
+    }
+}
+
+/// What the agent may take of the server.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// Bytes of disks that are read for tracking in a second.
+    pub(crate) scan_bytes_per_second: Option<u64>,
+    /// The nice level of that.
+    pub(crate) nice: i32,
+    /// Bytes of disks that are in memory for readers, per connection.
+    pub(crate) memory_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { scan_bytes_per_second: None, nice: 10, memory_bytes: 32 << 20 }
+    }
+}
+
+/// For where the server is made ready.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Preparation {
+    pub(crate) towards: Vec<Destination>,
+}
+
+/// The disks that are landed on, in a rescue system.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Receive {
+    #[serde(flatten)]
+    pub(crate) server: Described,
+    /// How the rescue system is left; by restarting, unless it is said.
+    pub(crate) leave: Option<Command>,
+}
+
+impl Agent {
+    /// What the authority is told: where the agent is, and what it serves.
+    pub(crate) fn stated(&self, receives: bool) -> Result<Stated> {
+        let kind = if receives { RoleKind::LandingSite } else { RoleKind::Source };
+        let name = format!("{}/{}", self.server.site, self.server.name);
+        let roles = vec![ServedRole::new(kind, name.as_str())];
+        Ok(Stated { address: Some(self.service.address.clone()), roles })
+    }
+
+    pub(crate) fn receive(&self) -> Result<&Receive> {
+        self.receive.as_ref().ok_or_else(|| {
+            let rule = "a rescue system is told which disks it may write";
+            Error::invalid("receive", "absent", rule, "add a table [receive] with the server's slots")
+        })
+    }
+
+    pub(crate) fn agent(&self) -> site_recovery_physical::agent::Settings {
+        let usual =
+            site_recovery_physical::agent::Settings::new(self.server.site.clone(), self.server.name.clone());
+        site_recovery_physical::agent::Settings {
+            state: self.service.state.join("agent"),
+            freeze: Duration::from_secs(self.capture.freeze_seconds),
+            hooks: self.capture.hooks.clone(),
+            trace: self.capture.trace,
+            whole_every: self.capture.whole_every,
+            bytes_per_second: self.limits.scan_bytes_per_second,
+            nice: self.limits.nice,
+            ..usual
+        }
+    }
+}

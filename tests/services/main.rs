@@ -1,0 +1,12 @@
+//! The agent, the process server and the master target as processes on hosts of their own, each in a network of one machine:
+//! a Linux server without a hypervisor is protected, fails over and comes back, and what happens on the way.
+//!
+//! The vault is in the test's own process. Hosts are network namespaces; *switching a server off* kills every process of its
+//! host and unplugs it: a stand-in for a power control, named [`Switch`](world::Switch).
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "../hosts/mod.rs"]
+mod hosts;
+
+mod circle;
+mod world;

@@ -1,0 +1,312 @@
+//! Hosts, the services on them, and a vault that reaches them.
+
+use crate::hosts::{Binary, Ground, Host, Process, build, until};
+use async_trait::async_trait;
+use site_recovery::*;
+use site_recovery_journal::SqliteJournal;
+use site_recovery_local::LocalSite;
+use site_recovery_physical::power::{Keeps, PowerControl, PowerState};
+use site_recovery_physical::site::{PhysicalSite, Server as PhysicalServer};
+use site_recovery_points::Points;
+use site_recovery_transport::enrol::{
+    Authority, Credentials, EnrolmentLimits, EnrolmentServer, Invitation, RoleKind, ServedRole, Service,
+    ServiceKind, Stated,
+};
+use site_recovery_transport::{
+    Client, Machines, RemoteMasterTarget, RemoteProcessServer, RemoteSource, Server,
+};
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub const SITE: &str = "hall-1";
+pub const SERVER: &str = "web-1";
+pub const CLOUD: &str = "dr";
+pub const PORT: u16 = 7443;
+/// Long beyond what anything here takes.
+pub const SOON: Duration = Duration::from_secs(60);
+
+const AGENT: Binary = Binary { package: "site-recovery-physical", name: "site-recovery-agent" };
+const PROCESS_SERVER: Binary =
+    Binary { package: "site-recovery-process-server", name: "site-recovery-process-server" };
+const MASTER_TARGET: Binary =
+    Binary { package: "site-recovery-master-target", name: "site-recovery-master-target" };
+
+/// The vault's side: who enrols, what is kept, and where machines are recovered.
+pub struct Vaulted {
+    pub dir: PathBuf,
+    pub authority: Authority,
+    enrolment: EnrolmentServer,
+    pub credentials: Credentials,
+    pub points: Arc<Points>,
+    pub cloud: LocalSite,
+    server: Server,
+}
+
+impl Vaulted {
+    /// Everything of the vault that is there before a service is.
+    pub async fn new(ground: &Ground) -> Self {
+        let (dir, clock) = (ground.dir().join("vault"), Arc::new(SystemClock));
+        fs::create_dir(&dir).unwrap();
+        let authority = Authority::open(dir.join("authority"), clock.clone()).unwrap();
+        let here = SocketAddr::new(ground.ip().into(), 0);
+        let enrolment = EnrolmentServer::listen(authority.clone(), here, EnrolmentLimits::default()).await.unwrap();
+        let points = Arc::new(Points::directory("points".into(), dir.join("points"), clock.clone()).unwrap());
+        let cloud = LocalSite::open(CLOUD.into(), dir.join("cloud"), clock).unwrap();
+
+        let address = SocketAddr::new(ground.ip().into(), PORT);
+        let roles =
+            vec![ServedRole::new(RoleKind::Store, "points"), ServedRole::new(RoleKind::Source, CLOUD)];
+        let engine = Service::new(ServiceKind::Engine, CLOUD).unwrap();
+        let invitation = Invitation::new(engine, enrolment.address().to_string());
+        let token = authority.mint(roles.iter().cloned().fold(invitation, Invitation::role)).await.unwrap();
+        let stated = Stated { address: Some(address.to_string()), roles };
+        let credentials = Credentials::at(dir.join("credentials")).states(stated).join(&token).await.unwrap();
+        let server = Server::builder(credentials.server_tls())
+            .store(points.clone())
+            .source(Arc::new(cloud.clone()))
+            .witness(points.clone())
+            .allow(Client::kind(ServiceKind::ProcessServer), Machines::All)
+            .allow(Client::kind(ServiceKind::Agent), Machines::Only(BTreeSet::new()))
+            .listen(address)
+            .await
+            .unwrap();
+        Self { dir, authority, enrolment, credentials, points, cloud, server }
+    }
+
+    /// A token for a service, in a file that its owner alone can read.
+    pub async fn token(&self, service: &Service, role: ServedRole) -> PathBuf {
+        let invitation = Invitation::new(service.clone(), self.enrolment.address().to_string()).role(role);
+        let token = self.authority.mint(invitation).await.unwrap();
+        let file = self.dir.join(format!("token-{}-{}", service.kind(), service.name()));
+        fs::write(&file, token.to_text()).unwrap();
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        file
+    }
+
+    pub fn tls(&self, kind: ServiceKind, name: &str) -> site_recovery_transport::ClientTls {
+        self.credentials.client_tls(&Service::new(kind, name).unwrap()).unwrap()
+    }
+
+    /// The server's agent, whether it runs now or not.
+    pub fn agent(&self, host: &Host) -> RemoteSource {
+        let address = SocketAddr::new(host.ip().into(), PORT).to_string();
+        let builder = RemoteSource::builder(address, SITE.into(), self.tls(ServiceKind::Agent, SERVER));
+        let capability = Capability {
+            groups: false,
+            fences: false,
+            captures_off: false,
+            freezes: true,
+            quiesces_applications: false,
+            ..Capability::default()
+        };
+        builder.patience(Duration::from_secs(5)).stall(Duration::from_secs(5)).lazy(capability).unwrap()
+    }
+
+    pub async fn process_server(&self, host: &Host, name: &str) -> RemoteProcessServer {
+        let address = SocketAddr::new(host.ip().into(), PORT).to_string();
+        let tls = self.tls(ServiceKind::ProcessServer, name);
+        RemoteProcessServer::builder(address, name.into(), tls).connect().await.unwrap()
+    }
+
+    pub fn master_target(&self, host: &Host) -> RemoteMasterTarget {
+        let address = SocketAddr::new(host.ip().into(), PORT).to_string();
+        let tls = self.tls(ServiceKind::MasterTarget, "mt");
+        let capability = Capability {
+            takes: Form::Plain,
+            opens_while_booted: false,
+            drills: false,
+            branches: false,
+            ..Capability::default()
+        };
+        RemoteMasterTarget::builder(address, SITE.into(), tls).lazy(capability).unwrap()
+    }
+
+    /// The keeper of the site, with one server.
+    pub fn keeper(&self, host: &Host, switch: &Arc<Switch>) -> PhysicalSite {
+        let state = self.dir.join("keeper");
+        let server = PhysicalServer {
+            name: SERVER.into(),
+            agent: Arc::new(self.agent(host)),
+            power: Some(Arc::clone(switch) as _),
+            shutdown: None,
+        };
+        PhysicalSite::builder(SITE.into(), state, Arc::new(SystemClock)).server(server).open().unwrap()
+    }
+
+    pub async fn vault(
+        &self,
+        keeper: &PhysicalSite,
+        process_server: Arc<dyn ProcessServer>,
+        master_target: Arc<dyn MasterTarget>,
+    ) -> Vault {
+        let journal = SqliteJournal::open(self.dir.join("journal.db")).await.unwrap();
+        let deadlines = Deadlines { retry_after: Duration::from_secs(1), tries: 3, ..Deadlines::default() };
+        Vault::builder()
+            .out(Leg::out(
+                Arc::new(keeper.clone()),
+                Arc::clone(&process_server),
+                self.points.clone(),
+                Arc::new(self.cloud.clone()),
+            ))
+            .back(Leg::back(Arc::new(self.cloud.clone()), process_server, master_target))
+            .journal(Arc::new(journal))
+            .engine_id(CLOUD.into())
+            .deadlines(deadlines)
+            .build()
+            .await
+            .unwrap()
+    }
+
+    pub async fn stop(self) {
+        self.server.stop(SOON).await;
+        self.enrolment.stop().await;
+    }
+}
+
+/// A service on a host: its settings, and the program that runs by them.
+pub struct Program {
+    binary: PathBuf,
+    pub config: PathBuf,
+    words: Vec<String>,
+}
+
+impl Program {
+    fn new(binary: Binary, config: PathBuf, text: &str, words: &[&str]) -> Self {
+        fs::write(&config, text).unwrap();
+        let binary = build(&[binary]).remove(0);
+        Self { binary, config, words: words.iter().map(|word| (*word).to_owned()).collect() }
+    }
+
+    fn arguments(&self, command: &[&str]) -> Vec<String> {
+        let config = ["--config".to_owned(), self.config.to_str().unwrap().to_owned()];
+        let command = command.iter().map(|word| (*word).to_owned());
+        config.into_iter().chain(self.words.iter().cloned()).chain(command).collect()
+    }
+
+    pub fn join(&self, host: &Host, token: &Path) {
+        let words = self.arguments(&["join", "--token-file", token.to_str().unwrap()]);
+        let said = host.run(self.binary.to_str().unwrap(), &words);
+        assert!(said.starts_with("joined as"), "{said}");
+    }
+
+    /// What `check` says.
+    pub fn check(&self, host: &Host) -> Result<String, String> {
+        host.try_run(self.binary.to_str().unwrap(), &self.arguments(&["check"]))
+    }
+
+    pub fn start(&self, host: &Host) -> Process {
+        let process = host.start_program(&self.binary, &self.arguments(&["run"]));
+        let mut process = process;
+        process.says(" serving ");
+        process
+    }
+}
+
+fn service_table(ground: &Ground, host: &Host, name: &str, site: &str) -> String {
+    format!(
+        "[service]\nstate = \"{}\"\nlisten = \"{ip}:{PORT}\"\naddress = \"{ip}:{PORT}\"\nsite = \"{site}\"\n",
+        ground.dir().join(name).display(),
+        ip = host.ip(),
+    )
+}
+
+fn config(ground: &Ground, name: &str) -> PathBuf {
+    ground.dir().join(format!("{name}.toml"))
+}
+
+/// The agent of the server, for these disks alone.
+pub fn agent(ground: &Ground, host: &Host, disks: &[&Path]) -> Program {
+    let disks: Vec<String> = disks.iter().map(|disk| format!("{:?}", disk.to_str().unwrap())).collect();
+    let table = service_table(ground, host, "agent", SITE);
+    let text =
+        format!("{table}\n[server]\nsite = \"{SITE}\"\nname = \"{SERVER}\"\nonly = [{}]\n", disks.join(", "));
+    Program::new(AGENT, config(ground, "agent"), &text, &[])
+}
+
+pub fn process_server(ground: &Ground, host: &Host, name: &str) -> Program {
+    let spool = ground.dir().join(format!("{name}-spool"));
+    let text = format!(
+        "{}\n[process_server]\nname = \"{name}\"\nspool = \"{}\"\nspool_bytes = 1073741824\n\n\
+         [[far_source]]\nname = \"{CLOUD}\"\nbecause = \"test\"\n",
+        service_table(ground, host, name, SITE),
+        spool.display(),
+    );
+    Program::new(PROCESS_SERVER, config(ground, name), &text, &[])
+}
+
+/// A master target that lands by the text of its table.
+pub fn master_target(ground: &Ground, host: &Host, retention: &Path, landing: &str) -> Program {
+    let text = format!(
+        "{}\n[master_target]\nname = \"{SITE}\"\nretention = \"{}\"\n\n{landing}\n",
+        service_table(ground, host, "mt", SITE),
+        retention.display(),
+    );
+    Program::new(MASTER_TARGET, config(ground, "mt"), &text, &[])
+}
+
+pub fn agent_service() -> (Service, ServedRole) {
+    let role = ServedRole::new(RoleKind::Source, format!("{SITE}/{SERVER}").as_str());
+    (Service::new(ServiceKind::Agent, SERVER).unwrap(), role)
+}
+
+pub fn process_server_service(name: &str) -> (Service, ServedRole) {
+    (Service::new(ServiceKind::ProcessServer, name).unwrap(), ServedRole::new(RoleKind::ProcessServer, name))
+}
+
+pub fn master_target_service() -> (Service, ServedRole) {
+    (Service::new(ServiceKind::MasterTarget, "mt").unwrap(), ServedRole::new(RoleKind::MasterTarget, SITE))
+}
+
+/// Joins and starts a program.
+pub async fn enrolled(vaulted: &Vaulted, host: &Host, program: &Program, as_: (Service, ServedRole)) -> Process {
+    let token = vaulted.token(&as_.0, as_.1).await;
+    program.join(host, &token);
+    program.start(host)
+}
+
+/// A stand-in for a power control: the server's host is its namespace. Off, every process of it is killed and it is
+/// unplugged; held, it reads as held until it is let go.
+pub struct Switch {
+    off: AtomicBool,
+    held: AtomicBool,
+    kill: Mutex<Box<dyn FnMut() + Send>>,
+    start: Mutex<Box<dyn FnMut() + Send>>,
+}
+
+impl std::fmt::Debug for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Switch")
+    }
+}
+
+impl Switch {
+    pub fn new(kill: impl FnMut() + Send + 'static, start: impl FnMut() + Send + 'static) -> Arc<Self> {
+        let (kill, start) = (Mutex::new(Box::new(kill) as _), Mutex::new(Box::new(start) as _));
+        Arc::new(Self { off: AtomicBool::new(false), held: AtomicBool::new(false), kill, start })
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.off.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl PowerControl for Switch {
+    fn keeps(&self) -> Keeps {
+        Keeps { holds: true, tells: false }
+    }
+    async fn state(&self) -> Result<PowerState> {
+        Ok(if self.is_off() { PowerState::Off } else { PowerState::On })
+    }
+}
+
+/// Polls, with a bound.
+pub fn wait(what: &str, reached: impl FnMut() -> bool) {
+    until(what, reached);
+}
