@@ -115,7 +115,8 @@ impl State {
     }
 
     async fn flows(&self) {
-        let _sender_lives = self.told.subscribe().wait_for(|told| !told.paused).await;
+        let mut told = self.told.subscribe();
+        told.wait_for(|told| !told.paused).await.expect("the state outlives who waits");
     }
 }
 

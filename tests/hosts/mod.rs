@@ -3,7 +3,13 @@
 //! A test stands on a [`Ground`], which has [`Host`]s and a [`Store`] for [`Disk`]s. All that a ground sets up carries its
 //! name, `srh-<process>-<number>`, and is taken down by that name when the last of it is dropped, also by a panic; the next
 //! run takes down what a killed one left. Needs root.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses a part, and nobody else")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test file uses a part, and nobody else"
+)]
 #![allow(missing_debug_implementations, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod disk;

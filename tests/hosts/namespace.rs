@@ -63,7 +63,7 @@ impl Ground {
 
     /// A host more. Its name is its host name, and must be short.
     pub fn host(&self, name: &str) -> Host {
-        Host::start(self.clone(), name)
+        Host::set_up(self.clone(), name)
     }
 
     /// A file system for disks that can be cloned.
@@ -159,7 +159,7 @@ pub struct Host {
 }
 
 impl Host {
-    fn start(ground: Ground, name: &str) -> Self {
+    fn set_up(ground: Ground, name: &str) -> Self {
         let base = &ground.0;
         let number = base.hosts.fetch_add(1, Ordering::Relaxed);
         let (namespace, port) = (format!("{}-{name}", base.name), format!("p{number}"));
