@@ -6,7 +6,7 @@ use super::handshake::{Revocations, Shows};
 use super::link::{self, Given, Link};
 use super::place::{self, Key, RECORD};
 use super::revoked::{Revoked, Serial};
-use super::roster::{RoleKind, RosterEntry, Stated};
+use super::roster::{RoleKind, RosterEntry, Stated, address_rule};
 use super::service::Service;
 use super::token::JoinToken;
 use crate::allow::Shown;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use site_recovery::{Clock, Error, ErrorKind, RoleName, SystemClock, Timestamp};
 use site_recovery_register::{blocking, durable, refused};
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -32,6 +32,7 @@ pub struct CredentialsBuilder {
     dir: PathBuf,
     clock: Arc<dyn Clock>,
     stated: Option<Stated>,
+    authority: Option<String>,
 }
 
 #[derive(Debug)]
@@ -47,7 +48,9 @@ pub(super) struct Inner {
     /// What it says of itself with the next renewal.
     stated: RwLock<Stated>,
     /// One renewal at a time.
-    renewing: tokio::sync::Mutex<()>,
+    renewing: Arc<tokio::sync::Mutex<()>>,
+    /// One at a time takes over what the authority told, here and on disk.
+    learning: Mutex<()>,
 }
 
 /// All in one file, so that key and certificate never part.
@@ -89,6 +92,14 @@ impl CredentialsBuilder {
         self
     }
 
+    /// Where the authority is now (host and port), if it has moved since the service joined. It is the same one: moving proves
+    /// nothing.
+    #[must_use]
+    pub fn authority(mut self, address: impl Into<String>) -> Self {
+        self.authority = Some(address.into());
+        self
+    }
+
     /// Joins by a token, and replaces what may be here.
     ///
     /// # Errors
@@ -122,11 +133,13 @@ impl CredentialsBuilder {
     /// Opens what joined before.
     ///
     /// # Errors
-    /// `NotFound` where nothing is: join first. `Refused` for a certificate that has expired: join anew. `Corrupt`,
+    /// `NotFound` where nothing is: join first. `Invalid` for an address or a statement that is none. `Refused` for a certificate that has expired: join anew. `Corrupt`,
     /// `Unsupported`; `Refused` where others may look into the directory; those of the file system.
     pub async fn open(self) -> Result<Credentials> {
+        self.stated.as_ref().map_or(Ok(()), Stated::check)?;
+        self.authority.as_deref().map_or(Ok(()), address_rule)?;
         let dir = self.dir.clone();
-        let record = blocking(move || {
+        let mut record = blocking(move || {
             place::private(&dir)?;
             let path = dir.join("identity.json");
             let Some(record) = place::read::<Record>(&path)? else {
@@ -138,6 +151,7 @@ impl CredentialsBuilder {
         })
         .await?;
         valid(&record.service, record.until, self.clock.now())?;
+        record.authority = self.authority.clone().unwrap_or(record.authority);
         self.live(record).await
     }
 
@@ -160,7 +174,8 @@ impl CredentialsBuilder {
             asks: watch::Sender::new(asks),
             revoked,
             roster: watch::Sender::new(Arc::new(roster)),
-            renewing: tokio::sync::Mutex::default(),
+            renewing: Arc::default(),
+            learning: Mutex::default(),
         })))
     }
 }
@@ -168,7 +183,12 @@ impl CredentialsBuilder {
 impl Credentials {
     /// Those in this directory, which is for their owner alone and is made where it is missing.
     pub fn at(directory: impl Into<PathBuf>) -> CredentialsBuilder {
-        CredentialsBuilder { dir: directory.into(), clock: Arc::new(SystemClock), stated: None }
+        CredentialsBuilder {
+            dir: directory.into(),
+            clock: Arc::new(SystemClock),
+            stated: None,
+            authority: None,
+        }
     }
 
     /// Whose they are.
@@ -218,7 +238,7 @@ impl Credentials {
     /// # Cancel safety
     /// Dropped, the old certificate or the new one is in use, and the same is on disk.
     pub async fn renew(&self) -> Result<()> {
-        let _one = self.0.renewing.lock().await;
+        let one = Arc::clone(&self.0.renewing).lock_owned().await;
         let stated = self.stated();
         let key = key()?;
         let mut link = self.link().await?;
@@ -233,6 +253,7 @@ impl Credentials {
         let inner = Arc::clone(&self.0);
         // To its end, also where nobody waits: what is on disk is what is in use.
         blocking(move || {
+            let _one = one;
             let (serves, asks) = configs(&record, &inner.clock, &inner.revoked)?;
             place::write(&inner.dir.join("identity.json"), &record)?;
             *inner.record.write().expect("no panic under this lock") = Arc::new(record);
@@ -285,7 +306,7 @@ impl Credentials {
         if let Some(entry) = known {
             return Ok(entry);
         }
-        find(&*self.refresh_roster().await?).ok_or_else(|| {
+        find(&self.refresh_roster().await?).ok_or_else(|| {
             let said = format!("no service says that it serves {kind} {:?}", role.0);
             Error::new(ErrorKind::NotFound, said).with("role", role)
         })
@@ -326,6 +347,7 @@ impl Credentials {
     async fn learn(&self, told: Revoked) -> Result<Arc<Revoked>> {
         let inner = Arc::clone(&self.0);
         blocking(move || {
+            let _one = inner.learning.lock().expect("no panic under this lock");
             let mut all = Revoked::clone(&inner.revoked.borrow());
             let mut more = false;
             for (serial, service) in told.iter() {
@@ -345,6 +367,7 @@ impl Credentials {
     async fn place_all(&self, told: Vec<RosterEntry>) -> Result<Arc<Vec<RosterEntry>>> {
         let inner = Arc::clone(&self.0);
         blocking(move || {
+            let _one = inner.learning.lock().expect("no panic under this lock");
             let told = Arc::new(told);
             let before = inner.roster.send_replace(Arc::clone(&told));
             if before != told {
