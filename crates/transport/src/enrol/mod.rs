@@ -54,8 +54,8 @@
 //!
 //! # What is revoked
 //! is turned away in the handshake by every service that knows, on both sides, and renews nothing. Services ask for the list
-//! every [`Keeping::ask`], keep it on disk, and never forget what was on it. A connection that stands is not ended by it: who
-//! serves one looks at [`ServerTls::revoked`](crate::ServerTls::revoked). A service that reaches no authority does not learn
+//! every [`Keeping::ask`], keep it on disk, and never forget what was on it. A [`Server`](crate::Server) that learns of it ends
+//! the connections of that client; a client stays with a server until the connection breaks. A service that reaches no authority does not learn
 //! of it; the certificate ends by itself then. The authority's own certificate cannot be revoked or replaced: who has its
 //! key is the authority.
 //!

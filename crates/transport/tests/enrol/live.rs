@@ -232,3 +232,26 @@ async fn c2_revoked_clients_and_servers_are_turned_away_on_both_sides_also_after
     denied(call(&server, there.client_tls(&agent("web-2")).unwrap()).await, "revoked");
     server.stop(SOON).await;
 }
+
+#[tokio::test]
+async fn c2_a_connection_that_stands_ends_when_its_client_is_revoked_and_no_other_does() {
+    let world = World::now().await;
+    let (here, there) = (world.joined(&store("points")).await, world.joined(&agent("web-1")).await);
+    let third = world.joined(&agent("web-2")).await;
+    let server = serve(&world.place("data"), here.server_tls()).await;
+    let connected = async |credentials: &Credentials| {
+        let tls = credentials.client_tls(&store("points")).unwrap();
+        let far = RemoteStore::builder(server.address().to_string(), "store".into(), tls);
+        far.patience(Duration::from_secs(5)).connect().await.unwrap()
+    };
+    let (bad, good) = (connected(&there).await, connected(&third).await);
+    bad.machines().await.unwrap();
+    good.machines().await.unwrap();
+    world.authority.revoke(&agent("web-1")).await.unwrap();
+    here.refresh_revoked().await.unwrap();
+    let ended = async { while bad.machines().await.is_ok() {} };
+    tokio::time::timeout(SOON, ended).await.expect("its connection ends");
+    denied(bad.machines().await.map(|_| ()), "revoked");
+    good.machines().await.unwrap();
+    server.stop(SOON).await;
+}
