@@ -80,6 +80,7 @@ mod certify;
 mod credentials;
 mod digits;
 mod handshake;
+mod known;
 mod ledger;
 mod link;
 mod place;
