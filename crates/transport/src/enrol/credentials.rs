@@ -6,7 +6,7 @@ use super::handshake::{Revocations, Shows};
 use super::link::{self, Given, Link};
 use super::place::{self, Key, RECORD};
 use super::revoked::{Revoked, Serial};
-use super::roster::{RoleKind, RosterEntry, Stated};
+use super::roster::{RosterEntry, Stated, address_rule};
 use super::service::Service;
 use super::token::JoinToken;
 use crate::allow::Shown;
@@ -15,10 +15,10 @@ use crate::tls::{Asks, ClientTls, ServerTls, Serves};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
-use site_recovery::{Clock, Error, ErrorKind, RoleName, SystemClock, Timestamp};
+use site_recovery::{Clock, Error, ErrorKind, SystemClock, Timestamp};
 use site_recovery_register::{blocking, durable, refused};
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -32,22 +32,25 @@ pub struct CredentialsBuilder {
     dir: PathBuf,
     clock: Arc<dyn Clock>,
     stated: Option<Stated>,
+    authority: Option<String>,
 }
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
     /// What is on disk.
     record: RwLock<Arc<Record>>,
     serves: watch::Sender<Serves>,
     asks: watch::Sender<Asks>,
-    revoked: Revocations,
-    roster: watch::Sender<Arc<Vec<RosterEntry>>>,
+    pub(super) revoked: Revocations,
+    pub(super) roster: watch::Sender<Arc<Vec<RosterEntry>>>,
     /// What it says of itself with the next renewal.
     stated: RwLock<Stated>,
     /// One renewal at a time.
-    renewing: tokio::sync::Mutex<()>,
+    renewing: Arc<tokio::sync::Mutex<()>>,
+    /// One at a time takes over what the authority told, here and on disk.
+    pub(super) learning: Mutex<()>,
 }
 
 /// All in one file, so that key and certificate never part.
@@ -89,6 +92,14 @@ impl CredentialsBuilder {
         self
     }
 
+    /// Where the authority is now (host and port), if it has moved since the service joined. It is the same one: moving proves
+    /// nothing.
+    #[must_use]
+    pub fn authority(mut self, address: impl Into<String>) -> Self {
+        self.authority = Some(address.into());
+        self
+    }
+
     /// Joins by a token, and replaces what may be here.
     ///
     /// # Errors
@@ -122,11 +133,13 @@ impl CredentialsBuilder {
     /// Opens what joined before.
     ///
     /// # Errors
-    /// `NotFound` where nothing is: join first. `Refused` for a certificate that has expired: join anew. `Corrupt`,
+    /// `NotFound` where nothing is: join first. `Invalid` for an address or a statement that is none. `Refused` for a certificate that has expired: join anew. `Corrupt`,
     /// `Unsupported`; `Refused` where others may look into the directory; those of the file system.
     pub async fn open(self) -> Result<Credentials> {
+        self.stated.as_ref().map_or(Ok(()), Stated::check)?;
+        self.authority.as_deref().map_or(Ok(()), address_rule)?;
         let dir = self.dir.clone();
-        let record = blocking(move || {
+        let mut record = blocking(move || {
             place::private(&dir)?;
             let path = dir.join("identity.json");
             let Some(record) = place::read::<Record>(&path)? else {
@@ -138,6 +151,7 @@ impl CredentialsBuilder {
         })
         .await?;
         valid(&record.service, record.until, self.clock.now())?;
+        record.authority = self.authority.clone().unwrap_or(record.authority);
         self.live(record).await
     }
 
@@ -160,7 +174,8 @@ impl CredentialsBuilder {
             asks: watch::Sender::new(asks),
             revoked,
             roster: watch::Sender::new(Arc::new(roster)),
-            renewing: tokio::sync::Mutex::default(),
+            renewing: Arc::default(),
+            learning: Mutex::default(),
         })))
     }
 }
@@ -168,7 +183,12 @@ impl CredentialsBuilder {
 impl Credentials {
     /// Those in this directory, which is for their owner alone and is made where it is missing.
     pub fn at(directory: impl Into<PathBuf>) -> CredentialsBuilder {
-        CredentialsBuilder { dir: directory.into(), clock: Arc::new(SystemClock), stated: None }
+        CredentialsBuilder {
+            dir: directory.into(),
+            clock: Arc::new(SystemClock),
+            stated: None,
+            authority: None,
+        }
     }
 
     /// Whose they are.
@@ -218,7 +238,7 @@ impl Credentials {
     /// # Cancel safety
     /// Dropped, the old certificate or the new one is in use, and the same is on disk.
     pub async fn renew(&self) -> Result<()> {
-        let _one = self.0.renewing.lock().await;
+        let one = Arc::clone(&self.0.renewing).lock_owned().await;
         let stated = self.stated();
         let key = key()?;
         let mut link = self.link().await?;
@@ -233,6 +253,7 @@ impl Credentials {
         let inner = Arc::clone(&self.0);
         // To its end, also where nobody waits: what is on disk is what is in use.
         blocking(move || {
+            let _one = one;
             let (serves, asks) = configs(&record, &inner.clock, &inner.revoked)?;
             place::write(&inner.dir.join("identity.json"), &record)?;
             *inner.record.write().expect("no panic under this lock") = Arc::new(record);
@@ -241,61 +262,6 @@ impl Credentials {
             Ok(())
         })
         .await
-    }
-
-    /// Asks which certificates are revoked, and keeps it, here and on disk: they are turned away from now on, also after a
-    /// restart without the authority.
-    ///
-    /// # Errors
-    /// As [`renew`](Self::renew).
-    pub async fn refresh_revoked(&self) -> Result<Arc<Revoked>> {
-        let told = self.link().await?.revoked().await?;
-        self.learn(told).await
-    }
-
-    /// What is known to be revoked.
-    pub fn revoked(&self) -> watch::Receiver<Arc<Revoked>> {
-        self.0.revoked.subscribe()
-    }
-
-    /// Asks where every service is, and keeps it, here and on disk.
-    ///
-    /// # Errors
-    /// As [`renew`](Self::renew).
-    pub async fn refresh_roster(&self) -> Result<Arc<Vec<RosterEntry>>> {
-        let told = self.link().await?.roster().await?;
-        self.place_all(told).await
-    }
-
-    /// Where every service was when the authority was asked last.
-    pub fn roster(&self) -> watch::Receiver<Arc<Vec<RosterEntry>>> {
-        self.0.roster.subscribe()
-    }
-
-    /// Who serves a role, and where: as far as is known here, and the authority is asked about one that is not.
-    ///
-    /// # Errors
-    /// `NotFound` for a role that nobody says he serves; others as [`renew`](Self::renew).
-    pub async fn locate(&self, kind: RoleKind, role: &RoleName) -> Result<RosterEntry> {
-        let find = |roster: &[RosterEntry]| {
-            let serves = |entry: &&RosterEntry| entry.roles.iter().any(|r| r.kind == kind && r.name == *role);
-            roster.iter().find(serves).cloned()
-        };
-        let known = find(&self.0.roster.borrow());
-        if let Some(entry) = known {
-            return Ok(entry);
-        }
-        find(&*self.refresh_roster().await?).ok_or_else(|| {
-            let said = format!("no service says that it serves {kind} {:?}", role.0);
-            Error::new(ErrorKind::NotFound, said).with("role", role)
-        })
-    }
-
-    /// Both at once, on one connection.
-    pub(super) async fn refresh(&self) -> Result<()> {
-        let mut link = self.link().await?;
-        self.learn(link.revoked().await?).await?;
-        self.place_all(link.roster().await?).await.map(|_| ())
     }
 
     pub(super) fn record(&self) -> Arc<Record> {
@@ -315,44 +281,12 @@ impl Credentials {
         record.from.after(record.until.since(record.from) / 2)
     }
 
-    async fn link(&self) -> Result<Link> {
+    pub(super) async fn link(&self) -> Result<Link> {
         let record = self.record();
         valid(&record.service, record.until, self.0.clock.now())?;
         let config = Arc::clone(&self.0.asks.borrow().config);
         let ca = CertificateDer::from_pem_slice(record.ca.as_bytes()).map_err(|_| damaged())?;
         Link::open(&record.authority, &config, sha256(&ca), &self.0.clock).await
-    }
-
-    async fn learn(&self, told: Revoked) -> Result<Arc<Revoked>> {
-        let inner = Arc::clone(&self.0);
-        blocking(move || {
-            let mut all = Revoked::clone(&inner.revoked.borrow());
-            let mut more = false;
-            for (serial, service) in told.iter() {
-                more |= all.add(serial.clone(), service.clone());
-            }
-            let all = Arc::new(all);
-            if more {
-                // In force first: a full disk is no reason to let anybody in.
-                inner.revoked.send_replace(Arc::clone(&all));
-            }
-            place::write(&inner.dir.join("revoked.json"), &*all)?;
-            Ok(all)
-        })
-        .await
-    }
-
-    async fn place_all(&self, told: Vec<RosterEntry>) -> Result<Arc<Vec<RosterEntry>>> {
-        let inner = Arc::clone(&self.0);
-        blocking(move || {
-            let told = Arc::new(told);
-            let before = inner.roster.send_replace(Arc::clone(&told));
-            if before != told {
-                place::write(&inner.dir.join("roster.json"), &*told)?;
-            }
-            Ok(told)
-        })
-        .await
     }
 }
 

@@ -19,6 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use site_recovery::{Clock, Error, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
@@ -42,7 +43,7 @@ pub(super) async fn join(
     stated: &Stated,
     clock: &Arc<dyn Clock>,
 ) -> Result<Given> {
-    let config = handshake::pinned(token.pin, clock)?;
+    let config = Arc::new(handshake::pinned(token.pin, clock)?);
     in_time(clock, async {
         let dialled = dial(&token.address, config).await;
         let channel = dialled.map_err(|fault| unreached(&fault, &token.address))?;
@@ -76,7 +77,8 @@ impl Link {
     ) -> Result<Self> {
         let mut config = config.clone();
         config.alpn_protocols = vec![MEMBER.to_vec()];
-        let dialled = async { dial(address, config).await.map_err(|fault| unreached(&fault, address)) };
+        let dialled =
+            async { dial(address, Arc::new(config)).await.map_err(|fault| unreached(&fault, address)) };
         let channel = in_time(clock, dialled).await?;
         let client = MembershipClient::new(channel).max_decoding_message_size(LONGEST_TOLD);
         Ok(Self { client, clock: Arc::clone(clock), pin })
@@ -115,22 +117,29 @@ impl Link {
 }
 
 async fn in_time<T>(clock: &Arc<dyn Clock>, asking: impl Future<Output = Result<T>>) -> Result<T> {
-    let asking = async { asking.await.map_err(Fault::Unwelcome) };
+    // On the heap: it is deep, and so are those who wait for it.
+    let asking = Box::pin(async { asking.await.map_err(Fault::Unwelcome) });
     within(&**clock, PATIENCE, "answer of the authority", asking).await.map_err(|fault| match fault {
         Fault::Unwelcome(error) => error,
         fault => fault.told(),
     })
 }
 
-pub(super) async fn dial(address: &str, config: ClientConfig) -> Result<Channel, Fault> {
+pub(super) async fn dial(address: &str, config: Arc<ClientConfig>) -> Result<Channel, Fault> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let name = site_recovery_tls::server_name(&certify::authority().dns_name()).map_err(Fault::Unwelcome)?;
     let asked = config.alpn_protocols.clone();
-    let secure = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(Fault::from)?;
+    let secure = Box::pin(TlsConnector::from(config).connect(name, stream)).await.map_err(Fault::from)?;
     let session = secure.get_ref().1;
     if session.alpn_protocol() != asked.first().map(Vec::as_slice) {
         return Err(Fault::protocol("another service's handshake"));
+    }
+    // In TLS 1.3 a certificate is refused only once the handshake has ended for its holder: here, and not in a call, it is
+    // told from a connection that broke. An HTTP/2 server speaks first.
+    let mut secure = BufReader::new(secure);
+    if secure.fill_buf().await?.is_empty() {
+        return Err(Fault::Broken(std::io::ErrorKind::UnexpectedEof.into()));
     }
     let mut secure = Some(TokioIo::new(secure));
     // One connection, and not another one behind its back.
@@ -139,7 +148,7 @@ pub(super) async fn dial(address: &str, config: ClientConfig) -> Result<Channel,
         std::future::ready(secure.take().ok_or_else(over))
     });
     let endpoint = Endpoint::from_static("http://authority");
-    let channel = endpoint.connect_with_connector(once).await;
+    let channel = Box::pin(endpoint.connect_with_connector(once)).await;
     channel.map_err(|e| Fault::Broken(std::io::Error::other(e)))
 }
 

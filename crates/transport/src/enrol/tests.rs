@@ -25,7 +25,7 @@ async fn asked(
 ) -> site_recovery::Error {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let config = handshake::pinned(token.pin, &clock).expect("usable");
-    let channel = link::dial(&server.address().to_string(), config).await.expect("reached");
+    let channel = link::dial(&server.address().to_string(), Arc::new(config)).await.expect("reached");
     error(&EnrolmentClient::new(channel).join(request).await.expect_err("refused"))
 }
 

@@ -157,8 +157,7 @@ mod tests {
         let token = JoinToken::mint([7; 32], "h:1".to_owned()).expect("minted");
         let secret = hex(&token.secret);
         assert!(!format!("{token:?}").contains(&secret));
-        for text in
-            [format!("{secret}"), token.to_text().replace("h:1", ""), token.to_text().replacen('.', "", 1)]
+        for text in [secret.clone(), token.to_text().replace("h:1", ""), token.to_text().replacen('.', "", 1)]
         {
             let error = text.parse::<JoinToken>().expect_err("broken");
             assert!(!format!("{error} {error:?}").contains(&secret[..16]), "{error}");

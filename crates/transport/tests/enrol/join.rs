@@ -49,6 +49,24 @@ async fn c2_a_token_works_once_and_for_one_key() {
 }
 
 #[tokio::test]
+async fn c2_of_many_at_once_with_one_token_one_joins_whichever_server_they_reach() {
+    let world = World::now().await;
+    // Another process has the same authority open, and serves it, too.
+    let twin = Authority::open(world.place("authority"), Arc::new(SystemClock)).unwrap();
+    let second = EnrolmentServer::listen(twin, loopback(), EnrolmentLimits::default()).await.unwrap();
+    let token = world.token(&agent("web-1")).await;
+    let there = token.to_text().replace(&world.address(), &second.address().to_string());
+    let there: JoinToken = there.parse().unwrap();
+    let (names, tokens): (Vec<_>, _) = ((0..12).map(|n| format!("at-{n}")).collect(), [&token, &there]);
+    let joins = names.iter().enumerate().map(|(n, name)| world.at(name).join(tokens[n % 2]));
+    let outcomes = futures_util::future::join_all(joins).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    for error in outcomes.into_iter().filter_map(Result::err) {
+        assert!(error.kind() == ErrorKind::Denied && error.message().contains("another key"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn c2_a_reply_that_was_lost_is_had_again_by_the_same_key() {
     let world = World::now().await;
     let cut = Arc::new(AtomicBool::new(true));
@@ -66,8 +84,8 @@ async fn c2_a_reply_that_was_lost_is_had_again_by_the_same_key() {
     let error = world.at("web-1").join(&token).await.expect_err("no reply comes");
     assert!(error.kind() == ErrorKind::Unavailable && error.is_temporary(), "{error}");
     assert_eq!(world.at("web-1").open().await.unwrap_err().kind(), ErrorKind::NotFound);
-    denied(world.at("other").join(&token).await, "another key");
     cut.store(false, Ordering::SeqCst);
+    denied(world.at("other").join(&token).await, "another key");
     let joined = world.at("web-1").join(&token).await.unwrap();
     assert_eq!(joined.service(), agent("web-1"));
     joined.refresh_revoked().await.expect("the authority knows this certificate");
@@ -109,7 +127,7 @@ async fn c2_another_authority_at_the_same_address_learns_no_secret() {
     let imposter = ours.joined(&agent("imposter")).await;
     let points = tempfile::tempdir().unwrap();
     let server = Server::builder(imposter.server_tls())
-        .role(crate::support::points(points.path()))
+        .store(crate::support::points(points.path()))
         .listen(loopback())
         .await
         .unwrap();

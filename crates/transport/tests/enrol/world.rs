@@ -4,7 +4,6 @@ use crate::support::loopback;
 use site_recovery::*;
 use site_recovery_testkit::clock::ManualClock;
 use site_recovery_transport::enrol::*;
-use site_recovery_transport::*;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
