@@ -59,7 +59,7 @@ async fn enrolled(agent: &Agent) -> Machine {
 }
 
 async fn capture(agent: &Agent, machine: &Machine, key: &str, want: Consistency) -> Capture {
-    agent.capture(&op(key), &[machine.instance.clone()], want).await.unwrap()
+    agent.capture(&op(key), std::slice::from_ref(&machine.instance), want).await.unwrap()
 }
 
 /// The captured disks, as files.

@@ -82,7 +82,7 @@ impl Inner {
             prepared.push(Planned { id: id.clone(), disk, means: Arc::clone(means), snapshot });
         }
         let instant = self.instant(&mut prepared, want, mark, &op.key)?;
-        self.tracking.cut(&cut, instant.hints, instant.held);
+        self.tracking.cut(&cut, instant.written, instant.held);
         prepared.iter_mut().try_for_each(|p| p.snapshot.settle())?;
         let machine = known.machine(&self.settings.site, &self.settings.name);
         let cursor = Some(cut.cursor(mark.generation));

@@ -4,7 +4,7 @@ use super::{Inner, Mark};
 use crate::freeze::{Count, Counter, Freezer, Held, mounted};
 use crate::inventory::ServerDisk;
 use crate::snapshot::{Means, Prepared};
-use crate::tracking::Hint;
+use crate::tracking::Written;
 use site_recovery::{Consistency, DiskId, Error, ErrorKind, OpKey, Result, Timestamp};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -28,7 +28,7 @@ pub(crate) struct Instant {
     pub(crate) taken: Timestamp,
     pub(crate) consistency: Consistency,
     pub(crate) reason: Option<String>,
-    pub(crate) hints: BTreeMap<DiskId, Hint>,
+    pub(crate) written: BTreeMap<DiskId, Written>,
     /// No write was under way at it.
     pub(crate) held: bool,
 }
@@ -36,11 +36,11 @@ pub(crate) struct Instant {
 /// What one window showed.
 struct Window {
     taken: Timestamp,
-    hints: BTreeMap<DiskId, Hint>,
+    written: BTreeMap<DiskId, Written>,
     /// Something was held, and stayed so until the end.
     frozen: std::result::Result<(), String>,
     /// Disks that may have been written meanwhile.
-    written: Vec<DiskId>,
+    restless: Vec<DiskId>,
 }
 
 impl Inner {
@@ -81,21 +81,24 @@ impl Inner {
         let freeze = want >= Consistency::FileSystem || disks.len() > 1;
         let mut window = self.window(disks, freeze)?;
         for _ in 1..TRIES {
-            if window.written.is_empty() || !freeze {
+            if window.restless.is_empty() || !freeze {
                 break;
             }
             let mut again = self.window(disks, freeze)?;
-            for (disk, hint) in window.hints {
-                if let Some(later) = again.hints.remove(&disk) {
-                    again.hints.insert(disk, hint.and(&later));
+            for (disk, written) in window.written {
+                // A later mark stands for itself: it is asked since the cut before, not since this try.
+                if let (Written::Told(hint), Some(Written::Told(later))) =
+                    (written, again.written.get_mut(&disk))
+                {
+                    *later = hint.and(later);
                 }
             }
             window = again;
         }
-        let Window { taken, hints, frozen, written } = window;
-        let held = frozen.is_ok() && written.is_empty();
-        let (consistency, reason) = reached(want, disks.len(), quiet, &frozen, &written);
-        Ok(Instant { taken, consistency, reason, hints, held })
+        let Window { taken, written, frozen, restless } = window;
+        let held = frozen.is_ok() && restless.is_empty();
+        let (consistency, reason) = reached(want, disks.len(), quiet, &frozen, &restless);
+        Ok(Instant { taken, consistency, reason, written, held })
     }
 
     /// From the freeze to the thaw. What is called in between writes to no file system, and says nothing to any log.
@@ -115,7 +118,7 @@ impl Inner {
         }
         let taken = self.clock.now();
         let before = counts(&counters);
-        let hints = self.hints(&ids);
+        let written = self.written(&ids);
         let took = disks.iter_mut().try_for_each(|d| d.snapshot.take());
         let after = counts(&counters);
         let frozen = frozen.and_then(|f| match f.thaw() {
@@ -126,15 +129,15 @@ impl Inner {
             )),
         });
         took?;
-        let mut written = vec![];
+        let mut restless = vec![];
         for (disk, (before, after)) in disks.iter().zip(before.into_iter().zip(after)) {
             let by_means = frozen.is_ok() && !disk.means.holds(disk.disk).is_empty();
             let still = matches!((before, after), (Some(b), Some(a)) if b.nothing_until(&a));
             if !by_means && !still {
-                written.push(disk.id.clone());
+                restless.push(disk.id.clone());
             }
         }
-        Ok(Window { taken, hints, frozen, written })
+        Ok(Window { taken, written, frozen, restless })
     }
 
     /// A snapshot that is written to a file system which is frozen for it would wait for itself.

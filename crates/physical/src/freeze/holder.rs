@@ -10,6 +10,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+/// A device that is suspended answers no read either, and the programs that let it go may lie on it: they are run once
+/// before, so that nothing of them has to be read.
+///
 /// Holds, waits, lets go. In one process and in this order, so that a hold which comes late is let go all the same. `cat`
 /// ends with its input, which the kernel closes when the agent dies; `timeout` ends it before. Signals that end a whole
 /// group are left to others: a service that is stopped still thaws.
@@ -21,8 +24,10 @@ file-system)
     hold() { fsfreeze --freeze "$what"; }
     let_go() { fsfreeze --unfreeze "$what"; } ;;
 device)
-    hold() { dmsetup suspend "$what"; }
-    let_go() { dmsetup resume "$what"; } ;;
+    timeout --foreground 1 cat </dev/null
+    dmsetup --noudevsync info "$what" >/dev/null || exit 1
+    hold() { dmsetup --noudevsync suspend "$what"; }
+    let_go() { dmsetup --noudevsync resume "$what"; } ;;
 *) exit 2 ;;
 esac
 hold || exit 1

@@ -10,12 +10,13 @@
 //! |---|---|---|---|
 //! | hashes | every block that is not a hole | yes | nothing |
 //! | [`trace`] | blocks that were written since the cut before | no: the next scan reads every block | tracefs |
-//! | era | blocks that were written since the cut before | yes | dm-era below the file system |
+//! | [`era`] | blocks that were written since the cut before | of the agent, not of the server | dm-era below the file system |
 //!
 //! A means that has lost events, or begun anew, says so, and every block is read: it can make a scan longer, never a set
 //! smaller. A cursor of another line, or one whose cut is no longer kept, is lost.
 
 pub(crate) mod blocks;
+pub mod era;
 mod line;
 mod pace;
 mod scan;
@@ -56,8 +57,25 @@ pub trait Means: Debug + Send {
 
     /// Ends the time since the call before and says what may have been written in it. Called at the instant, while file
     /// systems may be frozen: it writes to none, and is quick. What it does not know it tells as [`Hint::Anything`].
-    fn cut(&mut self) -> Hint;
+    fn cut(&mut self) -> Written;
+
+    /// What was written since a mark that it gave once, to an agent before this one perhaps. Called after the instant.
+    fn since(&mut self, _mark: &str) -> Hint {
+        Hint::Anything("it keeps no marks".into())
+    }
 }
+
+/// What a means says at a cut.
+#[derive(Debug, Clone)]
+pub enum Written {
+    /// This, since the cut before.
+    Told(Hint),
+    /// It will say what was written [`since`](Means::since) this mark.
+    Marked(String),
+}
+
+/// Asks a disk's means what was written since a mark.
+pub type AskSince<'a> = &'a dyn Fn(&DiskId, &str) -> Hint;
 
 /// A cut of a line: what a cursor's token says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -162,8 +180,15 @@ impl Tracking {
     }
 
     /// Notes what the means said at a cut that was made. Without `held`, writes may have been under way at it.
-    pub fn cut(&self, cut: &CutRef, hints: BTreeMap<DiskId, Hint>, held: bool) {
-        self.lock_hints().note(cut.cut, hints, held);
+    pub fn cut(&self, cut: &CutRef, written: BTreeMap<DiskId, Written>, held: bool) {
+        let (mut hints, mut marks) = (BTreeMap::new(), BTreeMap::new());
+        for (disk, written) in written {
+            match written {
+                Written::Told(hint) => drop(hints.insert(disk, hint)),
+                Written::Marked(mark) => drop(marks.insert(disk, mark)),
+            }
+        }
+        self.lock_hints().note(cut.cut, hints, marks, held);
     }
 
     /// Brings the tables to a cut, by reading its captured disks. Done already is no error. Cuts are scanned in their
@@ -172,16 +197,21 @@ impl Tracking {
     /// # Errors
     /// `NotFound` for a cut of another line, or one that a later scan has passed; those of the disks; `Cancelled` when
     /// the agent ends.
-    pub fn scan(&self, cut: &CutRef, disks: &BTreeMap<DiskId, PathBuf>) -> Result<()> {
+    pub fn scan(&self, cut: &CutRef, disks: &BTreeMap<DiskId, PathBuf>, since: AskSince<'_>) -> Result<()> {
         let _files = self.lock_files();
-        let scanned = self.scan_locked(cut, disks);
+        let scanned = self.scan_locked(cut, disks, since);
         if scanned.as_ref().is_err_and(|e| e.kind() == ErrorKind::Corrupt) {
             self.forget()?;
         }
         scanned
     }
 
-    fn scan_locked(&self, cut: &CutRef, disks: &BTreeMap<DiskId, PathBuf>) -> Result<()> {
+    fn scan_locked(
+        &self,
+        cut: &CutRef,
+        disks: &BTreeMap<DiskId, PathBuf>,
+        since: AskSince<'_>,
+    ) -> Result<()> {
         let files = self.files_of(cut)?;
         self.redo(&files)?;
         if files.cut(cut.cut)?.is_some() {
@@ -194,7 +224,8 @@ impl Tracking {
         let partial = before.as_ref().map_or(0, |b| b.partial + 1);
         let whole = partial >= self.whole_every;
         let partial = if whole { 0 } else { partial };
-        let mut state = State { cut: cut.cut, partial, sums: BTreeMap::new() };
+        let marks = self.lock_hints().marks(cut.cut);
+        let mut state = State { cut: cut.cut, partial, sums: BTreeMap::new(), marks };
         let mut maps = BTreeMap::new();
         for disk in &files.about.disks {
             let path = disks.get(&disk.id);
@@ -203,7 +234,10 @@ impl Tracking {
             let (sum, changed) = match &before {
                 None => (begin_table(&files, disk, &still)?, None),
                 Some(before) => {
-                    let hint = self.lock_hints().between(before.cut, cut.cut, &disk.id);
+                    let mut hint = self.lock_hints().between(before.cut, cut.cut, &disk.id);
+                    if let (Hint::Anything(_), Some(mark)) = (&hint, before.marks.get(&disk.id)) {
+                        hint = since(&disk.id, mark);
+                    }
                     let sum = before.sums.get(&disk.id).copied().unwrap_or(0);
                     let reads = match &hint {
                         Hint::Blocks(blocks) if blocks.size() != disk.size => {
@@ -250,6 +284,13 @@ impl Tracking {
         durable::write(&files.state_path(), &state)?;
         durable::remove_file(&files.redo_path())?;
         files.about.disks.iter().try_for_each(|d| durable::remove_file(&files.pages_path(&d.id)))
+    }
+
+    /// The disks of a cut's line, by what the hardware calls them; none where tracking began anew since.
+    pub(crate) fn hardware(&self, cut: &CutRef) -> Result<BTreeMap<DiskId, String>> {
+        let line = self.line()?.filter(|l| l.id == cut.line);
+        let disks = line.into_iter().flat_map(|l| l.about.disks);
+        Ok(disks.map(|d| (d.id, d.hardware)).collect())
     }
 
     /// What changed between two cursors, or why that cannot be told.
