@@ -241,6 +241,30 @@ fn d4_a_table_or_map_that_is_damaged_is_lost_and_never_less() {
 }
 
 #[test]
+fn d4_a_cursor_from_before_the_agent_was_set_back_is_lost() {
+    let mut world = World::new(4 * MIB);
+    let mut content = vec![1; world.size as usize];
+    world.cut(&content, None);
+    let (here, kept) = (world.dir.path().join("tracking"), world.dir.path().join("kept"));
+    run("cp", &["-a", here.to_str().unwrap(), kept.to_str().unwrap()]);
+    content[BLOCK as usize] = 2;
+    let sealed = world.cut(&content, None);
+    // The server is set back to what it was before, with the agent on it.
+    fs::remove_dir_all(&here).unwrap();
+    fs::rename(&kept, &here).unwrap();
+    world.again();
+    content[BLOCK as usize] = 1;
+    let again = world.cut(&content, None);
+    content[2 * BLOCK as usize] = 3;
+    let last = world.cut(&content, None);
+    for until in [&again, &last] {
+        let told = world.changes(&sealed, until);
+        assert!(matches!(told, Changes::Lost { .. }), "block 1 is not as it was sealed: {told:?}");
+    }
+    assert_eq!(blocks(&world.known(&again, &last)), [2]);
+}
+
+#[test]
 fn src_7_cursors_of_others_are_lost() {
     let mut world = World::new(4 * MIB);
     let content = vec![0; world.size as usize];

@@ -64,7 +64,9 @@ impl Inner {
             hardware: disk.id.clone(),
             size: disk.size,
         };
-        let tracked = planned.iter().map(tracked).collect();
+        let mut tracked: Vec<Tracked> = planned.iter().map(tracked).collect();
+        // Where they are plugged in says nothing.
+        tracked.sort_by(|a, b| a.id.cmp(&b.id));
         let cut = self.tracking.begin(&mark.machine, mark.generation, tracked)?;
         let intended = |(id, disk, _, handle): &(DiskId, &ServerDisk, _, Handle)| Intended {
             id: id.clone(),

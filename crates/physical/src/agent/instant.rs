@@ -6,10 +6,13 @@ use crate::inventory::ServerDisk;
 use crate::snapshot::{Means, Prepared};
 use crate::tracking::Written;
 use site_recovery::{Consistency, DiskId, Error, ErrorKind, OpKey, Result, Timestamp};
-use std::collections::BTreeMap;
+use site_recovery_register::durable;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+/// What may be frozen by us, for an agent after this one.
+const FROZEN: &str = "frozen.json";
 /// How often the instant is tried while somebody writes past what can be held.
 const TRIES: u32 = 3;
 
@@ -79,6 +82,35 @@ impl Inner {
         quiet: std::result::Result<(), String>,
     ) -> Result<Instant> {
         let freeze = want >= Consistency::FileSystem || disks.len() > 1;
+        if freeze {
+            let held: BTreeSet<Held> = disks.iter().flat_map(held_of).collect();
+            durable::write(&self.own(FROZEN), &held)?;
+        }
+        let instant = self.best_of_tries(disks, want, freeze, quiet);
+        // Nothing is held any more: each window ends with its thaw.
+        durable::remove_file(&self.own(FROZEN))?;
+        instant
+    }
+
+    /// Lets go what an agent before this one may have left frozen, if whoever watched over it was killed with it.
+    ///
+    /// # Errors
+    /// `Unavailable` where it cannot be let go.
+    pub(crate) fn let_go_of_leftovers(&self) -> Result<()> {
+        let left: Option<BTreeSet<Held>> = durable::read(&self.own(FROZEN))?;
+        for held in left.into_iter().flatten() {
+            held.let_go()?;
+        }
+        durable::remove_file(&self.own(FROZEN))
+    }
+
+    fn best_of_tries(
+        &self,
+        disks: &mut [Planned<'_>],
+        want: Consistency,
+        freeze: bool,
+        quiet: std::result::Result<(), String>,
+    ) -> Result<Instant> {
         let mut window = self.window(disks, freeze)?;
         for _ in 1..TRIES {
             if window.restless.is_empty() || !freeze {
@@ -108,8 +140,7 @@ impl Inner {
         let freezer = Freezer::new(self.settings.freeze).launched_by(self.settings.launcher.clone());
         let mut frozen = Err("nothing was asked to be frozen".to_owned());
         if freeze {
-            let what = disks.iter().flat_map(|d| held_of(d));
-            let what: std::collections::BTreeSet<Held> = what.collect();
+            let what: BTreeSet<Held> = disks.iter().flat_map(held_of).collect();
             frozen = match freezer.hold(what) {
                 Ok(frozen) if frozen.count() == 0 => Err("no file system of the disks is mounted".into()),
                 Ok(frozen) => Ok(frozen),

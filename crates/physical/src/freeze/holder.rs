@@ -3,6 +3,8 @@
 
 use super::command::{path, unavailable};
 use super::deadline::Deadline;
+use super::{Installed, Programs};
+use serde::{Deserialize, Serialize};
 use site_recovery::Result;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -38,12 +40,28 @@ if [ "$in_time" ]; then echo let-go; else echo late; fi
 "#;
 
 /// What is held still.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Held {
     /// A mounted file system, by where it is mounted.
     FileSystem(String),
     /// A mapped device, by its name; what is mounted from it is frozen by the kernel.
     Device(String),
+}
+
+impl Held {
+    /// Lets it go, whoever held it: where agent and holder were killed together. One that is not held is no error.
+    pub(crate) fn let_go(&self) -> Result<()> {
+        let let_go = match self {
+            Self::FileSystem(mounted) => ["fsfreeze", "--unfreeze", mounted],
+            Self::Device(name) => ["dmsetup", "resume", name],
+        };
+        let [program, arguments @ ..] = let_go;
+        match Installed.run(program, &arguments) {
+            // What it says of one that nobody froze.
+            Err(e) if e.message().contains("Invalid argument") => Ok(()),
+            let_go => let_go.map(drop),
+        }
+    }
 }
 
 /// One holder. Dropped, it lets go, and nobody waits for that.

@@ -72,6 +72,7 @@ pub(crate) struct State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cut {
     pub(crate) cut: u64,
+    pub(crate) nonce: u64,
     /// The cut from which its maps count; none where the line began.
     pub(crate) since: Option<u64>,
     pub(crate) became: Became,

@@ -83,6 +83,8 @@ pub struct CutRef {
     format: u32,
     line: String,
     cut: u64,
+    /// Numbers come twice where the agent's directory is set back to an earlier time; this does not.
+    nonce: u64,
 }
 
 impl CutRef {
@@ -109,8 +111,10 @@ pub struct Tracking {
     pace: Pace,
     whole_every: u64,
     hints: Mutex<Hints>,
-    /// Held while tables or cuts change.
+    /// Held while tables or cuts change: as long as a scan takes.
     files: Mutex<()>,
+    /// Held while a number is given, which waits for no scan unless the line is a new one.
+    numbers: Mutex<()>,
 }
 
 impl Tracking {
@@ -122,6 +126,7 @@ impl Tracking {
             whole_every: u64::MAX,
             hints: Mutex::default(),
             files: Mutex::default(),
+            numbers: Mutex::default(),
         }
     }
 
@@ -139,7 +144,7 @@ impl Tracking {
     /// Those of the file system.
     pub fn begin(&self, machine: &MachineId, generation: Generation, disks: Vec<Tracked>) -> Result<CutRef> {
         let about = About { machine: machine.clone(), generation, disks };
-        let _files = self.lock_files();
+        let _numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.dir.join("next.json");
         // Without the number that is next, one that was given before might come again.
         let (line, cut) = match (self.line(), durable::read::<u64>(&path)) {
@@ -147,10 +152,11 @@ impl Tracking {
             _ => (self.new_line(about)?, 1),
         };
         durable::write(&path, &(cut + 1))?;
-        Ok(CutRef { format: FORMAT, line: line.id, cut })
+        Ok(CutRef { format: FORMAT, line: line.id, cut, nonce: SystemRandom.bits() })
     }
 
     fn new_line(&self, about: About) -> Result<Line> {
+        let _files = self.lock_files();
         self.forget()?;
         let line = Line { format: FORMAT, id: format!("{:016x}", SystemRandom.bits()), about };
         Files::of(&self.dir, &line).make()?;
@@ -214,8 +220,10 @@ impl Tracking {
     ) -> Result<()> {
         let files = self.files_of(cut)?;
         self.redo(&files)?;
-        if files.cut(cut.cut)?.is_some() {
-            return Ok(());
+        match files.cut(cut.cut)? {
+            Some(kept) if kept.nonce == cut.nonce => return Ok(()),
+            Some(_) => return Err(gone(format!("cut {} is another one", cut.cut))),
+            None => {}
         }
         let before = files.state()?;
         if before.as_ref().is_some_and(|b| b.cut > cut.cut) {
@@ -259,7 +267,8 @@ impl Tracking {
             maps.extend(changed.map(|c| (disk.id.clone(), c)));
         }
         let since = before.as_ref().map(|b| b.cut);
-        let kept = Cut { cut: cut.cut, since, became: Became::Captured, maps: checksums(&maps) };
+        let kept =
+            Cut { cut: cut.cut, nonce: cut.nonce, since, became: Became::Captured, maps: checksums(&maps) };
         files.set_cut(&kept, &maps)?;
         if before.is_some() {
             durable::write(&files.redo_path(), &state)?;
@@ -321,7 +330,9 @@ impl Tracking {
     fn between(&self, from: &CutRef, until: &CutRef) -> Result<ChangeSet> {
         let files = self.files_of(until)?;
         let kept = |cut: u64| files.cut(cut)?.ok_or_else(|| gone(format!("cut {cut} is no longer kept")));
-        kept(from.cut)?;
+        if kept(from.cut)?.nonce != from.nonce {
+            return Err(gone(format!("cut {} is another one: the agent's directory was set back", from.cut)));
+        }
         let mut all: BTreeMap<&DiskId, Blocks> =
             files.about.disks.iter().map(|d| (&d.id, Blocks::none(d.size))).collect();
         let mut at = kept(until.cut)?;
@@ -345,7 +356,7 @@ impl Tracking {
     pub fn note(&self, cut: &CutRef, fate: site_recovery::Fate, living: &[CutRef]) -> Result<()> {
         let _files = self.lock_files();
         let Ok(files) = self.files_of(cut) else { return Ok(()) };
-        if let Some(mut kept) = files.cut(cut.cut)?
+        if let Some(mut kept) = files.cut(cut.cut)?.filter(|kept| kept.nonce == cut.nonce)
             // What was sealed stays sealed, whatever is said of it later.
             && kept.became != Became::Sealed
         {

@@ -84,7 +84,7 @@ impl<'a> Still<'a> {
             let (mut page, checksum) = table.page(number)?;
             seen = seen.wrapping_add(checksum);
             let mut differs = false;
-            self.each(number, hint, &mut |at, hash| {
+            self.each(number, checksum == 0, hint, &mut |at, hash| {
                 let kept = &mut page.0[(at % HASHES) as usize];
                 if *kept != hash {
                     *kept = hash;
@@ -112,12 +112,16 @@ impl<'a> Still<'a> {
         (page < table.pages()).then_some(page)
     }
 
-    /// The hash of every block of one page that may have changed. Holes are not read.
-    fn each(&self, page: u64, hint: &Hint, told: &mut dyn FnMut(u64, Hash)) -> Result<()> {
+    /// The hash of every block of one page that may have changed. Holes are not read; where the table has nothing but
+    /// holes either, nothing is told.
+    fn each(&self, page: u64, is_empty: bool, hint: &Hint, told: &mut dyn FnMut(u64, Hash)) -> Result<()> {
         let start = page * HASHES * HASH_BLOCK;
         let of_page = Run::new(start, (HASHES * HASH_BLOCK).min(self.size - start));
         let extents = sparse::extents(&self.file, of_page, self.size).told("map", &self.path)?;
         let mut data = data_of(&extents).peekable();
+        if data.peek().is_none() && is_empty {
+            return self.pace.took(0);
+        }
         let mut buffer = vec![0; HASH_BLOCK as usize];
         let mut read = 0;
         for block in of_page.pieces(HASH_BLOCK) {
