@@ -79,7 +79,7 @@ impl<'a> Still<'a> {
     ) -> Result<Found> {
         let mut found = Found { changed: Blocks::none(self.size), sum };
         let mut seen = 0_u64;
-        let mut next = self.next_page(table, hint, 0);
+        let mut next = self.next_page(table, hint, 0)?;
         while let Some(number) = next {
             let (mut page, checksum) = table.page(number)?;
             seen = seen.wrapping_add(checksum);
@@ -96,7 +96,7 @@ impl<'a> Still<'a> {
                 changed(number, &page)?;
                 found.sum = found.sum.wrapping_sub(checksum).wrapping_add(page.checksum(number));
             }
-            next = self.next_page(table, hint, number + 1);
+            next = self.next_page(table, hint, number + 1)?;
         }
         if matches!(hint, Hint::Anything(_)) {
             table.must_sum_to(seen, sum)?;
@@ -104,12 +104,19 @@ impl<'a> Still<'a> {
         Ok(found)
     }
 
-    fn next_page(&self, table: &Table, hint: &Hint, from: u64) -> Option<u64> {
+    /// The next page that has to be looked at. Where everything has, those are passed in which disk and table both have
+    /// nothing but holes.
+    fn next_page(&self, table: &Table, hint: &Hint, from: u64) -> Result<Option<u64>> {
         let page = match hint {
-            Hint::Anything(_) => from,
-            Hint::Blocks(blocks) => blocks.next(from * HASHES)? / HASHES,
+            Hint::Blocks(blocks) => blocks.next(from * HASHES).map(|block| block / HASHES),
+            Hint::Anything(_) => {
+                let data =
+                    sparse::next_data(&self.file, from * HASHES * HASH_BLOCK).told("map", &self.path)?;
+                let of_disk = data.map(|at| at / HASH_BLOCK / HASHES);
+                [of_disk, table.next_page(from)?].into_iter().flatten().min()
+            }
         };
-        (page < table.pages()).then_some(page)
+        Ok(page.filter(|page| *page < table.pages()))
     }
 
     /// The hash of every block of one page that may have changed. Holes are not read; where the table has nothing but
