@@ -8,12 +8,15 @@ use agent_support::{Ext4, GROUND, Ground, Looped, Mount, Probe, peers, run, with
 use site_recovery::*;
 use site_recovery_physical::agent::{Agent, Settings};
 use site_recovery_physical::freeze::Hook;
+use site_recovery_physical::inventory::ServerDisk;
+use site_recovery_physical::snapshot::{Handle, Means, Prepared, Reflink};
 use site_recovery_testkit::suite::op;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 const PROGRAMS: [&str; 7] = ["mkfs.xfs", "mke2fs", "e2fsck", "losetup", "mount", "blockdev", "fsfreeze"];
 const MIB: u64 = 1 << 20;
@@ -128,13 +131,53 @@ impl Drop for Writer {
     }
 }
 
+/// Shared blocks, slowly: before each snapshot writers get time to write, if anything lets them.
+#[derive(Debug)]
+struct Slowly;
+
+#[derive(Debug)]
+struct SlowlyPrepared(Box<dyn Prepared>);
+
+impl Means for Slowly {
+    fn name(&self) -> &'static str {
+        "slowly"
+    }
+    fn plan(&self, disk: &ServerDisk, name: &str) -> Result<Handle> {
+        Ok(Handle { means: "slowly".into(), ..Reflink.plan(disk, name)? })
+    }
+    fn writes_to(&self, disk: &ServerDisk) -> Result<Vec<PathBuf>> {
+        Reflink.writes_to(disk)
+    }
+    fn prepare(&self, disk: &ServerDisk, handle: &Handle) -> Result<Box<dyn Prepared>> {
+        Ok(Box::new(SlowlyPrepared(Reflink.prepare(disk, handle)?)))
+    }
+    fn open(&self, handle: &Handle) -> Result<PathBuf> {
+        Reflink.open(handle)
+    }
+    fn remove(&self, handle: &Handle) -> Result<()> {
+        Reflink.remove(handle)
+    }
+}
+
+impl Prepared for SlowlyPrepared {
+    fn take(&mut self) -> Result<()> {
+        std::thread::sleep(Duration::from_millis(150));
+        self.0.take()
+    }
+    fn settle(&mut self) -> Result<()> {
+        self.0.settle()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn d3_a_capture_under_load_is_one_instant_over_both_disks() {
     if !peers("captures of a server under load", &PROGRAMS) {
         return;
     }
     let world = World::new();
-    let agent = world.agent(world.settings());
+    let mut settings = world.settings();
+    settings.snapshots = vec![Arc::new(Slowly)];
+    let agent = world.agent(settings);
     let machine = enrolled(&agent).await;
     let writer = Writer::over(&world);
     for round in 0..5 {
