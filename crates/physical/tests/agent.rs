@@ -213,6 +213,42 @@ async fn d3_a_capture_under_load_is_one_instant_over_both_disks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn src_3_disks_that_somebody_writes_past_file_systems_are_no_one_instant_and_that_is_told() {
+    if !peers("disks without a file system", &GROUND) {
+        return;
+    }
+    let ground = Ground::new();
+    let disks = ["root", "data"].map(|name| ground.disk("web", name, MIB));
+    let server = Looped::new("web", &[("wwn-1", Arc::clone(&disks[0])), ("wwn-2", Arc::clone(&disks[1]))]);
+    let mut settings = Settings::new("hall".into(), "web");
+    settings.state = ground.state("web");
+    settings.snapshots = vec![Arc::new(Slowly)];
+    let agent = Agent::open(settings, Arc::clone(&server) as _, Arc::new(SystemClock)).unwrap();
+    let machine = enrolled(&agent).await;
+    let still = capture(&agent, &machine, "still", Consistency::FileSystem).await;
+    assert_eq!(still.consistency, Consistency::Crash, "nobody writes, and nobody was frozen");
+    assert!(still.quiesce_failed.unwrap().contains("no file system"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = {
+        let (stop, disk) = (Arc::clone(&stop), Arc::clone(&disks[1]));
+        std::thread::spawn(move || {
+            for count in 0_u64.. {
+                disk.write(0, &count.to_le_bytes().repeat(512));
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+        })
+    };
+    let taken = capture(&agent, &machine, "written", Consistency::Crash).await;
+    stop.store(true, Ordering::SeqCst);
+    writing.join().unwrap();
+    assert_eq!(taken.consistency, Consistency::PerDisk);
+    let why = taken.quiesce_failed.unwrap();
+    assert!(why.contains("disk wwn-2 was written between the snapshots"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn src_5_the_agents_own_state_may_lie_on_what_it_freezes() {
     if !peers("an agent on the disk that it captures", &PROGRAMS) {
         return;
