@@ -1,5 +1,6 @@
 //! The instant: everything still, all snapshots, and on.
 
+use super::scan::written;
 use super::{Inner, Mark};
 use crate::freeze::{Count, Counter, Freezer, Held, mounted};
 use crate::inventory::ServerDisk;
@@ -138,6 +139,8 @@ impl Inner {
         let counters = disks.iter().map(|d| Counter::of(&d.disk.device)).collect::<Result<Vec<_>>>()?;
         let ids: Vec<_> = disks.iter().map(|d| (d.id.clone(), d.disk.id.clone())).collect();
         let freezer = Freezer::new(self.settings.freeze).launched_by(self.settings.launcher.clone());
+        // Before anything is held: a scan may be asking one of them.
+        let mut tracers = self.lock_tracers();
         let mut frozen = Err("nothing was asked to be frozen".to_owned());
         if freeze {
             let what: BTreeSet<Held> = disks.iter().flat_map(held_of).collect();
@@ -149,7 +152,7 @@ impl Inner {
         }
         let taken = self.clock.now();
         let before = counts(&counters);
-        let written = self.written(&ids);
+        let written = written(&mut tracers, &ids);
         let took = disks.iter_mut().try_for_each(|d| d.snapshot.take());
         let after = counts(&counters);
         let frozen = frozen.and_then(|f| match f.thaw() {
@@ -159,6 +162,7 @@ impl Inner {
                 self.settings.freeze
             )),
         });
+        drop(tracers);
         took?;
         let mut restless = vec![];
         for (disk, (before, after)) in disks.iter().zip(before.into_iter().zip(after)) {

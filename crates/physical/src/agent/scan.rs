@@ -70,19 +70,7 @@ impl Inner {
         self.lock_tracers().clear();
     }
 
-    /// What the tracers say at the instant.
-    pub(crate) fn written(&self, disks: &[(DiskId, String)]) -> BTreeMap<DiskId, Written> {
-        let mut tracers = self.lock_tracers();
-        let mut all = BTreeMap::new();
-        for (id, hardware) in disks {
-            if let Some(Tracer { means: Ok(means), .. }) = tracers.get_mut(hardware) {
-                all.insert(id.clone(), means.cut());
-            }
-        }
-        all
-    }
-
-    fn lock_tracers(&self) -> MutexGuard<'_, Tracers> {
+    pub(crate) fn lock_tracers(&self) -> MutexGuard<'_, Tracers> {
         self.tracers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -133,6 +121,17 @@ impl Inner {
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
+}
+
+/// What the tracers say at the instant.
+pub(crate) fn written(tracers: &mut Tracers, disks: &[(DiskId, String)]) -> BTreeMap<DiskId, Written> {
+    let mut all = BTreeMap::new();
+    for (id, hardware) in disks {
+        if let Some(Tracer { means: Ok(means), .. }) = tracers.get_mut(hardware) {
+            all.insert(id.clone(), means.cut());
+        }
+    }
+    all
 }
 
 /// The idle class of the I/O scheduler, where there is a program that sets it.
