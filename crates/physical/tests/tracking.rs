@@ -7,13 +7,16 @@ mod agent_support;
 use agent_support::{Ext4, Loop, peers, run};
 use site_recovery::{ChangeSet, Changes, Cursor, DiskId, Fate, Generation, HASH_BLOCK, MachineId};
 use site_recovery_physical::tracking::trace::Trace;
-use site_recovery_physical::tracking::{CutRef, Hint, Means, Pace, Tracked, Tracking};
+use site_recovery_physical::tracking::{CutRef, Hint, Means, Pace, Tracked, Tracking, Written};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// No means keeps marks.
+const NOBODY: fn(&DiskId, &str) -> Hint = |_, _| Hint::Anything("nobody is asked".into());
 
 const MIB: u64 = 1 << 20;
 const BLOCK: u64 = HASH_BLOCK;
@@ -70,13 +73,13 @@ impl World {
                 file.write_all_at(block, at as u64 * BLOCK).unwrap();
             }
         }
-        self.tracking.scan(cut, &BTreeMap::from([(DiskId::from("d"), path)])).unwrap();
+        self.tracking.scan(cut, &BTreeMap::from([(DiskId::from("d"), path)]), &NOBODY).unwrap();
     }
 
     /// A cut of a disk whose content is known, scanned.
     fn cut(&mut self, content: &[u8], hint: Option<Hint>) -> CutRef {
         let cut = self.begin();
-        let hints = hint.map(|h| (DiskId::from("d"), h));
+        let hints = hint.map(|h| (DiskId::from("d"), Written::Told(h)));
         self.tracking.cut(&cut, hints.into_iter().collect(), true);
         self.scan(&cut, content);
         cut
@@ -151,7 +154,7 @@ fn d4_a_hint_makes_the_scan_short_and_none_makes_it_whole() {
     // A cut that was never scanned: its hint counts for the one after it.
     content[9 * BLOCK as usize] = 9;
     let skipped = world.begin();
-    world.tracking.cut(&skipped, BTreeMap::from([("d".into(), hint(&[9]).unwrap())]), true);
+    world.tracking.cut(&skipped, BTreeMap::from([("d".into(), Written::Told(hint(&[9]).unwrap()))]), true);
     content[10 * BLOCK as usize] = 9;
     let third = world.cut(&content, hint(&[10]));
     assert_eq!(blocks(&world.known(&second, &third)), [9, 10]);
@@ -231,10 +234,34 @@ fn d4_a_table_or_map_that_is_damaged_is_lost_and_never_less() {
         let third = world.begin();
         let copy = world.dir.path().join("copy");
         fs::write(&copy, &content).unwrap();
-        let scanned = world.tracking.scan(&third, &BTreeMap::from([("d".into(), copy)]));
+        let scanned = world.tracking.scan(&third, &BTreeMap::from([("d".into(), copy)]), &NOBODY);
         let told = world.changes(&second, &third);
         assert!(matches!(told, Changes::Lost { .. }), "{damage}: {scanned:?} {told:?}");
     }
+}
+
+#[test]
+fn d4_a_cursor_from_before_the_agent_was_set_back_is_lost() {
+    let mut world = World::new(4 * MIB);
+    let mut content = vec![1; world.size as usize];
+    world.cut(&content, None);
+    let (here, kept) = (world.dir.path().join("tracking"), world.dir.path().join("kept"));
+    run("cp", &["-a", here.to_str().unwrap(), kept.to_str().unwrap()]);
+    content[BLOCK as usize] = 2;
+    let sealed = world.cut(&content, None);
+    // The server is set back to what it was before, with the agent on it.
+    fs::remove_dir_all(&here).unwrap();
+    fs::rename(&kept, &here).unwrap();
+    world.again();
+    content[BLOCK as usize] = 1;
+    let again = world.cut(&content, None);
+    content[2 * BLOCK as usize] = 3;
+    let last = world.cut(&content, None);
+    for until in [&again, &last] {
+        let told = world.changes(&sealed, until);
+        assert!(matches!(told, Changes::Lost { .. }), "block 1 is not as it was sealed: {told:?}");
+    }
+    assert_eq!(blocks(&world.known(&again, &last)), [2]);
 }
 
 #[test]
@@ -270,10 +297,17 @@ fn traced(what: &str, disk: &Path, name: &str, kib: u32) -> Option<Trace> {
     }
 }
 
-fn told(hint: Hint) -> Vec<u64> {
-    match hint {
+fn told(written: Written) -> Vec<u64> {
+    match hint(written) {
         Hint::Blocks(set) => (0..set.of_disk()).filter(|b| set.has(*b)).collect(),
         Hint::Anything(why) => panic!("nothing is known: {why}"),
+    }
+}
+
+fn hint(written: Written) -> Hint {
+    match written {
+        Written::Told(hint) => hint,
+        Written::Marked(mark) => panic!("a mark: {mark}"),
     }
 }
 
@@ -299,7 +333,7 @@ fn d4_a_trace_tells_every_write_past_partitions_discards_and_zeros() {
     run("partx", &["-a", device]);
     let partition = format!("{device}p1");
     let Some(mut trace) = traced(what, &disk.device, &unique("all"), 1024) else { return };
-    assert!(matches!(trace.cut(), Hint::Anything(_)), "nothing is known of what was before");
+    assert!(matches!(hint(trace.cut()), Hint::Anything(_)), "nothing is known of what was before");
     disk.write(700 * BLOCK + 4096, &[1; 4096]);
     let file = OpenOptions::new().write(true).open(&partition).unwrap();
     file.write_all_at(&[2; 3 * 65536], MIB + 512).unwrap();
@@ -407,7 +441,7 @@ fn d4_events_that_are_lost_make_a_scan_of_everything_and_never_a_smaller_set() {
             }
             file.sync_all().unwrap();
         });
-        let hint = trace.cut();
+        let hint = hint(trace.cut());
         let after = disk.content();
         match &hint {
             Hint::Anything(_) => lost += 1,
@@ -439,7 +473,7 @@ fn d4_a_trace_that_somebody_switched_off_is_doubted() {
     let instance = files.0.join("instances").join(&name);
     fs::write(instance.join("tracing_on"), "0").unwrap();
     disk.write(0, &[1; 4096]);
-    assert!(matches!(trace.cut(), Hint::Anything(_)));
+    assert!(matches!(hint(trace.cut()), Hint::Anything(_)));
     drop(trace);
     assert!(!instance.exists(), "the instance is left behind");
     let again = Trace::start(&disk.device, &name).unwrap();

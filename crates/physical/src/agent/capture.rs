@@ -64,7 +64,9 @@ impl Inner {
             hardware: disk.id.clone(),
             size: disk.size,
         };
-        let tracked = planned.iter().map(tracked).collect();
+        let mut tracked: Vec<Tracked> = planned.iter().map(tracked).collect();
+        // Where they are plugged in says nothing.
+        tracked.sort_by(|a, b| a.id.cmp(&b.id));
         let cut = self.tracking.begin(&mark.machine, mark.generation, tracked)?;
         let intended = |(id, disk, _, handle): &(DiskId, &ServerDisk, _, Handle)| Intended {
             id: id.clone(),
@@ -82,7 +84,7 @@ impl Inner {
             prepared.push(Planned { id: id.clone(), disk, means: Arc::clone(means), snapshot });
         }
         let instant = self.instant(&mut prepared, want, mark, &op.key)?;
-        self.tracking.cut(&cut, instant.hints, instant.held);
+        self.tracking.cut(&cut, instant.written, instant.held);
         prepared.iter_mut().try_for_each(|p| p.snapshot.settle())?;
         let machine = known.machine(&self.settings.site, &self.settings.name);
         let cursor = Some(cut.cursor(mark.generation));

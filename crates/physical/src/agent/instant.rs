@@ -1,15 +1,19 @@
 //! The instant: everything still, all snapshots, and on.
 
+use super::scan::written;
 use super::{Inner, Mark};
 use crate::freeze::{Count, Counter, Freezer, Held, mounted};
 use crate::inventory::ServerDisk;
 use crate::snapshot::{Means, Prepared};
-use crate::tracking::Hint;
+use crate::tracking::Written;
 use site_recovery::{Consistency, DiskId, Error, ErrorKind, OpKey, Result, Timestamp};
-use std::collections::BTreeMap;
+use site_recovery_register::durable;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+/// What may be frozen by us, for an agent after this one.
+const FROZEN: &str = "frozen.json";
 /// How often the instant is tried while somebody writes past what can be held.
 const TRIES: u32 = 3;
 
@@ -28,7 +32,7 @@ pub(crate) struct Instant {
     pub(crate) taken: Timestamp,
     pub(crate) consistency: Consistency,
     pub(crate) reason: Option<String>,
-    pub(crate) hints: BTreeMap<DiskId, Hint>,
+    pub(crate) written: BTreeMap<DiskId, Written>,
     /// No write was under way at it.
     pub(crate) held: bool,
 }
@@ -36,11 +40,11 @@ pub(crate) struct Instant {
 /// What one window showed.
 struct Window {
     taken: Timestamp,
-    hints: BTreeMap<DiskId, Hint>,
+    written: BTreeMap<DiskId, Written>,
     /// Something was held, and stayed so until the end.
     frozen: std::result::Result<(), String>,
     /// Disks that may have been written meanwhile.
-    written: Vec<DiskId>,
+    restless: Vec<DiskId>,
 }
 
 impl Inner {
@@ -79,23 +83,55 @@ impl Inner {
         quiet: std::result::Result<(), String>,
     ) -> Result<Instant> {
         let freeze = want >= Consistency::FileSystem || disks.len() > 1;
+        if freeze {
+            let held: BTreeSet<Held> = disks.iter().flat_map(held_of).collect();
+            durable::write(&self.own(FROZEN), &held)?;
+        }
+        let instant = self.best_of_tries(disks, want, freeze, quiet);
+        // Nothing is held any more: each window ends with its thaw.
+        durable::remove_file(&self.own(FROZEN))?;
+        instant
+    }
+
+    /// Lets go what an agent before this one may have left frozen, if whoever watched over it was killed with it.
+    ///
+    /// # Errors
+    /// `Unavailable` where it cannot be let go.
+    pub(crate) fn let_go_of_leftovers(&self) -> Result<()> {
+        let left: Option<BTreeSet<Held>> = durable::read(&self.own(FROZEN))?;
+        for held in left.into_iter().flatten() {
+            held.let_go()?;
+        }
+        durable::remove_file(&self.own(FROZEN))
+    }
+
+    fn best_of_tries(
+        &self,
+        disks: &mut [Planned<'_>],
+        want: Consistency,
+        freeze: bool,
+        quiet: std::result::Result<(), String>,
+    ) -> Result<Instant> {
         let mut window = self.window(disks, freeze)?;
         for _ in 1..TRIES {
-            if window.written.is_empty() || !freeze {
+            if window.restless.is_empty() || !freeze {
                 break;
             }
             let mut again = self.window(disks, freeze)?;
-            for (disk, hint) in window.hints {
-                if let Some(later) = again.hints.remove(&disk) {
-                    again.hints.insert(disk, hint.and(&later));
+            for (disk, written) in window.written {
+                // A later mark stands for itself: it is asked since the cut before, not since this try.
+                if let (Written::Told(hint), Some(Written::Told(later))) =
+                    (written, again.written.get_mut(&disk))
+                {
+                    *later = hint.and(later);
                 }
             }
             window = again;
         }
-        let Window { taken, hints, frozen, written } = window;
-        let held = frozen.is_ok() && written.is_empty();
-        let (consistency, reason) = reached(want, disks.len(), quiet, &frozen, &written);
-        Ok(Instant { taken, consistency, reason, hints, held })
+        let Window { taken, written, frozen, restless } = window;
+        let held = frozen.is_ok() && restless.is_empty();
+        let (consistency, reason) = reached(want, disks.len(), quiet, &frozen, &restless);
+        Ok(Instant { taken, consistency, reason, written, held })
     }
 
     /// From the freeze to the thaw. What is called in between writes to no file system, and says nothing to any log.
@@ -103,10 +139,11 @@ impl Inner {
         let counters = disks.iter().map(|d| Counter::of(&d.disk.device)).collect::<Result<Vec<_>>>()?;
         let ids: Vec<_> = disks.iter().map(|d| (d.id.clone(), d.disk.id.clone())).collect();
         let freezer = Freezer::new(self.settings.freeze).launched_by(self.settings.launcher.clone());
+        // Before anything is held: a scan may be asking one of them.
+        let mut tracers = self.lock_tracers();
         let mut frozen = Err("nothing was asked to be frozen".to_owned());
         if freeze {
-            let what = disks.iter().flat_map(|d| held_of(d));
-            let what: std::collections::BTreeSet<Held> = what.collect();
+            let what: BTreeSet<Held> = disks.iter().flat_map(held_of).collect();
             frozen = match freezer.hold(what) {
                 Ok(frozen) if frozen.count() == 0 => Err("no file system of the disks is mounted".into()),
                 Ok(frozen) => Ok(frozen),
@@ -115,7 +152,7 @@ impl Inner {
         }
         let taken = self.clock.now();
         let before = counts(&counters);
-        let hints = self.hints(&ids);
+        let written = written(&mut tracers, &ids);
         let took = disks.iter_mut().try_for_each(|d| d.snapshot.take());
         let after = counts(&counters);
         let frozen = frozen.and_then(|f| match f.thaw() {
@@ -125,16 +162,17 @@ impl Inner {
                 self.settings.freeze
             )),
         });
+        drop(tracers);
         took?;
-        let mut written = vec![];
+        let mut restless = vec![];
         for (disk, (before, after)) in disks.iter().zip(before.into_iter().zip(after)) {
             let by_means = frozen.is_ok() && !disk.means.holds(disk.disk).is_empty();
             let still = matches!((before, after), (Some(b), Some(a)) if b.nothing_until(&a));
             if !by_means && !still {
-                written.push(disk.id.clone());
+                restless.push(disk.id.clone());
             }
         }
-        Ok(Window { taken, hints, frozen, written })
+        Ok(Window { taken, written, frozen, restless })
     }
 
     /// A snapshot that is written to a file system which is frozen for it would wait for itself.

@@ -72,8 +72,8 @@ struct Inner {
 }
 
 impl Agent {
-    /// Opens the agent's directory, and makes it where it is missing. Reads and writes a few small files. Its calls need a
-    /// tokio runtime.
+    /// Opens the agent's directory, and makes it where it is missing. Reads and writes a few small files,
+    /// and lets go what a killed agent left frozen. Its calls need a tokio runtime.
     ///
     /// # Errors
     /// `Unsupported` where a newer version wrote the directory; `Invalid` for settings that cannot hold.
@@ -104,6 +104,7 @@ impl Agent {
             clock,
             board,
         };
+        inner.let_go_of_leftovers()?;
         inner.mark()?;
         Ok(Self(Arc::new(Handle(Arc::new(inner)))))
     }

@@ -3,14 +3,15 @@
 use super::{Inner, capture::Intent};
 use crate::freeze::path;
 use crate::inventory::ServerDisk;
+use crate::tracking::era::Era;
 use crate::tracking::trace::Trace;
-use crate::tracking::{self, Hint, Means as _};
+use crate::tracking::{self, Hint, Written};
 use site_recovery::audit::sha256_hex;
-use site_recovery::{DiskId, OpKey, Result};
+use site_recovery::{DiskId, Error, ErrorKind, OpKey, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// Means that run, by the disk's id in hardware.
 pub(crate) type Tracers = BTreeMap<String, Tracer>;
@@ -37,9 +38,6 @@ impl Inner {
     /// Starts what is not traced yet, or is another disk by now. A tracer that cannot be started is no error: the scan
     /// reads everything.
     pub(crate) fn begin_tracing<'a>(&self, disks: impl IntoIterator<Item = &'a ServerDisk>) {
-        if !self.settings.trace {
-            return;
-        }
         let mut tracers = self.lock_tracers();
         for disk in disks {
             let is_it = |t: &Tracer| t.means.is_ok() && (&t.device, t.size) == (&disk.device, disk.size);
@@ -50,12 +48,21 @@ impl Inner {
             tracers.remove(&disk.id);
             let name = format!("{}\n{}", self.settings.state.display(), disk.id);
             let name = format!("sr-{}", &sha256_hex(name.as_bytes())[..16]);
-            let means = match Trace::start(&disk.device, &name) {
-                Ok(trace) if trace.size() == disk.size => Ok(Box::new(trace) as Box<dyn tracking::Means>),
-                Ok(trace) => Err(format!("it has {} bytes, and {} were told", trace.size(), disk.size)),
+            let means = match self.means_to_track(disk, &name) {
+                Ok(means) if means.size() == disk.size => Ok(means),
+                Ok(means) => Err(format!("it has {} bytes, and {} were told", means.size(), disk.size)),
                 Err(e) => Err(e.to_string()),
             };
             tracers.insert(disk.id.clone(), Tracer { device: disk.device.clone(), size: disk.size, means });
+        }
+    }
+
+    fn means_to_track(&self, disk: &ServerDisk, name: &str) -> Result<Box<dyn tracking::Means>> {
+        let era = self.settings.stacks.iter().find(|s| s.disk == disk.id).and_then(|s| s.era.as_deref());
+        match era {
+            Some(era) => Ok(Box::new(Era::over(era, Arc::clone(&self.settings.programs))?)),
+            None if self.settings.trace => Ok(Box::new(Trace::start(&disk.device, name)?)),
+            None => Err(Error::new(ErrorKind::Unsupported, "tracing is switched off")),
         }
     }
 
@@ -63,19 +70,7 @@ impl Inner {
         self.lock_tracers().clear();
     }
 
-    /// What the tracers say at the instant.
-    pub(crate) fn hints(&self, disks: &[(DiskId, String)]) -> BTreeMap<DiskId, Hint> {
-        let mut tracers = self.lock_tracers();
-        let mut hints = BTreeMap::new();
-        for (id, hardware) in disks {
-            if let Some(Tracer { means: Ok(means), .. }) = tracers.get_mut(hardware) {
-                hints.insert(id.clone(), means.cut());
-            }
-        }
-        hints
-    }
-
-    fn lock_tracers(&self) -> MutexGuard<'_, Tracers> {
+    pub(crate) fn lock_tracers(&self) -> MutexGuard<'_, Tracers> {
         self.tracers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,9 +80,18 @@ impl Inner {
         let mut before: Vec<Intent> = self.intents()?;
         before.retain(|i| i.cut.is_of_line_of(&last.cut) && i.cut <= last.cut && self.is_whole(&i.key));
         before.sort_by(|a, b| a.cut.cmp(&b.cut));
+        let hardware = self.tracking.hardware(&last.cut)?;
+        let since = |disk: &DiskId, mark: &str| {
+            let mut tracers = self.lock_tracers();
+            match hardware.get(disk).and_then(|h| tracers.get_mut(h)).map(|t| &mut t.means) {
+                Some(Ok(means)) => means.since(mark),
+                _ => Hint::Anything("nothing tracks the disk".into()),
+            }
+        };
         self.with_low_priority(|| {
             for intent in &before {
-                let scanned = self.paths(intent).and_then(|disks| self.tracking.scan(&intent.cut, &disks));
+                let scanned =
+                    self.paths(intent).and_then(|disks| self.tracking.scan(&intent.cut, &disks, &since));
                 // One before it that is lost only makes this one's changes larger.
                 if intent.key == *key {
                     scanned?;
@@ -117,6 +121,17 @@ impl Inner {
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
+}
+
+/// What the tracers say at the instant.
+pub(crate) fn written(tracers: &mut Tracers, disks: &[(DiskId, String)]) -> BTreeMap<DiskId, Written> {
+    let mut all = BTreeMap::new();
+    for (id, hardware) in disks {
+        if let Some(Tracer { means: Ok(means), .. }) = tracers.get_mut(hardware) {
+            all.insert(id.clone(), means.cut());
+        }
+    }
+    all
 }
 
 /// The idle class of the I/O scheduler, where there is a program that sets it.

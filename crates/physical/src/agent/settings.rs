@@ -1,7 +1,7 @@
 //! What an operator says of an agent.
 
-use crate::freeze::Hooks;
-use crate::snapshot::{self, Reflink};
+use crate::freeze::{Hooks, Installed, Programs};
+use crate::snapshot::{self, Reflink, Stack};
 use site_recovery::RoleName;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +30,10 @@ pub struct Settings {
     pub hooks: Hooks,
     /// How snapshots are taken, the first that serves a disk.
     pub snapshots: Vec<Arc<dyn snapshot::Means>>,
+    /// Disks that lie below device-mapper. One that names an era is tracked by it.
+    pub stacks: Vec<Stack>,
+    /// What runs `dmsetup` and its like.
+    pub programs: Arc<dyn Programs>,
     /// Whether the block layer may be traced.
     pub trace: bool,
     /// Every so many scans read every block, whatever tracing says.
@@ -52,6 +56,8 @@ impl Settings {
             launcher: vec![],
             hooks: Hooks::default(),
             snapshots: vec![Arc::new(Reflink)],
+            stacks: vec![],
+            programs: Arc::new(Installed),
             trace: true,
             whole_every: 500,
             bytes_per_second: None,

@@ -3,6 +3,8 @@
 
 use super::command::{path, unavailable};
 use super::deadline::Deadline;
+use super::{Installed, Programs};
+use serde::{Deserialize, Serialize};
 use site_recovery::Result;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -10,6 +12,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+/// A device that is suspended answers no read either, and the programs that let it go may lie on it: they are run once
+/// before, so that nothing of them has to be read.
+///
 /// Holds, waits, lets go. In one process and in this order, so that a hold which comes late is let go all the same. `cat`
 /// ends with its input, which the kernel closes when the agent dies; `timeout` ends it before. Signals that end a whole
 /// group are left to others: a service that is stopped still thaws.
@@ -21,8 +26,10 @@ file-system)
     hold() { fsfreeze --freeze "$what"; }
     let_go() { fsfreeze --unfreeze "$what"; } ;;
 device)
-    hold() { dmsetup suspend "$what"; }
-    let_go() { dmsetup resume "$what"; } ;;
+    timeout --foreground 1 cat </dev/null
+    dmsetup --noudevsync info "$what" >/dev/null || exit 1
+    hold() { dmsetup --noudevsync suspend "$what"; }
+    let_go() { dmsetup --noudevsync resume "$what"; } ;;
 *) exit 2 ;;
 esac
 hold || exit 1
@@ -33,12 +40,28 @@ if [ "$in_time" ]; then echo let-go; else echo late; fi
 "#;
 
 /// What is held still.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Held {
     /// A mounted file system, by where it is mounted.
     FileSystem(String),
     /// A mapped device, by its name; what is mounted from it is frozen by the kernel.
     Device(String),
+}
+
+impl Held {
+    /// Lets it go, whoever held it: where agent and holder were killed together. One that is not held is no error.
+    pub(crate) fn let_go(&self) -> Result<()> {
+        let let_go = match self {
+            Self::FileSystem(mounted) => ["fsfreeze", "--unfreeze", mounted],
+            Self::Device(name) => ["dmsetup", "resume", name],
+        };
+        let [program, arguments @ ..] = let_go;
+        match Installed.run(program, &arguments) {
+            // What it says of one that nobody froze.
+            Err(e) if e.message().contains("Invalid argument") => Ok(()),
+            let_go => let_go.map(drop),
+        }
+    }
 }
 
 /// One holder. Dropped, it lets go, and nobody waits for that.

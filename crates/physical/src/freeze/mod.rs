@@ -18,12 +18,14 @@
 mod command;
 mod deadline;
 mod holder;
+mod programs;
 mod quiet;
 
 pub use command::Hook;
 pub(crate) use command::{is_there, path};
 use deadline::Deadline;
 pub use holder::Held;
+pub use programs::{Installed, Programs};
 pub(crate) use quiet::{Count, Counter};
 
 use crate::inventory::{FileSystem, ServerDisk};

@@ -3,13 +3,16 @@
 //! | means | serves | needs | holds writers itself |
 //! |---|---|---|---|
 //! | [`Reflink`] | loop devices and plain files | the file on XFS or Btrfs, not on a disk of the same server that is captured | no |
+//! | [`DeviceMapper`] | mapped devices under a `snapshot-origin` | `dmsetup`, and a block device as scratch space | yes: it suspends them |
 //!
 //! A capture is made in three steps, so that the instant is short: `prepare` makes everything that can be made before,
 //! `take` is the instant alone and writes to no file system that may be frozen, and what was made is named by a [`Handle`]
 //! that is written down before `prepare`.
 
+mod device_mapper;
 mod reflink;
 
+pub use device_mapper::{DeviceMapper, Stack};
 pub use reflink::Reflink;
 
 use crate::freeze::Held;

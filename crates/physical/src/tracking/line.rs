@@ -63,12 +63,16 @@ pub(crate) struct State {
     #[serde(default)]
     pub(crate) partial: u64,
     pub(crate) sums: BTreeMap<DiskId, u64>,
+    /// What means said of the cut, to be asked by.
+    #[serde(default)]
+    pub(crate) marks: BTreeMap<DiskId, String>,
 }
 
 /// `cuts/<cut>.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cut {
     pub(crate) cut: u64,
+    pub(crate) nonce: u64,
     /// The cut from which its maps count; none where the line began.
     pub(crate) since: Option<u64>,
     pub(crate) became: Became,
@@ -210,6 +214,7 @@ struct Since {
     since: Option<u64>,
     cut: u64,
     hints: BTreeMap<DiskId, Hint>,
+    marks: BTreeMap<DiskId, String>,
 }
 
 /// Cuts whose hints are kept for a scan that is to come.
@@ -217,7 +222,13 @@ const MOST_PENDING: usize = 8;
 
 impl Hints {
     /// Notes what was written before this cut. Without `held`, writes may have been under way at it.
-    pub(crate) fn note(&mut self, cut: u64, mut hints: BTreeMap<DiskId, Hint>, held: bool) {
+    pub(crate) fn note(
+        &mut self,
+        cut: u64,
+        mut hints: BTreeMap<DiskId, Hint>,
+        marks: BTreeMap<DiskId, String>,
+        held: bool,
+    ) {
         for (disk, carried) in std::mem::take(&mut self.carried) {
             if let Some(hint) = hints.remove(&disk) {
                 hints.insert(disk, hint.and(&carried));
@@ -226,10 +237,17 @@ impl Hints {
         if !held {
             self.carried = hints.clone();
         }
-        self.pending.push(Since { since: self.last.replace(cut), cut, hints });
+        // A mark of a cut at which writes were under way does not speak of them.
+        let marks = if held { marks } else { BTreeMap::new() };
+        self.pending.push(Since { since: self.last.replace(cut), cut, hints, marks });
         if self.pending.len() > MOST_PENDING {
             self.pending.remove(0);
         }
+    }
+
+    /// What means said of a cut, to be asked by.
+    pub(crate) fn marks(&self, cut: u64) -> BTreeMap<DiskId, String> {
+        self.pending.iter().find(|p| p.cut == cut).map(|p| p.marks.clone()).unwrap_or_default()
     }
 
     /// What may have been written to a disk between two cuts.
@@ -282,7 +300,7 @@ mod tests {
     }
 
     fn note(hints: &mut Hints, cut: u64, hint: Hint, held: bool) {
-        hints.note(cut, BTreeMap::from([("d".into(), hint)]), held);
+        hints.note(cut, BTreeMap::from([("d".into(), hint)]), BTreeMap::new(), held);
     }
 
     #[test]

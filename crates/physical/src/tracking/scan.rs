@@ -79,12 +79,12 @@ impl<'a> Still<'a> {
     ) -> Result<Found> {
         let mut found = Found { changed: Blocks::none(self.size), sum };
         let mut seen = 0_u64;
-        let mut next = self.next_page(table, hint, 0);
+        let mut next = self.next_page(table, hint, 0)?;
         while let Some(number) = next {
             let (mut page, checksum) = table.page(number)?;
             seen = seen.wrapping_add(checksum);
             let mut differs = false;
-            self.each(number, hint, &mut |at, hash| {
+            self.each(number, checksum == 0, hint, &mut |at, hash| {
                 let kept = &mut page.0[(at % HASHES) as usize];
                 if *kept != hash {
                     *kept = hash;
@@ -96,7 +96,7 @@ impl<'a> Still<'a> {
                 changed(number, &page)?;
                 found.sum = found.sum.wrapping_sub(checksum).wrapping_add(page.checksum(number));
             }
-            next = self.next_page(table, hint, number + 1);
+            next = self.next_page(table, hint, number + 1)?;
         }
         if matches!(hint, Hint::Anything(_)) {
             table.must_sum_to(seen, sum)?;
@@ -104,20 +104,31 @@ impl<'a> Still<'a> {
         Ok(found)
     }
 
-    fn next_page(&self, table: &Table, hint: &Hint, from: u64) -> Option<u64> {
+    /// The next page that has to be looked at. Where everything has, those are passed in which disk and table both have
+    /// nothing but holes.
+    fn next_page(&self, table: &Table, hint: &Hint, from: u64) -> Result<Option<u64>> {
         let page = match hint {
-            Hint::Anything(_) => from,
-            Hint::Blocks(blocks) => blocks.next(from * HASHES)? / HASHES,
+            Hint::Blocks(blocks) => blocks.next(from * HASHES).map(|block| block / HASHES),
+            Hint::Anything(_) => {
+                let data =
+                    sparse::next_data(&self.file, from * HASHES * HASH_BLOCK).told("map", &self.path)?;
+                let of_disk = data.map(|at| at / HASH_BLOCK / HASHES);
+                [of_disk, table.next_page(from)?].into_iter().flatten().min()
+            }
         };
-        (page < table.pages()).then_some(page)
+        Ok(page.filter(|page| *page < table.pages()))
     }
 
-    /// The hash of every block of one page that may have changed. Holes are not read.
-    fn each(&self, page: u64, hint: &Hint, told: &mut dyn FnMut(u64, Hash)) -> Result<()> {
+    /// The hash of every block of one page that may have changed. Holes are not read; where the table has nothing but
+    /// holes either, nothing is told.
+    fn each(&self, page: u64, is_empty: bool, hint: &Hint, told: &mut dyn FnMut(u64, Hash)) -> Result<()> {
         let start = page * HASHES * HASH_BLOCK;
         let of_page = Run::new(start, (HASHES * HASH_BLOCK).min(self.size - start));
         let extents = sparse::extents(&self.file, of_page, self.size).told("map", &self.path)?;
         let mut data = data_of(&extents).peekable();
+        if data.peek().is_none() && is_empty {
+            return self.pace.took(0);
+        }
         let mut buffer = vec![0; HASH_BLOCK as usize];
         let mut read = 0;
         for block in of_page.pieces(HASH_BLOCK) {

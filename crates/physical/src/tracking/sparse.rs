@@ -40,6 +40,19 @@ pub(crate) fn extents(file: &File, range: Run, size: u64) -> std::io::Result<Vec
     Ok(all)
 }
 
+/// Where there may be data next, from `from` on; `None` where there is none.
+pub(crate) fn next_data(file: &File, from: u64) -> std::io::Result<Option<u64>> {
+    if !file.metadata()?.is_file() {
+        return Ok(Some(from));
+    }
+    match rustix::fs::seek(file, SeekFrom::Data(from)) {
+        Ok(at) => Ok(Some(at)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(from)),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Bytes of a file or of a block device.
 pub(crate) fn size_of(file: &File) -> std::io::Result<u64> {
     Ok(rustix::fs::seek(file, SeekFrom::End(0))?)

@@ -4,6 +4,7 @@
 //! zeros, so the table of a sparse disk is as sparse. A page that was lost would read so too: the sum of all checksums,
 //! which is kept beside the table, tells.
 
+use super::sparse;
 use site_recovery::{DiskId, Error, ErrorKind, HASH_BLOCK, Hash, Result};
 use site_recovery_register::Told;
 use std::fs::{File, OpenOptions};
@@ -69,10 +70,19 @@ impl Table {
         self.pages
     }
 
+    /// The next page, from this one on, that may have anything but zeros.
+    pub(crate) fn next_page(&self, from: u64) -> Result<Option<u64>> {
+        let found = sparse::next_data(&self.file, (from + 1) * PAGE as u64).told("map", &self.path)?;
+        Ok(found.map(|at| at / PAGE as u64 - 1))
+    }
+
     /// One page and its checksum.
     pub(crate) fn page(&self, number: u64) -> Result<(Page, u64)> {
         let mut bytes = [0; PAGE];
         self.file.read_exact_at(&mut bytes, (number + 1) * PAGE as u64).told("read", &self.path)?;
+        if bytes == [0; PAGE] {
+            return Ok((Page::empty(), 0));
+        }
         let (hashes, _) = bytes.as_chunks::<16>();
         let mut page = Page([ZEROS; HASHES as usize]);
         for (to, from) in page.0.iter_mut().zip(hashes) {

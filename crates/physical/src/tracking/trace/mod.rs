@@ -17,7 +17,7 @@ mod page;
 
 use super::blocks::Blocks;
 use super::scan::Hint;
-use super::{Means, sparse};
+use super::{Means, Written, sparse};
 use instance::{Instance, next_page};
 use page::{Bio, Doubt, Kind, Layout};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -113,7 +113,7 @@ impl Means for Trace {
         self.shared.size
     }
 
-    fn cut(&mut self) -> Hint {
+    fn cut(&mut self) -> Written {
         let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.drain(&mut seen);
         if !self.shared.instance.is_as_set() {
@@ -131,10 +131,10 @@ impl Means for Trace {
             }
         }
         let blocks = std::mem::replace(&mut seen.blocks, Blocks::none(self.shared.size));
-        match seen.doubt.take() {
+        Written::Told(match seen.doubt.take() {
             Some(why) => Hint::Anything(why),
             None => Hint::Blocks(blocks),
-        }
+        })
     }
 }
 
