@@ -103,6 +103,8 @@ impl Vaulted {
             captures_off: false,
             freezes: true,
             quiesces_applications: false,
+            drills: false,
+            branches: false,
             ..Capability::default()
         };
         builder.patience(Duration::from_secs(5)).stall(Duration::from_secs(5)).lazy(capability).unwrap()

@@ -212,7 +212,7 @@ impl Connection {
         let (abort, registration) = AbortHandle::new_pair();
         let _begun = self.begin(id, abort).map_err(|fault| self.break_off(fault))?;
         let (rights, _) = self.admitted.as_ref().map_err(status)?;
-        let caller = Caller { shown: &self.shown, rights, offer: &*self.offer };
+        let caller = Caller { shown: &self.shown, rights, offer: &self.offer };
         let performed = AssertUnwindSafe(caller.perform(call, &greeted.served)).catch_unwind();
         let outcome = match Abortable::new(performed, registration).await {
             Ok(Ok(outcome)) => outcome,
