@@ -9,4 +9,5 @@
 mod hosts;
 
 mod circle;
+mod scene;
 mod world;

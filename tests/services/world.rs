@@ -1,12 +1,12 @@
 //! Hosts, the services on them, and a vault that reaches them.
 
-use crate::hosts::{Binary, Ground, Host, Process, build};
+use crate::hosts::{Binary, Disk, Ground, Host, Process, build};
 use async_trait::async_trait;
 use site_recovery::*;
 use site_recovery_journal::SqliteJournal;
 use site_recovery_local::LocalSite;
 use site_recovery_physical::power::{Keeps, PowerControl, PowerState};
-use site_recovery_physical::site::{PhysicalSite, Server as PhysicalServer};
+use site_recovery_physical::site::{Patience, PhysicalSite, Server as PhysicalServer};
 use site_recovery_points::Points;
 use site_recovery_transport::enrol::{
     Authority, Credentials, EnrolmentLimits, EnrolmentServer, Invitation, RoleKind, ServedRole, Service,
@@ -54,7 +54,8 @@ impl Vaulted {
         fs::create_dir(&dir).unwrap();
         let authority = Authority::open(dir.join("authority"), clock.clone()).unwrap();
         let here = SocketAddr::new(ground.ip().into(), 0);
-        let enrolment = EnrolmentServer::listen(authority.clone(), here, EnrolmentLimits::default()).await.unwrap();
+        let enrolment =
+            EnrolmentServer::listen(authority.clone(), here, EnrolmentLimits::default()).await.unwrap();
         let points = Arc::new(Points::directory("points".into(), dir.join("points"), clock.clone()).unwrap());
         let cloud = LocalSite::open(CLOUD.into(), dir.join("cloud"), clock).unwrap();
 
@@ -79,8 +80,9 @@ impl Vaulted {
     }
 
     /// A token for a service, in a file that its owner alone can read.
-    pub async fn token(&self, service: &Service, role: ServedRole) -> PathBuf {
-        let invitation = Invitation::new(service.clone(), self.enrolment.address().to_string()).role(role);
+    pub async fn token(&self, service: &Service, roles: &[ServedRole]) -> PathBuf {
+        let invitation = Invitation::new(service.clone(), self.enrolment.address().to_string());
+        let invitation = roles.iter().cloned().fold(invitation, Invitation::role);
         let token = self.authority.mint(invitation).await.unwrap();
         let file = self.dir.join(format!("token-{}-{}", service.kind(), service.name()));
         fs::write(&file, token.to_text()).unwrap();
@@ -107,7 +109,7 @@ impl Vaulted {
             branches: false,
             ..Capability::default()
         };
-        builder.patience(Duration::from_secs(5)).stall(Duration::from_secs(5)).lazy(capability).unwrap()
+        builder.patience(Duration::from_secs(2)).stall(Duration::from_secs(5)).lazy(capability).unwrap()
     }
 
     pub async fn process_server(&self, host: &Host, name: &str) -> RemoteProcessServer {
@@ -126,7 +128,8 @@ impl Vaulted {
             branches: false,
             ..Capability::default()
         };
-        RemoteMasterTarget::builder(address, SITE.into(), tls).lazy(capability).unwrap()
+        let builder = RemoteMasterTarget::builder(address, SITE.into(), tls);
+        builder.patience(Duration::from_secs(1)).lazy(capability).unwrap()
     }
 
     /// The keeper of the site, with one server.
@@ -138,7 +141,14 @@ impl Vaulted {
             power: Some(Arc::clone(switch) as _),
             shutdown: None,
         };
-        PhysicalSite::builder(SITE.into(), state, Arc::new(SystemClock)).server(server).open().unwrap()
+        let patience = Patience {
+            agent: Duration::from_secs(2),
+            between: Duration::from_millis(100),
+            off: SOON,
+            on: SOON,
+        };
+        let builder = PhysicalSite::builder(SITE.into(), state, Arc::new(SystemClock));
+        builder.server(server).patience(patience).open().unwrap()
     }
 
     pub async fn vault(
@@ -203,8 +213,30 @@ impl Program {
     }
 
     pub fn start(&self, host: &Host) -> Process {
-        let process = host.start_program(&self.binary, &self.arguments(&["run"]));
-        let mut process = process;
+        self.started(host, &["run"])
+    }
+
+    /// Of an agent: serves bare disks, from a rescue system.
+    pub fn start_to_receive(&self, host: &Host) -> Process {
+        self.started(host, &["--receive", "run"])
+    }
+
+    /// Of an agent: says which disks its rescue system lands on, and how it is left: the file `left` is made.
+    pub fn rescue(&self, ids: &[DiskId], disks: &[Disk]) {
+        let slot =
+            |(id, disk): (&DiskId, &Disk)| format!("{{ id = {:?}, path = {:?} }}", id.0, disk.device());
+        let slots: Vec<String> = ids.iter().zip(disks).map(slot).collect();
+        let left = self.config.with_file_name("left");
+        let mut text = fs::read_to_string(&self.config).unwrap();
+        text += &format!(
+            "\n[receive]\nname = {SERVER:?}\nslots = [{}]\nleave = {{ run = [\"/usr/bin/touch\", {left:?}] }}\n",
+            slots.join(", "),
+        );
+        fs::write(&self.config, text).unwrap();
+    }
+
+    fn started(&self, host: &Host, words: &[&str]) -> Process {
+        let mut process = host.start_program(&self.binary, &self.arguments(words));
         process.says(" serving ");
         process
     }
@@ -252,22 +284,30 @@ pub fn master_target(ground: &Ground, host: &Host, retention: &Path, landing: &s
     Program::new(MASTER_TARGET, config(ground, "mt"), &text, &[])
 }
 
-pub fn agent_service() -> (Service, ServedRole) {
-    let role = ServedRole::new(RoleKind::Source, format!("{SITE}/{SERVER}").as_str());
-    (Service::new(ServiceKind::Agent, SERVER).unwrap(), role)
+pub fn agent_service() -> (Service, Vec<ServedRole>) {
+    let name = format!("{SITE}/{SERVER}");
+    let roles = [RoleKind::Source, RoleKind::LandingSite].map(|kind| ServedRole::new(kind, name.as_str()));
+    (Service::new(ServiceKind::Agent, SERVER).unwrap(), roles.into())
 }
 
-pub fn process_server_service(name: &str) -> (Service, ServedRole) {
-    (Service::new(ServiceKind::ProcessServer, name).unwrap(), ServedRole::new(RoleKind::ProcessServer, name))
+pub fn process_server_service(name: &str) -> (Service, Vec<ServedRole>) {
+    let role = ServedRole::new(RoleKind::ProcessServer, name);
+    (Service::new(ServiceKind::ProcessServer, name).unwrap(), vec![role])
 }
 
-pub fn master_target_service() -> (Service, ServedRole) {
-    (Service::new(ServiceKind::MasterTarget, "mt").unwrap(), ServedRole::new(RoleKind::MasterTarget, SITE))
+pub fn master_target_service() -> (Service, Vec<ServedRole>) {
+    let role = ServedRole::new(RoleKind::MasterTarget, SITE);
+    (Service::new(ServiceKind::MasterTarget, "mt").unwrap(), vec![role])
 }
 
 /// Joins and starts a program.
-pub async fn enrolled(vaulted: &Vaulted, host: &Host, program: &Program, as_: (Service, ServedRole)) -> Process {
-    let token = vaulted.token(&as_.0, as_.1).await;
+pub async fn enrolled(
+    vaulted: &Vaulted,
+    host: &Host,
+    program: &Program,
+    as_: (Service, Vec<ServedRole>),
+) -> Process {
+    let token = vaulted.token(&as_.0, &as_.1).await;
     program.join(host, &token);
     program.start(host)
 }

@@ -1,0 +1,111 @@
+//! A server with two disks and a writer, its agent, a process server, room for a master target, and a vault that protects it.
+
+use crate::hosts::{Disk, Ground, Host, Prefix, Process, Store, check_images, run};
+use crate::world::*;
+use site_recovery::state::Direction;
+use site_recovery::*;
+use site_recovery_physical::site::PhysicalSite;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const MIB: u64 = 1 << 20;
+pub const OUT: Direction = Direction::PrimaryToRecovery;
+pub const BACK: Direction = Direction::RecoveryToPrimary;
+
+pub struct Scene {
+    pub vaulted: Vaulted,
+    pub agent: Program,
+    pub agent_runs: Option<Process>,
+    pub process_server: Program,
+    pub process_server_runs: Option<Process>,
+    pub server: Arc<Host>,
+    pub processing: Host,
+    pub landing: Host,
+    pub disks: [Disk; 2],
+    pub store: Store,
+    pub ground: Ground,
+}
+
+impl Scene {
+    /// Everything but what is mounted and what is vaulted.
+    pub async fn new(label: &str) -> Self {
+        let ground = Ground::new(label);
+        let store = ground.store(2 << 30);
+        let disks = [store.disk("system", 48 * MIB), store.disk("data", 32 * MIB)];
+        disks.iter().for_each(Disk::format);
+        let (server, processing, landing) =
+            (Arc::new(ground.host("web")), ground.host("ps"), ground.host("mt"));
+        let vaulted = Vaulted::new(&ground).await;
+        let agent = agent(&ground, &server, &[disks[0].device(), disks[1].device()]);
+        let agent_runs = Some(enrolled(&vaulted, &server, &agent, agent_service()).await);
+        let process_server = process_server(&ground, &processing, "ps-1");
+        let role = process_server_service("ps-1");
+        let process_server_runs = Some(enrolled(&vaulted, &processing, &process_server, role).await);
+        Self {
+            vaulted,
+            agent,
+            agent_runs,
+            process_server,
+            process_server_runs,
+            server,
+            processing,
+            landing,
+            disks,
+            store,
+            ground,
+        }
+    }
+
+    /// Its switch: off, every process of the host is killed.
+    pub fn switch(&self) -> Arc<Switch> {
+        let host = Arc::downgrade(&self.server);
+        Switch::new(move || host.upgrade().iter().for_each(|host| host.kill_all()), || ())
+    }
+
+    /// A vault over the services, with a master target that may not run yet.
+    pub async fn vault(&self, keeper: &PhysicalSite) -> Vault {
+        let process_server = Arc::new(self.vaulted.process_server(&self.processing, "ps-1").await);
+        self.vaulted.vault(keeper, process_server, Arc::new(self.vaulted.master_target(&self.landing))).await
+    }
+
+    pub async fn protected(&self, vault: &Vault) -> ItemHandle {
+        let policy = Policy::every(Duration::from_secs(300));
+        let web = vault.protect(ProtectRequest::machine(SERVER).policy(policy)).await.unwrap();
+        web.until_done().await.unwrap();
+        web
+    }
+
+    /// The images of a machine at the vault's site, in the order of its disks.
+    pub fn recovered(&self, name: &str) -> Vec<PathBuf> {
+        let dir = self.vaulted.dir.join("cloud").join(name);
+        let described: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(dir.join("machine.json")).unwrap()).unwrap();
+        let disks = described["disks"].as_array().unwrap();
+        disks.iter().map(|disk| dir.join(disk["file"].as_str().unwrap())).collect()
+    }
+
+    /// What the writer's files hold on images.
+    pub fn prefix(&self, images: &[PathBuf]) -> Prefix {
+        let copy = |n: usize| self.store.dir().join(format!("looked-at-{n}.raw"));
+        let copies: Vec<PathBuf> = (0..images.len()).map(copy).collect();
+        for (image, copy) in images.iter().zip(&copies) {
+            std::fs::copy(image, copy).unwrap();
+        }
+        let copies: Vec<&Path> = copies.iter().map(PathBuf::as_path).collect();
+        check_images(&copies).unwrap_or_else(|complaint| panic!("{complaint}"))
+    }
+
+    /// The bytes of the server's disks, past all caches of theirs.
+    pub fn bytes(&self) -> Vec<Vec<u8>> {
+        let read = |disk: &Disk| {
+            run("blockdev", &["--flushbufs".as_ref(), disk.device().as_os_str()]);
+            std::fs::read(disk.device()).unwrap()
+        };
+        self.disks.iter().map(read).collect()
+    }
+}
+
+pub fn force() -> Force {
+    Force { operator: "jane".into(), reason: "the hall burns".into() }
+}
