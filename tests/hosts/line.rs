@@ -123,7 +123,6 @@ impl State {
 async fn serve(listener: std::net::TcpListener, to: SocketAddr, state: Arc<State>) {
     let listener = TcpListener::from_std(listener).unwrap();
     let mut told = state.told.subscribe();
-    // Those that are dropped with it are closed.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -132,9 +131,11 @@ async fn serve(listener: std::net::TcpListener, to: SocketAddr, state: Arc<State
                 connections.spawn(connection(near, to, state.clone()));
             }
             Some(ended) = connections.join_next() => ended.unwrap(),
-            _ = told.wait_for(|told| told.over) => return,
+            _ = told.wait_for(|told| told.over) => break,
         }
     }
+    // Each resets its ends.
+    connections.join_all().await;
 }
 
 async fn connection(mut near: TcpStream, to: SocketAddr, state: Arc<State>) {

@@ -122,7 +122,7 @@ fn d3_a_ring_that_lost_a_write_is_found_out() {
             assert!(tokens::count(0, &lost).is_err(), "a bit of the token {back} before the end of {count}");
         }
     }
-    let half = [&ring(slots + 50)[..40 * tokens::LEN], &ring(slots + 20)[40 * tokens::LEN..]].concat();
+    let half = [&ring(slots + 20)[..40 * tokens::LEN], &ring(slots + 50)[40 * tokens::LEN..]].concat();
     assert!(tokens::count(0, &half).is_err(), "of two times");
     let whole = |count| ring(count);
     let of_second = |count: u64| {
