@@ -1,11 +1,14 @@
 //! The ground for tests with several hosts does what it says, and nothing is left of it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "hosts_ground/disks.rs"]
+mod disks;
 mod hosts;
+#[path = "hosts_ground/lines.rs"]
+mod lines;
 
 use hosts::*;
 use site_recovery::{Clock, SystemClock};
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -254,203 +257,6 @@ fn a_partition_may_be_of_one_side_alone() {
     assert!(!echo.output().contains("heard the other way"));
     ground.reaches(web.ip());
     echo.says("heard the other way");
-}
-
-/// What sends back what comes, in this process.
-fn echo_here() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || echo(listener));
-    address
-}
-
-fn line() -> (Line, TcpStream) {
-    let line = Line::open((Ipv4Addr::LOCALHOST, 0).into(), echo_here());
-    let stream = TcpStream::connect(line.address()).unwrap();
-    (line, stream)
-}
-
-#[test]
-fn a_line_is_slow_silent_and_cut() {
-    let (line, mut stream) = line();
-    assert_eq!(ask(&mut stream, "before"), "before");
-    let delay = Duration::from_millis(150);
-    line.delay(delay);
-    let began = SystemClock.now();
-    assert_eq!(ask(&mut stream, "slow"), "slow");
-    assert!(SystemClock.now().since(began) >= 2 * delay);
-    // Far more than one piece for each delay: all of it is on its way at once.
-    let took = pour(line.address());
-    assert!(took < 20 * delay, "a delay of {delay:?} is no limit, but {POURED} bytes took {took:?}");
-    line.delay(Duration::ZERO);
-
-    line.pause();
-    stream.write_all(b"held").unwrap();
-    is_silent(&stream);
-    let mut new = TcpStream::connect(line.address()).unwrap();
-    new.write_all(b"new").unwrap();
-    is_silent(&new);
-    line.resume();
-    let mut answer = [0; 4];
-    stream.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"held");
-    new.read_exact(&mut answer[..3]).unwrap();
-    assert_eq!(&answer[..3], b"new");
-
-    line.cut();
-    is_reset(&mut stream);
-    is_reset(&mut new);
-    let mut stream = TcpStream::connect(line.address()).unwrap();
-    assert_eq!(ask(&mut stream, "after"), "after");
-    // An end is passed on, too.
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(stream.read_to_end(&mut vec![]).unwrap(), 0);
-}
-
-#[test]
-fn a_line_is_cut_after_so_many_bytes() {
-    let (line, mut stream) = line();
-    let (before, bytes) = (line.passed(), 100_000);
-    line.cut_after(bytes);
-    let mut writing = stream.try_clone().unwrap();
-    let writer = thread::spawn(move || writing.write_all(&vec![7; POURED]));
-    is_reset(&mut stream);
-    let _cut_off_on_its_way = writer.join().unwrap();
-    assert_eq!(line.passed() - before, bytes);
-    let mut stream = TcpStream::connect(line.address()).unwrap();
-    assert_eq!(ask(&mut stream, "after"), "after");
-    let address = line.address();
-    drop(line);
-    is_reset(&mut stream);
-    assert!(TcpStream::connect(address).is_err());
-}
-
-#[test]
-fn disks_are_cloned_mounted_and_checked() {
-    if !peers("disks", &["filefrag"]) {
-        return;
-    }
-    let ground = Ground::new("disks_are_cloned_mounted_and_checked");
-    // The host is there first: it sees what is mounted later.
-    let web = ground.host("web-1");
-    let store = ground.store(512 * MIB);
-    let disk = store.disk("data", 32 * MIB);
-    disk.format();
-    {
-        let mount = disk.mount(&web, "data");
-        web.run("cp", &[Path::new("/etc/passwd"), &mount.at().join("copy")]);
-        assert_eq!(fs::read(mount.outside().join("copy")).unwrap(), fs::read("/etc/passwd").unwrap());
-        assert!(!mount.at().join("copy").exists(), "mounted in the host alone");
-        assert!(web.run("ls", &[store.dir()]).contains("data.raw"), "the store is there for each");
-        let frozen = mount.freeze();
-        let mut touching = web.start_program("touch", &[mount.at().join("touched")]);
-        thread::sleep(SILENCE);
-        assert_eq!(touching.has_ended(), None, "nobody writes to what is frozen");
-        drop(frozen);
-        assert!(touching.wait().success());
-    }
-    fsck(disk.device()).unwrap();
-    fsck(disk.image()).unwrap();
-
-    let clone = store.dir().join("clone.raw");
-    reflink(disk.image(), &clone);
-    let shared = run("filefrag", &["-v".as_ref(), clone.as_os_str()]);
-    assert!(shared.contains("shared"), "{shared}");
-    let before = fs::read(&clone).unwrap();
-    assert_eq!(before, fs::read(disk.image()).unwrap());
-    // Zeros over all metadata of the first group but the superblock.
-    let mut damaged = before.clone();
-    damaged[8192..MIB as usize].fill(0);
-    fs::write(disk.image(), &damaged).unwrap();
-    assert!(fsck(disk.image()).is_err());
-    assert_eq!(fs::read(&clone).unwrap(), before);
-    fsck(&clone).unwrap();
-}
-
-#[test]
-fn d3_a_writers_cut_is_told_from_a_torn_one() {
-    if !peers("a writer on two disks", &[]) {
-        return;
-    }
-    let ground = Ground::new("d3_a_writers_cut_is_told_from_a_torn_one");
-    let (web, store) = (ground.host("web-1"), ground.store(512 * MIB));
-    let (first, second) = (store.disk("first", 16 * MIB), store.disk("second", 16 * MIB));
-    first.format();
-    second.format();
-    let (on_first, on_second) = (first.mount(&web, "first"), second.mount(&web, "second"));
-    let mut writer = Writer::start(&web, &[&on_first, &on_second], Duration::from_millis(1));
-    let at = |name: &str| store.dir().join(name);
-    let clone = |disk: &Disk, name: &str| {
-        reflink(disk.image(), &at(name));
-        at(name)
-    };
-
-    // Before the rings are full, and after.
-    for count in [20, tokens::SLOTS as u64 + 10] {
-        writer.until(count);
-        let (one, two) = (on_first.freeze(), on_second.freeze());
-        let acknowledged = writer.acknowledged();
-        let images = [clone(&first, "a"), clone(&second, "b")];
-        drop((one, two));
-        let prefix = check_images(&[&images[0], &images[1]]).unwrap();
-        assert!((acknowledged..=acknowledged + 1).contains(&prefix.count), "{prefix:?} of {acknowledged}");
-        assert!(fsck(&images[0]).is_ok() && fsck(&images[1]).is_ok(), "frozen, so clean");
-        writer.until(acknowledged + 3);
-    }
-    // As after a loss of power: one disk alone is whole, though it was not frozen.
-    for _ in 0..3 {
-        let acknowledged = writer.acknowledged();
-        let prefix = check_images(&[&clone(&first, "a")]).unwrap();
-        assert!(prefix.count >= acknowledged, "{prefix:?} of {acknowledged}");
-    }
-    // Two disks, but not of one time: in either order.
-    let (early_first, early_second) = (clone(&first, "early-first"), clone(&second, "early-second"));
-    writer.until(writer.acknowledged() + 5);
-    let (late_first, late_second) = (clone(&first, "late-first"), clone(&second, "late-second"));
-    for images in [[&early_first, &late_second], [&late_first, &early_second]] {
-        let complaint = check_images(&images.map(|path| path.as_path())).unwrap_err();
-        assert!(complaint.contains("not of one time"), "{complaint}");
-    }
-}
-
-#[test]
-fn d3_a_ring_that_lost_a_write_is_found_out() {
-    let ring = |count: u64| {
-        let mut ring = vec![0; tokens::SLOTS * tokens::LEN];
-        for number in 0..count {
-            let at = number as usize % tokens::SLOTS * tokens::LEN;
-            ring[at..at + tokens::LEN].copy_from_slice(&tokens::token(0, number));
-        }
-        ring
-    };
-    let slots = tokens::SLOTS as u64;
-    for count in [0, 1, 5, slots - 1, slots, slots + 1, 3 * slots + 7] {
-        let whole = ring(count);
-        assert_eq!(tokens::count(0, &whole), Ok(count));
-        assert!(count < 2 || tokens::count(1, &whole).is_err(), "another disk's");
-        // A token may be on its way to the next slot.
-        let next = count as usize % tokens::SLOTS * tokens::LEN;
-        let mut torn = whole.clone();
-        torn[next..next + 512].copy_from_slice(&tokens::token(0, count)[..512]);
-        assert_eq!(tokens::count(0, &torn), Ok(count));
-        for back in 2..count.min(slots) {
-            let at = (count - back) as usize % tokens::SLOTS * tokens::LEN;
-            let mut lost = whole.clone();
-            lost[at + 4000] ^= 1;
-            assert!(tokens::count(0, &lost).is_err(), "a bit of the token {back} before the end of {count}");
-        }
-    }
-    let half = [&ring(slots + 50)[..40 * tokens::LEN], &ring(slots + 20)[40 * tokens::LEN..]].concat();
-    assert!(tokens::count(0, &half).is_err(), "of two times");
-    let whole = |count| ring(count);
-    let of_second = |count: u64| {
-        (0..tokens::SLOTS as u64)
-            .flat_map(move |at| if at < count { tokens::token(1, at) } else { vec![0; tokens::LEN] })
-    };
-    let check = |first, second| check_logs(&[whole(first), of_second(second).collect()]);
-    assert_eq!(check(4, 4), Ok(Prefix { count: 4, ahead: 0 }));
-    assert_eq!(check(5, 4), Ok(Prefix { count: 4, ahead: 1 }));
-    assert!(check(6, 4).is_err() && check(4, 5).is_err());
 }
 
 /// Everything that a ground has, while `work` runs.

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// An XFS file system with reflinks, on a loop device.
 pub struct Store {
-    ground: Ground,
     dir: PathBuf,
-    // Last, so that it goes when nothing stands on it any more.
     device: Loop,
 }
 
@@ -20,11 +18,11 @@ impl Store {
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (image, dir) =
             (ground.dir().join(format!("store{number}.raw")), ground.dir().join(format!("store{number}")));
-        let device = Loop::over(&image, bytes);
-        run("mkfs.xfs", &["-q", "-K", "-m", "reflink=1", &device.0]);
+        let device = Loop::over(&ground, &image, bytes);
+        run("mkfs.xfs", &["-q", "-K", "-m", "reflink=1", &device.path]);
         fs::create_dir(&dir).unwrap();
-        run("mount", &["-t", "xfs", &device.0, dir.to_str().unwrap()]);
-        Self { ground, dir, device }
+        run("mount", &["-t", "xfs", &device.path, dir.to_str().unwrap()]);
+        Self { dir, device }
     }
 
     /// Where it is mounted, for the test process and for each host.
@@ -34,7 +32,7 @@ impl Store {
 
     /// A new disk, all zeros.
     pub fn disk(&self, name: &str, bytes: u64) -> Disk {
-        Disk::over(&self.dir.join(format!("{name}.raw")), bytes)
+        Disk::over(&self.device.ground, &self.dir.join(format!("{name}.raw")), bytes)
     }
 }
 
@@ -52,9 +50,9 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Over this file, which is made where it is not there, and has `bytes` then.
-    pub fn over(image: &Path, bytes: u64) -> Self {
-        Self { image: image.to_owned(), device: Loop::over(image, bytes) }
+    /// Over this file in the ground's directory, which is made where it is not there, and has `bytes` then.
+    pub fn over(ground: &Ground, image: &Path, bytes: u64) -> Self {
+        Self { image: image.to_owned(), device: Loop::over(ground, image, bytes) }
     }
 
     pub fn image(&self) -> &Path {
@@ -62,12 +60,12 @@ impl Disk {
     }
 
     pub fn device(&self) -> &Path {
-        Path::new(&self.device.0)
+        Path::new(&self.device.path)
     }
 
     /// Makes an ext4 file system on it.
     pub fn format(&self) {
-        run("mkfs.ext4", &["-q", "-F", &self.device.0]);
+        run("mkfs.ext4", &["-q", "-F", &self.device.path]);
     }
 
     /// Mounts it in a host alone.
@@ -79,22 +77,29 @@ impl Disk {
     }
 }
 
-/// A loop device. Detached when dropped, or as soon as nothing uses it.
-struct Loop(String);
+/// A loop device. Detached when dropped, or as soon as nothing uses it. The ground, which would take it down, and let others
+/// have it, does not go before.
+struct Loop {
+    path: String,
+    ground: Ground,
+}
 
 impl Loop {
-    fn over(image: &Path, bytes: u64) -> Self {
+    fn over(ground: &Ground, image: &Path, bytes: u64) -> Self {
+        assert!(image.starts_with(ground.dir()), "{} would be left", image.display());
         if !image.exists() {
             File::create(image).unwrap().set_len(bytes).unwrap();
         }
         let said = run("losetup", &["-f".as_ref(), "--show".as_ref(), image.as_os_str()]);
-        Self(said.trim().to_owned())
+        Self { path: said.trim().to_owned(), ground: ground.clone() }
     }
 }
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        let _taken_down_already = try_run("losetup", &["-d", &self.0]);
+        if let Err(complaint) = try_run("losetup", &["-d", &self.path]) {
+            eprintln!("{complaint}");
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl Line {
         self.address
     }
 
-    /// Bytes of both ways that went through so far.
+    /// Bytes of both ways that were let through so far.
     pub fn passed(&self) -> u64 {
         self.state.passed.load(Ordering::SeqCst)
     }
@@ -111,7 +111,9 @@ impl State {
         let before = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
             Some(if left == NEVER { NEVER } else { left.saturating_sub(bytes as u64) })
         });
-        usize::try_from(before.unwrap()).unwrap_or(usize::MAX).min(bytes)
+        let through = usize::try_from(before.unwrap()).unwrap_or(usize::MAX).min(bytes);
+        self.passed.fetch_add(through as u64, Ordering::SeqCst);
+        through
     }
 
     async fn flows(&self) {
@@ -123,7 +125,6 @@ impl State {
 async fn serve(listener: std::net::TcpListener, to: SocketAddr, state: Arc<State>) {
     let listener = TcpListener::from_std(listener).unwrap();
     let mut told = state.told.subscribe();
-    // Those that are dropped with it are closed.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -132,9 +133,11 @@ async fn serve(listener: std::net::TcpListener, to: SocketAddr, state: Arc<State
                 connections.spawn(connection(near, to, state.clone()));
             }
             Some(ended) = connections.join_next() => ended.unwrap(),
-            _ = told.wait_for(|told| told.over) => return,
+            _ = told.wait_for(|told| told.over) => break,
         }
     }
+    // Each resets its ends.
+    connections.join_all().await;
 }
 
 async fn connection(mut near: TcpStream, to: SocketAddr, state: Arc<State>) {
@@ -185,7 +188,6 @@ async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, state: &State) -> i
             }
             let through = state.take(piece.len());
             to.write_all(&piece[..through]).await?;
-            state.passed.fetch_add(through as u64, Ordering::SeqCst);
             if state.left.load(Ordering::SeqCst) == 0 {
                 state.cut();
                 std::future::pending::<()>().await;

@@ -28,8 +28,8 @@ pub struct Ground(pub(super) Arc<Base>);
 
 pub(super) struct Base {
     pub name: String,
-    pub label: String,
     pub dir: PathBuf,
+    logs: PathBuf,
     /// The first three bytes of every address.
     net: [u8; 3],
     /// Who is on the network; the test process is the first.
@@ -48,14 +48,11 @@ impl Ground {
         let base = Base {
             dir: sweep::dir(&name),
             net: unused_net(),
-            label: label.to_owned(),
+            logs: super::target().join(label).join(&name),
             members: Mutex::default(),
             hosts: AtomicU32::new(2),
             name,
         };
-        let logs = super::target().join(label);
-        let _none_there = fs::remove_dir_all(&logs);
-        fs::create_dir_all(&logs).unwrap();
         base.set_up();
         drop(machine);
         Self(Arc::new(base))
@@ -87,12 +84,17 @@ impl Ground {
     }
 
     pub(super) fn log(&self, name: &str) -> PathBuf {
-        super::target().join(&self.0.label).join(name)
+        self.0.logs.join(name)
     }
 }
 
 impl Base {
     fn set_up(&self) {
+        fs::create_dir_all(&self.logs).unwrap();
+        let of_label = self.logs.parent().unwrap();
+        for old in sweep::entries(of_label).iter().filter(|name| sweep::is_abandoned(name)) {
+            let _other_took_it = fs::remove_dir_all(of_label.join(old));
+        }
         fs::create_dir(&self.dir).unwrap();
         // Shared, so that what is mounted and unmounted below it is so for each host.
         run("mount", &[OsStr::new("--bind"), self.dir.as_ref(), self.dir.as_ref()]);

@@ -5,6 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
 /// Lines of its output that are shown when a test fails.
 const SHOWN: usize = 40;
@@ -89,14 +90,19 @@ impl Drop for Process {
     fn drop(&mut self) {
         if self.ended.is_none() {
             let _ended_already = self.child.kill();
-            // One that waits for a frozen file system ends when the host thaws it: nobody waits for it here for ever.
-            let reaped = || matches!(self.child.try_wait(), Ok(Some(_)) | Err(_));
-            if !std::thread::panicking() {
-                until("the end of a killed process", reaped);
+            // One that waits for a frozen file system ends when that is thawed, and its host does so at last.
+            let reaped = (0..500).any(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
+            });
+            if !reaped {
+                eprintln!("{} did not end yet when it was killed", self.log.display());
             }
         }
         if std::thread::panicking() {
-            let said = self.output();
+            // A second panic would end the whole program.
+            let said = fs::read(&self.log).unwrap_or_default();
+            let said = String::from_utf8_lossy(&said);
             let lines: Vec<&str> = said.lines().collect();
             eprintln!("--- {}", self.log.display());
             lines[lines.len().saturating_sub(SHOWN)..].iter().for_each(|line| eprintln!("{line}"));

@@ -34,7 +34,9 @@ pub(super) fn sweep_once() {
                 .collect();
         names.sort();
         names.dedup();
-        names.iter().filter(|name| is_abandoned(name)).for_each(|name| take_down(name));
+        let own = Some(std::process::id());
+        names.retain(|name| is_abandoned(name) || process_of(name) == own);
+        names.iter().for_each(|name| take_down(name));
     });
 }
 
@@ -45,9 +47,13 @@ fn ground_of(entry: &str) -> Option<String> {
     Some(format!("{PREFIX}{process}-{number}"))
 }
 
-fn is_abandoned(name: &str) -> bool {
-    let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
-    process.is_some_and(|id: u32| id == std::process::id() || !is_running(id))
+/// Whether the process of a name has ended.
+pub(super) fn is_abandoned(name: &str) -> bool {
+    process_of(name).is_some_and(|id| !is_running(id))
+}
+
+fn process_of(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
 }
 
 /// Whether there is such a process, and it has not ended.
@@ -179,7 +185,7 @@ fn loops(name: &str) -> Vec<String> {
     devices.map(|device| format!("/dev/{device}")).collect()
 }
 
-fn entries(of: &Path) -> Vec<String> {
+pub(super) fn entries(of: &Path) -> Vec<String> {
     let entries = fs::read_dir(of).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

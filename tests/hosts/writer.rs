@@ -1,6 +1,6 @@
 //! A writer that lives in a host, and what stands on the disks of a point in its time.
 
-use super::disk::{fsck, reflink};
+use super::disk::fsck;
 use super::tool::{run, try_run, until};
 use super::{Binary, Host, Mount, Process, build, tokens};
 use std::fs;
@@ -76,8 +76,8 @@ pub fn check_logs(logs: &[Vec<u8>]) -> Result<Prefix, String> {
     Err(format!("the disks are not of one time: {counts:?}"))
 }
 
-/// What stands on the images of a point, in the writer's order. They are looked at in clones: as after a loss of power, a
-/// file system's journal is replayed before it is read.
+/// What stands on the images of a point, in the writer's order. They are looked at in copies beside them, or clones where the
+/// file system has these: as after a loss of power, a file system's journal is replayed before it is read.
 ///
 /// # Errors
 /// How it is no prefix, or what is wrong with a file system.
@@ -86,16 +86,13 @@ pub fn check_images(images: &[&Path]) -> Result<Prefix, String> {
 }
 
 fn log_of(image: &Path) -> Result<Vec<u8>, String> {
-    let (clone, log) = (image.with_extension("clone"), image.with_extension("log"));
-    reflink(image, &clone);
-    // Ends with 1 where it replayed something.
-    let replayed = try_run("e2fsck", &["-y", "-E", "journal_only", clone.to_str().unwrap()]);
-    let read = fsck(&clone).map(|()| {
-        let command = format!("dump /{FILE} {}", log.display());
-        run("debugfs", &["-R", &command, clone.to_str().unwrap()]);
-        fs::read(&log).unwrap_or_default()
-    });
-    let _not_there = fs::remove_file(&log);
-    fs::remove_file(&clone).unwrap();
-    read.map_err(|complaint| format!("{}: {complaint}; {replayed:?}", image.display()))
+    let dir = tempfile::tempdir_in(image.parent().unwrap()).unwrap();
+    let (copy, log) = (dir.path().join("copy"), dir.path().join("log"));
+    run("cp", &["--reflink=auto".as_ref(), image.as_os_str(), copy.as_os_str()]);
+    // Ends with 1 where it replayed something; what it could not replay, the next check finds.
+    let replayed = try_run("e2fsck", &["-y", "-E", "journal_only", copy.to_str().unwrap()]);
+    fsck(&copy).map_err(|complaint| format!("{}: {complaint}; {replayed:?}", image.display()))?;
+    run("debugfs", &["-R", &format!("dump /{FILE} {}", log.display()), copy.to_str().unwrap()]);
+    // Not there: nothing was written yet.
+    Ok(fs::read(&log).unwrap_or_default())
 }
