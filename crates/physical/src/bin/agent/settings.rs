@@ -162,6 +162,18 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_key_is_refused_in_every_table() {
+        let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("etc").join(name);
+        let text = std::fs::read_to_string(file("agent-in-rescue.toml")).unwrap();
+        for table in ["[service]", "[server]", "[receive]"] {
+            let other = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(other.path(), text.replace(table, &format!("{table}\ncolour = \"blue\""))).unwrap();
+            let error = service::read::<Agent>(other.path()).expect_err(table);
+            assert!(error.to_string().contains("colour"), "{table}: {error}");
+        }
+    }
+
+    #[test]
     fn the_sample_of_a_rescue_system_names_the_disks_that_are_written() {
         let [plain, whole] = sample("agent-in-rescue.toml");
         assert_eq!(plain.receive().unwrap().server.slots.len(), 2);
