@@ -167,7 +167,8 @@ mod tests {
         let text = std::fs::read_to_string(file("agent-in-rescue.toml")).unwrap();
         for table in ["[service]", "[server]", "[receive]"] {
             let other = tempfile::NamedTempFile::new().unwrap();
-            std::fs::write(other.path(), text.replace(table, &format!("{table}\ncolour = \"blue\""))).unwrap();
+            std::fs::write(other.path(), text.replace(table, &format!("{table}\ncolour = \"blue\"")))
+                .unwrap();
             let error = service::read::<Agent>(other.path()).expect_err(table);
             assert!(error.to_string().contains("colour"), "{table}: {error}");
         }
