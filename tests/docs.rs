@@ -430,7 +430,7 @@ fn made_up_symbols_tests_and_links_are_found() {
         "`PointChoice::Best`",
         "`Teleporter`",
         "`Teleporter::now`",
-        "`Slot::with_pulse`",
+        "`Sided::far`",
     ] {
         assert_eq!(about(made_up, good).len(), 1, "{made_up}");
     }

@@ -16,6 +16,9 @@
 //! (epoch), `phase`, `withdrawn`, `point-N` (manifest), `N.log` (bytes), `N.set` (runs alone). Locks on `lock` and on
 //! `point-N` keep two processes, or two objects in one, from meeting.
 //!
+//! Which volumes can hold a log says [`volume`]. The program `site-recovery-master-target` (feature `service`) is a master target
+//! as a service, over a directory, disks of its host, or a server that runs its rescue system.
+//!
 //! # Choices
 //! - Existing disks become [`POINT_ZERO`](site_recovery::POINT_ZERO): a listed, pinned point of what they held before the first byte was written.
 //!   Disks that were made have none: nothing was there.

@@ -9,6 +9,10 @@
 //! - [`site`]: the servers of one site as a `Source`: agents for bytes, power control for fences.
 //! - [`guard`]: what a server asks before it takes part in the network again.
 //! - [`bare`]: bare disks as a `LandingSite`.
+//! - [`Agents`]: the agents of a site, as a process server reads them.
+//!
+//! The program `site-recovery-agent` (feature `agent`) serves [`agent`], or, in a rescue system, [`bare`]. It is for Linux; there
+//! is none for Windows. `docs/physical.md` is the page for operators.
 #![forbid(unsafe_code)]
 
 pub mod agent;

@@ -1,4 +1,4 @@
-//! The process server of this process: it reads a capture, skips zeros, compares, checksums, compresses, ships the
+//! The process server: it reads a capture, skips zeros, compares, checksums, compresses, ships the
 //! records, and seals the point. While the replica is away it keeps whole captures in a spool on disk.
 //!
 //! ```text
@@ -9,7 +9,8 @@
 //! ```
 //!
 //! [`ProcessServer::builder`] says how much memory, how many threads, and where the spool is. One process server
-//! serves many machines; one machine is served by one call at a time.
+//! serves many machines; one machine is served by one call at a time. The program `site-recovery-process-server` (feature
+//! `service`) is one as a service; [`sizing`] says how large its host has to be.
 #![forbid(unsafe_code)]
 
 mod base;

@@ -1,8 +1,11 @@
-//! The data plane: what a process server ships crosses a network to a recovery point store in another process.
+//! Roles in other processes, and on other hosts.
 //!
-//! - [`Server`] serves stores under their names, to clients that show a certificate of its authority.
-//! - [`RemoteStore`] is such a store on the other side: a [`Role`], a [`Replica`], a [`RecoveryPointStore`], with all
-//!   their methods.
+//! - [`Server`] serves roles under their names, to clients that show a certificate of its authority.
+//! - [`RemoteStore`] is a recovery point store on the other side: a [`Role`], a [`Replica`], a [`RecoveryPointStore`], with all
+//!   their methods. [`RemoteSource`], [`RemoteProcessServer`], [`RemoteTarget`], [`RemoteMasterTarget`] and
+//!   [`RemoteLandingSite`] are the others; [`RemoteWitness`] tells a server how its machine stands.
+//! - [`enrol`] is how services come by their certificates, and learn of each other.
+//! - [`Heartbeat`] hears of services, and what they tell of themselves.
 //!
 //! [`Role`]: site_recovery::Role
 //! [`Replica`]: site_recovery::Replica
@@ -30,10 +33,11 @@
 //! ```
 //!
 //! # What crosses
-//! Frames over one TLS 1.3 connection per client. A `write` is a compact head and the records' payloads as they lie in
+//! Two protocols on one port, told apart in the TLS handshake. *Bytes* (records, points, captured and landing disks) and a store's
+//! calls are frames over one TLS 1.3 connection per client. A `write` is a compact head and the records' payloads as they lie in
 //! memory; on the other side they are slices of one buffer. Reads of opened points, extents and hashes are plain bytes, every
-//! other call is JSON. Requests are answered in any order, and a list in parts, so no frame grows with it. `docs/formats.md`,
-//! *Wire*, has every byte.
+//! other call is JSON. *Calls* of all other roles are gRPC, with JSON in it. Requests are answered in any order, and a list in parts, so no frame grows with it. `docs/formats.md`,
+//! *Wire* and *Control plane*, has every byte.
 //!
 //! # Flow and limits
 //! The server grants each connection a credit, [`Limits::connection_bytes`]: a client has never more bytes of unanswered requests on
@@ -49,10 +53,11 @@
 //! was sent sixteen times, is `Unavailable`.
 //!
 //! A point that is open is opened again, and has to be the same cut. Meanwhile nobody holds it on the other side, so a point
-//! that is not pinned may be dropped there; its disks are `NotFound` then.
+//! that is not pinned may be dropped there; its disks are `NotFound` then. A landing disk is not opened again: its handle ends with
+//! its connection, so that no flush vouches for what was written before the break.
 //!
 //! # Who is let in
-//! Whoever shows a certificate of the authority, to every store that is served, by TLS 1.3 alone. There is no way to skip a
+//! Whoever shows a certificate of the authority, to every role that is served, by TLS 1.3 alone. There is no way to skip a
 //! check. A server of another name or authority is `Denied`.
 //!
 //! Without rules a certificate gives everything: reading all points, deleting them, raising epochs. Then use an authority made
@@ -61,8 +66,11 @@
 //! inside of control state counts as well: whoever ships one of a replication group has to be allowed all its members. An authority that signs for others,
 //! too, is safe with rules alone, and never one that is public, with rules by name.
 //!
-//! A certificate is looked at when a connection is made, not after; to renew one, or to change rules, make the server or the
-//! store anew.
+//! A certificate is looked at when a connection is made. After that, a connection whose client is known to be revoked ends, where
+//! the certificates are of an [authority](enrol); they renew by themselves there. To change rules, or certificates that were made by
+//! hand, make the server or the stub anew.
+//!
+//! Leave to start a machine crosses as evidence, and is taken from the engine alone that its certificate names.
 //!
 //! # A peer's garbage
 //! cuts that peer off, is logged with its address (`tracing`, target `site_recovery_transport`), and harms nobody else. Who has
@@ -78,8 +86,7 @@
 //! naming both, where there is no common version; `Conflict` where a store's capability changed.
 //!
 //! # Not yet
-//! Process servers, sources, targets and master targets across a network; enrolment, rights per store or method and revocation of
-//! certificates; compression of control calls. One connection per client, and so one core per end for TLS.
+//! Rights per role or method; compression of calls. One connection per client and protocol, and so one core per end for TLS.
 #![forbid(unsafe_code)]
 
 mod allow;

@@ -80,3 +80,38 @@ impl Settings {
         Uses { landing, caches: self.master_target.caches.iter().cloned().chain([state]).collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// A sample, and the same with all keys that it has in comments.
+    fn sample(name: &str) -> [Settings; 2] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc").join(name);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let key = |line: &str| line.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
+        let whole = text.lines().map(|line| line.strip_prefix('#').filter(|l| key(l)).unwrap_or(line));
+        let other = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(other.path(), whole.collect::<Vec<_>>().join("\n")).unwrap();
+        [file.as_path(), other.path()].map(|file| {
+            let read: Settings = service::read(file).unwrap_or_else(|error| panic!("{name}: {error}"));
+            read.service.check().unwrap();
+            assert_eq!(read.stated().roles[0].kind, RoleKind::MasterTarget);
+            read
+        })
+    }
+
+    #[test]
+    fn samples_are_read_for_each_way_to_land() {
+        let [plain, whole] = sample("master-target.toml");
+        assert!(matches!(plain.landing, Landing::Directory { .. }));
+        assert_eq!((plain.uses().caches.len(), whole.uses().caches.len()), (1, 2));
+        let [disks, _] = sample("master-target-on-disks.toml");
+        assert!(
+            matches!(&disks.landing, Landing::Disks(d) if d.servers[0].slots.len() == 2 && d.room.is_some())
+        );
+        let [rescue, _] = sample("master-target-in-rescue.toml");
+        assert!(matches!(&rescue.landing, Landing::Rescue { server, .. } if server == "web-1"));
+    }
+}

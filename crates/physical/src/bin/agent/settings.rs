@@ -127,3 +127,58 @@ impl Agent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// A sample, and the same with all keys that it has in comments.
+    fn sample(name: &str) -> [Agent; 2] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc").join(name);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let key = |line: &str| line.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
+        let whole = text.lines().map(|line| line.strip_prefix('#').filter(|l| key(l)).unwrap_or(line));
+        let other = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(other.path(), whole.collect::<Vec<_>>().join("\n")).unwrap();
+        [file.as_path(), other.path()].map(|file| {
+            let read: Agent = service::read(file).unwrap_or_else(|error| panic!("{name}: {error}"));
+            read.service.check().unwrap();
+            read
+        })
+    }
+
+    #[test]
+    fn the_sample_of_an_agent_is_read_and_says_what_holds_without_it() {
+        let [plain, whole] = sample("agent.toml");
+        assert_eq!(plain.stated(false).unwrap().roles[0].name.as_str(), "hall-1/web-1");
+        assert_eq!(plain.receive().unwrap_err().fact("field"), Some("receive"));
+        let usual = (Capture::default(), Limits::default());
+        assert_eq!(whole.capture.freeze_seconds, usual.0.freeze_seconds);
+        assert_eq!((whole.capture.trace, whole.capture.whole_every), (usual.0.trace, usual.0.whole_every));
+        assert_eq!((whole.limits.nice, whole.limits.memory_bytes), (usual.1.nice, usual.1.memory_bytes));
+        assert_eq!((whole.capture.hooks.before.len(), whole.capture.hooks.after.len()), (1, 1));
+        assert!(whole.preparation.is_some() && whole.service.allow.is_some());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_in_every_table() {
+        let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("etc").join(name);
+        let text = std::fs::read_to_string(file("agent-in-rescue.toml")).unwrap();
+        for table in ["[service]", "[server]", "[receive]"] {
+            let other = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(other.path(), text.replace(table, &format!("{table}\ncolour = \"blue\"")))
+                .unwrap();
+            let error = service::read::<Agent>(other.path()).expect_err(table);
+            assert!(error.to_string().contains("colour"), "{table}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_sample_of_a_rescue_system_names_the_disks_that_are_written() {
+        let [plain, whole] = sample("agent-in-rescue.toml");
+        assert_eq!(plain.receive().unwrap().server.slots.len(), 2);
+        assert!(plain.receive().unwrap().leave.is_none() && whole.receive().unwrap().leave.is_some());
+        assert_eq!(whole.stated(true).unwrap().roles[0].kind, RoleKind::LandingSite);
+    }
+}

@@ -136,3 +136,56 @@ fn set<T>(builder: Builder, value: Option<T>, with: impl FnOnce(Builder, T) -> B
         None => builder,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use site_recovery_process_server::Weekday;
+    use std::path::Path;
+
+    fn read(text: &str) -> Settings {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let read: Settings = service::read(file.path()).unwrap_or_else(|error| panic!("{text}: {error}"));
+        read.service.check().unwrap();
+        read.process_server.throttle.validate().unwrap();
+        read
+    }
+
+    fn file(name: &str) -> String {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+    }
+
+    #[test]
+    fn the_sample_is_read_with_and_without_what_it_has_in_comments() {
+        let text = file("etc/process-server.toml");
+        let plain = read(&text);
+        assert!(plain.keys.is_empty() && plain.stores.is_empty() && plain.far_sources.is_empty());
+        let key = |line: &str| line.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
+        let lines = text.lines().map(|line| line.strip_prefix('#').filter(|l| key(l)).unwrap_or(line));
+        let whole = read(&lines.collect::<Vec<_>>().join("\n"));
+        assert_eq!((whole.keys.len(), whole.stores.len(), whole.far_sources.len()), (3, 1, 2));
+        assert_eq!(whole.stated().roles.len(), 2);
+        assert_eq!(whole.process_server.throttle.windows[0].days[0], Weekday::Monday);
+        assert!(matches!(whole.far_sources[1].because, Because::Operator { .. }));
+    }
+
+    /// What `write_files` of the sample for a virtual machine has at a path.
+    fn written<'a>(yaml: &'a str, path: &str) -> Vec<&'a str> {
+        let (_, rest) = yaml.split_once(&format!("- path: {path}\n")).expect("the path is there");
+        let (_, rest) = rest.split_once("content: |\n").expect("it has a content");
+        let inside = |line: &&str| line.is_empty() || line.starts_with("      ");
+        rest.lines().take_while(inside).map(|line| line.get(6..).unwrap_or("")).collect()
+    }
+
+    #[test]
+    fn c1_a_virtual_machine_gets_these_settings_this_unit_and_no_secret() {
+        let yaml = file("etc/cloud-init.yaml");
+        let settings = read(&written(&yaml, "/etc/site-recovery/process-server.toml").join("\n"));
+        assert_eq!(settings.stated().roles.len(), 1);
+        let unit = written(&yaml, "/etc/systemd/system/site-recovery-process-server.service");
+        let unit_file = file("systemd/site-recovery-process-server.service");
+        assert_eq!(unit, unit_file.lines().collect::<Vec<_>>());
+        assert!(!yaml.contains("srj1."), "a join token");
+    }
+}
