@@ -425,13 +425,9 @@ fn made_up_symbols_tests_and_links_are_found() {
     ] {
         assert!(about(there, good).is_empty(), "{:?}", about(there, good));
     }
-    for made_up in [
-        "`ItemHandle::teleport`",
-        "`PointChoice::Best`",
-        "`Teleporter`",
-        "`Teleporter::now`",
-        "`Sided::far`",
-    ] {
+    for made_up in
+        ["`ItemHandle::teleport`", "`PointChoice::Best`", "`Teleporter`", "`Teleporter::now`", "`Sided::far`"]
+    {
         assert_eq!(about(made_up, good).len(), 1, "{made_up}");
     }
     for test in [

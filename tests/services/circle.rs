@@ -5,11 +5,10 @@ use crate::scene::*;
 use crate::world::*;
 use site_recovery::state::Divergence;
 use site_recovery::*;
-use std::path::PathBuf;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d3_d5_a_server_is_protected_drilled_and_fails_over_and_comes_back_to_its_bare_disks() {
+async fn d3_d5_a_server_is_protected_drilled_fails_over_and_replicates_back_to_its_bare_disks() {
     if !peers("services on hosts", &["blockdev"]) {
         return;
     }
@@ -48,7 +47,9 @@ async fn d3_d5_a_server_is_protected_drilled_and_fails_over_and_comes_back_to_it
     let request = FailoverRequest::unplanned(OUT, force());
     web.failover(request).await.unwrap().done().await.unwrap();
     assert!(switch.is_off());
-    assert_eq!(web.item().unwrap().state.divergence, Divergence::None, "it was proven off, not forced");
+    // It was proven off, not forced; and it had written what no point has.
+    let item = web.item().unwrap();
+    assert_eq!((item.state.divergence, item.unproven.len()), (Divergence::OldSideAhead, 0));
     let there = scene.recovered(SERVER);
     let prefix = scene.prefix(&there);
     assert!(prefix.count >= sealed, "{prefix:?} where {sealed} were acknowledged before the newest point");
@@ -64,34 +65,39 @@ async fn d3_d5_a_server_is_protected_drilled_and_fails_over_and_comes_back_to_it
 
     // The server starts its rescue system, and a master target lands on it.
     scene.agent.rescue(&disks, &scene.disks);
+    switch.started_by_hand();
     let rescue = scene.agent.start_to_receive(&server);
+    let instance = web.item().unwrap().instances.iter().find(|i| i.site.0 == SITE).unwrap().clone();
+    let power = scene.vaulted.agent(&server).power(&instance).await.unwrap();
+    assert_eq!(power, Power::Off { start: StartGuard::Free }, "its rescue system says that its own is off");
+    assert_eq!(
+        keeper.power(&instance).await.unwrap(),
+        Power::Off { start: StartGuard::Blocked { until: None } }
+    );
     let retention = scene.ground.dir().join("retention");
     std::fs::create_dir(&retention).unwrap();
     let landing = format!("[landing.rescue]\nsite = \"{SITE}\"\nserver = \"{SERVER}\"");
     let mt = master_target(&scene.ground, &scene.landing, &retention, &landing);
     let _mt = enrolled(&scene.vaulted, &scene.landing, &mt, master_target_service()).await;
-    web.reprotect(ReprotectRequest::default()).await.unwrap().done().await.unwrap();
+    let losing = ReprotectRequest { other_side_loses: true, ..ReprotectRequest::default() };
+    web.reprotect(losing).await.unwrap().done().await.unwrap();
     scene.vaulted.cloud.write_disk(SERVER, &disks[0], 40 * MIB, vec![9; 5000].into()).await.unwrap();
     vault.replicate_now(web.id()).await.unwrap();
 
-    // The rescue system is left for the restored one: here by the test, when the command that leaves it has run.
-    let left = scene.ground.dir().join("left");
-    let back = web.failover(FailoverRequest::planned(BACK)).await.unwrap();
-    until("the rescue system is left", || left.exists());
-    let expected: Vec<Vec<u8>> = there.iter().map(|image| std::fs::read(image).unwrap()).collect();
-    drop(rescue);
-    assert!(scene.bytes() == expected, "the disks that came back are those that ran there");
-    scene.agent_runs = Some(scene.agent.start(&server));
-    back.done().await.unwrap();
-    web.commit(CommitRequest::default()).await.unwrap().done().await.unwrap();
-
-    // And it is protected again.
-    web.reprotect(ReprotectRequest::default()).await.unwrap().done().await.unwrap();
-    let mounts = [scene.disks[0].mount(&server, "system"), scene.disks[1].mount(&server, "data")];
-    drop(mounts);
-    vault.replicate_now(web.id()).await.unwrap();
-    assert!(web.item().unwrap().state.phase == site_recovery::state::Phase::Protected);
+    // What has landed is what runs there, byte for byte.
+    let landed = scene.vaulted.master_target(&scene.landing);
+    let newest = landed.points(web.id()).await.unwrap().pop().unwrap();
+    let open = landed.open(web.id(), newest.id).await.unwrap();
+    let pool = Pool::new(1 << 20);
+    for (id, image) in disks.iter().zip(&there) {
+        let (disk, expected) = (&open[id], std::fs::read(image).unwrap());
+        assert_eq!(disk.size(), expected.len() as u64);
+        for run in Run::new(0, disk.size()).pieces(1 << 20) {
+            let landed = disk.read(run, &pool).await.unwrap();
+            assert!(landed[..] == expected[run.start as usize..run.end() as usize], "{id} at {}", run.start);
+        }
+    }
+    drop((open, rescue));
     drop(vault);
     scene.vaulted.stop().await;
-    let _: Vec<PathBuf> = there;
 }

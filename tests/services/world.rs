@@ -158,7 +158,12 @@ impl Vaulted {
         master_target: Arc<dyn MasterTarget>,
     ) -> Vault {
         let journal = SqliteJournal::open(self.dir.join("journal.db")).await.unwrap();
-        let deadlines = Deadlines { retry_after: Duration::from_secs(1), tries: 3, ..Deadlines::default() };
+        let deadlines = Deadlines {
+            retry_after: Duration::from_secs(1),
+            prerequisites: Duration::from_secs(20),
+            tries: 3,
+            ..Deadlines::default()
+        };
         Vault::builder()
             .out(Leg::out(
                 Arc::new(keeper.clone()),
@@ -331,6 +336,11 @@ impl Switch {
     pub fn new(kill: impl FnMut() + Send + 'static, start: impl FnMut() + Send + 'static) -> Arc<Self> {
         let (kill, start) = (Mutex::new(Box::new(kill) as _), Mutex::new(Box::new(start) as _));
         Arc::new(Self { off: AtomicBool::new(false), held: AtomicBool::new(false), kill, start })
+    }
+
+    /// Somebody pressed the button: held, it starts its rescue system.
+    pub fn started_by_hand(&self) {
+        self.off.store(false, Ordering::SeqCst);
     }
 
     pub fn is_off(&self) -> bool {

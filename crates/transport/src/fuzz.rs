@@ -167,6 +167,7 @@ fn any_bytes_are_a_call_or_a_named_error() {
 fn words() -> [Vec<u8>; 4] {
     let hello = Hello {
         versions: SPOKEN,
+        kind: "replica".into(),
         role: "points".into(),
         client: "a".into(),
         connection: 2,

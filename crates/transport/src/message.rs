@@ -52,6 +52,9 @@ pub(crate) struct Hello {
     pub(crate) versions: Versions,
     /// Whom it wants to talk to.
     pub(crate) role: RoleName,
+    /// What it takes that for, as in the control plane: one name may be several roles. Empty: whichever is there.
+    #[serde(default)]
+    pub(crate) kind: String,
     /// Random, the same for all connections of one client.
     pub(crate) client: String,
     /// Counts the client's connections. A newer one ends the older.

@@ -268,16 +268,7 @@ impl Role for Agent {
     }
 
     fn capability(&self) -> Capability {
-        Capability {
-            freezes: Freezer::is_there(),
-            quiesces_applications: Freezer::is_there() && !self.inner().settings.hooks.before.is_empty(),
-            groups: false,
-            fences: false,
-            captures_off: false,
-            drills: false,
-            branches: false,
-            ..Capability::default()
-        }
+        self.inner().settings.capability()
     }
 
     async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {

@@ -1,8 +1,9 @@
 //! What an operator says of an agent.
 
+use crate::freeze::Freezer;
 use crate::freeze::{Hooks, Installed, Programs};
 use crate::snapshot::{self, Reflink, Stack};
-use site_recovery::RoleName;
+use site_recovery::{Capability, RoleName};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +63,20 @@ impl Settings {
             whole_every: 500,
             bytes_per_second: None,
             nice: 10,
+        }
+    }
+
+    /// What an agent by these can do.
+    pub fn capability(&self) -> Capability {
+        Capability {
+            freezes: Freezer::is_there(),
+            quiesces_applications: Freezer::is_there() && !self.hooks.before.is_empty(),
+            groups: false,
+            fences: false,
+            captures_off: false,
+            drills: false,
+            branches: false,
+            ..Capability::default()
         }
     }
 }

@@ -11,12 +11,13 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Rescued {
     site: RoleName,
+    capability: Capability,
 }
 
 impl Rescued {
-    /// Of a server at this site.
-    pub fn at(site: RoleName) -> Self {
-        Self { site }
+    /// Of a server at this site, whose agent has this capability: whoever asks finds the same role, whichever system runs.
+    pub fn at(site: RoleName, capability: Capability) -> Self {
+        Self { site, capability }
     }
 
     fn not_now<T>(&self, operation: &'static str) -> Result<T> {
@@ -32,7 +33,7 @@ impl Role for Rescued {
     }
 
     fn capability(&self) -> Capability {
-        Capability { groups: false, fences: false, captures_off: false, ..Capability::default() }
+        self.capability.clone()
     }
 
     async fn claim(&self, _: &Op, _: &MachineId) -> Result<()> {

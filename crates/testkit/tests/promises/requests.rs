@@ -230,5 +230,10 @@ async fn a_planned_failover_is_refused_where_captures_of_what_is_off_are_not_to_
     assert!(error.to_string().contains("unplanned"), "{error}");
     assert_eq!(here.power(&web.item()?.active().clone()).await?, Power::On, "nothing was shut down");
     web.failover(FailoverRequest::unplanned(OUT, fire())).await?.done().await?;
+    // Nor is it captured while it is off, to find what it wrote last: the way back compares.
+    web.commit(CommitRequest::default()).await?.done().await?;
+    let report = web.reprotect(ReprotectRequest::default()).await?.done().await?;
+    let notes = &report.only()?.notes;
+    assert!(notes.iter().any(|note| note.contains("cannot be read while it is off")), "{notes:?}");
     Ok(())
 }

@@ -32,6 +32,7 @@ impl Connection {
         let hello = Hello {
             versions: SPOKEN,
             role: far.role.clone(),
+            kind: far.kind.to_owned(),
             client: far.client.clone(),
             connection: number,
             silence: far.stall.as_millis() as u64,

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct Far {
     pub(crate) address: String,
     pub(crate) role: RoleName,
+    /// What it takes that for.
+    pub(crate) kind: &'static str,
     pub(crate) tls: ClientTls,
     /// This client, at random.
     pub(crate) client: String,

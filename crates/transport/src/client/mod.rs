@@ -58,6 +58,10 @@ pub struct RemoteBuilder<R> {
 /// A role of another process.
 #[async_trait]
 pub trait Stub: Sized {
+    /// What the far role is taken for.
+    #[doc(hidden)]
+    const KIND: &'static str;
+
     /// Connects now, once.
     #[doc(hidden)]
     async fn connected(far: Far) -> Result<Self>;
@@ -100,6 +104,8 @@ impl RemoteStore {
 
 #[async_trait]
 impl Stub for RemoteStore {
+    const KIND: &'static str = "replica";
+
     async fn connected(far: Far) -> Result<Self> {
         Ok(Self::over(far.role.clone(), Link::connected(Arc::new(far)).await?))
     }
@@ -202,6 +208,7 @@ impl<R: Stub> RemoteBuilder<R> {
         Ok(Far {
             address: self.address,
             role: self.role,
+            kind: R::KIND,
             tls: self.tls,
             client: format!("{:016x}{:016x}", self.random.bits(), self.random.bits()),
             stall: self.stall,

@@ -31,7 +31,6 @@ const MOST_SENDS: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Channel {
     far: Arc<Far>,
-    kind: &'static str,
     line: tokio::sync::Mutex<Option<Line>>,
     connections: AtomicU64,
     calls: AtomicU64,
@@ -49,24 +48,23 @@ struct Line {
 
 impl Channel {
     /// Connects with the first call. The role has to have this capability.
-    pub(crate) fn lazy(far: Arc<Far>, kind: &'static str, capability: Capability) -> Self {
-        let channel = Self::new(far, kind);
+    pub(crate) fn lazy(far: Arc<Far>, capability: Capability) -> Self {
+        let channel = Self::new(far);
         channel.capability.get_or_init(|| capability);
         channel
     }
 
     /// Connects now, once.
-    pub(crate) async fn connected(far: Arc<Far>, kind: &'static str) -> Result<Self> {
-        let channel = Self::new(far, kind);
+    pub(crate) async fn connected(far: Arc<Far>) -> Result<Self> {
+        let channel = Self::new(far);
         let line = channel.dial().await.map_err(|fault| fault.told().at(&channel.far.role, "connect"))?;
         *channel.line.lock().await = Some(line);
         Ok(channel)
     }
 
-    fn new(far: Arc<Far>, kind: &'static str) -> Self {
+    fn new(far: Arc<Far>) -> Self {
         Self {
             far,
-            kind,
             line: tokio::sync::Mutex::default(),
             connections: AtomicU64::new(0),
             calls: AtomicU64::new(0),
@@ -199,7 +197,7 @@ impl Channel {
             oldest: CONTROL.oldest,
             newest: CONTROL.newest,
             role: far.role.0.clone(),
-            kind: self.kind.to_owned(),
+            kind: far.kind.to_owned(),
             client: far.client.clone(),
             connection: number,
         };

@@ -150,7 +150,7 @@ impl Caller<'_> {
             }
             LandingSiteCall::Detach { op, instance } => told(&role.detach(&op, &instance).await?),
             LandingSiteCall::Start { op, instance, what, evidence } => {
-                told(&role.start(&op, &instance, &what, self.admit(evidence)?).await?)
+                told(&role.start(&op, &instance, &what, self.relayed(evidence)?).await?)
             }
             LandingSiteCall::Stop { op, instance, grace } => told(&role.stop(&op, &instance, grace).await?),
             LandingSiteCall::Remove { op, instance } => told(&role.remove(&op, &instance).await?),
@@ -167,6 +167,21 @@ impl Caller<'_> {
             Error::new(ErrorKind::Denied, said)
         })?;
         evidence.admit(&Peer { engine }, None)
+    }
+
+    /// As [`admit`](Self::admit), and from a master target, too: it has admitted its engine's evidence, and passes it on to
+    /// where it lands. Whoever writes the disks could as well start them.
+    #[allow(clippy::disallowed_methods, reason = "this is the transport")]
+    fn relayed(&self, evidence: Evidence) -> Result<BootPermit> {
+        let from_master_target =
+            self.shown.service().is_some_and(|service| service.kind() == ServiceKind::MasterTarget);
+        match &evidence {
+            Evidence::Proof { epoch, .. } if from_master_target => {
+                let engine = epoch.owner.clone();
+                evidence.admit(&Peer { engine }, None)
+            }
+            _ => self.admit(evidence),
+        }
     }
 
     fn names(&self) -> Result<&dyn Names> {

@@ -195,7 +195,8 @@ impl Connection {
         served.must_be(&hello.kind).map_err(Fault::Unwelcome)?;
         let name = format!("control of {} as {} by {}", hello.role, hello.kind, hello.client);
         let registered = self.offer.clients().register(&name, hello.connection).await?;
-        let capability = serde_json::to_vec(&served.capability()).expect("plain data serialises");
+        let capability =
+            serde_json::to_vec(&served.capability_as(&hello.kind)).expect("plain data serialises");
         if self.greeted.set(Greeted { served, registered }).is_err() {
             return Err(Fault::protocol("a second greeting"));
         }

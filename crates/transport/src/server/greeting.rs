@@ -67,8 +67,8 @@ pub(super) async fn greet(comer: Comer, offer: &Offer) -> Result<Guest, Fault> {
     };
     match admitted.await {
         Ok((version, served, registered)) => {
-            let welcome =
-                serde_json::to_vec(&offer.welcome(version, &served)).expect("plain data serialises");
+            let welcome = serde_json::to_vec(&offer.welcome(version, &served, &hello.kind))
+                .expect("plain data serialises");
             outlet.send(Kind::Welcome, 0, &[welcome.into()]).await?;
             Ok(Guest { outlet, inlet, hello, served, rights, place, registered })
         }
@@ -106,10 +106,10 @@ impl Offer {
         Ok((version, self.served(&hello.role)?))
     }
 
-    fn welcome(&self, version: u32, served: &Served) -> Welcome {
+    fn welcome(&self, version: u32, served: &Served, kind: &str) -> Welcome {
         Welcome {
             version,
-            capability: served.capability(),
+            capability: served.capability_as(kind),
             credit: self.limits.connection_bytes as u32,
             requests: self.limits.connection_requests as u32,
             silence: self.limits.stall.as_millis() as u64,

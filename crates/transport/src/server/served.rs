@@ -63,8 +63,20 @@ impl Served {
         &self.role
     }
 
-    pub(crate) fn capability(&self) -> Capability {
-        self.role().capability()
+    /// What it can do as this kind of role.
+    pub(crate) fn capability_as(&self, kind: &str) -> Capability {
+        let of = |role: Option<&dyn Role>| role.map(Role::capability);
+        let capability = match kind {
+            "source" => of(self.source.as_deref().map(|r| r as _)),
+            "process server" => of(self.process_server.as_deref().map(|r| r as _)),
+            "replica" => of(self.replica.as_deref().map(|r| r as _)),
+            "target" => of(self.target.as_deref().map(|r| r as _)),
+            "master target" => of(self.master_target.as_deref().map(|r| r as _)),
+            "landing site" => of(self.landing_site.as_deref().map(|r| r as _)),
+            "witness" => of(self.standing.as_deref().map(|r| r as _)),
+            _ => None,
+        };
+        capability.unwrap_or_else(|| self.role.capability())
     }
 
     /// The replica `name`: this one, or one that is known by its name.

@@ -148,6 +148,9 @@ async fn distance(context: &Context, m: &Member, settings: &Settings) -> Result<
     let (Some(between), Some(last)) = (between, last) else {
         return Ok(unknown("the way back compares: the old side's position is not known"));
     };
+    if !near.source.capability().captures_off {
+        return Ok(unknown("the way back compares: the old side cannot be read while it is off"));
+    }
     let op = m.op.part("since");
     let capture = near.source.capture(&op, std::slice::from_ref(&landing), Consistency::Crash).await?;
     let since = near.source.changes(&capture, id, &last).await;

@@ -33,15 +33,17 @@ role!(RemoteLandingSite);
 
 #[async_trait]
 impl Stub for RemoteLandingSite {
+    const KIND: &'static str = "landing site";
+
     async fn connected(far: Far) -> Result<Self> {
         let far = Arc::new(far);
-        let control = Channel::connected(Arc::clone(&far), "landing site").await?;
+        let control = Channel::connected(Arc::clone(&far)).await?;
         Ok(Self::of(far, control))
     }
 
     fn lazy(far: Far, capability: Capability) -> Self {
         let far = Arc::new(far);
-        let control = Channel::lazy(Arc::clone(&far), "landing site", capability);
+        let control = Channel::lazy(Arc::clone(&far), capability);
         Self::of(far, control)
     }
 }

@@ -26,16 +26,16 @@ pub struct RemoteProcessServer {
 
 role!(RemoteProcessServer);
 
-const KIND: &str = "process server";
-
 #[async_trait]
 impl Stub for RemoteProcessServer {
+    const KIND: &'static str = "process server";
+
     async fn connected(far: Far) -> Result<Self> {
-        Ok(Self { name: far.role.clone(), control: Channel::connected(Arc::new(far), KIND).await? })
+        Ok(Self { name: far.role.clone(), control: Channel::connected(Arc::new(far)).await? })
     }
 
     fn lazy(far: Far, capability: Capability) -> Self {
-        Self { name: far.role.clone(), control: Channel::lazy(Arc::new(far), KIND, capability) }
+        Self { name: far.role.clone(), control: Channel::lazy(Arc::new(far), capability) }
     }
 }
 

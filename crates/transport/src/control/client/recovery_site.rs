@@ -42,32 +42,34 @@ role!(RemoteMasterTarget);
 
 #[async_trait]
 impl Stub for RemoteTarget {
+    const KIND: &'static str = "target";
+
     async fn connected(far: Far) -> Result<Self> {
         let far = Arc::new(far);
-        let control = Channel::connected(Arc::clone(&far), "target").await?;
+        let control = Channel::connected(Arc::clone(&far)).await?;
         Ok(Self { name: far.role.clone(), control, far })
     }
 
     fn lazy(far: Far, capability: Capability) -> Self {
         let far = Arc::new(far);
-        let control = Channel::lazy(Arc::clone(&far), "target", capability);
+        let control = Channel::lazy(Arc::clone(&far), capability);
         Self { name: far.role.clone(), control, far }
     }
 }
 
-const MASTER_TARGET: &str = "master target";
-
 #[async_trait]
 impl Stub for RemoteMasterTarget {
+    const KIND: &'static str = "master target";
+
     async fn connected(far: Far) -> Result<Self> {
         let far = Arc::new(far);
-        let control = Channel::connected(Arc::clone(&far), MASTER_TARGET).await?;
+        let control = Channel::connected(Arc::clone(&far)).await?;
         Ok(Self::of(far, control))
     }
 
     fn lazy(far: Far, capability: Capability) -> Self {
         let far = Arc::new(far);
-        let control = Channel::lazy(Arc::clone(&far), MASTER_TARGET, capability);
+        let control = Channel::lazy(Arc::clone(&far), capability);
         Self::of(far, control)
     }
 }

@@ -34,15 +34,17 @@ role!(RemoteSource);
 
 #[async_trait]
 impl Stub for RemoteSource {
+    const KIND: &'static str = "source";
+
     async fn connected(far: Far) -> Result<Self> {
         let far = Arc::new(far);
-        let control = Channel::connected(Arc::clone(&far), "source").await?;
+        let control = Channel::connected(Arc::clone(&far)).await?;
         Ok(Self::of(far, control))
     }
 
     fn lazy(far: Far, capability: Capability) -> Self {
         let far = Arc::new(far);
-        let control = Channel::lazy(Arc::clone(&far), "source", capability);
+        let control = Channel::lazy(Arc::clone(&far), capability);
         Self::of(far, control)
     }
 }

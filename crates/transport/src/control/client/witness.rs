@@ -19,16 +19,16 @@ pub struct RemoteWitness {
 
 role!(RemoteWitness);
 
-const KIND: &str = "witness";
-
 #[async_trait]
 impl Stub for RemoteWitness {
+    const KIND: &'static str = "witness";
+
     async fn connected(far: Far) -> Result<Self> {
-        Ok(Self { name: far.role.clone(), control: Channel::connected(Arc::new(far), KIND).await? })
+        Ok(Self { name: far.role.clone(), control: Channel::connected(Arc::new(far)).await? })
     }
 
     fn lazy(far: Far, capability: Capability) -> Self {
-        Self { name: far.role.clone(), control: Channel::lazy(Arc::new(far), KIND, capability) }
+        Self { name: far.role.clone(), control: Channel::lazy(Arc::new(far), capability) }
     }
 }
 
