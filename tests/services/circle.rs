@@ -1,6 +1,6 @@
 //! The whole circle: a server with two disks under a live writer, three services, a vault.
 
-use crate::hosts::{Writer, peers, until};
+use crate::hosts::{Writer, peers};
 use crate::scene::*;
 use crate::world::*;
 use site_recovery::state::Divergence;
@@ -12,7 +12,7 @@ async fn d3_d5_a_server_is_protected_drilled_fails_over_and_replicates_back_to_i
     if !peers("services on hosts", &["blockdev"]) {
         return;
     }
-    let mut scene = Scene::new("circle").await;
+    let scene = Scene::new("circle").await;
     let (switch, server) = (scene.switch(), std::sync::Arc::clone(&scene.server));
     let keeper = scene.vaulted.keeper(&server, &switch);
     let vault = scene.vault(&keeper).await;

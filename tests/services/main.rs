@@ -3,7 +3,7 @@
 //!
 //! The vault is in the test's own process. Hosts are network namespaces; *switching a server off* kills every process of its
 //! host and unplugs it: a stand-in for a power control, named [`Switch`](world::Switch).
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "a test may panic, and shares its scene")]
 
 #[path = "../hosts/mod.rs"]
 mod hosts;
