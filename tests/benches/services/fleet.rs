@@ -7,8 +7,8 @@ use crate::hosts::{Disk, Ground, Host, Process};
 use crate::programs;
 use site_recovery::SystemClock;
 use site_recovery_transport::enrol::{
-    Authority, Credentials, EnrolmentLimits, EnrolmentServer, Invitation, JoinToken, RoleKind, ServedRole, Service,
-    ServiceKind, Stated,
+    Authority, Credentials, EnrolmentLimits, EnrolmentServer, Invitation, JoinToken, RoleKind, ServedRole,
+    Service, ServiceKind, Stated,
 };
 use site_recovery_transport::{RemoteProcessServer, RemoteSource, RemoteStore};
 use std::fs;

@@ -75,7 +75,7 @@ async fn measured(words: &[String]) -> Outcome<()> {
             "S1" => copy::sealed(&report, &dir, pairs.unwrap_or(5)).await,
             "S2" => copy::plain(&report, &dir, pairs.unwrap_or(5)).await,
             "S3" => tracking::of_a_disk(&report, pairs.unwrap_or(10)),
-            _ => memory::of_the_agent(&report, &dir, pairs.unwrap_or(5)).await,
+            _ => memory::of_the_agent(&report, pairs.unwrap_or(5)).await,
         };
         if let Err(error) = done {
             report.failed(goal, &error.to_string())?;

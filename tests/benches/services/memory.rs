@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_secs(2);
 const AT_REST: f64 = 64.0;
 const AT_WORK: f64 = 256.0;
 
-pub(crate) async fn of_the_agent(report: &Report, _: &Path, rounds: usize) -> Outcome<()> {
+pub(crate) async fn of_the_agent(report: &Report, rounds: usize) -> Outcome<()> {
     need(&["mkfs.xfs"])?;
     let ground = Ground::new("bench-S4");
     let room = ground.store(8 << 30);

@@ -3,8 +3,8 @@
 use crate::Outcome;
 use crate::fleet::{Fleet, Running};
 use site_recovery::{
-    Basis, Consistency, Control, Epoch, Fate, Item, Machine, MachineId, Op, Policy, Pool,
-    ProcessServer, Replica, Run, Seed, Settings, Shipment, Shipped, Source,
+    Basis, Consistency, Control, Epoch, Fate, Item, Machine, MachineId, Op, Policy, Pool, ProcessServer,
+    Replica, Run, Seed, Settings, Shipment, Shipped, Source,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
