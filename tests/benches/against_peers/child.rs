@@ -74,7 +74,7 @@ async fn receive(store: &Path, port: u16, identities: &Path, seal: &str) -> Outc
     let points = Arc::new(directory(store, &keys(seal))?);
     let file = |name: &str| fs::read(identities.join(name));
     let tls = ServerTls::new(&file("server-cert.pem")?, &file("server-key.pem")?, &file("ca-cert.pem")?)?;
-    let _server = Keeper::builder(tls).role(points).listen(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+    let _server = Keeper::builder(tls).store(points).listen(SocketAddr::from(([127, 0, 0, 1], port))).await?;
     std::future::pending().await
 }
 

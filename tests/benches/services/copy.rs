@@ -45,7 +45,7 @@ async fn against(
         let room = ground.store(ROOM);
         let image = room.dir().join("a.raw");
         shell("cp --sparse=always \"$A\" \"$B\"; sync \"$B\"", &[("A", &a), ("B", &image)])?;
-        let disk = Disk::over(&image, SIZE_OF_A);
+        let disk = Disk::over(&ground, &image, SIZE_OF_A);
         let peers = Peers::on(&ground)?;
         let fleet = Fleet::start(&ground, &disk, store, records).await?;
         let mut all = vec![];

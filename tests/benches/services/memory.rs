@@ -28,7 +28,7 @@ pub(crate) async fn of_the_agent(report: &Report, rounds: usize) -> Outcome<()> 
     let room = ground.store(8 << 30);
     let image = room.dir().join("sparse.raw");
     spread(&image)?;
-    let disk = Disk::over(&image, SIZE);
+    let disk = Disk::over(&ground, &image, SIZE);
     let fleet = Fleet::start(&ground, &disk, Store::Apart, Records::CompressedAndSealed).await?;
     let agent = fleet.agent.process.id();
     let (mut rest, mut work) = (vec![(memory(agent)?, AT_REST)], vec![]);

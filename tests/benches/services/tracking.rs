@@ -4,7 +4,7 @@
 
 use crate::Outcome;
 use crate::group::Group;
-use crate::hosts::Disk;
+use crate::hosts::{Disk, Ground};
 use crate::programs::need;
 use crate::report::Report;
 use std::io::{BufRead, BufReader};
@@ -22,8 +22,9 @@ const SECONDS: u32 = 5;
 
 pub(crate) fn of_a_disk(report: &Report, pairs: usize) -> Outcome<()> {
     need(&["fio"])?;
+    let ground = Ground::new("bench-S3");
     let memory = tempfile::tempdir_in("/dev/shm")?;
-    let disk = Disk::over(&memory.path().join("disk.raw"), SIZE);
+    let disk = Disk::over(&ground, &memory.path().join("disk.raw"), SIZE);
     // Once, so that all of its memory is there.
     cost(disk.device(), "untraced")?;
     let (mut costs, mut rates) = (vec![], vec![]);
@@ -55,7 +56,7 @@ pub(crate) fn of_a_disk(report: &Report, pairs: usize) -> Outcome<()> {
 }
 
 fn in_turn(number: usize, mut measure: impl FnMut(&str) -> Outcome<f64>) -> Outcome<(f64, f64)> {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let traced = measure("traced")?;
         return Ok((traced, measure("untraced")?));
     }

@@ -51,7 +51,7 @@ impl Directory {
         };
         let known = of_site(&self.0.credentials.roster().borrow().clone());
         match known.is_empty() {
-            true => Ok(of_site(&*self.0.credentials.refresh_roster().await?)),
+            true => Ok(of_site(&self.0.credentials.refresh_roster().await?)),
             false => Ok(known),
         }
     }
