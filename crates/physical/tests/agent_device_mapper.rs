@@ -52,6 +52,7 @@ fn disk(id: &str, size: u64) -> ServerDisk {
         size,
         sector: 512,
         role: DiskRole::System,
+        layout: Default::default(),
         file_systems: vec![],
     }
 }

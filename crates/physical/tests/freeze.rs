@@ -47,6 +47,7 @@ fn disk(device: &Path, mounted: &Path) -> ServerDisk {
         size: 16 << 20,
         sector: 512,
         role: DiskRole::Data,
+        layout: Default::default(),
         file_systems: vec![on],
     }
 }

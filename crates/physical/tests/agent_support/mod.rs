@@ -211,6 +211,7 @@ impl Look for Looped {
                 device: disk.device.clone(),
                 size: if spoiled { 0 } else { disk.size() },
                 sector: 512,
+                layout: Default::default(),
                 role: if at == 0 { DiskRole::System } else { DiskRole::Data },
                 file_systems: on
                     .map(|(device, mounted, kind)| FileSystem {
@@ -237,6 +238,8 @@ impl Look for Looped {
             memory: 1 << 30,
             firmware: Firmware::Bios,
             guest: GuestFacts::default(),
+            system: Default::default(),
+            left_out: vec![],
         })
     }
 }

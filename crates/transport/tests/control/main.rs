@@ -1,5 +1,9 @@
 //! The control plane under peers that break the rules, and connections that break.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on fails, and drives tasks itself")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails, and drives tasks itself"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
