@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use site_recovery::state::{Divergence, Phase};
 use site_recovery::{
     Booted, CommitRequest, Cutover, Deadlines, DisableRequest, DrillRequest, ErrorKind, FailoverRequest,
-    Force, OnUnfenced, PointChoice, Policy, Power, ProtectRequest, Recovery, Result, Retention, Settings,
-    Shutdown, Source, UndoRequest, Validation, Verdict,
+    Force, OnUnfenced, PointChoice, Policy, Power, ProtectRequest, Recovery, ReprotectRequest, Result,
+    Retention, Settings, Shutdown, Source, UndoRequest, Validation, Verdict,
 };
 use site_recovery_testkit::engine::MemoryEngine;
 use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
@@ -232,7 +232,8 @@ async fn a_planned_failover_is_refused_where_captures_of_what_is_off_are_not_to_
     web.failover(FailoverRequest::unplanned(OUT, fire())).await?.done().await?;
     // Nor is it captured while it is off, to find what it wrote last: the way back compares.
     web.commit(CommitRequest::default()).await?.done().await?;
-    let report = web.reprotect(ReprotectRequest::default()).await?.done().await?;
+    let losing = ReprotectRequest { other_side_loses: true, ..ReprotectRequest::default() };
+    let report = web.reprotect(losing).await?.done().await?;
     let notes = &report.only()?.notes;
     assert!(notes.iter().any(|note| note.contains("cannot be read while it is off")), "{notes:?}");
     Ok(())
