@@ -82,7 +82,9 @@ impl Inner {
         want: Consistency,
         quiet: std::result::Result<(), String>,
     ) -> Result<Instant> {
-        let freeze = want >= Consistency::FileSystem || disks.len() > 1;
+        // A means that holds its disk is right only while it does.
+        let by_means = disks.iter().any(|d| !d.means.holds(d.disk).is_empty());
+        let freeze = want >= Consistency::FileSystem || disks.len() > 1 || by_means;
         if freeze {
             let held: BTreeSet<Held> = disks.iter().flat_map(held_of).collect();
             durable::write(&self.own(FROZEN), &held)?;
@@ -200,9 +202,13 @@ impl Inner {
     }
 }
 
+/// What its means holds, and the file systems that lie further up. The kernel freezes one that is mounted from a device
+/// which is suspended, and none above that, on partitions or volumes.
 fn held_of(disk: &Planned<'_>) -> Vec<Held> {
     let by_means = disk.means.holds(disk.disk);
-    if by_means.is_empty() { mounted([disk.disk]) } else { by_means }
+    let mut disk = disk.disk.clone();
+    disk.file_systems.retain(|f| !by_means.iter().any(|held| held.is_device(&f.device)));
+    mounted([&disk]).into_iter().chain(by_means).collect()
 }
 
 fn counts(counters: &[Option<Counter>]) -> Vec<Option<Count>> {

@@ -2,7 +2,7 @@
 //!
 //! The operator stacks, below the file systems and over the whole disk:
 //! ```text
-//! disk (or a linear map of all of it) -> [era] -> snapshot-origin "data" -> file systems
+//! disk (or a linear map of all of it) -> [era] -> snapshot-origin "data" -> [partitions, volumes] -> file systems
 //! ```
 //! A capture then takes
 //! ```text
@@ -12,8 +12,10 @@
 //! dmsetup --noudevsync create <name> --table "0 SZ snapshot <below data> /dev/mapper/<name>-cow N 128"
 //! dmsetup resume data
 //! ```
-//! Suspending holds every writer, of file systems (which the kernel freezes) and past them. What is overwritten while a
-//! snapshot lives is kept in scratch space; a snapshot that has no room left is lost, and so is every one when the server
+//! Suspending holds every writer: the kernel freezes a file system that is mounted from the origin itself, and those on
+//! partitions or volumes above are frozen one by one before. An origin splits writes at the chunks of its snapshots only
+//! after it was resumed: one that is taken of an origin which runs on would keep too little, so every capture suspends, also
+//! one that nobody wants consistent. What is overwritten while a snapshot lives is kept in scratch space; a snapshot that has no room left is lost, and so is every one when the server
 //! restarts: the capture is `NotFound` then.
 //!
 //! A device that is suspended answers no read either. Where the system's own programs lie on it, what the window runs has

@@ -46,7 +46,7 @@ impl Look for Here {
 }
 
 pub(crate) fn open(settings: &Agent) -> Result<agent::Agent> {
-    agent::Agent::open(settings.agent(), Arc::new(Here::of(settings)), Arc::new(SystemClock))
+    agent::Agent::open(settings.agent()?, Arc::new(Here::of(settings)), Arc::new(SystemClock))
 }
 
 /// Serves the server as a source, until it is told to stop.
