@@ -2,9 +2,11 @@
 
 use crate::drive::{Installed, as_the_guest_sees};
 use crate::hardware::Hardware;
-use site_recovery::*;
+use site_recovery::{
+    Capability, Deadlines, LandingSite, Leg, SystemClock, Vault,
+};
 use site_recovery_journal::SqliteJournal;
-use site_recovery_local::LocalSite;
+use site_recovery_master_target::MasterTarget;
 use site_recovery_physical::site::{Patience, PhysicalSite, Server as PhysicalServer};
 use site_recovery_points::Points;
 use site_recovery_process_server::ProcessServer;
@@ -107,7 +109,7 @@ impl Hall {
 
     /// How many bytes the agent has read for tracking since it was started.
     pub async fn scanned(&self) -> u64 {
-        self.agent().hear().await.unwrap().signs.figures["scanned_bytes"] as u64
+        self.agent().heard().await.unwrap().signs.figures["scanned_bytes"] as u64
     }
 
     /// The bare disks of the server, while its rescue system runs.
@@ -136,7 +138,12 @@ impl Hall {
         builder.patience(patience).server(server).open().unwrap()
     }
 
-    pub async fn vault(&self, keeper: &PhysicalSite, master_target: Arc<dyn MasterTarget>) -> Vault {
+    /// Out to QEMU, and back to the server's bare disks.
+    pub async fn vault(&self, keeper: &PhysicalSite) -> Vault {
+        let rescue: Arc<dyn LandingSite> = Arc::new(self.landing());
+        let returning = Arc::new(keeper.returning([(SERVER.to_owned(), rescue)]));
+        let (clock, retention) = (Arc::new(SystemClock), self.dir.join("retention"));
+        let master_target = MasterTarget::open("mt", returning, retention, clock).await.unwrap();
         let journal = SqliteJournal::open(self.dir.join("journal.db")).await.unwrap();
         let cloud = || Arc::new(self.cloud.clone());
         let deadlines = Deadlines { retry_after: Duration::from_secs(1), tries: 3, ..Deadlines::default() };
@@ -147,7 +154,7 @@ impl Hall {
                 self.points.clone(),
                 cloud(),
             ))
-            .back(Leg::back(cloud(), self.process_server.clone(), master_target))
+            .back(Leg::back(cloud(), self.process_server.clone(), Arc::new(master_target)))
             .journal(Arc::new(journal))
             .engine_id(CLOUD.into())
             .deadlines(deadlines)
@@ -160,13 +167,4 @@ impl Hall {
         self.hardware.cut();
         self.enrolment.stop().await;
     }
-}
-
-/// For legs that nothing goes back by: a directory in place of bare disks.
-pub async fn nowhere(dir: &Path) -> Arc<dyn MasterTarget> {
-    let clock = Arc::new(SystemClock);
-    let site = LocalSite::open(SITE.into(), dir.join("nowhere"), clock.clone()).unwrap();
-    let retention = dir.join("nowhere-retention");
-    let opened = site_recovery_master_target::MasterTarget::open("mt", Arc::new(site), retention, clock).await;
-    Arc::new(opened.unwrap())
 }

@@ -119,6 +119,7 @@ impl Inner {
             if window.restless.is_empty() || !freeze {
                 break;
             }
+            disks.iter_mut().try_for_each(|d| d.snapshot.again())?;
             let mut again = self.window(disks, freeze)?;
             for (disk, written) in window.written {
                 // A later mark stands for itself: it is asked since the cut before, not since this try.

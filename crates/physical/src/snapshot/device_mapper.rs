@@ -180,10 +180,10 @@ impl Means for DeviceMapper {
         let place = self.free_place()?;
         let linear = format!("0 {} linear {} {place}", self.room / SECTOR, self.scratch.display());
         self.dmsetup(&["create", &cow, "--table", &linear])?;
-        // What an earlier snapshot left there would be taken for this one's.
-        self.programs.run("blkdiscard", &["-z", "-l", "65536", &mapped(&cow).display().to_string()])?;
         let table = format!("0 {sectors} snapshot {below} {} N {CHUNK}", mapped(&cow).display());
-        Ok(Box::new(Snapshot { name: handle.name.clone(), table, programs: Arc::clone(&self.programs) }))
+        let snapshot = Snapshot { name: handle.name.clone(), table, programs: Arc::clone(&self.programs) };
+        snapshot.clear()?;
+        Ok(Box::new(snapshot))
     }
 
     fn open(&self, handle: &Handle) -> Result<PathBuf> {
@@ -213,11 +213,24 @@ struct Snapshot {
     programs: Arc<dyn Programs>,
 }
 
+impl Snapshot {
+    /// What an earlier snapshot left in its space would be taken for this one's.
+    fn clear(&self) -> Result<()> {
+        let cow = mapped(&cow(&self.name)).display().to_string();
+        self.programs.run("blkdiscard", &["-z", "-l", "65536", &cow]).map(drop)
+    }
+}
+
 impl Prepared for Snapshot {
     fn take(&mut self) -> Result<()> {
         self.programs
             .run("dmsetup", &["--noudevsync", "create", &self.name, "--table", &self.table])
             .map(drop)
+    }
+
+    fn again(&mut self) -> Result<()> {
+        self.programs.run("dmsetup", &["remove", "--retry", &self.name])?;
+        self.clear()
     }
 
     fn settle(&mut self) -> Result<()> {

@@ -71,6 +71,11 @@ pub trait Prepared: Debug + Send {
     /// The instant.
     fn take(&mut self) -> Result<()>;
 
+    /// Drops what was taken, for another try. Between two windows.
+    fn again(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes it last, after the window.
     fn settle(&mut self) -> Result<()>;
 }

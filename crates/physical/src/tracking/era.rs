@@ -127,7 +127,9 @@ impl Means for Era {
     }
 
     fn since(&mut self, mark: &str) -> Hint {
-        match self.written_since(mark) {
+        let w = self.written_since(mark);
+        match &w { Ok(b) => eprintln!("ERA since {mark}: {} blocks", (0..b.of_disk()).filter(|x| b.has(*x)).count()), Err(e) => eprintln!("ERA since {mark}: {e}") }
+        match w {
             Ok(blocks) => Hint::Blocks(blocks),
             Err(e) => Hint::Anything(e.to_string()),
         }
