@@ -2,9 +2,7 @@
 
 use crate::drive::{Installed, as_the_guest_sees};
 use crate::hardware::Hardware;
-use site_recovery::{
-    Capability, Deadlines, LandingSite, Leg, SystemClock, Vault,
-};
+use site_recovery::{Capability, Deadlines, LandingSite, Leg, SystemClock, Vault};
 use site_recovery_journal::SqliteJournal;
 use site_recovery_master_target::MasterTarget;
 use site_recovery_physical::site::{Patience, PhysicalSite, Server as PhysicalServer};

@@ -22,7 +22,7 @@ const PROGRAMS: [&str; 9] = [
     "strip",
     "tar",
 ];
-const DISK_BYTES: u64 = 320 << 20;
+const DISK_BYTES: u64 = 161 << 20;
 
 /// Whether the server's image is here, too.
 fn is_here(what: &str) -> bool {
@@ -33,7 +33,10 @@ fn is_here(what: &str) -> bool {
         return true;
     }
     println!("SKIPPED {what}: the server's image (tests/run --setup) is absent");
-    assert!(std::env::var("SITE_RECOVERY_PEERS").as_deref() != Ok("required"), "the server's image is required");
+    assert!(
+        std::env::var("SITE_RECOVERY_PEERS").as_deref() != Ok("required"),
+        "the server's image is required"
+    );
     false
 }
 
@@ -120,7 +123,11 @@ impl Story<'_> {
             let point = web.points().await.unwrap().pop().unwrap();
             self.tell(&format!("delta {delta}: {read} of {DISK_BYTES} bytes were read"));
             assert_eq!(point.consistency, Consistency::FileSystem);
-            assert!(read > 0 && read < DISK_BYTES / 8, "{read} bytes were read for delta {delta}\n{}", told(a));
+            assert!(
+                read > 0 && read < DISK_BYTES / 8,
+                "{read} bytes were read for delta {delta}\n{}",
+                told(a)
+            );
             let found = self.opened(web, point.id).await;
             assert!(!found.needs_recovery, "it was frozen, above the device that was suspended");
             assert!(found.records.len() as u64 >= acknowledged, "{} of {acknowledged}", found.records.len());
@@ -142,7 +149,8 @@ impl Story<'_> {
     }
 
     async fn fails_over(&self, web: &ItemHandle, a: &Guest) -> Guest {
-        let sealed = self.opened(web, web.points().await.unwrap().pop().unwrap().id).await.records.len() as u64;
+        let sealed =
+            self.opened(web, web.points().await.unwrap().pop().unwrap().id).await.records.len() as u64;
         let force = Force { operator: "jane".into(), reason: "the hall burns".into() };
         let request = FailoverRequest::unplanned(Direction::PrimaryToRecovery, force);
         let request = FailoverRequest { grace: Duration::ZERO, ..request };
@@ -154,7 +162,9 @@ impl Story<'_> {
         assert!((sealed..=last + 1).contains(&resumed), "{resumed} of {sealed} to {last}");
         b.writes(30).await.unwrap();
         web.commit(Default::default()).await.unwrap().done().await.unwrap();
-        self.tell(&format!("failed over: {resumed} of {last} records are there, {sealed} were in the newest point"));
+        self.tell(&format!(
+            "failed over: {resumed} of {last} records are there, {sealed} were in the newest point"
+        ));
         b
     }
 

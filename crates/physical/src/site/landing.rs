@@ -28,10 +28,7 @@ pub struct Returning {
 
 impl PhysicalSite {
     /// The way back to these servers, by name: what their rescue systems serve, whether they run now or not.
-    pub fn returning(
-        &self,
-        rescues: impl IntoIterator<Item = (String, Arc<dyn LandingSite>)>,
-    ) -> Returning {
+    pub fn returning(&self, rescues: impl IntoIterator<Item = (String, Arc<dyn LandingSite>)>) -> Returning {
         Returning { keeper: self.clone(), rescues: Arc::new(rescues.into_iter().collect()) }
     }
 }
@@ -181,7 +178,8 @@ impl LandingSite for Returning {
     }
 
     async fn remove(&self, _: &Op, instance: &Instance) -> Result<()> {
-        let message = format!("{} is hardware: it is never removed; retire the instance instead", instance.name);
+        let message =
+            format!("{} is hardware: it is never removed; retire the instance instead", instance.name);
         Err(refused(message).at(&self.keeper.name(), "remove"))
     }
 }
