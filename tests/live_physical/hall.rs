@@ -53,7 +53,7 @@ impl Hall {
             .build()
             .await
             .unwrap();
-        let cloud = QemuSite::builder(CLOUD.into(), dir.join("cloud"))
+        let cloud = QemuSite::builder(CLOUD.into(), dir.join(CLOUD))
             .accelerator(Choice::Fixed(Accelerator::Tcg))
             .patience(Duration::from_secs(60))
             .open()

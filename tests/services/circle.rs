@@ -59,11 +59,7 @@ async fn d3_d5_a_server_is_protected_and_fails_over_and_loses_nothing_that_a_poi
     }
     let points = vaulted.points.points(web.id()).await.unwrap();
     assert!(points.len() >= 4, "{points:?}");
-    assert!(
-        points
-            .iter()
-            .all(|p| p.consistency == Consistency::FileSystem || p.consistency == Consistency::Crash)
-    );
+    assert!(points.iter().all(|p| p.consistency == Consistency::FileSystem || p.consistency == Consistency::Crash));
 
     // A planned end: the writer is still at it when the power goes; what the newest point has is there.
     let sealed = writer.acknowledged();
@@ -82,11 +78,11 @@ async fn d3_d5_a_server_is_protected_and_fails_over_and_loses_nothing_that_a_poi
 
 /// What stands on images that lie where nothing can be cloned.
 fn copied(store: &crate::hosts::Store, images: &[&std::path::Path]) -> crate::hosts::Prefix {
-    let copies: Vec<PathBuf> =
-        (0..images.len()).map(|n| store.dir().join(format!("recovered-{n}.raw"))).collect();
+    let copies: Vec<PathBuf> = (0..images.len()).map(|n| store.dir().join(format!("recovered-{n}.raw"))).collect();
     for (image, copy) in images.iter().zip(&copies) {
         std::fs::copy(image, copy).unwrap();
     }
     let copies: Vec<_> = copies.iter().map(PathBuf::as_path).collect();
     check_images(&copies).unwrap_or_else(|complaint| panic!("{complaint}"))
 }
+

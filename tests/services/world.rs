@@ -54,8 +54,7 @@ impl Vaulted {
         fs::create_dir(&dir).unwrap();
         let authority = Authority::open(dir.join("authority"), clock.clone()).unwrap();
         let here = SocketAddr::new(ground.ip().into(), 0);
-        let enrolment =
-            EnrolmentServer::listen(authority.clone(), here, EnrolmentLimits::default()).await.unwrap();
+        let enrolment = EnrolmentServer::listen(authority.clone(), here, EnrolmentLimits::default()).await.unwrap();
         let points = Arc::new(Points::directory("points".into(), dir.join("points"), clock.clone()).unwrap());
         let cloud = LocalSite::open(CLOUD.into(), dir.join("cloud"), clock).unwrap();
 
@@ -267,12 +266,7 @@ pub fn master_target_service() -> (Service, ServedRole) {
 }
 
 /// Joins and starts a program.
-pub async fn enrolled(
-    vaulted: &Vaulted,
-    host: &Host,
-    program: &Program,
-    as_: (Service, ServedRole),
-) -> Process {
+pub async fn enrolled(vaulted: &Vaulted, host: &Host, program: &Program, as_: (Service, ServedRole)) -> Process {
     let token = vaulted.token(&as_.0, as_.1).await;
     program.join(host, &token);
     program.start(host)
