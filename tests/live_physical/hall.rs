@@ -102,7 +102,7 @@ impl Hall {
             ..Capability::default()
         };
         let builder = RemoteSource::builder(self.address(), SITE.into(), self.tls());
-        builder.patience(Duration::from_secs(10)).stall(Duration::from_secs(20)).lazy(capability).unwrap()
+        builder.patience(Duration::from_secs(3)).stall(Duration::from_secs(20)).lazy(capability).unwrap()
     }
 
     /// How many bytes the agent has read for tracking since it was started.
@@ -120,7 +120,7 @@ impl Hall {
             ..Capability::default()
         };
         let builder = RemoteLandingSite::builder(self.address(), SITE.into(), self.tls());
-        builder.patience(Duration::from_secs(10)).stall(Duration::from_secs(20)).lazy(capability).unwrap()
+        builder.patience(Duration::from_secs(3)).stall(Duration::from_secs(20)).lazy(capability).unwrap()
     }
 
     pub fn keeper(&self) -> PhysicalSite {

@@ -57,7 +57,7 @@ fn told(guest: &Guest) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn d3_d4_a_server_above_dm_era_is_protected_and_drilled() {
+async fn d3_d4_d5_a_server_above_dm_era_is_protected_drilled_and_fails_over() {
     if !is_here("a physical server above dm-era") {
         return;
     }
@@ -65,8 +65,8 @@ async fn d3_d4_a_server_above_dm_era_is_protected_and_drilled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "not seen to end: after the fence of the server its failover goes on for minutes"]
-async fn d5_a_server_above_dm_era_fails_over_and_comes_back_to_its_bare_disks() {
+#[ignore = "not green yet: the rescue system joins, and its agent then refuses the connection of the survey"]
+async fn d5_a_server_above_dm_era_comes_back_to_its_bare_disks() {
     if !is_here("a physical server that comes back") {
         return;
     }
@@ -84,8 +84,8 @@ async fn circle(whole: bool) {
     let web = story.protected(&vault, &a).await;
     story.three_deltas(&vault, &web, &a).await;
     story.drill(&web, &a).await;
+    let b = story.fails_over(&web, &a).await;
     if whole {
-        let b = story.fails_over(&web, &a).await;
         story.comes_back(&vault, &web, &b).await;
     }
     drop(vault);

@@ -54,6 +54,7 @@ fn disk(id: &str, size: u64) -> ServerDisk {
         sector: 512,
         role: DiskRole::System,
         file_systems: vec![],
+        layout: site_recovery_physical::inventory::Layout::default(),
     }
 }
 
