@@ -500,8 +500,14 @@ async fn src_5_what_a_killed_agent_and_its_watch_left_frozen_goes_on_when_it_is_
     let [root, data] = [0, 1].map(|n| world.file_systems[n].at.clone());
     let settings = world.settings();
     fs::create_dir_all(&settings.state).unwrap();
-    let left = serde_json::json!([{ "FileSystem": root }, { "FileSystem": data }]).to_string();
-    fs::write(settings.state.join("frozen.json"), left).unwrap();
+    let held = serde_json::json!([{ "FileSystem": root }, { "FileSystem": data }]);
+    let start = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let note = |start: &str, held| serde_json::json!({ "start": start, "held": held }).to_string();
+    // A copy of the disk carries the note of the server where it was made, and what it names is not here.
+    let gone = serde_json::json!([{ "Device": "no-such-device" }]);
+    fs::write(settings.state.join("frozen.json"), note("another", gone)).unwrap();
+    drop(world.agent(settings.clone()));
+    fs::write(settings.state.join("frozen.json"), note(start.trim(), held)).unwrap();
     run("fsfreeze", &["-f", root.to_str().unwrap()]);
     let probe = Probe::of(&root);
     assert!(probe.waits());

@@ -1,4 +1,5 @@
-//! Snapshots by device-mapper: what is asked of it, and in which order. It is stood in for: no kernel with it is asked here.
+//! Snapshots by device-mapper: what is asked of it, and in which order. It is stood in for: a kernel with it is
+//! asked by `tests/live_physical`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -52,8 +53,8 @@ fn disk(id: &str, size: u64) -> ServerDisk {
         size,
         sector: 512,
         role: DiskRole::System,
-        layout: Default::default(),
         file_systems: vec![],
+        layout: site_recovery_physical::inventory::Layout::default(),
     }
 }
 
@@ -99,6 +100,17 @@ fn src_4_a_snapshot_is_made_ready_taken_read_and_removed() {
     assert_eq!(
         mapper.said.lock().unwrap().split_off(0),
         [format!("dmsetup --noudevsync create sr-0123456789abcdef --table {table}")]
+    );
+    // Another try takes another one, in space that is cleared again.
+    prepared.again().unwrap();
+    prepared.take().unwrap();
+    assert_eq!(
+        mapper.said.lock().unwrap().split_off(0),
+        [
+            "dmsetup remove --retry sr-0123456789abcdef".to_owned(),
+            "blkdiscard -z -l 65536 /dev/mapper/sr-0123456789abcdef-cow".to_owned(),
+            format!("dmsetup --noudevsync create sr-0123456789abcdef --table {table}"),
+        ]
     );
     prepared.settle().unwrap();
     assert_eq!(means.open(&handle).unwrap().to_str(), Some("/dev/mapper/sr-0123456789abcdef"));

@@ -1,5 +1,5 @@
-//! dm-era as a means: its metadata read by the program that reads it, its device stood in for. No kernel with dm-era is
-//! asked here.
+//! dm-era as a means: its metadata read by the program that reads it, its device stood in for. A kernel with
+//! dm-era is asked by `tests/live_physical`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

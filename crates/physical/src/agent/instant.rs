@@ -6,6 +6,7 @@ use crate::freeze::{Count, Counter, Freezer, Held, mounted};
 use crate::inventory::ServerDisk;
 use crate::snapshot::{Means, Prepared};
 use crate::tracking::Written;
+use serde::{Deserialize, Serialize};
 use site_recovery::{Consistency, DiskId, Error, ErrorKind, OpKey, Result, Timestamp};
 use site_recovery_register::durable;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,18 @@ use std::sync::Arc;
 const FROZEN: &str = "frozen.json";
 /// How often the instant is tried while somebody writes past what can be held.
 const TRIES: u32 = 3;
+
+/// `frozen.json`. Where it lies on a disk that is captured, every capture has it: nothing stays frozen over a start.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    start: String,
+    held: BTreeSet<Held>,
+}
+
+/// The present start of this system.
+fn this_start() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
 
 /// A disk whose snapshot is ready to be taken.
 #[derive(Debug)]
@@ -82,10 +95,12 @@ impl Inner {
         want: Consistency,
         quiet: std::result::Result<(), String>,
     ) -> Result<Instant> {
-        let freeze = want >= Consistency::FileSystem || disks.len() > 1;
+        // A means that holds its disk is right only while it does.
+        let by_means = disks.iter().any(|d| !d.means.holds(d.disk).is_empty());
+        let freeze = want >= Consistency::FileSystem || disks.len() > 1 || by_means;
         if freeze {
             let held: BTreeSet<Held> = disks.iter().flat_map(held_of).collect();
-            durable::write(&self.own(FROZEN), &held)?;
+            durable::write(&self.own(FROZEN), &Left { start: this_start(), held })?;
         }
         let instant = self.best_of_tries(disks, want, freeze, quiet);
         // Nothing is held any more: each window ends with its thaw.
@@ -98,8 +113,8 @@ impl Inner {
     /// # Errors
     /// `Unavailable` where it cannot be let go.
     pub(crate) fn let_go_of_leftovers(&self) -> Result<()> {
-        let left: Option<BTreeSet<Held>> = durable::read(&self.own(FROZEN))?;
-        for held in left.into_iter().flatten() {
+        let left: Option<Left> = durable::read(&self.own(FROZEN))?;
+        for held in left.filter(|left| left.start == this_start()).into_iter().flat_map(|left| left.held) {
             held.let_go()?;
         }
         durable::remove_file(&self.own(FROZEN))
@@ -117,6 +132,7 @@ impl Inner {
             if window.restless.is_empty() || !freeze {
                 break;
             }
+            disks.iter_mut().try_for_each(|d| d.snapshot.again())?;
             let mut again = self.window(disks, freeze)?;
             for (disk, written) in window.written {
                 // A later mark stands for itself: it is asked since the cut before, not since this try.
@@ -200,9 +216,13 @@ impl Inner {
     }
 }
 
+/// What its means holds, and the file systems that lie further up. The kernel freezes one that is mounted from a device
+/// which is suspended, and none above that, on partitions or volumes.
 fn held_of(disk: &Planned<'_>) -> Vec<Held> {
     let by_means = disk.means.holds(disk.disk);
-    if by_means.is_empty() { mounted([disk.disk]) } else { by_means }
+    let mut disk = disk.disk.clone();
+    disk.file_systems.retain(|f| !by_means.iter().any(|held| held.is_device(&f.device)));
+    mounted([&disk]).into_iter().chain(by_means).collect()
 }
 
 fn counts(counters: &[Option<Counter>]) -> Vec<Option<Count>> {

@@ -91,7 +91,7 @@ impl Agent {
         }
         durable::make_dir(&settings.state)?;
         let board = fs::read_to_string(&settings.board).ok();
-        let board = board.map(|b| b.trim().to_lowercase()).filter(|b| !b.is_empty());
+        let board = board.map(|b| b.trim().to_lowercase()).filter(|b| tells_boards_apart(b));
         let pace = Pace::new(settings.bytes_per_second);
         let inner = Inner {
             register: Register::at(settings.state.join("epochs")),
@@ -140,6 +140,12 @@ impl Agent {
         let inner = Arc::clone(self.inner());
         act(move || f(&inner)).await.map_err(|e| e.at(&self.inner().settings.site, operation))
     }
+}
+
+/// Boards whose maker has set no id say all zeros, or all ones.
+fn tells_boards_apart(id: &str) -> bool {
+    let digits = || id.chars().filter(|c| *c != '-');
+    digits().any(|c| c != '0') && digits().any(|c| c != 'f')
 }
 
 impl Inner {

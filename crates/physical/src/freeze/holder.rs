@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use site_recovery::Result;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -49,6 +50,11 @@ pub enum Held {
 }
 
 impl Held {
+    /// Whether this is the mapped device at a path.
+    pub(crate) fn is_device(&self, path: &Path) -> bool {
+        matches!(self, Self::Device(name) if Path::new("/dev/mapper").join(name) == path)
+    }
+
     /// Lets it go, whoever held it: where agent and holder were killed together. One that is not held is no error.
     pub(crate) fn let_go(&self) -> Result<()> {
         let let_go = match self {

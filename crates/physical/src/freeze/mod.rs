@@ -2,7 +2,7 @@
 //!
 //! Every mounted file system is frozen by a process of its own, all at once, which thaws it when it is told to, when the
 //! agent dies, or when the limit is over, whichever is first: the agent can hang or be killed, and nothing stays frozen.
-//! What the processes need is read only; none writes.
+//! Mapped devices that a means of snapshots suspends come after them. What the processes need is read only; none writes.
 //!
 //! # The window
 //! Between the moment when all are frozen and the thaw nothing may be written to any file system of the server: not a
@@ -91,17 +91,23 @@ impl Freezer {
         self.hold(mounted(disks))
     }
 
-    /// Holds what is named still, all at once. Blocks, at most for the limit.
+    /// Holds what is named still: file systems all at once, then the devices below them. Blocks, at most for the limit.
     ///
     /// # Errors
     /// As [`freeze`](Self::freeze).
     pub fn hold(&self, what: impl IntoIterator<Item = Held>) -> Result<Frozen> {
         let until = Deadline::after(self.limit);
         let mut frozen = Frozen { holders: vec![], limit: self.limit };
-        for what in what {
-            frozen.holders.push(Holder::start(&self.launcher, what, self.limit)?);
+        // A file system on a device that is suspended already could not be frozen any more.
+        let (devices, file_systems): (Vec<_>, Vec<_>) =
+            what.into_iter().partition(|held| matches!(held, Held::Device(_)));
+        for what in [file_systems, devices] {
+            let from = frozen.holders.len();
+            for what in what {
+                frozen.holders.push(Holder::start(&self.launcher, what, self.limit)?);
+            }
+            frozen.holders[from..].iter_mut().try_for_each(|h| h.is_held(until))?;
         }
-        frozen.holders.iter_mut().try_for_each(|h| h.is_held(until))?;
         Ok(frozen)
     }
 }

@@ -195,7 +195,7 @@ impl Site {
     }
 
     /// What the control counts by now was our own start.
-    fn counted(&self, home: &Home, control: &dyn PowerControl) -> Result<()> {
+    pub(super) fn counted(&self, home: &Home, control: &dyn PowerControl) -> Result<()> {
         if control.keeps().tells
             && let Some(says) = wait(control.stamp())?
         {
@@ -206,7 +206,7 @@ impl Site {
         Ok(())
     }
 
-    fn until_it_answers(&self, kept: &Kept, home: &Home, of: &Instance) -> Result<()> {
+    pub(super) fn until_it_answers(&self, kept: &Kept, home: &Home, of: &Instance) -> Result<()> {
         let until = self.clock.now().after(self.patience.on);
         loop {
             if wait(self.runs(kept, home, of))? == Some(true) {

@@ -39,8 +39,11 @@
 mod agent;
 mod fence;
 pub(crate) mod home;
+mod landing;
 mod power;
 mod source;
+
+pub use landing::Returning;
 
 use crate::power::PowerControl;
 use async_trait::async_trait;

@@ -2,7 +2,7 @@
 //!
 //! The operator stacks, below the file systems and over the whole disk:
 //! ```text
-//! disk (or a linear map of all of it) -> [era] -> snapshot-origin "data" -> file systems
+//! disk (or a linear map of all of it) -> [era] -> snapshot-origin "data" -> [partitions, volumes] -> file systems
 //! ```
 //! A capture then takes
 //! ```text
@@ -12,8 +12,10 @@
 //! dmsetup --noudevsync create <name> --table "0 SZ snapshot <below data> /dev/mapper/<name>-cow N 128"
 //! dmsetup resume data
 //! ```
-//! Suspending holds every writer, of file systems (which the kernel freezes) and past them. What is overwritten while a
-//! snapshot lives is kept in scratch space; a snapshot that has no room left is lost, and so is every one when the server
+//! Suspending holds every writer: the kernel freezes a file system that is mounted from the origin itself, and those on
+//! partitions or volumes above are frozen one by one before. An origin splits writes at the chunks of its snapshots only
+//! after it was resumed: one that is taken of an origin which runs on would keep too little, so every capture suspends, also
+//! one that nobody wants consistent. What is overwritten while a snapshot lives is kept in scratch space; a snapshot that has no room left is lost, and so is every one when the server
 //! restarts: the capture is `NotFound` then.
 //!
 //! A device that is suspended answers no read either. Where the system's own programs lie on it, what the window runs has
@@ -178,10 +180,10 @@ impl Means for DeviceMapper {
         let place = self.free_place()?;
         let linear = format!("0 {} linear {} {place}", self.room / SECTOR, self.scratch.display());
         self.dmsetup(&["create", &cow, "--table", &linear])?;
-        // What an earlier snapshot left there would be taken for this one's.
-        self.programs.run("blkdiscard", &["-z", "-l", "65536", &mapped(&cow).display().to_string()])?;
         let table = format!("0 {sectors} snapshot {below} {} N {CHUNK}", mapped(&cow).display());
-        Ok(Box::new(Snapshot { name: handle.name.clone(), table, programs: Arc::clone(&self.programs) }))
+        let snapshot = Snapshot { name: handle.name.clone(), table, programs: Arc::clone(&self.programs) };
+        snapshot.clear()?;
+        Ok(Box::new(snapshot))
     }
 
     fn open(&self, handle: &Handle) -> Result<PathBuf> {
@@ -211,11 +213,24 @@ struct Snapshot {
     programs: Arc<dyn Programs>,
 }
 
+impl Snapshot {
+    /// What an earlier snapshot left in its space would be taken for this one's.
+    fn clear(&self) -> Result<()> {
+        let cow = mapped(&cow(&self.name)).display().to_string();
+        self.programs.run("blkdiscard", &["-z", "-l", "65536", &cow]).map(drop)
+    }
+}
+
 impl Prepared for Snapshot {
     fn take(&mut self) -> Result<()> {
         self.programs
             .run("dmsetup", &["--noudevsync", "create", &self.name, "--table", &self.table])
             .map(drop)
+    }
+
+    fn again(&mut self) -> Result<()> {
+        self.programs.run("dmsetup", &["remove", "--retry", &self.name])?;
+        self.clear()
     }
 
     fn settle(&mut self) -> Result<()> {

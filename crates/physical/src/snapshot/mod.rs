@@ -47,8 +47,8 @@ pub trait Means: Debug + Send + Sync {
     /// Directories whose file systems must not be frozen while it takes a snapshot of this disk.
     fn writes_to(&self, disk: &ServerDisk) -> Result<Vec<PathBuf>>;
 
-    /// What holds the writers of this disk still, where that is part of the means: then its file systems are not frozen
-    /// one by one.
+    /// What holds the writers of this disk still, where that is part of the means: held while it is taken, after the file
+    /// systems above it. The kernel freezes what is mounted from such a device itself.
     fn holds(&self, _disk: &ServerDisk) -> Vec<Held> {
         vec![]
     }
@@ -70,6 +70,11 @@ pub trait Means: Debug + Send + Sync {
 pub trait Prepared: Debug + Send {
     /// The instant.
     fn take(&mut self) -> Result<()>;
+
+    /// Drops what was taken, for another try. Between two windows.
+    fn again(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes it last, after the window.
     fn settle(&mut self) -> Result<()>;

@@ -134,11 +134,19 @@ impl Means for Era {
     }
 }
 
-/// A device as `dmsetup table` names it: by numbers, or by its path.
+/// A device as `dmsetup table` names it: by numbers, or by its path. The kernel says how it is called; `/dev/block` is udev's.
 fn device(named: &str) -> String {
     let numbers =
         named.split_once(':').is_some_and(|(a, b)| a.parse::<u32>().is_ok() && b.parse::<u32>().is_ok());
-    if numbers { PathBuf::from("/dev/block").join(named).display().to_string() } else { named.into() }
+    if !numbers {
+        return named.into();
+    }
+    let kernel = fs::canonicalize(PathBuf::from("/sys/dev/block").join(named)).ok();
+    match kernel.as_deref().and_then(|path| path.file_name()) {
+        // A slash within a name is written so.
+        Some(name) => format!("/dev/{}", name.to_string_lossy().replace('!', "/")),
+        None => format!("/dev/block/{named}"),
+    }
 }
 
 /// What `era_invalidate` says: `<block block="7"/>` and `<range begin="2" end = "5"/>`, the end not in it.

@@ -26,7 +26,7 @@ pub(crate) async fn run(settings: &Agent, receives: bool) -> Result<ExitCode> {
         }
         findings.extend(inventory::check(&server));
         // Opened where it ran before: the first opening makes its directory.
-        if settings.agent().state.exists() {
+        if settings.agent()?.state.exists() {
             findings.extend(open(settings)?.check().await?);
         }
         if let Some(preparation) = &settings.preparation {

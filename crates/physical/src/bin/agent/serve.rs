@@ -46,7 +46,7 @@ impl Look for Here {
 }
 
 pub(crate) fn open(settings: &Agent) -> Result<agent::Agent> {
-    agent::Agent::open(settings.agent(), Arc::new(Here::of(settings)), Arc::new(SystemClock))
+    agent::Agent::open(settings.agent()?, Arc::new(Here::of(settings)), Arc::new(SystemClock))
 }
 
 /// Serves the server as a source, until it is told to stop.
@@ -67,7 +67,7 @@ pub(crate) async fn bare_disks(settings: &Agent) -> Result<()> {
     let landing = Arc::new(landing(settings)?);
     let service = Service::open(&settings.service, settings.stated(true)?).await?;
     let peers = Peers::of(["engine:*", "master-target:*"])?;
-    let rescued = Arc::new(Rescued::at(settings.server.site.clone(), settings.agent().capability()));
+    let rescued = Arc::new(Rescued::at(settings.server.site.clone(), settings.agent()?.capability()));
     let server = service.server(&peers).landing_site(landing).source(rescued);
     service.serve(server).await
 }

@@ -2,13 +2,16 @@
 
 use serde::Deserialize;
 use site_recovery::{Error, Result, RoleName};
+use site_recovery_physical::agent;
 use site_recovery_physical::bare::Described;
 use site_recovery_physical::freeze::Hooks;
 use site_recovery_physical::power::Command;
 use site_recovery_physical::preparation::Destination;
+use site_recovery_physical::snapshot::{DeviceMapper, Stack};
 use site_recovery_service as service;
 use site_recovery_transport::enrol::{RoleKind, ServedRole, Stated};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The whole file.
@@ -53,11 +56,25 @@ pub(crate) struct Capture {
     pub(crate) trace: bool,
     /// Every so many scans read all blocks, whatever tracing says.
     pub(crate) whole_every: u64,
+    /// Snapshots by device-mapper, of disks that lie below a `snapshot-origin`; all others are cloned.
+    pub(crate) device_mapper: Option<Mapped>,
+}
+
+/// How disks lie below device-mapper, and what their snapshots may take.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mapped {
+    /// The block device that keeps what is overwritten while a capture lives; nothing else is on it.
+    pub(crate) scratch: PathBuf,
+    /// Bytes of it for each snapshot.
+    pub(crate) room_bytes: u64,
+    pub(crate) stacks: Vec<Stack>,
 }
 
 impl Default for Capture {
     fn default() -> Self {
-        Self { freeze_seconds: 10, hooks: Hooks::default(), trace: true, whole_every: 500 }
+        let (hooks, device_mapper) = (Hooks::default(), None);
+        Self { freeze_seconds: 10, hooks, trace: true, whole_every: 500, device_mapper }
     }
 }
 
@@ -112,10 +129,15 @@ impl Agent {
         })
     }
 
-    pub(crate) fn agent(&self) -> site_recovery_physical::agent::Settings {
-        let usual =
-            site_recovery_physical::agent::Settings::new(self.server.site.clone(), self.server.name.clone());
-        site_recovery_physical::agent::Settings {
+    pub(crate) fn agent(&self) -> Result<agent::Settings> {
+        let mut usual = agent::Settings::new(self.server.site.clone(), self.server.name.clone());
+        if let Some(Mapped { scratch, room_bytes, stacks }) = &self.capture.device_mapper {
+            let programs = Arc::clone(&usual.programs);
+            let means = DeviceMapper::new(stacks.clone(), scratch, *room_bytes, programs)?;
+            usual.snapshots.insert(0, Arc::new(means));
+            usual.stacks.clone_from(stacks);
+        }
+        Ok(agent::Settings {
             state: self.service.state.join("agent"),
             freeze: Duration::from_secs(self.capture.freeze_seconds),
             hooks: self.capture.hooks.clone(),
@@ -124,7 +146,7 @@ impl Agent {
             bytes_per_second: self.limits.scan_bytes_per_second,
             nice: self.limits.nice,
             ..usual
-        }
+        })
     }
 }
 
