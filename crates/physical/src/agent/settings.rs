@@ -66,6 +66,11 @@ impl Settings {
         }
     }
 
+    /// What the boot guard of the server asks with: written when the server is enrolled, and anew when it comes back.
+    pub fn guard_mark(&self) -> PathBuf {
+        self.state.join("guard-mark.json")
+    }
+
     /// What an agent by these can do.
     pub fn capability(&self) -> Capability {
         Capability {

@@ -1,5 +1,6 @@
 //! The agent as a source.
 
+use crate::guard;
 use super::disk::CapturedDisk;
 use super::{Agent, FORMAT};
 use crate::tracking::CutRef;
@@ -44,6 +45,8 @@ impl Source for Agent {
                 // Nothing of another server's life is of use to this one.
                 inner.dismiss()?;
             }
+            // First: with a mark of an older generation the server would stay off the network.
+            guard::Mark::of(&machine.instance, &op.epoch).write(&inner.settings.guard_mark())?;
             durable::write(&inner.own("mark.json"), &known.mark_as(&machine, board, FORMAT)?)
         })
         .await
@@ -58,7 +61,10 @@ impl Source for Agent {
                 Some(mark) if mark.machine != instance.machine => {
                     Err(conflict(format!("{} carries the mark of machine {}", instance.name, mark.machine)))
                 }
-                _ => inner.dismiss(),
+                _ => {
+                    durable::remove_file(&inner.settings.guard_mark())?;
+                    inner.dismiss()
+                }
             }
         })
         .await

@@ -1,8 +1,8 @@
 //! The dry run: what the settings name is looked at, and nothing is changed.
 
-use crate::serve::{Here, landing, open};
+use crate::serve::{Here, alone, landing, open};
 use crate::settings::Agent;
-use site_recovery::{Result, Severity};
+use site_recovery::{ErrorKind, Result, Severity};
 use site_recovery_physical::agent::Look;
 use site_recovery_physical::inventory;
 use site_recovery_physical::preparation::Preparation;
@@ -27,7 +27,13 @@ pub(crate) async fn run(settings: &Agent, receives: bool) -> Result<ExitCode> {
         findings.extend(inventory::check(&server));
         // Opened where it ran before: the first opening makes its directory.
         if settings.agent()?.state.exists() {
-            findings.extend(open(settings)?.check().await?);
+            match alone(settings) {
+                Ok(_alone) => findings.extend(open(settings)?.check().await?),
+                Err(error) if error.kind() == ErrorKind::Conflict => {
+                    println!("the agent runs; it tells how captures stand");
+                }
+                Err(error) => return Err(error),
+            }
         }
         if let Some(preparation) = &settings.preparation {
             findings.extend(Preparation::here(preparation.towards.iter().copied())?.check(&server).await?);

@@ -2,6 +2,7 @@
 //! as a landing site.
 
 mod check;
+mod guard;
 mod preparation;
 mod serve;
 mod settings;
@@ -40,6 +41,18 @@ enum Command {
         #[arg(long)]
         revert: bool,
     },
+    /// Asks whether this server may take part in the network, until it may. Run before any network is set up.
+    Guard {
+        /// Answers for this start, by name: the server takes part whatever anybody says. With a reason.
+        #[arg(long, value_name = "OPERATOR", requires = "reason")]
+        lift: Option<String>,
+        /// Why.
+        #[arg(long, requires = "lift")]
+        reason: Option<String>,
+        /// Asks once, and fails where it may not.
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 #[tokio::main]
@@ -56,6 +69,7 @@ async fn run(options: Options) -> Result<ExitCode> {
     let settings: Agent = service::read(&options.config)?;
     match options.command {
         Command::Prepare { dry_run, revert } => preparation::run(&settings, dry_run, revert).await,
+        Command::Guard { lift, reason, once } => guard::run(settings, lift.zip(reason), once).await,
         Command::Service(service::Command::Check) => check::run(&settings, options.receive).await,
         Command::Service(service::Command::Join { token_file }) => {
             let stated = settings.stated(options.receive)?;

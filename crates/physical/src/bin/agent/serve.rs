@@ -8,6 +8,8 @@ use site_recovery_physical::bare::{BareDisks, Rescue, Rescued};
 use site_recovery_physical::inventory::{Inventory, Server};
 use site_recovery_service::{Peers, Service};
 use site_recovery_transport::{Limits, VitalSigns, Vitals};
+use site_recovery_register::lock_file;
+use std::fs::{File, TryLockError};
 use std::sync::Arc;
 
 /// Who asks, unless the settings say it: the vault's engines and its process servers.
@@ -45,12 +47,29 @@ impl Look for Here {
     }
 }
 
+/// One agent at a time has its directory: another one would let go of what this one holds frozen.
+pub(crate) fn alone(settings: &Agent) -> Result<File> {
+    let path = settings.agent()?.state.join("running");
+    let file = lock_file(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let said = format!("another agent runs in {}", settings.service.state.display());
+            Err(Error::new(ErrorKind::Conflict, said))
+        }
+        Err(TryLockError::Error(e)) => {
+            Err(Error::new(ErrorKind::Unavailable, format!("{} cannot be locked", path.display())).caused_by(e))
+        }
+    }
+}
+
 pub(crate) fn open(settings: &Agent) -> Result<agent::Agent> {
     agent::Agent::open(settings.agent()?, Arc::new(Here::of(settings)), Arc::new(SystemClock))
 }
 
 /// Serves the server as a source, until it is told to stop.
 pub(crate) async fn source(settings: &Agent) -> Result<()> {
+    let _alone = alone(settings)?;
     let agent = Arc::new(open(settings)?);
     for finding in agent.check().await? {
         tracing::info!(code = finding.code, severity = ?finding.severity, "{}", finding.cause);

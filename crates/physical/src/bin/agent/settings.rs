@@ -5,6 +5,7 @@ use site_recovery::{Error, Result, RoleName};
 use site_recovery_physical::agent;
 use site_recovery_physical::bare::Described;
 use site_recovery_physical::freeze::Hooks;
+use site_recovery_physical::guard::AskingNetwork;
 use site_recovery_physical::power::Command;
 use site_recovery_physical::preparation::Destination;
 use site_recovery_physical::snapshot::{DeviceMapper, Stack};
@@ -26,6 +27,7 @@ pub(crate) struct Agent {
     pub(crate) limits: Limits,
     pub(crate) preparation: Option<Preparation>,
     pub(crate) receive: Option<Receive>,
+    pub(crate) guard: Option<Guard>,
 }
 
 /// Which server this is.
@@ -101,6 +103,23 @@ impl Default for Limits {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Preparation {
     pub(crate) towards: Vec<Destination>,
+}
+
+/// Whom the boot guard asks, and how.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Guard {
+    /// The replicas that have to answer: the store that the server replicates to, and the master target of its way back.
+    pub(crate) witnesses: Vec<RoleName>,
+    /// The network to ask through; without it, that which stands.
+    pub(crate) network: Option<AskingNetwork>,
+    /// Between two questions.
+    #[serde(default = "ten")]
+    pub(crate) every_seconds: u64,
+}
+
+fn ten() -> u64 {
+    10
 }
 
 /// The disks that are landed on, in a rescue system.
