@@ -9,5 +9,6 @@
 mod hosts;
 
 mod circle;
+mod faults;
 mod scene;
 mod world;

@@ -85,6 +85,23 @@ impl Scene {
         disks.iter().map(|disk| dir.join(disk["file"].as_str().unwrap())).collect()
     }
 
+    /// The disks of a point, as files where they can be cloned, in the machine's order.
+    pub async fn point(&self, web: &ItemHandle, point: PointId) -> Vec<PathBuf> {
+        let open = self.vaulted.points.open(web.id(), point).await.unwrap();
+        let (pool, mut images) = (Pool::new(4 << 20), vec![]);
+        for (number, spec) in web.item().unwrap().machine.disks.iter().enumerate() {
+            let disk = &open[&spec.id];
+            let mut bytes = Vec::with_capacity(disk.size() as usize);
+            for run in Run::new(0, disk.size()).pieces(1 << 20) {
+                bytes.extend_from_slice(&disk.read(run, &pool).await.unwrap());
+            }
+            let image = self.store.dir().join(format!("point-{number}.raw"));
+            std::fs::write(&image, bytes).unwrap();
+            images.push(image);
+        }
+        images
+    }
+
     /// What the writer's files hold on images.
     pub fn prefix(&self, images: &[PathBuf]) -> Prefix {
         let copy = |n: usize| self.store.dir().join(format!("looked-at-{n}.raw"));
