@@ -3,7 +3,6 @@
 
 use crate::hosts::{Writer, peers};
 use crate::scene::*;
-use crate::world::*;
 use site_recovery::*;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The agent as a source.
 
-use crate::guard;
 use super::disk::CapturedDisk;
 use super::{Agent, FORMAT};
+use crate::guard;
 use crate::tracking::CutRef;
 use async_trait::async_trait;
 use site_recovery::{

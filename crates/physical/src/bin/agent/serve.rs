@@ -6,9 +6,9 @@ use site_recovery::{Error, ErrorKind, Finding, Result, SystemClock};
 use site_recovery_physical::agent::{self, Look};
 use site_recovery_physical::bare::{BareDisks, Rescue, Rescued};
 use site_recovery_physical::inventory::{Inventory, Server};
+use site_recovery_register::lock_file;
 use site_recovery_service::{Peers, Service};
 use site_recovery_transport::{Limits, VitalSigns, Vitals};
-use site_recovery_register::lock_file;
 use std::fs::{File, TryLockError};
 use std::sync::Arc;
 
@@ -58,7 +58,8 @@ pub(crate) fn alone(settings: &Agent) -> Result<File> {
             Err(Error::new(ErrorKind::Conflict, said))
         }
         Err(TryLockError::Error(e)) => {
-            Err(Error::new(ErrorKind::Unavailable, format!("{} cannot be locked", path.display())).caused_by(e))
+            Err(Error::new(ErrorKind::Unavailable, format!("{} cannot be locked", path.display()))
+                .caused_by(e))
         }
     }
 }
