@@ -2,7 +2,7 @@
 
 use crate::desk::{Desk, blocking, folder_name};
 use crate::timeline::Timeline;
-use crate::volume::{Uses, judge};
+use crate::volume::{Uses, is_in_memory, judge};
 use site_recovery::{
     Capability, Error, Finding, Firmware, Form, Generation, GuestFacts, Instance, Machine, MachineId, Offer,
     Offers, OsFamily, Platform, Result, Settings, Severity,
@@ -49,7 +49,7 @@ impl Desk {
             findings.push(Finding::new("landing.disks", Severity::Critical, cause, remedy));
         }
         let volume = self.retention_volume(&survey.offers.datastores).await?;
-        if let Some(why) = volume.ineligible {
+        if let Some(why) = &volume.ineligible {
             let cause = format!("retention volume {}: {why}", volume.name);
             findings.push(Finding::new(
                 "retention.volume",
@@ -57,6 +57,12 @@ impl Desk {
                 cause,
                 "give it another volume",
             ));
+        }
+        if is_in_memory(self.root.path()) {
+            let cause =
+                format!("retention volume {} is in memory, and gone with the next start", volume.name);
+            let remedy = "give it another volume, unless this is a test";
+            findings.push(Finding::new("retention.memory", Severity::Warning, cause, remedy));
         }
         if !self.landing.capability().branches {
             let cause = "this site puts no branch under disks";

@@ -78,7 +78,7 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
     }
     let text = std::fs::read_to_string(file).map_err(unread)?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let place = match line {
             Some(line) => format!("{}, line {line}", file.display()),
             None => file.display().to_string(),

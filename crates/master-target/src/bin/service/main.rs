@@ -7,7 +7,7 @@ mod vital;
 use settings::Settings;
 use site_recovery::{Error, ErrorKind, Result, SystemClock};
 use site_recovery_master_target::MasterTarget;
-use site_recovery_master_target::volume::{judge, volumes};
+use site_recovery_master_target::volume::{is_in_memory, judge, volumes};
 use site_recovery_service::{Command, Options, Peers, Service, join, read, refused, to_standard_error};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,7 +49,8 @@ async fn check(settings: &Settings) -> Result<ExitCode> {
 /// Refuses a volume that cannot hold the log.
 fn fit(settings: &Settings) -> Result<()> {
     let volume = &settings.master_target.retention;
-    match judge(volume, &settings.uses()).ineligible {
+    let in_memory = is_in_memory(volume).then(|| "it is in memory, and gone with the next start".to_owned());
+    match judge(volume, &settings.uses()).ineligible.or(in_memory) {
         None => Ok(()),
         Some(why) => {
             let value = format!("{}: {why}", volume.display());
