@@ -68,6 +68,12 @@ impl Disk {
         run("mkfs.ext4", &["-q", "-F", &self.device.path]);
     }
 
+    /// Makes an ext4 file system on it that ends so many bytes before the disk does.
+    pub fn format_before(&self, end: u64) {
+        let size = fs::metadata(&self.image).unwrap().len() - end;
+        run("mkfs.ext4", &["-q", "-F", &self.device.path, &format!("{}k", size >> 10)]);
+    }
+
     /// Mounts it in a host alone.
     pub fn mount<'a>(&self, host: &'a Host, name: &str) -> Mount<'a> {
         let at = host.ground.dir().join(format!("{}-{name}", host.name()));

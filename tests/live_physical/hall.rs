@@ -14,6 +14,7 @@ use site_recovery_transport::enrol::{
     ServiceKind, Stated,
 };
 use site_recovery_transport::{ClientTls, Pulse, RemoteLandingSite, RemoteSource};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +140,8 @@ impl Hall {
     /// Out to QEMU, and back to the server's bare disks.
     pub async fn vault(&self, keeper: &PhysicalSite) -> Vault {
         let rescue: Arc<dyn LandingSite> = Arc::new(self.landing());
-        let returning = Arc::new(keeper.returning([(SERVER.to_owned(), rescue)]));
+        let rescues = Arc::new(BTreeMap::from([(SERVER.to_owned(), rescue)]));
+        let returning = Arc::new(keeper.returning(rescues));
         let (clock, retention) = (Arc::new(SystemClock), self.dir.join("retention"));
         let master_target = MasterTarget::open("mt", returning, retention, clock).await.unwrap();
         let journal = SqliteJournal::open(self.dir.join("journal.db")).await.unwrap();

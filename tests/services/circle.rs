@@ -8,11 +8,11 @@ use site_recovery::*;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d3_d5_a_server_is_protected_drilled_fails_over_and_replicates_back_to_its_bare_disks() {
+async fn d3_d5_a_server_is_protected_drilled_fails_over_and_comes_back_to_its_bare_disks() {
     if !peers("services on hosts", &["blockdev"]) {
         return;
     }
-    let scene = Scene::new("circle").await;
+    let mut scene = Scene::new("circle").await;
     let (switch, server) = (scene.switch(), std::sync::Arc::clone(&scene.server));
     let keeper = scene.vaulted.keeper(&server, &switch);
     let vault = scene.vault(&keeper).await;
@@ -56,9 +56,9 @@ async fn d3_d5_a_server_is_protected_drilled_fails_over_and_replicates_back_to_i
     web.commit(CommitRequest::default()).await.unwrap().done().await.unwrap();
     drop((writer, mounts));
 
-    // It works on there.
+    // It works on there, beyond its file systems.
     let disks: Vec<DiskId> = web.item().unwrap().machine.disks.iter().map(|disk| disk.id.clone()).collect();
-    for at in [10, 17, 30] {
+    for at in [21, 25, 30] {
         let data = bytes::Bytes::from(vec![at as u8; 70_000]);
         scene.vaulted.cloud.write_disk(SERVER, &disks[1], at * MIB, data).await.unwrap();
     }
@@ -76,7 +76,8 @@ async fn d3_d5_a_server_is_protected_drilled_fails_over_and_replicates_back_to_i
     );
     let retention = scene.ground.dir().join("retention");
     std::fs::create_dir(&retention).unwrap();
-    let landing = format!("[landing.rescue]\nsite = \"{SITE}\"\nserver = \"{SERVER}\"");
+    let landing = format!("[landing.servers]\nsite = \"{SITE}\"");
+    let returns = scene.vaulted.keeper_serves(&scene.ground, &keeper, &server).await;
     let mt = master_target(&scene.ground, &scene.landing, &retention, &landing);
     let _mt = enrolled(&scene.vaulted, &scene.landing, &mt, master_target_service()).await;
     let losing = ReprotectRequest { other_side_loses: true, ..ReprotectRequest::default() };
@@ -97,7 +98,43 @@ async fn d3_d5_a_server_is_protected_drilled_fails_over_and_replicates_back_to_i
             assert!(landed[..] == expected[run.start as usize..run.end() as usize], "{id} at {}", run.start);
         }
     }
-    drop((open, rescue));
-    drop(vault);
+    drop(open);
+
+    // Back: the rescue system is left, and the server's own system runs again, from what landed.
+    let back = web.failover(FailoverRequest::planned(BACK)).await.unwrap();
+    let left = async {
+        while !scene.agent.was_left() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, left).await.expect("its rescue system is left");
+    drop(rescue);
+    let brought: Vec<Vec<u8>> = there.iter().map(|image| std::fs::read(image).unwrap()).collect();
+    assert!(brought == scene.bytes(), "what ran there is what lies on the server's disks");
+    scene.agent_runs = Some(scene.agent.start(&server));
+    back.done().await.unwrap();
+    let back_home = web.item().unwrap().active().clone();
+    assert_eq!((back_home.site.as_str(), back_home.name.as_str()), (SITE, SERVER));
+    assert_eq!(keeper.power(&back_home).await.unwrap(), Power::On);
+    web.commit(CommitRequest::default()).await.unwrap().done().await.unwrap();
+
+    // And protected again: what a new writer writes is replicated.
+    let mounts = [scene.disks[0].mount(&server, "system"), scene.disks[1].mount(&server, "data")];
+    web.reprotect(ReprotectRequest::default()).await.unwrap().done().await.unwrap();
+    for mount in &mounts {
+        let log = std::fs::read(mount.outside().join("tokens")).unwrap();
+        assert!(!log.is_empty(), "what the first writer left");
+        std::fs::remove_file(mount.outside().join("tokens")).unwrap();
+    }
+    let mut writer = Writer::start(&server, &[&mounts[0], &mounts[1]], Duration::from_millis(2));
+    writer.until(40);
+    let acknowledged = writer.acknowledged();
+    vault.replicate_now(web.id()).await.unwrap();
+    let newest = scene.vaulted.points.points(web.id()).await.unwrap().pop().unwrap();
+    let images = scene.point(&web, newest.id).await;
+    let protected = scene.prefix(&images);
+    assert!(protected.count >= acknowledged, "{protected:?} of {acknowledged}");
+    drop((writer, mounts, vault));
+    returns.stop(SOON).await;
     scene.vaulted.stop().await;
 }

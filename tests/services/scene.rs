@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub const MIB: u64 = 1 << 20;
+/// What the file systems leave free at the end of each disk: whoever writes there harms none of them.
+pub const BEYOND: u64 = 12 * MIB;
 pub const OUT: Direction = Direction::PrimaryToRecovery;
 pub const BACK: Direction = Direction::RecoveryToPrimary;
 
@@ -33,7 +35,7 @@ impl Scene {
         let ground = Ground::new(label);
         let store = ground.store(2 << 30);
         let disks = [store.disk("system", 48 * MIB), store.disk("data", 32 * MIB)];
-        disks.iter().for_each(Disk::format);
+        disks.iter().for_each(|disk| disk.format_before(BEYOND));
         let (server, processing, landing) =
             (Arc::new(ground.host("web")), ground.host("ps"), ground.host("mt"));
         let vaulted = Vaulted::new(&ground).await;

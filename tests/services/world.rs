@@ -13,9 +13,10 @@ use site_recovery_transport::enrol::{
     ServiceKind, Stated,
 };
 use site_recovery_transport::{
-    Client, Machines, RemoteMasterTarget, RemoteProcessServer, RemoteSource, Server,
+    Client, ClientTls, Machines, RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource,
+    Server,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub const SITE: &str = "hall-1";
 pub const SERVER: &str = "web-1";
 pub const CLOUD: &str = "dr";
 pub const PORT: u16 = 7443;
+/// Where the keeper serves the way back, beside the vault.
+const KEEPER_PORT: u16 = 7444;
 /// Long beyond what anything here takes.
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -91,7 +94,7 @@ impl Vaulted {
         file
     }
 
-    pub fn tls(&self, kind: ServiceKind, name: &str) -> site_recovery_transport::ClientTls {
+    pub fn tls(&self, kind: ServiceKind, name: &str) -> ClientTls {
         self.credentials.client_tls(&Service::new(kind, name).unwrap()).unwrap()
     }
 
@@ -149,6 +152,41 @@ impl Vaulted {
         };
         let builder = PhysicalSite::builder(SITE.into(), state, Arc::new(SystemClock));
         builder.server(server).patience(patience).open().unwrap()
+    }
+
+    /// Serves the way back to the keeper's server, under a name of its own.
+    pub async fn keeper_serves(&self, ground: &Ground, keeper: &PhysicalSite, host: &Host) -> Server {
+        let at = SocketAddr::new(ground.ip().into(), KEEPER_PORT);
+        let role = ServedRole::new(RoleKind::LandingSite, SITE);
+        let service = Service::new(ServiceKind::Keeper, SITE).unwrap();
+        let invitation = Invitation::new(service, self.enrolment.address().to_string()).role(role.clone());
+        let token = self.authority.mint(invitation).await.unwrap();
+        let stated = Stated { address: Some(at.to_string()), roles: vec![role] };
+        let credentials = Credentials::at(self.dir.join("keeper-credentials")).states(stated);
+        let credentials = credentials.join(&token).await.unwrap();
+
+        let agent = Service::new(ServiceKind::Agent, SERVER).unwrap();
+        let address = SocketAddr::new(host.ip().into(), PORT).to_string();
+        let rescue =
+            RemoteLandingSite::builder(address, SITE.into(), credentials.client_tls(&agent).unwrap())
+                .patience(Duration::from_secs(2))
+                .stall(Duration::from_secs(5))
+                .lazy(Capability {
+                    tracks: false,
+                    groups: false,
+                    drills: false,
+                    branches: false,
+                    ..Capability::default()
+                })
+                .unwrap();
+        let rescue: Arc<dyn LandingSite> = Arc::new(rescue);
+        let returning = keeper.returning(Arc::new(BTreeMap::from([(SERVER.to_owned(), rescue)])));
+        Server::builder(credentials.server_tls())
+            .landing_site(Arc::new(returning))
+            .allow(Client::kind(ServiceKind::MasterTarget), Machines::All)
+            .listen(at)
+            .await
+            .unwrap()
     }
 
     pub async fn vault(
@@ -238,6 +276,11 @@ impl Program {
             slots.join(", "),
         );
         fs::write(&self.config, text).unwrap();
+    }
+
+    /// Of an agent in a rescue system: whether it was left.
+    pub fn was_left(&self) -> bool {
+        self.config.with_file_name("left").exists()
     }
 
     fn started(&self, host: &Host, words: &[&str]) -> Process {

@@ -3,49 +3,54 @@
 //! The bytes go to the agent in the rescue system, which has the disks and a state that ends with it. What outlives it is the
 //! keeper's: whose server this is and in which generation, who holds it off, and which start was ours. `start` lets go of what
 //! holds the server, leaves the rescue system, and is done when the agent of the restored system answers; where the server went
-//! off instead of starting again, it is switched on.
+//! off instead of starting again, it is switched on. From then on nothing is asked of the rescue system: what a repeat of
+//! `detach` or `start` wants has happened.
 
 use super::home::{Home, Mark, Owed, must_be_off, wait};
 use super::power::said;
-use super::{Kept, PhysicalSite, Site};
+use super::{Kept, PhysicalSite, Rescues, Site};
 use crate::power::PowerState;
 use async_trait::async_trait;
 use site_recovery::{
     Armed, BootPermit, Booted, Capability, DiskId, DiskMut, Error, ErrorKind, Generation, Instance,
     LandingSite, Machine, MachineId, Op, Purpose, Recovery, Result, Role, RoleName, Settings, Stamp, Survey,
 };
-use site_recovery_register::{not_found, refused};
-use std::collections::BTreeMap;
+use site_recovery_register::refused;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The stamp of a server whose own system runs; no life of a rescue system is called so.
+const RUNS: &[u8] = b"its own system runs";
 
 /// Servers in their rescue systems as a landing site of the name of their site. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Returning {
     keeper: PhysicalSite,
-    rescues: Arc<BTreeMap<String, Arc<dyn LandingSite>>>,
+    rescues: Arc<dyn Rescues>,
 }
 
 impl PhysicalSite {
-    /// The way back to these servers, by name: what their rescue systems serve, whether they run now or not.
-    pub fn returning(&self, rescues: impl IntoIterator<Item = (String, Arc<dyn LandingSite>)>) -> Returning {
-        Returning { keeper: self.clone(), rescues: Arc::new(rescues.into_iter().collect()) }
+    /// The way back to these servers, by what their rescue systems serve. It is looked for at each use: a rescue system need
+    /// not run before something lands.
+    pub fn returning(&self, rescues: Arc<dyn Rescues>) -> Returning {
+        Returning { keeper: self.clone(), rescues }
     }
 }
 
 impl Returning {
-    fn rescue(&self, server: &str) -> Result<Arc<dyn LandingSite>> {
-        self.rescues.get(server).map(Arc::clone).ok_or_else(|| {
-            let message = format!("no rescue system of {server} is known");
-            not_found(message).at(&self.keeper.name(), "landing")
-        })
-    }
-
     /// Asks the rescue system, in its own name of the site.
-    fn there(&self, instance: &Instance) -> Result<(Arc<dyn LandingSite>, Instance)> {
-        let rescue = self.rescue(&instance.name)?;
+    async fn there(&self, instance: &Instance) -> Result<(Arc<dyn LandingSite>, Instance)> {
+        let rescue = self.rescues.rescue(&instance.name).await;
+        let rescue = rescue.map_err(|e| e.at(&self.keeper.name(), "landing"))?;
         let there = Instance { site: rescue.name(), ..instance.clone() };
         Ok((rescue, there))
+    }
+
+    /// Whether the server's own system runs: then its disks are its own.
+    async fn runs(&self, instance: &Instance) -> Result<bool> {
+        let site = &self.keeper.0;
+        let (kept, home) = site.of(instance).map_err(|e| e.at(&site.name, "landing"))?;
+        Ok(site.runs(kept, &home, instance).await? == Some(true))
     }
 
     fn unsupported(&self, operation: &'static str) -> Error {
@@ -72,7 +77,7 @@ impl Role for Returning {
 #[async_trait]
 impl LandingSite for Returning {
     async fn survey(&self, machine: &Machine, settings: &Settings) -> Result<Survey> {
-        let (rescue, there) = self.there(&machine.instance)?;
+        let (rescue, there) = self.there(&machine.instance).await?;
         rescue.survey(&machine.standing_as(there), settings).await
     }
 
@@ -88,7 +93,7 @@ impl LandingSite for Returning {
             let message = "a machine returns to the server that it came from: it is known by its keeper";
             return Err(refused(message).at(&self.keeper.name(), "attach"));
         };
-        let (rescue, there) = self.there(&existing)?;
+        let (rescue, there) = self.there(&existing).await?;
         let (op, machine, settings) = (op.clone(), machine.clone(), settings.clone());
         self.keeper
             .act("attach", move |site| {
@@ -105,13 +110,16 @@ impl LandingSite for Returning {
     }
 
     async fn disk(&self, instance: &Instance, disk: &DiskId) -> Result<Arc<dyn DiskMut>> {
-        let (rescue, there) = self.there(instance)?;
+        let (rescue, there) = self.there(instance).await?;
         rescue.disk(&there, disk).await
     }
 
-    /// That of the rescue system: another life of it is another stamp.
+    /// That of the rescue system: another life of it is another stamp, and so is the server's own system.
     async fn stamp(&self, instance: &Instance) -> Result<Option<Stamp>> {
-        let (rescue, there) = self.there(instance)?;
+        if self.runs(instance).await? {
+            return Ok(Some(Stamp(RUNS.to_vec())));
+        }
+        let (rescue, there) = self.there(instance).await?;
         rescue.stamp(&there).await
     }
 
@@ -128,7 +136,7 @@ impl LandingSite for Returning {
     }
 
     async fn arm(&self, op: &Op, instance: &Instance, generation: Generation) -> Result<Armed> {
-        let (rescue, there) = self.there(instance)?;
+        let (rescue, there) = self.there(instance).await?;
         let (op, instance) = (op.clone(), instance.clone());
         self.keeper
             .act("arm", move |site| {
@@ -143,7 +151,10 @@ impl LandingSite for Returning {
     }
 
     async fn detach(&self, op: &Op, instance: &Instance) -> Result<()> {
-        let (rescue, there) = self.there(instance)?;
+        if self.runs(instance).await? {
+            return Ok(());
+        }
+        let (rescue, there) = self.there(instance).await?;
         rescue.detach(op, &there).await
     }
 
@@ -159,7 +170,7 @@ impl LandingSite for Returning {
             let message = "bare disks take no drill";
             return Err(Error::new(ErrorKind::Unsupported, message).at(&self.keeper.name(), "start"));
         }
-        let (rescue, there) = self.there(instance)?;
+        let (rescue, there) = self.there(instance).await?;
         let (op, instance, what) = (op.clone(), instance.clone(), what.clone());
         self.keeper
             .act("start", move |site| {
@@ -203,7 +214,7 @@ impl Site {
         }
     }
 
-    /// From the rescue system to the restored one, once for this key.
+    /// From the rescue system to the restored one.
     fn restart(
         &self,
         op: &Op,
@@ -213,8 +224,29 @@ impl Site {
         leaves: impl FnOnce() -> Result<Booted>,
     ) -> Result<Booted> {
         let runs = wait(self.runs(kept, home, instance))?;
+        if runs != Some(true) {
+            self.leave(op, kept, home, runs, leaves)?;
+        }
+        self.until_it_returned(kept, home, instance)?;
+        if let Some(control) = kept.server.power.as_deref() {
+            self.counted(home, control)?;
+        }
+        home.unblock()?;
+        Ok(Booted { reach: vec![], running: true })
+    }
+
+    /// Asks the rescue system to leave. It does so once for a key in one life of it: a repeat asks again, for nobody knows
+    /// whether the first word got there.
+    fn leave(
+        &self,
+        op: &Op,
+        kept: &Kept,
+        home: &Home,
+        runs: Option<bool>,
+        leaves: impl FnOnce() -> Result<Booted>,
+    ) -> Result<()> {
         let mut record = home.power()?;
-        if runs != Some(true) && !record.done.contains(&op.key) {
+        if !record.done.contains(&op.key) {
             must_be_off(&kept.server.name, runs)?;
             if let Some(control) = kept.server.power.as_deref().filter(|c| c.keeps().tells)
                 && let Some(says) = wait(control.stamp())?
@@ -223,25 +255,19 @@ impl Site {
             }
             record.done.push(op.key.clone());
             home.set_power(&record)?;
-            self.hold(kept, false)?;
-            match leaves() {
-                Ok(_) => {}
-                // It leaves, and nobody has seen its system run yet.
-                Err(e) if e.kind() == ErrorKind::Unavailable => {}
-                Err(e) => {
-                    record.done.retain(|key| key != &op.key);
-                    home.set_power(&record)?;
-                    self.hold(kept, true)?;
-                    return Err(e);
-                }
+        }
+        self.hold(kept, false)?;
+        match leaves() {
+            Ok(_) => Ok(()),
+            // It leaves, or has left, and nobody has seen its system run yet.
+            Err(e) if e.kind() == ErrorKind::Unavailable => Ok(()),
+            Err(e) => {
+                record.done.retain(|key| key != &op.key);
+                home.set_power(&record)?;
+                self.hold(kept, true)?;
+                Err(e)
             }
         }
-        self.until_it_returned(kept, home, instance)?;
-        if let Some(control) = kept.server.power.as_deref() {
-            self.counted(home, control)?;
-        }
-        home.unblock()?;
-        Ok(Booted { reach: vec![], running: true })
     }
 
     /// Some servers go off where they should start again.

@@ -37,12 +37,14 @@
 //! - One keeper for a controller. Two with state directories of their own do not know each other's register.
 
 mod agent;
+mod direct;
 mod fence;
 pub(crate) mod home;
 mod landing;
 mod power;
 mod source;
 
+pub use direct::{Direct, Rescues};
 pub use landing::Returning;
 
 use crate::power::PowerControl;

@@ -169,14 +169,14 @@ impl Caller<'_> {
         evidence.admit(&Peer { engine }, None)
     }
 
-    /// As [`admit`](Self::admit), and from a master target, too: it has admitted its engine's evidence, and passes it on to
-    /// where it lands. Whoever writes the disks could as well start them.
+    /// As [`admit`](Self::admit), and from a master target or a keeper, too: it has admitted its engine's evidence, and passes
+    /// it on to where it lands. Whoever writes the disks, or switches their server, could as well start them.
     #[allow(clippy::disallowed_methods, reason = "this is the transport")]
     fn relayed(&self, evidence: Evidence) -> Result<BootPermit> {
-        let from_master_target =
-            self.shown.service().is_some_and(|service| service.kind() == ServiceKind::MasterTarget);
+        let relays = |kind| matches!(kind, ServiceKind::MasterTarget | ServiceKind::Keeper);
+        let may_relay = self.shown.service().is_some_and(|service| relays(service.kind()));
         match &evidence {
-            Evidence::Proof { epoch, .. } if from_master_target => {
+            Evidence::Proof { epoch, .. } if may_relay => {
                 let engine = epoch.owner.clone();
                 evidence.admit(&Peer { engine }, None)
             }

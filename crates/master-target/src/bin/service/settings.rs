@@ -38,8 +38,8 @@ pub(crate) enum Landing {
     Directory { path: PathBuf },
     /// Block devices or files of this host.
     Disks(Disks),
-    /// A server that runs a rescue system, by the site and name of its agent.
-    Rescue { site: RoleName, server: String },
+    /// The servers of a site that run their rescue systems, by the site's keeper.
+    Servers { site: RoleName },
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,7 +74,7 @@ impl Settings {
         let landing = match &self.landing {
             Landing::Directory { path } => vec![path.clone()],
             Landing::Disks(disks) => disks.room.iter().cloned().collect(),
-            Landing::Rescue { .. } => vec![],
+            Landing::Servers { .. } => vec![],
         };
         let state = self.service.state.clone();
         Uses { landing, caches: self.master_target.caches.iter().cloned().chain([state]).collect() }
@@ -111,7 +111,7 @@ mod tests {
         assert!(
             matches!(&disks.landing, Landing::Disks(d) if d.servers[0].slots.len() == 2 && d.room.is_some())
         );
-        let [rescue, _] = sample("master-target-in-rescue.toml");
-        assert!(matches!(&rescue.landing, Landing::Rescue { server, .. } if server == "web-1"));
+        let [servers, _] = sample("master-target-on-servers.toml");
+        assert!(matches!(&servers.landing, Landing::Servers { site } if site.as_str() == "hall-1"));
     }
 }

@@ -12,9 +12,9 @@ use site_recovery_transport::{Limits, VitalSigns, Vitals};
 use std::fs::{File, TryLockError};
 use std::sync::Arc;
 
-/// Who asks, unless the settings say it: the vault's engines and its process servers.
+/// Who asks, unless the settings say it: the vault's engines, the keeper of the site, and its process servers.
 fn peers() -> Result<Peers> {
-    Peers::of(["engine:*", "process-server:*"])
+    Peers::of(["engine:*", "keeper:*", "process-server:*"])
 }
 
 /// The server, as it is found at each look.
@@ -86,7 +86,7 @@ pub(crate) async fn source(settings: &Agent) -> Result<()> {
 pub(crate) async fn bare_disks(settings: &Agent) -> Result<()> {
     let landing = Arc::new(landing(settings)?);
     let service = Service::open(&settings.service, settings.stated(true)?).await?;
-    let peers = Peers::of(["engine:*", "master-target:*"])?;
+    let peers = Peers::of(["engine:*", "keeper:*", "master-target:*"])?;
     let rescued = Arc::new(Rescued::at(settings.server.site.clone(), settings.agent()?.capability()));
     let server = service.server(&peers).landing_site(landing).source(rescued);
     service.serve(server).await
