@@ -53,7 +53,11 @@ impl Installed<'_> {
         );
         let rescue = "#!/bin/sh\nagent() { site-recovery-agent --config /etc/site-recovery/agent.toml --receive \"$@\"; }\n\
                       agent join --token-file /etc/site-recovery/token || exit 1\n\
-                      echo RESCUE SERVES\nagent run\n";
+                      agent run >/agent.log 2>&1 &\n\
+                      tries=0\n\
+                      until grep -q serving /agent.log || ! kill -0 $! 2>/dev/null || [ $tries = 300 ]; do\n\
+                      sleep 0.1; tries=$((tries + 1))\ndone\n\
+                      kill -0 $! && echo RESCUE SERVES\nwait $!\ncode=$?\ncat /agent.log\nexit $code\n";
         self.archive(to, &self.settings(&receive), &[("rescue", rescue)]);
     }
 

@@ -131,7 +131,7 @@ impl Hall {
             power: Some(Arc::clone(&self.hardware) as _),
             shutdown: None,
         };
-        let patience = Patience { agent: Duration::from_secs(20), on: BOOT, ..Patience::default() };
+        let patience = Patience { on: BOOT, ..Patience::default() };
         let state = self.dir.join("keeper");
         let builder = PhysicalSite::builder(SITE.into(), state, Arc::new(SystemClock));
         builder.patience(patience).server(server).open().unwrap()
