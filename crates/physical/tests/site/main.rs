@@ -14,3 +14,4 @@ mod by_redfish;
 mod conformance;
 mod faults;
 mod hall;
+mod returning;

@@ -16,7 +16,7 @@ const URN: &str = "urn:site-recovery:";
 pub enum ServiceKind {
     /// Runs a vault. Its name is its engine id.
     Engine,
-    /// Serves the bytes of the one server that it runs on.
+    /// Serves the bytes of the one server that it runs on; in its rescue system, its bare disks.
     Agent,
     /// Answers for all servers of a site.
     Keeper,
@@ -28,8 +28,6 @@ pub enum ServiceKind {
     Target,
     /// Receives the way back.
     MasterTarget,
-    /// A server that was started to be written over.
-    Rescue,
     /// Signs the certificates of all others. No token is made for one.
     Authority,
 }
@@ -44,7 +42,7 @@ pub struct Service {
 
 impl ServiceKind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Engine,
         Self::Agent,
         Self::Keeper,
@@ -52,7 +50,6 @@ impl ServiceKind {
         Self::PointStore,
         Self::Target,
         Self::MasterTarget,
-        Self::Rescue,
         Self::Authority,
     ];
 
@@ -66,7 +63,6 @@ impl ServiceKind {
             Self::PointStore => "point-store",
             Self::Target => "target",
             Self::MasterTarget => "master-target",
-            Self::Rescue => "rescue",
             Self::Authority => "authority",
         }
     }
