@@ -110,6 +110,7 @@ impl Link {
             biased;
             outcome = self.try_on(&mut last) => outcome,
             () = patience => {
+                self.far.set_out_of_reach(true);
                 Err(last.unwrap_or(Fault::Silent { what: "connection", span: self.far.patience }))
             }
         };
@@ -131,8 +132,11 @@ impl Link {
                 return Err(Fault::Ended("closed by its owner"));
             }
             match self.dial().await {
-                Ok(connection) => return Ok(connection),
-                Err(fault) if fault.passes() => *last = Some(fault),
+                Ok(connection) => {
+                    self.far.set_out_of_reach(false);
+                    return Ok(connection);
+                }
+                Err(fault) if fault.passes() && !self.far.is_out_of_reach() => *last = Some(fault),
                 Err(fault) => return Err(fault),
             }
             self.pause(pause).await;

@@ -22,6 +22,7 @@ use site_recovery::{
 };
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// A recovery point store that a [`Server`](crate::Server) serves.
@@ -138,8 +139,9 @@ impl<R: Stub> RemoteBuilder<R> {
         self
     }
 
-    /// How long calls wait for a connection before they are `Unavailable`; a minute unless said otherwise. A call that has
-    /// left waits for its answer as long as the far side shows signs of life.
+    /// How long calls wait for a connection before they are `Unavailable`; a minute unless said otherwise. Once that was in
+    /// vain, each call is a single try until somebody is there again. A call that has left waits for its answer as long as the
+    /// far side shows signs of life.
     #[must_use]
     pub fn patience(mut self, span: Duration) -> Self {
         self.patience = span;
@@ -216,6 +218,7 @@ impl<R: Stub> RemoteBuilder<R> {
             longest: self.longest_answer as u32,
             clock: self.clock,
             spawner,
+            out_of_reach: AtomicBool::new(false),
         })
     }
 }

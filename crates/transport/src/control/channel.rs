@@ -107,7 +107,10 @@ impl Channel {
             let line = tokio::select! {
                 biased;
                 line = self.line(&mut last) => line.map_err(|fault| fault.told())?,
-                () = limit => return Err(last.unwrap_or(self.silent()).told()),
+                () = limit => {
+                    self.far.set_out_of_reach(true);
+                    return Err(last.unwrap_or(self.silent()).told());
+                }
             };
             let given_up: Vec<u64> = self.given_up().iter().copied().collect();
             let call = Asked { id: asked.id, given_up: given_up.clone(), body: body.clone() };
@@ -145,8 +148,11 @@ impl Channel {
         let mut pause = SHORTEST_PAUSE;
         loop {
             match self.dial().await {
-                Ok(new) => return Ok(line.insert(new).clone()),
-                Err(fault) if fault.passes() => *last = Some(fault),
+                Ok(new) => {
+                    self.far.set_out_of_reach(false);
+                    return Ok(line.insert(new).clone());
+                }
+                Err(fault) if fault.passes() && !self.far.is_out_of_reach() => *last = Some(fault),
                 Err(fault) => return Err(fault),
             }
             self.far.clock.sleep(pause).await;

@@ -134,9 +134,18 @@ async fn nobody_there_is_unavailable_after_the_patience_and_says_nothing_of_powe
     let (_, server) = served(&tls).await;
     let address = server.address();
     server.stop(SOON).await;
-    let far = far(&tls, address).patience(Duration::from_millis(300)).lazy(Capability::default()).unwrap();
+    let patience = Duration::from_secs(2);
+    let far = far(&tls, address).patience(patience).lazy(Capability::default()).unwrap();
     let error = far.power(&instance()).await.unwrap_err();
     assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Unavailable, true), "{error}");
+
+    // Whoever asks again does not wait as long again; and is answered as soon as somebody is there.
+    let again = tokio::time::timeout(patience / 2, far.power(&instance())).await;
+    assert_eq!(again.expect("one try").unwrap_err().kind(), ErrorKind::Unavailable);
+    let server = Server::builder(tls.server.clone()).source(Arc::new(OddSource::default()));
+    let server = server.listen(address).await.unwrap();
+    far.power(&instance()).await.unwrap();
+    server.stop(SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
