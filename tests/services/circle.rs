@@ -5,6 +5,7 @@ use crate::scene::*;
 use crate::world::*;
 use site_recovery::state::Divergence;
 use site_recovery::*;
+use site_recovery_transport::Pulse;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,6 +33,11 @@ async fn d3_d5_a_server_is_protected_drilled_fails_over_and_comes_back_to_its_ba
     vault.take_point(web.id(), Consistency::FileSystem).await.unwrap();
     let newest = scene.vaulted.points.points(web.id()).await.unwrap().pop().unwrap();
     assert_eq!(newest.consistency, Consistency::FileSystem);
+
+    // What the agent may take of its server, and what it took.
+    let figures = scene.vaulted.agent(&server).heard().await.unwrap().signs.figures;
+    assert_eq!((figures["limit_memory_bytes"], figures["limit_nice"]), (f64::from(32 << 20), 10.0));
+    assert!(figures["cpu_seconds"] > 0.0 && figures["memory_bytes"] > 0.0 && figures["scanned_bytes"] > 0.0);
 
     // A drill, while the writer goes on.
     let before = writer.acknowledged();

@@ -89,10 +89,14 @@ impl Agent {
                 "give it seconds",
             ));
         }
+        if let Some(percent) = settings.cpu_percent.filter(|p| !(1..=100).contains(p)) {
+            let rule = "a share of one processor is 1 to 100 percent";
+            return Err(Error::invalid("cpu_percent", percent, rule, "choose one, or leave it out"));
+        }
         durable::make_dir(&settings.state)?;
         let board = fs::read_to_string(&settings.board).ok();
         let board = board.map(|b| b.trim().to_lowercase()).filter(|b| tells_boards_apart(b));
-        let pace = Pace::new(settings.bytes_per_second);
+        let pace = Pace::limited(settings.bytes_per_second, settings.cpu_percent);
         let inner = Inner {
             register: Register::at(settings.state.join("epochs")),
             tracking: Tracking::at(settings.state.join("tracking"), pace.clone())

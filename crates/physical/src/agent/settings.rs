@@ -41,6 +41,8 @@ pub struct Settings {
     pub whole_every: u64,
     /// How many bytes of disks are read for tracking in a second, at most.
     pub bytes_per_second: Option<u64>,
+    /// How much of one processor each disk's scan takes at most, in percent, 1 to 100.
+    pub cpu_percent: Option<u8>,
     /// The nice level of that, 0 to 19; where it is above 0 and `ionice` is there, it also reads when nobody else does.
     pub nice: i32,
 }
@@ -62,6 +64,7 @@ impl Settings {
             trace: true,
             whole_every: 500,
             bytes_per_second: None,
+            cpu_percent: None,
             nice: 10,
         }
     }

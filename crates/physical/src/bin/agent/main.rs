@@ -6,6 +6,7 @@ mod guard;
 mod preparation;
 mod serve;
 mod settings;
+mod vital;
 
 use clap::{Parser, Subcommand};
 use settings::Agent;

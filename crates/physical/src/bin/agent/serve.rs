@@ -1,14 +1,15 @@
 //! What runs: a source, or bare disks.
 
 use crate::settings::Agent;
+use crate::vital::Vital;
 use async_trait::async_trait;
-use site_recovery::{Error, ErrorKind, Finding, Result, SystemClock};
+use site_recovery::{Error, ErrorKind, Result, SystemClock};
 use site_recovery_physical::agent::{self, Look};
 use site_recovery_physical::bare::{BareDisks, Rescue, Rescued};
 use site_recovery_physical::inventory::{Inventory, Server};
 use site_recovery_register::lock_file;
 use site_recovery_service::{Peers, Service};
-use site_recovery_transport::{Limits, VitalSigns, Vitals};
+use site_recovery_transport::Limits;
 use std::fs::{File, TryLockError};
 use std::sync::Arc;
 
@@ -77,7 +78,8 @@ pub(crate) async fn source(settings: &Agent) -> Result<()> {
     }
     let service = Service::open(&settings.service, settings.stated(false)?).await?;
     let limits = Limits { connection_bytes: settings.limits.memory_bytes, ..Limits::default() };
-    let vitals = Arc::new(Vital { agent: Arc::clone(&agent), site: settings.service.site.clone() });
+    let site = settings.service.site.clone();
+    let vitals = Arc::new(Vital { agent: Arc::clone(&agent), site, limits: settings.limits.clone() });
     let server = service.server(&peers()?).source(agent).vitals(vitals).limits(limits);
     service.serve(server).await
 }
@@ -101,31 +103,4 @@ pub(crate) fn landing(settings: &Agent) -> Result<BareDisks> {
     let state = settings.service.state.join("landing");
     let disks = BareDisks::builder(settings.server.site.clone(), state, Arc::new(SystemClock));
     disks.server(receive.server.clone().in_rescue(leave)).open()
-}
-
-#[derive(Debug)]
-struct Vital {
-    agent: Arc<agent::Agent>,
-    site: Option<String>,
-}
-
-#[async_trait]
-impl Vitals for Vital {
-    async fn vital_signs(&self) -> VitalSigns {
-        let findings: Vec<Finding> = match self.agent.check().await {
-            Ok(findings) => findings,
-            Err(error) => {
-                let severity = site_recovery::Severity::Critical;
-                vec![Finding::new("agent.look", severity, error.to_string(), "see to the server")]
-            }
-        };
-        let figures = [("scanned_bytes".to_owned(), self.agent.scanned() as f64)].into();
-        VitalSigns {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            site: self.site.clone(),
-            findings,
-            figures,
-            ..VitalSigns::default()
-        }
-    }
 }

@@ -81,11 +81,13 @@ impl Default for Capture {
 }
 
 /// What the agent may take of the server.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Limits {
     /// Bytes of disks that are read for tracking in a second.
     pub(crate) scan_bytes_per_second: Option<u64>,
+    /// How much of one processor that takes at most, for each disk.
+    pub(crate) scan_cpu_percent: Option<u8>,
     /// The nice level of that.
     pub(crate) nice: i32,
     /// Bytes of disks that are in memory for readers, per connection.
@@ -94,7 +96,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { scan_bytes_per_second: None, nice: 10, memory_bytes: 32 << 20 }
+        Self { scan_bytes_per_second: None, scan_cpu_percent: None, nice: 10, memory_bytes: 32 << 20 }
     }
 }
 
@@ -163,6 +165,7 @@ impl Agent {
             trace: self.capture.trace,
             whole_every: self.capture.whole_every,
             bytes_per_second: self.limits.scan_bytes_per_second,
+            cpu_percent: self.limits.scan_cpu_percent,
             nice: self.limits.nice,
             ..usual
         })
@@ -197,6 +200,7 @@ mod tests {
         let usual = (Capture::default(), Limits::default());
         assert_eq!(whole.capture.freeze_seconds, usual.0.freeze_seconds);
         assert_eq!((whole.capture.trace, whole.capture.whole_every), (usual.0.trace, usual.0.whole_every));
+        assert_eq!(whole.limits.scan_cpu_percent, Some(25));
         assert_eq!((whole.limits.nice, whole.limits.memory_bytes), (usual.1.nice, usual.1.memory_bytes));
         assert_eq!((whole.capture.hooks.before.len(), whole.capture.hooks.after.len()), (1, 1));
         assert!(whole.preparation.is_some() && whole.service.allow.is_some());
