@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod installed;
 mod killed;
 mod refusals;
 mod rescue;

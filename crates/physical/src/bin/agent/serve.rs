@@ -1,5 +1,6 @@
 //! What runs: a source, or bare disks.
 
+use crate::hand::Hand;
 use crate::settings::Agent;
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Finding, Result, SystemClock};
@@ -100,7 +101,15 @@ pub(crate) fn landing(settings: &Agent) -> Result<BareDisks> {
     };
     let state = settings.service.state.join("landing");
     let disks = BareDisks::builder(settings.server.site.clone(), state, Arc::new(SystemClock));
-    disks.server(receive.server.clone().in_rescue(leave)).open()
+    let disks = disks.server(receive.server.clone().in_rescue(leave));
+    let disks = match &receive.installed {
+        Some(installed) => {
+            let hand = Arc::new(Hand { credentials: settings.service.credentials() });
+            disks.installed(&receive.server.name, installed.clone(), Some(hand))
+        }
+        None => disks,
+    };
+    disks.open()
 }
 
 #[derive(Debug)]
