@@ -19,12 +19,12 @@ const MIB: u64 = 1 << 20;
 const SIZE: u64 = 24 * MIB;
 /// Where the partition begins.
 const START: u64 = MIB;
-const STATE: &str = "var/lib/site-recovery/agent";
+pub(crate) const STATE: &str = "var/lib/site-recovery/agent";
 const MARK: &str = "var/lib/site-recovery/agent/agent/guard-mark.json";
 const SHOWN: &str = "var/lib/site-recovery/agent/credentials/identity.json";
 const SECRET: &str = "the rescue system's own";
 
-fn peers() -> bool {
+pub(crate) fn peers() -> bool {
     ["mke2fs", "losetup", "mount", "addpart"]
         .into_iter()
         .all(|program| is_here(program, "an installed system"))
@@ -36,7 +36,7 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 /// A system's file system, mounted for as long as this lives.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(pub(crate) PathBuf);
 
 impl Mounted {
     fn of(device: &Path, at: &Path, options: &str) -> Self {
@@ -53,15 +53,15 @@ impl Drop for Mounted {
 }
 
 /// A server in its rescue system, with one disk.
-struct Scene {
-    dir: TempDir,
-    disk: Loop,
+pub(crate) struct Scene {
+    pub(crate) dir: TempDir,
+    pub(crate) disk: Loop,
     installed: Installed,
 }
 
 impl Scene {
     /// An ext4 on the bare disk, with what `fill` puts there.
-    fn new(fill: impl FnOnce(&Path)) -> Self {
+    pub(crate) fn new(fill: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("disk.img");
         fs::File::create(&file).unwrap().set_len(SIZE).unwrap();
@@ -76,7 +76,11 @@ impl Scene {
         self.dir.path().join(name)
     }
 
-    fn look(&self) -> Mounted {
+    pub(crate) fn size(&self) -> u64 {
+        SIZE
+    }
+
+    pub(crate) fn look(&self) -> Mounted {
         Mounted::of(&self.installed.device, &self.path("look"), "rw")
     }
 
@@ -99,7 +103,7 @@ impl Scene {
     }
 
     /// That nobody has it mounted, seen or unseen, and no volume lies on it.
-    fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         let mut options = fs::File::options();
         options.read(true).custom_flags(0o200); // O_EXCL
         options.open(&self.installed.device).is_ok()
@@ -128,14 +132,14 @@ fn web() -> Machine {
 }
 
 /// Attaches, arms as of the second promotion, and detaches.
-async fn landed(site: &BareDisks) {
+pub(crate) async fn landed(site: &impl LandingSite) {
     site.attach(&op("a"), &web(), Some(web().instance), &Settings::default()).await.unwrap();
     site.arm(&op("arm"), &web().instance, Generation(2)).await.unwrap();
     site.detach(&op("d"), &web().instance).await.unwrap();
 }
 
 /// What it says. That the rescue system is left is `Unavailable`: nobody has seen it run yet.
-async fn start(site: &BareDisks) -> Error {
+pub(crate) async fn start(site: &impl LandingSite) -> Error {
     let recovery = Recovery {
         machine: web(),
         sidecars: vec![],
@@ -177,7 +181,7 @@ fn certificate() -> Option<Arc<dyn Shown>> {
 }
 
 /// An agent that was at work when it was captured, and what else a system has.
-fn with_agent(root: &Path) {
+pub(crate) fn with_agent(root: &Path) {
     let state = root.join(STATE);
     fs::create_dir_all(state.join("agent/epochs")).unwrap();
     fs::create_dir_all(state.join("guard")).unwrap();
@@ -212,15 +216,19 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     all
 }
 
-/// The mark as it is to be.
-fn is_told(root: &Path) {
+/// The mark is of what was armed, as the start's operation says.
+pub(crate) fn is_marked(root: &Path) {
     let armed = Instance { generation: Generation(2), ..web().instance };
     let mark = guard::Mark::read(&root.join(MARK)).unwrap();
     assert_eq!(mark, guard::Mark::of(&armed, &Epoch { number: 7, owner: "engine".into() }));
-    assert_eq!(fs::read_to_string(root.join(SHOWN)).unwrap(), SECRET);
     for (path, mode) in [(MARK, 0o600), (SHOWN, 0o600), ("var/lib/site-recovery/agent/credentials", 0o700)] {
         assert_eq!(fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o7777, mode, "{path}");
     }
+}
+
+fn is_told(root: &Path) {
+    is_marked(root);
+    assert_eq!(fs::read_to_string(root.join(SHOWN)).unwrap(), SECRET);
 }
 
 /// A disk with a partition, and an ext4 in it.

@@ -7,6 +7,8 @@ mod support;
 
 mod installed;
 mod killed;
+#[cfg(feature = "agent")]
+mod program;
 mod refusals;
 mod rescue;
 mod way_back;
