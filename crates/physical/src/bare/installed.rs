@@ -147,7 +147,8 @@ impl Tells {
     fn write(&self, landing: &Landing, mark: &guard::Mark, clock: &dyn Clock) -> Result<()> {
         let Installed { device, state, kind, .. } = &self.installed;
         must_have_landed(device, landing, clock)?;
-        if !is_free(device)? {
+        // Whoever looks what is on a new partition may have it for a moment.
+        if !becomes_free(device, clock)? {
             let message = format!("{} is in use: unmount it, and ask again", device.display());
             return Err(Error::new(ErrorKind::Busy, message).with("field", "installed.device"));
         }
@@ -155,11 +156,8 @@ impl Tells {
         let written = self.write_into(&mounted, state, mark);
         drop(mounted);
         // The kernel is done with it when nobody has its handle, a program that is just being started among them.
-        for _ in 0..LOOKS {
-            if is_free(device)? {
-                return written;
-            }
-            wait(clock.sleep(BETWEEN));
+        if becomes_free(device, clock)? {
+            return written;
         }
         let message =
             format!("{} is still mounted, and must not be when its own system starts", device.display());
@@ -222,11 +220,15 @@ fn must_have_landed(device: &Path, landing: &Landing, clock: &dyn Clock) -> Resu
     Err(Error::invalid("installed.device", device.display(), rule, remedy))
 }
 
-/// Whether nobody has it mounted, or made a volume of it.
-fn is_free(device: &Path) -> Result<bool> {
+/// Whether nobody has it mounted, or made a volume of it, by now or within a few seconds.
+fn becomes_free(device: &Path, clock: &dyn Clock) -> Result<bool> {
     let mut options = std::fs::File::options();
-    match options.read(true).custom_flags(rustix::fs::OFlags::EXCL.bits() as i32).open(device) {
-        Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => Ok(false),
-        opened => opened.map(|_| true).told("open", device),
+    options.read(true).custom_flags(rustix::fs::OFlags::EXCL.bits() as i32);
+    for _ in 0..LOOKS {
+        match options.open(device) {
+            Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => wait(clock.sleep(BETWEEN)),
+            opened => return opened.map(|_| true).told("open", device),
+        }
     }
+    Ok(false)
 }

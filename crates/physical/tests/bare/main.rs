@@ -5,10 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod installed;
 mod killed;
-#[cfg(feature = "agent")]
-mod program;
 mod refusals;
 mod rescue;
 mod way_back;

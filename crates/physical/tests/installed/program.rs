@@ -1,6 +1,6 @@
 //! The agent's program in a rescue system: what it restored is this very service, with a certificate that counts.
 
-use crate::installed::{STATE, Scene, is_marked, landed, start, with_agent};
+use crate::scene::{SIZE, STATE, Scene, is_marked, landed, start, turn, with_agent};
 use crate::support::*;
 use site_recovery::*;
 use site_recovery_transport::RemoteLandingSite;
@@ -77,9 +77,7 @@ fn receive(config: &Path) -> (Running, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d5_the_restored_agent_has_the_certificate_of_its_rescue_system_and_renews_it() {
-    if !crate::installed::peers() {
-        return;
-    }
+    let Some(_alone) = turn().await else { return };
     let scene = Scene::new(with_agent);
     let authority = Authority::open(scene.dir.path().join("authority"), Arc::new(SystemClock)).unwrap();
     let port = "127.0.0.1:0".parse().unwrap();
@@ -105,7 +103,7 @@ async fn d5_the_restored_agent_has_the_certificate_of_its_rescue_system_and_rene
     let (rescue, address) = receive(&config);
     let site = RemoteLandingSite::builder(address, "hall-1".into(), engine.client_tls(&odd).unwrap());
     let site = site.connect().await.unwrap();
-    let web = machine("m-web", "hall-1", "web-1", &[("root", scene.size())]);
+    let web = machine("m-web", "hall-1", "web-1", &[("root", SIZE)]);
     let survey = site.survey(&web, &Settings::default()).await.unwrap();
     let told = survey.findings.iter().find(|finding| finding.code == "landing.installed").unwrap();
     assert!(told.severity == Severity::Warning && told.cause.contains("rescue/web-1"), "{told:?}");
