@@ -96,7 +96,7 @@ async fn d5_the_restored_agent_has_the_certificate_of_its_rescue_system_and_rene
     fs::write(mounted.0.join(state("identity.json")), &identity).unwrap();
     fs::set_permissions(mounted.0.join(state("identity.json")), fs::Permissions::from_mode(0o600)).unwrap();
     drop(mounted);
-    let odd = Service::new(ServiceKind::Rescue, "web-1").unwrap();
+    let odd = Service::new(ServiceKind::Agent, "web-2").unwrap();
     authority.revoke(&Service::new(ServiceKind::Agent, "web-1").unwrap()).await.unwrap();
     let invitation = Invitation::new(odd.clone(), server.address().to_string());
     join(&config, &authority.mint(invitation.role(role(RoleKind::LandingSite))).await.unwrap());
@@ -106,7 +106,7 @@ async fn d5_the_restored_agent_has_the_certificate_of_its_rescue_system_and_rene
     let web = machine("m-web", "hall-1", "web-1", &[("root", SIZE)]);
     let survey = site.survey(&web, &Settings::default()).await.unwrap();
     let told = survey.findings.iter().find(|finding| finding.code == "landing.installed").unwrap();
-    assert!(told.severity == Severity::Warning && told.cause.contains("rescue/web-1"), "{told:?}");
+    assert!(told.severity == Severity::Warning && told.cause.contains("agent/web-2"), "{told:?}");
     landed(&site).await;
     let error = start(&site).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");

@@ -91,14 +91,14 @@ mod tests {
         let port = "127.0.0.1:0".parse().expect("an address");
         let server = EnrolmentServer::listen(authority.clone(), port, EnrolmentLimits::default());
         let server = server.await.expect("it listens");
-        let join = async |kind: ServiceKind, to: &str| {
-            let service = Service::new(kind, "web-1").expect("a label");
+        let join = async |name: &str, to: &str| {
+            let service = Service::new(ServiceKind::Agent, name).expect("a label");
             let invitation = Invitation::new(service, server.address().to_string());
             let token = authority.mint(invitation).await.expect("minted");
             Credentials::at(at(to)).join(&token).await.expect("joined")
         };
-        let old = join(ServiceKind::Agent, "installed").await;
-        let fresh = join(ServiceKind::Agent, "rescue").await;
+        let old = join("web-1", "installed").await;
+        let fresh = join("web-1", "rescue").await;
         fs::write(at("rescue/roster.json"), "[]").expect("written");
         fs::write(at("rescue/joining.json"), "never read").expect("written");
         fs::write(at("rescue/revoked.json"), "{\"0a\":\"agent/a\"}").expect("written");
@@ -119,10 +119,10 @@ mod tests {
         // A damaged one is of use to nobody, and another service's stays.
         fs::write(at("installed/identity.json"), "{").expect("written");
         assert_eq!(Credentials::hand_over(&at("rescue"), &at("installed")).expect("handed over"), None);
-        join(ServiceKind::Rescue, "installed").await;
+        join("web-2", "installed").await;
         let before = fs::read(at("installed/identity.json")).expect("read");
         let other = Credentials::hand_over(&at("rescue"), &at("installed")).expect("told");
-        assert_eq!(other.map(|service| service.to_string()).as_deref(), Some("rescue/web-1"));
+        assert_eq!(other.map(|service| service.to_string()).as_deref(), Some("agent/web-2"));
         assert_eq!(fs::read(at("installed/identity.json")).expect("read"), before);
         let whose = Credentials::whose(&at("rescue")).expect("read").expect("there");
         assert_eq!(whose.to_string(), "agent/web-1");

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct Hand {
     pub(crate) credentials: PathBuf,
+    /// The server's name, which is its agent's.
+    pub(crate) name: String,
 }
 
 impl Shown for Hand {
@@ -23,7 +25,9 @@ impl Shown for Hand {
 
     fn findings(&self) -> Vec<Finding> {
         let cause = match Credentials::whose(&self.credentials) {
-            Ok(Some(service)) if service.kind() == ServiceKind::Agent => return vec![],
+            Ok(Some(service)) if service.kind() == ServiceKind::Agent && service.name() == self.name => {
+                return vec![];
+            }
             Ok(Some(service)) => {
                 format!(
                     "the rescue system is {service}: the restored system's agent cannot show its certificate"
@@ -32,8 +36,10 @@ impl Shown for Hand {
             Ok(None) => "the rescue system has no certificate".to_owned(),
             Err(error) => format!("the rescue system's certificate cannot be read: {error}"),
         };
-        let remedy = "join it as the server's agent, by a token for both roles, source and landing-site; or let the restored \
-                      agent join anew";
+        let remedy = format!(
+            "join it as agent/{}, by a token for both roles, source and landing-site; or let the restored agent join anew",
+            self.name
+        );
         vec![Finding::new("landing.installed", Severity::Warning, cause, remedy)]
     }
 }

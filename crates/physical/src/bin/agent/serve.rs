@@ -104,7 +104,8 @@ pub(crate) fn landing(settings: &Agent) -> Result<BareDisks> {
     let disks = disks.server(receive.server.clone().in_rescue(leave));
     let disks = match &receive.installed {
         Some(installed) => {
-            let hand = Arc::new(Hand { credentials: settings.service.credentials() });
+            let (credentials, name) = (settings.service.credentials(), settings.server.name.clone());
+            let hand = Arc::new(Hand { credentials, name });
             disks.installed(&receive.server.name, installed.clone(), Some(hand))
         }
         None => disks,
