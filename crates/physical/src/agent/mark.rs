@@ -3,13 +3,16 @@
 //! The mark lies on a disk that is replicated, so a copy of it wakes up elsewhere: on the recovered machine. There it is
 //! void: another board, or none of the disks that it names.
 
+use super::FORMAT;
 use crate::inventory::{Server, ServerDisk};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     DiskId, DiskSpec, Error, ErrorKind, Generation, Instance, Machine, MachineId, Nic, NicId, OsFamily,
     Platform, Result, RoleName,
 };
+use site_recovery_register::durable;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// `mark.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +45,17 @@ pub(crate) struct Known {
 }
 
 impl Mark {
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
+        let mark = durable::read::<Self>(path)?;
+        match mark.as_ref().filter(|m| m.format > FORMAT) {
+            Some(newer) => {
+                let message = format!("{} is of format {}, this is {FORMAT}", path.display(), newer.format);
+                Err(Error::new(ErrorKind::Unsupported, message))
+            }
+            None => Ok(mark),
+        }
+    }
+
     fn is_of(&self, server: &Server, board: Option<&str>) -> bool {
         match (self.board.as_deref(), board) {
             (Some(mine), Some(found)) => mine == found,

@@ -2,7 +2,8 @@
 //!
 //! # Identity
 //! `enrol` writes a mark into the agent's directory, bound to the board and the disks. On other hardware, where a copy of
-//! the disks was started, the mark is void: the agent serves nothing until it is enrolled there.
+//! the disks was started, the mark is void: the agent serves nothing until it is enrolled there. [`elsewhere`] tells it to
+//! those who ask before the agent runs.
 //!
 //! # What it leaves to others
 //! The agent answers, so the server runs: `power` is `On`. Whether it is off, and keeping it off, is asked of whoever can
@@ -16,12 +17,14 @@
 
 mod capture;
 mod disk;
+mod elsewhere;
 mod instant;
 mod mark;
 mod scan;
 mod settings;
 mod source;
 
+pub use elsewhere::elsewhere;
 pub use settings::Settings;
 
 use crate::freeze::Freezer;
@@ -30,11 +33,10 @@ use crate::tracking::{Pace, Tracking};
 use async_trait::async_trait;
 use mark::{Known, Mark};
 use site_recovery::{
-    Capability, Clock, Error, ErrorKind, Finding, Instance, MachineId, Op, Result, Role, RoleName, Severity,
+    Capability, Clock, Error, Finding, Instance, MachineId, Op, Result, Role, RoleName, Severity,
 };
 use site_recovery_register::{Register, act, durable, not_found};
 use std::fmt::Debug;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -94,8 +96,7 @@ impl Agent {
             return Err(Error::invalid("cpu_percent", percent, rule, "choose one, or leave it out"));
         }
         durable::make_dir(&settings.state)?;
-        let board = fs::read_to_string(&settings.board).ok();
-        let board = board.map(|b| b.trim().to_lowercase()).filter(|b| tells_boards_apart(b));
+        let board = settings.board_id();
         let pace = Pace::limited(settings.bytes_per_second, settings.cpu_percent);
         let inner = Inner {
             register: Register::at(settings.state.join("epochs")),
@@ -146,30 +147,13 @@ impl Agent {
     }
 }
 
-/// Boards whose maker has set no id say all zeros, or all ones.
-fn tells_boards_apart(id: &str) -> bool {
-    let digits = || id.chars().filter(|c| *c != '-');
-    digits().any(|c| c != '0') && digits().any(|c| c != 'f')
-}
-
 impl Inner {
     fn own(&self, file: &str) -> PathBuf {
         self.settings.state.join(file)
     }
 
     fn mark(&self) -> Result<Option<Mark>> {
-        let mark = durable::read::<Mark>(&self.own("mark.json"))?;
-        match mark.as_ref().filter(|m| m.format > FORMAT) {
-            Some(newer) => {
-                let message = format!(
-                    "{} is of format {}, this is {FORMAT}",
-                    self.own("mark.json").display(),
-                    newer.format
-                );
-                Err(Error::new(ErrorKind::Unsupported, message))
-            }
-            None => Ok(mark),
-        }
+        Mark::read(&self.own("mark.json"))
     }
 
     fn known(&self, server: Server) -> Result<Known> {

@@ -2,6 +2,7 @@
 
 use crate::freeze::Freezer;
 use crate::freeze::{Hooks, Installed, Programs};
+use crate::guard;
 use crate::snapshot::{self, Reflink, Stack};
 use site_recovery::{Capability, RoleName};
 use std::path::PathBuf;
@@ -71,7 +72,13 @@ impl Settings {
 
     /// What the boot guard of the server asks with: written when the server is enrolled, and anew when it comes back.
     pub fn guard_mark(&self) -> PathBuf {
-        self.state.join("guard-mark.json")
+        self.state.join(guard::Mark::FILE)
+    }
+
+    /// The board's own id; `None` where it has none, or does not tell.
+    pub(crate) fn board_id(&self) -> Option<String> {
+        let board = std::fs::read_to_string(&self.board).ok()?;
+        Some(board.trim().to_lowercase()).filter(|b| tells_boards_apart(b))
     }
 
     /// What an agent by these can do.
@@ -87,4 +94,10 @@ impl Settings {
             ..Capability::default()
         }
     }
+}
+
+/// Boards whose maker has set no id say all zeros, or all ones, or nothing.
+fn tells_boards_apart(id: &str) -> bool {
+    let digits = || id.chars().filter(|c| *c != '-');
+    digits().any(|c| c != '0') && digits().any(|c| c != 'f')
 }

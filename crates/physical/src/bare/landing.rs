@@ -4,6 +4,7 @@ use super::BareDisks;
 use super::Site;
 use super::disk::LandingDisk;
 use super::landed::{Landed, Standing};
+use crate::guard;
 use crate::site::home::{Mark, Owed, PowerRecord, must_be_off, wait};
 use async_trait::async_trait;
 use site_recovery::{
@@ -170,6 +171,10 @@ impl Site {
         if runs != Some(true) {
             must_be_off(&name, runs)?;
             self.give_back(&mut standing)?;
+            if let Some(tells) = self.tells.get(&name) {
+                let mark = guard::Mark::of(&self.instance(&standing), &op.epoch);
+                tells.tell(&landing, &mark, &*self.clock)?;
+            }
             self.ours(&standing, &mut record, op, &session)?;
             wait(starter.hold(&landing, false))?;
             let reach = match wait(starter.start(&landing)) {

@@ -20,6 +20,8 @@
 //!   name, and nobody mounts one while something lands. Handles end with `detach`, `start`, or the process.
 //! - Durable is what `flush` says, by `fdatasync`: not what the process knew when it was killed.
 //! - A disk is never smaller than the machine's, and may be larger: the rest is not touched.
+//! - What lands is told who it is before it starts, where it is said where it is [installed](Installed): the boot guard's mark
+//!   and what its agent shows. Nothing else of its file systems is written.
 //! - It arms with no cursor: the restored system's first start comes before its tracking. The next cycle compares.
 //! - No branches: what was rolled is rolled, and an undo goes by the master target's log.
 //! - *Hardware is never removed*: `remove` of a server is `Refused`; that a machine has no more business there is said by the
@@ -29,16 +31,20 @@
 //!   [`Source`](site_recovery::Source), where both are one process.
 
 mod attach;
+mod detached;
 mod disk;
+mod installed;
 mod landed;
 mod landing;
 mod matching;
+mod program;
 mod rescued;
 mod signature;
 mod slot;
 mod starter;
 mod survey;
 
+pub use installed::{Installed, Shown};
 pub use rescued::Rescued;
 pub use slot::Slot;
 pub use starter::{Landing, Rescue, Starter, Switched};
@@ -46,6 +52,7 @@ pub use starter::{Landing, Rescue, Starter, Switched};
 use crate::site::home::{open_state, plain};
 use async_trait::async_trait;
 use disk::Held;
+use installed::Tells;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Capability, Clock, Error, Firmware, MachineId, Op, Result, Role, RoleName};
 use site_recovery_register::{Register, act};
@@ -102,6 +109,7 @@ pub struct Builder {
     state: PathBuf,
     clock: Arc<dyn Clock>,
     servers: Vec<BareServer>,
+    tells: Vec<(String, Tells)>,
     room: Option<Room>,
 }
 
@@ -119,6 +127,8 @@ struct Site {
     clock: Arc<dyn Clock>,
     register: Register,
     servers: BTreeMap<String, BareServer>,
+    /// What restored systems are told, by server.
+    tells: BTreeMap<String, Tells>,
     room: Option<Room>,
     /// Slots that are held now, by server and slot.
     held: Mutex<BTreeMap<(String, String), Arc<Held>>>,
@@ -127,7 +137,7 @@ struct Site {
 impl BareDisks {
     /// The landing site `name`, whose register and marks are kept in `state`.
     pub fn builder(name: RoleName, state: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Builder {
-        Builder { name, state: state.into(), clock, servers: vec![], room: None }
+        Builder { name, state: state.into(), clock, servers: vec![], tells: vec![], room: None }
     }
 
     /// Runs one act on a thread of its own. What has got its turn is finished even when nobody waits for it any more.
@@ -149,6 +159,19 @@ impl Builder {
         self
     }
 
+    /// Says where the system that lands on this server is installed: it is told who it is before it starts, and its agent gets
+    /// what is `shown`.
+    #[must_use]
+    pub fn installed(
+        mut self,
+        server: impl Into<String>,
+        installed: Installed,
+        shown: Option<Arc<dyn Shown>>,
+    ) -> Self {
+        self.tells.push((server.into(), Tells { installed, shown }));
+        self
+    }
+
     /// A directory in which plain files are made as disks: for machines that have no server here, and for disks that a
     /// server has no slot for. Without a starter what stands there cannot be started.
     #[must_use]
@@ -161,14 +184,14 @@ impl Builder {
     ///
     /// # Errors
     /// `Invalid`, naming the field: no server and no room, a server without slots or of the name of another, two slots of
-    /// one id or path; `Conflict` when the state directory is another site's; those of the file system.
+    /// one id or path, a system that is [installed](Self::installed) on no server, or in no way; `Conflict` when the state directory is another site's; those of the file system.
     pub fn open(self) -> Result<BareDisks> {
         let (name, built) = (self.name.clone(), self.opened());
         built.map(|site| BareDisks(Arc::new(site))).map_err(|e| e.at(&name, "open"))
     }
 
     fn opened(self) -> Result<Site> {
-        let Self { name, state, clock, servers, room } = self;
+        let Self { name, state, clock, servers, tells, room } = self;
         if servers.is_empty() && room.is_none() {
             let rule = "something lands on a server, or in a room";
             return Err(Error::invalid("servers", "empty", rule, "name a server with its disks"));
@@ -213,10 +236,18 @@ impl Builder {
                 ));
             }
         }
+        for (server, tells) in &tells {
+            tells.installed.check()?;
+            if !by_name.contains_key(server) {
+                let rule = "a system is installed on a server that lands something";
+                return Err(Error::invalid("installed.server", server, rule, "name one of the servers"));
+            }
+        }
+        let tells = tells.into_iter().collect();
         open_state(&state, &name)?;
         let register = Register::at(state.join("epochs"));
         let held = Mutex::default();
-        Ok(Site { name, state, clock, register, servers: by_name, room, held })
+        Ok(Site { name, state, clock, register, servers: by_name, tells, room, held })
     }
 }
 

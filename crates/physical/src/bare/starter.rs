@@ -1,12 +1,12 @@
 //! Who starts the system on disks that something has landed on.
 
+use super::program;
 use crate::power::{Command, PowerControl, PowerState};
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Result, Stamp};
 use site_recovery_register::Told;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,24 +140,9 @@ impl Starter for Rescue {
     }
 
     async fn start(&self, landing: &Landing) -> Result<Vec<String>> {
-        let (program, arguments) =
-            self.command.run.split_first().ok_or_else(|| {
-                Error::invalid("starter.run", "empty", "a command has a program", "name one")
-            })?;
-        let mut child = tokio::process::Command::new(program);
-        child.args(arguments).env("SITE_RECOVERY_SERVER", &landing.server).stdin(Stdio::null());
-        let failed = |how: String| {
-            let message = format!("{} could not leave its rescue system: {program} {how}", landing.server);
-            Error::new(ErrorKind::Unavailable, message)
-        };
-        let limit = Duration::from_secs(self.command.seconds);
-        match tokio::time::timeout(limit, child.kill_on_drop(true).status()).await {
-            Ok(Ok(status)) if status.success() => Ok(vec![]),
-            Ok(Ok(status)) => Err(failed(format!("ended with {status}"))),
-            Ok(Err(e)) => Err(failed("could not be started".into()).caused_by(e)),
-            // It may still leave: nobody can say.
-            Err(_) => Err(failed("did not end in time".into())),
-        }
+        // What did not end in time may still leave: nobody can say.
+        let failed = format!("{} could not leave its rescue system", landing.server);
+        program::run(&self.command, &landing.server, &failed).await.map(|()| vec![])
     }
 
     async fn stop(&self, _: &Landing, _: Duration) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::landed::Landed;
 use super::slot::Read;
-use super::{Site, Slot, matching, signature};
+use super::{Site, Slot, installed, matching, signature};
 use site_recovery::{
     DiskSpec, Error, Finding, Firmware, Machine, Offer, Offers, Result, Settings, Severity, Survey,
 };
@@ -76,6 +76,10 @@ impl Site {
                 format!("{} starts by {there}, and {server} was started by {here}", machine.instance.name),
                 format!("start {server} by {there}"),
             ));
+        }
+        match self.tells.get(server).map(|tells| &tells.shown) {
+            None => found.push(installed::untold(server)),
+            Some(shown) => found.extend(shown.iter().flat_map(|shown| shown.findings())),
         }
         let home = self.home(server);
         if let Err(other) = home.must_be_of(machine.id()) {

@@ -25,6 +25,7 @@ pub(crate) enum Entry {
     Judged(Verdict),
     LiftAsked { operator: String, reason: String },
     Lifted { operator: String, reason: String },
+    OtherHardware { why: String },
 }
 
 #[derive(Serialize)]

@@ -23,6 +23,9 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// How its file is called, in the directory of the agent's own state.
+    pub const FILE: &str = "guard-mark.json";
+
     /// The mark of an instance.
     pub fn of(instance: &Instance, epoch: &Epoch) -> Self {
         let Instance { machine, site, name, generation } = instance.clone();

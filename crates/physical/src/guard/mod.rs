@@ -10,6 +10,8 @@
 //! - What was answered once is remembered: a side that has forgotten since, or tells something older, is not believed.
 //! - An operator may [lift](Guard::lift) it for one start, by name and reason; that is written to `guard.log` beside all
 //!   verdicts.
+//! - A mark that woke up on [other hardware](crate::agent::elsewhere), with the disks' bytes, is another server's: nothing is
+//!   guarded there.
 //! - While it asks, the server's own stack has no address: [`AskingNetwork`] lends one to a name space of its own.
 //!
 //! It is a belt beside the fence's braces: nothing counts it as a proof that a server is off (see the [site](crate::site)).
@@ -143,6 +145,15 @@ impl Guard {
         let lift = Lift { operator: operator.clone(), reason: reason.clone(), start: self.start()? };
         self.write(&Entry::LiftAsked { operator, reason })?;
         durable::write(&self.state.join("lift.json"), &lift)
+    }
+
+    /// Notes that the mark is another server's, so that nobody is asked: this one takes part. Why is told by
+    /// [`elsewhere`](crate::agent::elsewhere).
+    ///
+    /// # Errors
+    /// Those of the file system: then it does not take part yet.
+    pub fn void(&self, why: &str) -> Result<()> {
+        self.write(&Entry::OtherHardware { why: why.to_owned() })
     }
 
     async fn answer(&self) -> Result<Option<PhaseRecord>> {

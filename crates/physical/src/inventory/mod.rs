@@ -25,12 +25,12 @@ pub use server::{
 
 pub(crate) use addressing::driver;
 pub(crate) use archive::{in_kernel, module};
+pub(crate) use block::Blocks;
 pub(crate) use root::Root;
 pub(crate) use system::{built_in, initramfs};
 
 use addressing::addressing;
 
-use block::Blocks;
 use mounts::Mounts;
 use site_recovery::{DiskRole, GuestFacts, Result};
 use std::path::PathBuf;
@@ -81,6 +81,16 @@ impl Inventory {
     pub fn addresses(mut self, addresses: impl IntoIterator<Item = (String, String)>) -> Self {
         self.addresses = addresses.into_iter().collect();
         self
+    }
+
+    /// The disks alone, as [`read`](Self::read) finds them: nothing is read of the system that lies on them.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn disks(&self) -> Result<Vec<ServerDisk>> {
+        let blocks = Blocks::read(&self.root)?;
+        let mounts = Mounts::read(&self.root, &blocks)?;
+        Ok(disks::find(&self.root, &blocks, &mounts, &self.named, self.only)?.0)
     }
 
     /// The server as it stands now. A device that goes away meanwhile is left out.

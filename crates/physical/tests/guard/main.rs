@@ -5,8 +5,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../inventory_tree/mod.rs"]
+mod inventory_tree;
+
 mod asking;
+mod elsewhere;
 mod namespaces;
+#[cfg(feature = "agent")]
+mod program;
 mod records;
 mod units;
 mod verdicts;

@@ -56,7 +56,7 @@ pub(super) struct Inner {
 /// All in one file, so that key and certificate never part.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Record {
-    version: u32,
+    pub(super) version: u32,
     pub(super) service: Service,
     /// Where the authority is.
     authority: String,

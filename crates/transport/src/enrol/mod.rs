@@ -79,6 +79,7 @@ mod authority;
 mod certify;
 mod credentials;
 mod digits;
+mod handover;
 mod handshake;
 mod known;
 mod ledger;

@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The directory, made where it is missing. One that others may look into is refused, and left as it is.
 pub(super) fn private(dir: &Path) -> Result<()> {
@@ -30,13 +31,20 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 pub(super) fn write<T: Serialize>(path: &Path, record: &T) -> Result<()> {
-    durable::write(path, record)
+    let text = Zeroizing::new(serde_json::to_vec_pretty(record).expect("records are plain data"));
+    durable::write_bytes(path, &text)
 }
 
-/// A key as PEM, in a record.
+/// A key as PEM, in a record; wiped when it is dropped.
 #[derive(Clone, Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub(super) struct Key(pub(super) String);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,9 @@
 use crate::settings::{self, Agent};
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, PhaseRecord, Result, RoleName, SystemClock};
+use site_recovery_physical::agent;
 use site_recovery_physical::guard::{All, Ask, Guard, Leave, Mark};
+use site_recovery_physical::inventory::Inventory;
 use site_recovery_transport::RemoteWitness;
 use site_recovery_transport::enrol::{Credentials, RoleKind};
 use std::path::PathBuf;
@@ -30,6 +32,11 @@ pub(crate) async fn run(settings: Agent, lift: Option<(String, String)>, once: b
         println!("{operator} answers for this start: {reason}");
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(why) = elsewhere(&settings.agent()?) {
+        guard.void(&why)?;
+        println!("this server takes part, and nobody is asked: {why}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let times = once.then_some(1);
     let leave = match &asked.network {
         None => guard.until_it_may(times).await?,
@@ -52,6 +59,14 @@ pub(crate) async fn run(settings: Agent, lift: Option<(String, String)>, once: b
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why the mark is another server's. What cannot be read keeps it guarded.
+fn elsewhere(settings: &agent::Settings) -> Option<String> {
+    agent::elsewhere(settings, &Inventory::of("/")).unwrap_or_else(|error| {
+        tracing::warn!(%error, "it cannot be told whether this is the hardware of the mark: it is asked about");
+        None
+    })
 }
 
 fn guard(settings: &Agent, asked: &settings::Guard, mark: Mark) -> Guard {

@@ -3,6 +3,7 @@
 
 mod check;
 mod guard;
+mod hand;
 mod preparation;
 mod serve;
 mod settings;
@@ -68,6 +69,7 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<ExitCode> {
     let settings: Agent = service::read(&options.config)?;
+    settings.check()?;
     match options.command {
         Command::Prepare { dry_run, revert } => preparation::run(&settings, dry_run, revert).await,
         Command::Guard { lift, reason, once } => guard::run(settings, lift.zip(reason), once).await,

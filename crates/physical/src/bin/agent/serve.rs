@@ -1,5 +1,6 @@
 //! What runs: a source, or bare disks.
 
+use crate::hand::Hand;
 use crate::settings::Agent;
 use crate::vital::Vital;
 use async_trait::async_trait;
@@ -102,5 +103,14 @@ pub(crate) fn landing(settings: &Agent) -> Result<BareDisks> {
     };
     let state = settings.service.state.join("landing");
     let disks = BareDisks::builder(settings.server.site.clone(), state, Arc::new(SystemClock));
-    disks.server(receive.server.clone().in_rescue(leave)).open()
+    let disks = disks.server(receive.server.clone().in_rescue(leave));
+    let disks = match &receive.installed {
+        Some(installed) => {
+            let (credentials, name) = (settings.service.credentials(), settings.server.name.clone());
+            let hand = Arc::new(Hand { credentials, name });
+            disks.installed(&receive.server.name, installed.clone(), Some(hand))
+        }
+        None => disks,
+    };
+    disks.open()
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use site_recovery::{Error, Result, RoleName};
 use site_recovery_physical::agent;
-use site_recovery_physical::bare::Described;
+use site_recovery_physical::bare::{Described, Installed};
 use site_recovery_physical::freeze::Hooks;
 use site_recovery_physical::guard::AskingNetwork;
 use site_recovery_physical::power::Command;
@@ -132,9 +132,21 @@ pub(crate) struct Receive {
     pub(crate) server: Described,
     /// How the rescue system is left; by restarting, unless it is said.
     pub(crate) leave: Option<Command>,
+    /// Where the restored system's agent is, so that it is told who it is before it starts.
+    pub(crate) installed: Option<Installed>,
 }
 
 impl Agent {
+    /// Refuses what can be read and cannot be meant.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.preparation.as_ref().is_some_and(|preparation| preparation.towards.is_empty()) {
+            let rule = "a server is prepared for one place or more";
+            let remedy = "name one, as in [\"HyperV\"], or leave the table [preparation] out";
+            return Err(Error::invalid("preparation.towards", "[]", rule, remedy));
+        }
+        self.receive.as_ref().and_then(|receive| receive.installed.as_ref()).map_or(Ok(()), Installed::check)
+    }
+
     /// What the authority is told: where the agent is, and what it serves.
     pub(crate) fn stated(&self, receives: bool) -> Result<Stated> {
         let kind = if receives { RoleKind::LandingSite } else { RoleKind::Source };
@@ -188,6 +200,7 @@ mod tests {
         [file.as_path(), other.path()].map(|file| {
             let read: Agent = service::read(file).unwrap_or_else(|error| panic!("{name}: {error}"));
             read.service.check().unwrap();
+            read.check().unwrap();
             read
         })
     }
@@ -219,11 +232,49 @@ mod tests {
         }
     }
 
+    /// What is said of a sample where one piece of it is another one.
+    fn refused(name: &str, piece: &str, other: &str) -> Error {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc").join(name);
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(text.contains(piece), "{piece} is in {name}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text.replacen(piece, other, 1)).unwrap();
+        service::read::<Agent>(file.path()).unwrap().check().unwrap_err()
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_its_field() {
+        let nowhere = refused("agent.toml", "towards = [\"HyperV\"]", "towards = []");
+        assert_eq!(nowhere.fact("field"), Some("preparation.towards"));
+        for part in ["preparation.towards is []", "one place or more", "leave the table [preparation] out"] {
+            assert!(nowhere.message().contains(part), "{part}: {nowhere}");
+        }
+        for (field, line) in [
+            ("installed.device", "device = \"sda2\""),
+            ("installed.state", "device = \"/dev/sda2\"\nstate = \"/\""),
+            ("installed.state", "device = \"/dev/sda2\"\nstate = \"var/lib\""),
+            ("installed.state", "device = \"/dev/sda2\"\nstate = \"/var/../../etc\""),
+            ("installed.kind", "device = \"/dev/sda2\"\nkind = \"\""),
+            ("installed.activate", "device = \"/dev/sda2\"\nactivate = { run = [\"vgchange\"] }"),
+            ("installed.deactivate", "device = \"/dev/sda2\"\ndeactivate = { run = [\"/x\"], seconds = 0 }"),
+        ] {
+            let file = format!("[receive.installed]\n{line}\n\n#[receive.leave]");
+            let error = refused("agent-in-rescue.toml", "#[receive.leave]", &file);
+            assert_eq!(error.fact("field"), Some(field), "{line}: {error}");
+        }
+    }
+
     #[test]
     fn the_sample_of_a_rescue_system_names_the_disks_that_are_written() {
         let [plain, whole] = sample("agent-in-rescue.toml");
         assert_eq!(plain.receive().unwrap().server.slots.len(), 2);
         assert!(plain.receive().unwrap().leave.is_none() && whole.receive().unwrap().leave.is_some());
+        assert!(plain.receive().unwrap().installed.is_none());
+        let installed = whole.receive().unwrap().installed.as_ref().unwrap();
+        assert_eq!(installed.state, sample("agent.toml")[0].service.state, "where the other sample has it");
+        assert!(installed.activate.is_some() && installed.deactivate.is_some());
+        let usual = Installed { activate: None, deactivate: None, ..installed.clone() };
+        assert_eq!(usual, Installed::on(&installed.device), "what holds without the other keys");
         assert_eq!(whole.stated(true).unwrap().roles[0].kind, RoleKind::LandingSite);
     }
 }
