@@ -48,7 +48,8 @@ impl Installed<'_> {
     pub fn write_rescue(&self, to: &Path) {
         let receive = format!(
             "[receive]\nname = \"{}\"\nslots = [{{ id = \"{DISK}\", path = \"/dev/vda\" }}]\n\
-             leave = {{ run = [\"/bin/reboot\", \"-f\"], seconds = 60 }}\n",
+             leave = {{ run = [\"/bin/reboot\", \"-f\"], seconds = 60 }}\n\
+             installed = {{ device = \"/dev/vda2\", state = \"/var/lib/site-recovery\" }}\n",
             self.name,
         );
         let rescue = "#!/bin/sh\nagent() { site-recovery-agent --config /etc/site-recovery/agent.toml --receive \"$@\"; }\n\

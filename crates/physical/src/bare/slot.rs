@@ -8,6 +8,11 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// How often a disk that is in use is looked at, and how long between.
+const LOOKS: u32 = 10;
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// How many zeros are written at a time, where no better way is there.
 const PIECE: u64 = 4 << 20;
@@ -53,11 +58,25 @@ impl Slot {
         Ok(Read { size, sector: sector(about.rdev()), device: true })
     }
 
-    /// Opens it so that nobody else can: no mount, no volume, no second landing.
+    /// Opens it so that nobody else can: no mount, no volume, no second landing. Blocks for a moment while somebody has it: a
+    /// process of ours that was just made has all handles until it runs its program.
     ///
     /// # Errors
     /// `Busy` when somebody has it.
     pub(crate) fn take(&self) -> Result<File> {
+        let mut looks = 1;
+        loop {
+            match self.take_now() {
+                Err(e) if e.kind() == ErrorKind::Busy && looks < LOOKS => {
+                    looks += 1;
+                    std::thread::sleep(BETWEEN);
+                }
+                taken => return taken,
+            }
+        }
+    }
+
+    fn take_now(&self) -> Result<File> {
         let path = &self.path;
         let mut options = OpenOptions::new();
         options.read(true).write(true);
