@@ -177,8 +177,11 @@ impl Inner {
         let marked = match known.marked() {
             Ok(mark) => mark,
             Err(e) => {
-                let code = if known.foreign { "agent.hardware" } else { "agent.enrolled" };
-                all.push(Finding::new(code, Severity::Critical, e.message(), "enrol the server"));
+                let (code, severity) = match known.foreign {
+                    true => ("agent.hardware", Severity::Critical),
+                    false => ("agent.enrolled", Severity::Info),
+                };
+                all.push(Finding::new(code, severity, e.message(), "protect the server"));
                 return Ok(all);
             }
         };

@@ -319,6 +319,9 @@ async fn serve(
     };
     match outcome {
         Ok(()) => tracing::debug!(target: "site_recovery_transport", %peer, "left"),
+        Err(error @ Fault::Broken(_)) => {
+            tracing::info!(target: "site_recovery_transport", %peer, %error, "went away");
+        }
         Err(error) => tracing::warn!(target: "site_recovery_transport", %peer, %error, "cut off"),
     }
 }
