@@ -5,7 +5,7 @@
 use crate::Outcome;
 use crate::group::Group;
 use crate::hosts::{Disk, Ground};
-use crate::programs::need;
+use crate::programs::{need, shell};
 use crate::report::Report;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -23,8 +23,11 @@ const SECONDS: u32 = 5;
 pub(crate) fn of_a_disk(report: &Report, pairs: usize) -> Outcome<()> {
     need(&["fio"])?;
     let ground = Ground::new("bench-S3");
-    let memory = tempfile::tempdir_in("/dev/shm")?;
-    let disk = Disk::over(&ground, &memory.path().join("disk.raw"), SIZE);
+    let memory = ground.dir().join("memory");
+    std::fs::create_dir(&memory)?;
+    // Taken down with the ground.
+    shell("mount -t tmpfs -o size=1g tmpfs \"$AT\"", &[("AT", &memory)])?;
+    let disk = Disk::over(&ground, &memory.join("disk.raw"), SIZE);
     // Once, so that all of its memory is there.
     cost(disk.device(), "untraced")?;
     let (mut costs, mut rates) = (vec![], vec![]);
