@@ -1,6 +1,6 @@
 //! Disks: loop devices over image files on XFS, which clones a file without copying it.
 
-use super::tool::{run, try_run};
+use super::tool::{run, try_run, until};
 use super::{Ground, Host};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -63,6 +63,24 @@ impl Disk {
         Path::new(&self.device.path)
     }
 
+    /// Takes the device away, as when somebody pulls the disk out. Nothing may have it open or mounted.
+    pub fn pull(&mut self) {
+        self.device.detach();
+    }
+
+    /// Puts a disk back that was pulled; its device may have another number then.
+    pub fn put_back(&mut self) {
+        self.device = Loop::over(&self.device.ground.clone(), &self.image, 0);
+    }
+
+    /// Makes it so large, as a disk of a storage system grows under a server that runs.
+    pub fn grow(&self, bytes: u64) {
+        let image = fs::OpenOptions::new().write(true).open(&self.image).unwrap();
+        assert!(image.metadata().unwrap().len() <= bytes, "it would shrink");
+        image.set_len(bytes).unwrap();
+        run("losetup", &["-c", &self.device.path]);
+    }
+
     /// Makes an ext4 file system on it.
     pub fn format(&self) {
         run("mkfs.ext4", &["-q", "-F", &self.device.path]);
@@ -83,7 +101,7 @@ impl Disk {
     }
 }
 
-/// A loop device. Detached when dropped, or as soon as nothing uses it. The ground, which would take it down, and let others
+/// A loop device. Detached when dropped, or as soon as nothing uses it; without a path it is detached already. The ground, which would take it down, and let others
 /// have it, does not go before.
 struct Loop {
     path: String,
@@ -99,10 +117,22 @@ impl Loop {
         let said = run("losetup", &["-f".as_ref(), "--show".as_ref(), image.as_os_str()]);
         Self { path: said.trim().to_owned(), ground: ground.clone() }
     }
+
+    /// Now, and not only once nothing uses it any more.
+    fn detach(&mut self) {
+        run("losetup", &["-d", &self.path]);
+        let name = Path::new(&self.path).file_name().unwrap();
+        let attached = Path::new("/sys/block").join(name).join("loop");
+        until(&format!("{} is detached", self.path), || !attached.exists());
+        self.path.clear();
+    }
 }
 
 impl Drop for Loop {
     fn drop(&mut self) {
+        if self.path.is_empty() {
+            return;
+        }
         if let Err(complaint) = try_run("losetup", &["-d", &self.path]) {
             eprintln!("{complaint}");
         }

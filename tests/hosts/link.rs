@@ -48,6 +48,12 @@ impl Host {
         }
     }
 
+    /// Bytes that came in so far.
+    pub fn received(&self) -> u64 {
+        let said = self.run("cat", &["/sys/class/net/eth0/statistics/rx_bytes"]);
+        said.trim().parse().unwrap()
+    }
+
     /// Pulls the cable: the host sees it, and nothing goes through.
     pub fn unplug(&self) {
         ip(&format!("-n {} link set {} down", self.hub, self.port));

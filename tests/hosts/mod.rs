@@ -12,6 +12,7 @@
 )]
 #![allow(missing_debug_implementations, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod clock;
 mod disk;
 mod line;
 mod link;

@@ -1,5 +1,6 @@
 //! Hosts: network namespaces on the bridge of a hub, which the test process has a port of, too.
 
+use super::clock::Clock;
 use super::link::Member;
 use super::process::Process;
 use super::tool::{self, ip, run};
@@ -11,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Keeps a host's namespaces for as long as it lives. Mounts on loop devices that other tests have just then are let go of,
 /// which could not be detached otherwise.
@@ -158,6 +159,7 @@ pub struct Host {
     pub(super) hub: String,
     pub(super) port: String,
     started: AtomicU32,
+    pub(super) clock: OnceLock<Clock>,
 }
 
 impl Host {
@@ -182,7 +184,8 @@ impl Host {
         let mut keeper = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(keeper.stdout.take().unwrap()).lines().map_while(Result::ok).next();
         let (name, started) = (name.to_owned(), AtomicU32::new(0));
-        let host = Self { keeper, name, namespace, ground, member, hub, port, started };
+        let clock = OnceLock::new();
+        let host = Self { keeper, name, namespace, ground, member, hub, port, started, clock };
         assert_eq!(said.as_deref(), Some("ready"), "the keeper of {} ended", host.name);
         host
     }
@@ -201,6 +204,9 @@ impl Host {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.keeper.id().to_string(), "-m", "-n", "-u", "--"]).arg(program);
         command.args(arguments).env("PATH", tool::path()).stdin(Stdio::null());
+        if let Some(clock) = self.clock.get() {
+            clock.put_into(&mut command);
+        }
         command
     }
 

@@ -1,6 +1,14 @@
 //! What goes wrong between the hosts, one at a time: nothing that was acknowledged is lost, and what was not shipped comes
 //! with the next cycle, by a delta.
 
+mod authority;
+mod clock;
+mod disks;
+mod full;
+mod landing;
+mod line;
+mod moving;
+
 use crate::hosts::{Writer, peers};
 use crate::scene::*;
 use site_recovery::*;
@@ -20,6 +28,7 @@ async fn through(label: &str, what: impl AsyncFnOnce(&mut Scene, &Vault, &ItemHa
     let mut writer = Writer::start(&server, &[&mounts[0], &mounts[1]], Duration::from_millis(2));
     writer.until(50);
     let web = scene.protected(&vault).await;
+    let mut events = vault.events();
     what(&mut scene, &vault, &web).await;
     let acknowledged = writer.acknowledged();
     writer.until(acknowledged + 10);
@@ -28,7 +37,23 @@ async fn through(label: &str, what: impl AsyncFnOnce(&mut Scene, &Vault, &ItemHa
     let images = scene.point(&web, newest.id).await;
     let prefix = scene.prefix(&images);
     assert!(prefix.count >= acknowledged, "{prefix:?} where {acknowledged} were acknowledged");
+    let changed = scene.changed(&mut events);
+    assert!(changed < scene.size() / 2, "{changed} bytes changed, by what the points say");
     drop((vault, writer, mounts));
+    scene.vaulted.stop().await;
+}
+
+/// Protected, with nothing that has a disk open, and left to `what`.
+async fn still(label: &str, what: impl AsyncFnOnce(&mut Scene, &Vault, &ItemHandle)) {
+    if !peers("services on hosts", &["blockdev"]) {
+        return;
+    }
+    let mut scene = Scene::new(label).await;
+    let keeper = scene.vaulted.keeper(&scene.server, &scene.switch());
+    let vault = scene.vault(&keeper).await;
+    let web = scene.protected(&vault).await;
+    what(&mut scene, &vault, &web).await;
+    drop((vault, web));
     scene.vaulted.stop().await;
 }
 

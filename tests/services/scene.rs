@@ -39,7 +39,7 @@ impl Scene {
         let (server, processing, landing) =
             (Arc::new(ground.host("web")), ground.host("ps"), ground.host("mt"));
         let vaulted = Vaulted::new(&ground).await;
-        let agent = agent(&ground, &server, &[disks[0].device(), disks[1].device()]);
+        let agent = agent(&ground, &server, &[disks[0].image(), disks[1].image()]);
         let agent_runs = Some(enrolled(&vaulted, &server, &agent, agent_service()).await);
         let process_server = process_server(&ground, &processing, "ps-1");
         let role = process_server_service("ps-1");
@@ -78,6 +78,64 @@ impl Scene {
         web
     }
 
+    /// Writes so much to a file of a file system that the server has mounted by this name, and none of it compresses.
+    pub fn write_bulk(&self, mount: &str, mib: u64) {
+        let file = format!("of={}/web-{mount}/bulk", self.ground.dir().display());
+        self.server.run(
+            "dd",
+            &["if=/dev/urandom", &file, "bs=1M", &format!("count={mib}"), "conv=fsync", "status=none"],
+        );
+    }
+
+    /// What a program writes to a disk past any file system.
+    pub fn write(&self, disk: usize, at: u64, bytes: &[u8]) {
+        use std::os::unix::fs::FileExt;
+        let device = std::fs::OpenOptions::new().write(true).open(self.disks[disk].device()).unwrap();
+        device.write_all_at(bytes, at).unwrap();
+        device.sync_all().unwrap();
+    }
+
+    /// The bytes of a point, in the machine's order.
+    pub async fn bytes_of(&self, web: &ItemHandle, point: PointId) -> Vec<Vec<u8>> {
+        self.point(web, point).await.iter().map(|image| std::fs::read(image).unwrap()).collect()
+    }
+
+    pub async fn newest(&self, web: &ItemHandle) -> PointId {
+        self.vaulted.points.points(web.id()).await.unwrap().pop().unwrap().id
+    }
+
+    /// A master target on its host, that lands in a directory.
+    pub async fn land_in_a_directory(&self) -> (Program, Process) {
+        let retention = self.ground.dir().join("retention");
+        std::fs::create_dir(&retention).unwrap();
+        let landing = format!("[landing.directory]\npath = {:?}", self.landed());
+        let program = master_target(&self.ground, &self.landing, &retention, &landing);
+        let runs = enrolled(&self.vaulted, &self.landing, &program, master_target_service()).await;
+        (program, runs)
+    }
+
+    /// That directory.
+    pub fn landed(&self) -> PathBuf {
+        self.store.dir().join("landing")
+    }
+
+    /// Bytes of all disks together.
+    pub fn size(&self) -> u64 {
+        self.disks.iter().map(|disk| std::fs::metadata(disk.image()).unwrap().len()).sum()
+    }
+
+    /// Bytes that had changed, by what points were sealed with since these events were looked at last.
+    pub fn changed(&self, events: &mut Events) -> u64 {
+        let mut all = 0;
+        while let Some(delivery) = events.try_next() {
+            let Delivery::Notice(notice) = delivery else { panic!("{delivery:?}") };
+            if let NoticeKind::Sealed { changed, .. } = notice.kind {
+                all += changed;
+            }
+        }
+        all
+    }
+
     /// The images of a machine at the vault's site, in the order of its disks.
     pub fn recovered(&self, name: &str) -> Vec<PathBuf> {
         let dir = self.vaulted.dir.join("cloud").join(name);
@@ -90,15 +148,10 @@ impl Scene {
     /// The disks of a point, as files where they can be cloned, in the machine's order.
     pub async fn point(&self, web: &ItemHandle, point: PointId) -> Vec<PathBuf> {
         let open = self.vaulted.points.open(web.id(), point).await.unwrap();
-        let (pool, mut images) = (Pool::new(4 << 20), vec![]);
+        let mut images = vec![];
         for (number, spec) in web.item().unwrap().machine.disks.iter().enumerate() {
-            let disk = &open[&spec.id];
-            let mut bytes = Vec::with_capacity(disk.size() as usize);
-            for run in Run::new(0, disk.size()).pieces(1 << 20) {
-                bytes.extend_from_slice(&disk.read(run, &pool).await.unwrap());
-            }
             let image = self.store.dir().join(format!("point-{number}.raw"));
-            std::fs::write(&image, bytes).unwrap();
+            std::fs::write(&image, whole(&open[&spec.id]).await).unwrap();
             images.push(image);
         }
         images
@@ -123,6 +176,22 @@ impl Scene {
         };
         self.disks.iter().map(read).collect()
     }
+}
+
+/// A cycle that goes on while the test does something else.
+#[allow(clippy::disallowed_methods, reason = "a test's own task")]
+pub fn cycle(vault: &Vault, web: &ItemHandle) -> tokio::task::JoinHandle<Result<()>> {
+    let (vault, id) = (vault.clone(), web.id().clone());
+    tokio::spawn(async move { vault.replicate_now(&id).await })
+}
+
+/// All bytes of a disk.
+pub async fn whole(disk: &Arc<dyn site_recovery::Disk>) -> Vec<u8> {
+    let (pool, mut bytes) = (Pool::new(4 << 20), Vec::with_capacity(disk.size() as usize));
+    for run in Run::new(0, disk.size()).pieces(1 << 20) {
+        bytes.extend_from_slice(&disk.read(run, &pool).await.unwrap());
+    }
+    bytes
 }
 
 pub fn force() -> Force {

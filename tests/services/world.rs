@@ -47,7 +47,9 @@ pub struct Vaulted {
     pub credentials: Credentials,
     pub points: Arc<Points>,
     pub cloud: LocalSite,
-    server: Server,
+    /// Where all of it is served.
+    address: SocketAddr,
+    server: Option<Server>,
 }
 
 impl Vaulted {
@@ -70,16 +72,8 @@ impl Vaulted {
         let token = authority.mint(roles.iter().cloned().fold(invitation, Invitation::role)).await.unwrap();
         let stated = Stated { address: Some(address.to_string()), roles };
         let credentials = Credentials::at(dir.join("credentials")).states(stated).join(&token).await.unwrap();
-        let server = Server::builder(credentials.server_tls())
-            .store(points.clone())
-            .source(Arc::new(cloud.clone()))
-            .witness(points.clone())
-            .allow(Client::kind(ServiceKind::ProcessServer), Machines::All)
-            .allow(Client::kind(ServiceKind::Agent), Machines::Only(BTreeSet::new()))
-            .listen(address)
-            .await
-            .unwrap();
-        Self { dir, authority, enrolment, credentials, points, cloud, server }
+        let server = Some(serve(&credentials, &points, &cloud, address).await);
+        Self { dir, authority, enrolment, credentials, points, cloud, address, server }
     }
 
     /// A token for a service, in a file that its owner alone can read.
@@ -116,19 +110,35 @@ impl Vaulted {
     }
 
     pub async fn process_server(&self, host: &Host, name: &str) -> RemoteProcessServer {
-        let address = SocketAddr::new(host.ip().into(), PORT).to_string();
-        let tls = self.tls(ServiceKind::ProcessServer, name);
-        RemoteProcessServer::builder(address, name.into(), tls).connect().await.unwrap()
+        self.process_server_at(SocketAddr::new(host.ip().into(), PORT), name).await
     }
 
+    /// By another way than straight.
+    pub async fn process_server_at(&self, address: SocketAddr, name: &str) -> RemoteProcessServer {
+        let address = address.to_string();
+        let tls = self.tls(ServiceKind::ProcessServer, name);
+        let builder = RemoteProcessServer::builder(address, name.into(), tls);
+        builder.patience(Duration::from_secs(2)).stall(Duration::from_secs(10)).connect().await.unwrap()
+    }
+
+    /// A master target that lands on bare disks, whether it runs now or not.
     pub fn master_target(&self, host: &Host) -> RemoteMasterTarget {
+        self.master_target_that(host, false)
+    }
+
+    /// One that lands in a directory, where branches can be put under disks.
+    pub fn directory_target(&self, host: &Host) -> RemoteMasterTarget {
+        self.master_target_that(host, true)
+    }
+
+    fn master_target_that(&self, host: &Host, branches: bool) -> RemoteMasterTarget {
         let address = SocketAddr::new(host.ip().into(), PORT).to_string();
         let tls = self.tls(ServiceKind::MasterTarget, "mt");
         let capability = Capability {
             takes: Form::Plain,
             opens_while_booted: false,
             drills: false,
-            branches: false,
+            branches,
             ..Capability::default()
         };
         let builder = RemoteMasterTarget::builder(address, SITE.into(), tls);
@@ -137,6 +147,11 @@ impl Vaulted {
 
     /// The keeper of the site, with one server.
     pub fn keeper(&self, host: &Host, switch: &Arc<Switch>) -> PhysicalSite {
+        self.keeper_that_waits(Duration::from_secs(2), host, switch)
+    }
+
+    /// One that waits so long for an agent that may be gone.
+    pub fn keeper_that_waits(&self, agent: Duration, host: &Host, switch: &Arc<Switch>) -> PhysicalSite {
         let state = self.dir.join("keeper");
         let server = PhysicalServer {
             name: SERVER.into(),
@@ -144,12 +159,7 @@ impl Vaulted {
             power: Some(Arc::clone(switch) as _),
             shutdown: None,
         };
-        let patience = Patience {
-            agent: Duration::from_secs(2),
-            between: Duration::from_millis(100),
-            off: SOON,
-            on: SOON,
-        };
+        let patience = Patience { agent, between: Duration::from_millis(100), off: SOON, on: SOON };
         let builder = PhysicalSite::builder(SITE.into(), state, Arc::new(SystemClock));
         builder.server(server).patience(patience).open().unwrap()
     }
@@ -195,6 +205,16 @@ impl Vaulted {
         process_server: Arc<dyn ProcessServer>,
         master_target: Arc<dyn MasterTarget>,
     ) -> Vault {
+        self.builder(keeper, process_server, master_target).await.build().await.unwrap()
+    }
+
+    /// A vault over these roles, on the journal of the one before.
+    pub async fn builder(
+        &self,
+        keeper: &PhysicalSite,
+        process_server: Arc<dyn ProcessServer>,
+        master_target: Arc<dyn MasterTarget>,
+    ) -> VaultBuilder {
         let journal = SqliteJournal::open(self.dir.join("journal.db")).await.unwrap();
         let deadlines = Deadlines {
             retry_after: Duration::from_secs(1),
@@ -213,15 +233,41 @@ impl Vaulted {
             .journal(Arc::new(journal))
             .engine_id(CLOUD.into())
             .deadlines(deadlines)
-            .build()
-            .await
-            .unwrap()
     }
 
-    pub async fn stop(self) {
-        self.server.stop(SOON).await;
+    /// Ends what the vault's side serves, the store among it, for those who reach it by the network.
+    pub async fn serve_no_more(&mut self) {
+        self.server.take().unwrap().stop(SOON).await;
+    }
+
+    pub async fn serve_again(&mut self) {
+        self.server = Some(serve(&self.credentials, &self.points, &self.cloud, self.address).await);
+    }
+
+    pub async fn stop(mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop(SOON).await;
+        }
         self.enrolment.stop().await;
     }
+}
+
+/// The vault's side for everybody else.
+async fn serve(
+    credentials: &Credentials,
+    points: &Arc<Points>,
+    cloud: &LocalSite,
+    address: SocketAddr,
+) -> Server {
+    Server::builder(credentials.server_tls())
+        .store(points.clone())
+        .source(Arc::new(cloud.clone()))
+        .witness(points.clone())
+        .allow(Client::kind(ServiceKind::ProcessServer), Machines::All)
+        .allow(Client::kind(ServiceKind::Agent), Machines::Only(BTreeSet::new()))
+        .listen(address)
+        .await
+        .unwrap()
 }
 
 /// A service on a host: its settings, and the program that runs by them.
@@ -248,6 +294,13 @@ impl Program {
         let words = self.arguments(&["join", "--token-file", token.to_str().unwrap()]);
         let said = host.run(self.binary.to_str().unwrap(), &words);
         assert!(said.starts_with("joined as"), "{said}");
+    }
+
+    /// Sets something else than it was made with, for its next start.
+    pub fn set(&self, was: &str, now: &str) {
+        let text = fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(was), "{was} is not in {text}");
+        fs::write(&self.config, text.replace(was, now)).unwrap();
     }
 
     /// What `check` says.
@@ -281,6 +334,11 @@ impl Program {
     /// Of an agent in a rescue system: whether it was left.
     pub fn was_left(&self) -> bool {
         self.config.with_file_name("left").exists()
+    }
+
+    /// Where it is to end by itself.
+    pub fn start_in_vain(&self, host: &Host) -> Process {
+        host.start_program(&self.binary, &self.arguments(&["run"]))
     }
 
     fn started(&self, host: &Host, words: &[&str]) -> Process {

@@ -172,6 +172,24 @@ impl Shared {
         Ok(!matches!(power, Err(_) | Ok(Power::On | Power::Unknown | Power::Off { start: StartGuard::Free })))
     }
 
+    /// That no other engine is in charge, as far as the replica says: asked before an epoch is raised, by which an engine that
+    /// was refused would in the end climb over the one that took its place. Silence is left to whoever needs an answer.
+    ///
+    /// # Errors
+    /// `StaleEpoch`, and nothing was raised.
+    pub(crate) async fn in_charge(&self, unit: &Unit) -> Result<()> {
+        for item in &unit.members {
+            let op = item.op(format!("{}/holds-{}", item.id(), item.epoch.number));
+            let claimed = self.leg_of(item)?.replica;
+            let claimed = self.within(self.deadlines.replica, "claim", claimed.claim(&op, item.id())).await;
+            match claimed {
+                Err(error) if error.kind() == crate::ErrorKind::StaleEpoch => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it runs, or somebody may have started it since it read like this.
     pub(crate) async fn ran_since(&self, instance: &Instance, seen: &[Observed]) -> Result<bool> {
         if self.runs(instance).await? {

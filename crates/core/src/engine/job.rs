@@ -138,7 +138,8 @@ pub(crate) struct Beginning {
 /// Dropping the future before the beginning is journalled begins nothing; from then on the job goes on by itself.
 ///
 /// # Errors
-/// `Denied`, `Refused` with what is allowed instead, `Busy` while another job of the unit is under way. Nothing changed.
+/// `Denied`, `Refused` with what is allowed instead, `Busy` while another job of the unit is under way, `StaleEpoch` where
+/// another engine is in charge. Nothing changed.
 pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beginning) -> Result<Job> {
     for item in &slot.unit().members {
         if !beginning.by_engine {
@@ -222,8 +223,12 @@ fn gives_way(under_way: Operation, to: Operation) -> bool {
 }
 
 /// Journals the beginning of a run, or lets a parked run of the same operation go on.
+///
+/// # Errors
+/// `StaleEpoch` where another engine is in charge; those of the journal. Nothing changed.
 pub(crate) async fn open(turn: &Turn, beginning: Beginning) -> Result<()> {
     let (shared, unit) = (&turn.shared, turn.unit());
+    shared.in_charge(&unit).await?;
     let Beginning { operation, request, who, .. } = beginning;
     let now = shared.clock.now();
     let highest = unit.members.iter().map(|i| i.epoch.clone()).max_by_key(|e| e.number);

@@ -257,7 +257,9 @@ impl Vault {
     /// A run goes on under this engine's own authority, so that a late call of the engine that began it passes no more.
     async fn reclaim(&self, turn: &Turn) -> Result<()> {
         let unit = turn.unit();
-        if unit.members.iter().all(|i| i.epoch.owner == self.shared.id) {
+        // Where it is over, the run ends by itself.
+        let ours = unit.members.iter().all(|i| i.epoch.owner == self.shared.id);
+        if ours || self.shared.in_charge(&unit).await.is_err() {
             return Ok(());
         }
         let highest = unit.members.iter().map(|i| &i.epoch).max_by_key(|e| e.number);

@@ -109,8 +109,13 @@ async fn outsiders(turn: &Turn, item: &Item) -> Result<()> {
         if !matches!(power, Ok(Power::On)) {
             continue;
         }
-        seen.push(instance.name.clone());
         let unit = turn.unit();
+        if let Err(error) = shared.in_charge(&unit).await {
+            // It runs by another engine's leave.
+            tracing::error!(machine = %item.id(), instance = %instance.name, %error, "not ours to judge any more");
+            continue;
+        }
+        seen.push(instance.name.clone());
         // Raised, so that nothing which was asked for before can still act on that side.
         let epoch = item.epoch.raised(&shared.id);
         let claimed = |i: &Item| (i.id().clone(), Event::Claimed(epoch.clone()));

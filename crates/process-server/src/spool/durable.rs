@@ -18,8 +18,12 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     make_folder(folder_of(path))?;
     let unfinished = path.with_extension(UNFINISHED);
     let mut file = File::create(&unfinished).map_err(at_path(&unfinished))?;
-    file.write_all(&bytes).map_err(at_path(&unfinished))?;
-    publish(&file, &unfinished, path)
+    let written = file.write_all(&bytes).map_err(at_path(&unfinished));
+    let published = written.and_then(|()| publish(&file, &unfinished, path));
+    if published.is_err() {
+        let _renamed_already = fs::remove_file(&unfinished);
+    }
+    published
 }
 
 /// Reads it back; `None` where there is none.

@@ -154,9 +154,17 @@ impl Shelf {
         Writer::create(&self.folder.join(format!("{:016}.{CAPTURE}", taken + 1)), header, set)
     }
 
-    /// Keeps what was seen of the replica.
+    /// Keeps what was seen of the replica. Where there is no room for it, nothing is known of the replica from here on: then
+    /// nothing is spooled, and a full volume holds up nobody who needs no spool.
     pub(crate) fn remember(&self, base: &Base) -> Result<()> {
-        durable::write_json(&self.base(), base)
+        match durable::write_json(&self.base(), base) {
+            Err(error) if error.kind() == ErrorKind::OutOfSpace => {
+                durable::remove(&self.base())?;
+                tracing::warn!(%error, "where the timeline stands was not kept: nothing is spooled meanwhile");
+                Ok(())
+            }
+            kept => kept,
+        }
     }
 
     /// What was last seen of the replica.

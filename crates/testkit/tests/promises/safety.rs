@@ -8,6 +8,7 @@ use site_recovery::{
 };
 use site_recovery_testkit::engine::{DISK, MemoryEngine};
 use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
+use site_recovery_testkit::journal::MemoryJournal;
 use std::sync::Arc;
 
 /// Every promotion has a generation of its own, also one that was undone, changed, withdrawn or drilled.
@@ -126,5 +127,38 @@ async fn s2_a_force_is_no_way_round_a_stale_epoch() -> Result<()> {
     let report = web.failover(FailoverRequest::unplanned(OUT, fire())).await?.wait().await?;
     assert_eq!(report.done().expect_err("stale").kind(), ErrorKind::StaleEpoch);
     assert!(engine.pair.cloud.running().is_empty());
+    Ok(())
+}
+
+/// An engine that was refused does not climb, epoch by epoch, over the one that took its place.
+#[tokio::test]
+async fn s1_o3_an_engine_that_was_deposed_never_climbs_over_the_one_in_charge() -> Result<()> {
+    let (old, web) = MemoryEngine::protecting("web").await?;
+    let new = MemoryEngine::over(old.pair.clone(), MemoryJournal::new()).await?;
+    new.vault.adopt("out").await?;
+    let again = new.vault.item(web.id())?;
+    for _ in 0..5 {
+        let epoch = web.item()?.epoch;
+        let asked = match web.test_failover(DrillRequest::default()).await {
+            Ok(job) => job.done().await.map(drop),
+            Err(error) => Err(error),
+        };
+        assert_eq!(asked.expect_err("its authority is over").kind(), ErrorKind::StaleEpoch);
+        assert_eq!(web.item()?.epoch, epoch, "nothing was raised");
+        new.vault.replicate_now(web.id()).await?;
+    }
+    again.failover(FailoverRequest::planned(OUT)).await?.done().await?;
+    let running = old.pair.cloud.running();
+    for _ in 0..5 {
+        old.vault.watch_now().await?;
+        let late = web.failover(FailoverRequest::unplanned(OUT, fire())).await;
+        let late = match late {
+            Ok(job) => job.done().await.map(drop),
+            Err(error) => Err(error),
+        };
+        assert_eq!(late.expect_err("its authority is over").kind(), ErrorKind::StaleEpoch);
+    }
+    assert_eq!(old.pair.cloud.running(), running);
+    again.commit(CommitRequest::default()).await?.done().await?;
     Ok(())
 }

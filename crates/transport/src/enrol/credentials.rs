@@ -272,10 +272,11 @@ impl Credentials {
         self.0.stated.read().expect("no panic under this lock").clone()
     }
 
-    /// When the certificate is to be renewed: at half of its life, or now if the service says something new of itself.
+    /// When the certificate is to be renewed: at half of its life, or now if the service says something new of itself, or
+    /// had it when the clock was ahead of now, and does not know how long it is good.
     pub(super) fn due(&self) -> Timestamp {
         let record = self.record();
-        if self.stated() != record.stated {
+        if self.stated() != record.stated || self.0.clock.now() < record.from {
             return Timestamp(0);
         }
         record.from.after(record.until.since(record.from) / 2)

@@ -72,6 +72,11 @@ struct Turn {
 }
 
 impl Turn {
+    /// Whether its time has come. Nothing is ever put off by more than `most`: where it seems so, the clock was set back.
+    fn is_due(&self, now: Timestamp, most: Duration) -> bool {
+        now >= self.next || self.next.since(now) > most
+    }
+
     /// What came of it; `later` is when it is due again when all is well.
     fn done(&mut self, now: Timestamp, outcome: &Result<()>, later: Timestamp) {
         let failed = outcome.as_ref().err();
@@ -88,15 +93,16 @@ impl Turn {
 async fn keep(credentials: &Credentials, keeping: Keeping, tells: &watch::Sender<Option<Arc<Error>>>) {
     let clock = Arc::clone(&credentials.0.clock);
     let (mut renewal, mut asking) = (Turn::default(), Turn::default());
+    let most = keeping.ask.max(LONGEST);
     loop {
         let now = clock.now();
         let mut outcome = None;
-        if now >= credentials.due() && now >= renewal.next {
+        if now >= credentials.due() && renewal.is_due(now, most) {
             let renewed = credentials.renew().await;
             renewal.done(now, &renewed, now);
             outcome = Some(renewed);
         }
-        if now >= asking.next && !matches!(outcome, Some(Err(_))) {
+        if asking.is_due(now, most) && !matches!(outcome, Some(Err(_))) {
             let asked = credentials.refresh().await;
             asking.done(now, &asked, now.after(keeping.ask));
             outcome = Some(asked);

@@ -1,6 +1,7 @@
 //! Services join an authority, keep their certificates fresh, and learn of each other and of what is revoked.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod clocks;
 mod hostile;
 mod join;
 mod killed;

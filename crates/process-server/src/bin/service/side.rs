@@ -4,13 +4,18 @@
 use crate::directory::Directory;
 use crate::settings::{Because, FarSource, Settings};
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use site_recovery::{
-    Capability, Finding, Lag, MachineId, Op, Point, ProcessServer, Replica, Result, Role, RoleName, Severity,
-    Shipment, Shipped, Source,
+    Capability, Clock, Finding, Lag, MachineId, Op, Point, ProcessServer, Replica, Result, Role, RoleName,
+    Severity, Shipment, Shipped, Source, SystemClock,
 };
 use site_recovery_transport::{Heard, Pulse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a source has to say where it stands. On the way back most are silent, and nobody waits for each of them.
+const TELLS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A process server that says, before it is needed, where it stands on the wrong side.
 #[derive(Debug)]
@@ -31,15 +36,21 @@ impl Sided {
         Self { own, directory, site: settings.service.site.clone(), allowed: allowed.collect() }
     }
 
+    /// Of a source that answers soon.
     async fn far(&self, source: &RoleName) -> Option<Finding> {
         let here = self.site.as_deref()?;
-        for agent in self.directory.sources_of(source).await.ok()? {
-            let Ok(heard) = agent.heard().await else { continue };
-            if let Some(finding) = verdict(source, here, &heard, self.allowed.get(source)) {
-                return Some(finding);
-            }
-        }
-        None
+        let agents = within(self.directory.sources_of(source)).await?.ok()?;
+        let heard = join_all(agents.iter().map(|agent| within(agent.heard()))).await;
+        let mut heard = heard.into_iter().flatten().flatten();
+        heard.find_map(|heard| verdict(source, here, &heard, self.allowed.get(source)))
+    }
+}
+
+/// What comes soon.
+async fn within<T>(asked: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        told = asked => Some(told),
+        () = SystemClock.sleep(TELLS_WITHIN) => None,
     }
 }
 
@@ -103,9 +114,7 @@ impl ProcessServer for Sided {
 
     async fn knows(&self, roles: &[RoleName]) -> Result<Vec<Finding>> {
         let mut findings = self.own.knows(roles).await?;
-        for role in roles {
-            findings.extend(self.far(role).await);
-        }
+        findings.extend(join_all(roles.iter().map(|role| self.far(role))).await.into_iter().flatten());
         Ok(findings)
     }
 }
