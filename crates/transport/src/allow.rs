@@ -1,5 +1,6 @@
 //! Which clients of the authority are let in, and which machines each may name.
 
+use crate::duty::{Asks, Duty};
 use crate::enrol::{Serial, Service, ServiceKind};
 use crate::fault::Result;
 use ring::digest::{SHA256, digest};
@@ -88,13 +89,17 @@ pub(crate) struct Shown {
 
 /// What one client may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rights(Machines);
+pub(crate) struct Rights {
+    machines: Machines,
+    duty: Duty,
+}
 
 impl Rules {
     /// What a client may do, by all rules about it together.
     pub(crate) fn rights(&self, client: &Shown) -> Result<Rights> {
+        let duty = Duty::of(client.service());
         if self.0.is_empty() {
-            return Ok(Rights(Machines::All));
+            return Ok(Rights { machines: Machines::All, duty });
         }
         let of_client =
             self.0.iter().filter(|(whom, _)| client.is(whom)).map(|(_, machines)| machines.clone());
@@ -105,7 +110,8 @@ impl Rules {
             }
             _ => Machines::All,
         });
-        all.map(Rights).ok_or_else(|| Error::new(ErrorKind::Denied, format!("no rule here lets {client} in")))
+        all.map(|machines| Rights { machines, duty })
+            .ok_or_else(|| Error::new(ErrorKind::Denied, format!("no rule here lets {client} in")))
     }
 }
 
@@ -154,10 +160,15 @@ impl Shown {
 
 impl Rights {
     pub(crate) fn may_name(&self, machine: &MachineId) -> bool {
-        match &self.0 {
+        match &self.machines {
             Machines::All => true,
             Machines::Only(some) => some.contains(machine),
         }
+    }
+
+    /// Refuses what a service of this client's kind never asks.
+    pub(crate) fn check_duty(&self, asks: Asks<'_>) -> Result<()> {
+        self.duty.check(asks)
     }
 
     /// Refuses what is about another machine.

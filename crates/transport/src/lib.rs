@@ -42,7 +42,8 @@
 //! # Flow and limits
 //! The server grants each connection a credit, [`Limits::connection_bytes`]: a client has never more bytes of unanswered requests on
 //! the way, and one that goes beyond is cut off. Reads wait for memory of the same size. A batch that is larger than the
-//! credit is `Invalid`. Both sides say so every now and then when they have nothing to say; where nothing moves for a
+//! credit is `Invalid`. Of the control plane 16 calls of a connection are read at once, of 32 MiB or `connection_bytes` each, whichever is
+//! less. Both sides say so every now and then when they have nothing to say; where nothing moves for a
 //! [`stall`](Limits::stall), the peer is given up.
 //!
 //! # A connection that breaks
@@ -56,9 +57,11 @@
 //! that is not pinned may be dropped there; its disks are `NotFound` then. A landing disk is not opened again: its handle ends with
 //! its connection, so that no flush vouches for what was written before the break.
 //!
-//! # Who is let in
+//! # Who is let in, and for what
 //! Whoever shows a certificate of the authority, to every role that is served, by TLS 1.3 alone. There is no way to skip a
-//! check. A server of another name or authority is `Denied`.
+//! check. A server of another name or authority is `Denied`. A service of an [authority](enrol::Authority) asks for what its kind
+//! is for: an engine by its own authority alone; a keeper and a master target pass on what an engine told them; a process server
+//! moves bytes and decides nothing; an agent asks how its server stands.
 //!
 //! Without rules a certificate gives everything: reading all points, deleting them, raising epochs. Then use an authority made
 //! for this server alone. With rules, [`ServerBuilder::allow`], only the clients that they name are let in, by fingerprint or
@@ -86,12 +89,13 @@
 //! naming both, where there is no common version; `Conflict` where a store's capability changed.
 //!
 //! # Not yet
-//! Rights per role or method; compression of calls. One connection per client and protocol, and so one core per end for TLS.
+//! Compression of calls. One connection per client and protocol, and so one core per end for TLS.
 #![forbid(unsafe_code)]
 
 mod allow;
 mod client;
 mod control;
+mod duty;
 pub mod enrol;
 mod fault;
 mod frame;

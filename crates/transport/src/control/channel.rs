@@ -112,6 +112,8 @@ impl Channel {
                     return Err(last.unwrap_or(self.silent()).told());
                 }
             };
+            // It runs from one connection to the next: a call may take longer than anybody waits for one.
+            patience = None;
             let given_up: Vec<u64> = self.given_up().iter().copied().collect();
             let call = Asked { id: asked.id, given_up: given_up.clone(), body: body.clone() };
             asked.left = true;

@@ -1,6 +1,6 @@
 //! The control plane: calls of roles in other processes, by gRPC over the data plane's mutual TLS.
 
-mod call;
+pub(crate) mod call;
 mod channel;
 mod client;
 mod named;

@@ -28,6 +28,7 @@ fn told<T: Serialize>(value: &T) -> Body {
 impl Caller<'_> {
     /// Does what is asked, and gives the body of the answer.
     pub(super) async fn perform(&self, call: Call, on: &Served) -> Body {
+        self.rights.check_duty(call.asks())?;
         call.machines().into_iter().try_for_each(|machine| self.rights.check(machine))?;
         match call {
             Call::Vitals => told(&self.offer.vital_signs().await),

@@ -26,8 +26,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tonic::{Code, Request, Response, Status};
 
-/// The longest call.
+/// The longest call, and how many of one connection are read at once: what it is asked to keep in memory is bounded by both.
 const LONGEST: usize = 32 << 20;
+const AT_ONCE: usize = 16;
 
 /// Serves whoever has shown this certificate until it leaves, breaks the rules, or is superseded by itself.
 pub(crate) async fn serve(
@@ -47,12 +48,14 @@ pub(crate) async fn serve(
     });
     let (tasks, to_run) = Tasks::new();
     let service = ControlServer::from_arc(Arc::new(Service(Arc::clone(&connection))));
-    let service = service.max_decoding_message_size(LONGEST).max_encoding_message_size(usize::MAX);
+    let service = service
+        .max_decoding_message_size(LONGEST.min(limits.connection_bytes))
+        .max_encoding_message_size(usize::MAX);
     let mut http = http2::Builder::new(tasks);
     http.timer(TokioTimer::new())
         .keep_alive_interval(limits.stall / 3)
         .keep_alive_timeout(limits.stall)
-        .max_concurrent_streams(limits.connection_requests as u32)
+        .max_concurrent_streams(limits.connection_requests.min(AT_ONCE) as u32)
         .max_header_list_size(16 * 1024);
     let mut http = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
     let mut calls = pin!(run(to_run));

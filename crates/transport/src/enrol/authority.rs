@@ -277,7 +277,9 @@ impl Inner {
             issued: vec![],
         };
         let mut member = ledger.member(&token.service)?.unwrap_or(fresh);
-        member.granted = token.roles.clone();
+        let before = member.granted.clone();
+        // A rescue system's token takes nothing from the server's own: what a service may say is taken back by revoking it.
+        member.granted.extend(token.roles.iter().filter(|role| !before.contains(role)).cloned());
         member.state(stated)?;
         let signed = self.sign(&mut member, request)?;
         ledger.put_member(&member)?;

@@ -80,7 +80,9 @@ impl Credentials {
                 // In force first: a full disk is no reason to let anybody in.
                 inner.revoked.send_replace(Arc::clone(&all));
             }
-            place::write(&inner.dir.join("revoked.json"), &*all)?;
+            if more || !inner.dir.join("revoked.json").exists() {
+                place::write(&inner.dir.join("revoked.json"), &*all)?;
+            }
             Ok(all)
         })
         .await

@@ -10,6 +10,7 @@ use super::strangers::Stranger;
 use super::{Offer, Phase};
 use crate::allow::Rights;
 use crate::control;
+use crate::duty::Asks;
 use crate::fault::{Fault, Result};
 use crate::frame::{Header, Kind, MOST_READ, Malformed, Place, WriteHead, json};
 use crate::message::{Call, Hello, beat};
@@ -197,7 +198,8 @@ impl Session<'_> {
     }
 
     fn call(&self, call: Call) -> Request {
-        if let Err(denied) = call.machines().into_iter().try_for_each(|id| self.rights.check(id)) {
+        let named = || call.machines().into_iter().try_for_each(|id| self.rights.check(id));
+        if let Err(denied) = self.rights.check_duty(call.asks()).and_then(|()| named()) {
             return Request::Refused(denied);
         }
         let most = self.offer.limits.connection_points;
@@ -223,7 +225,10 @@ impl Session<'_> {
         let head = inlet.body(Header { len, ..header }, len).await?;
         let head = WriteHead::parse(&head, header.len)?;
         let payload = self.payload(header, head.payload, inlet).await?;
-        if let Err(denied) = self.rights.check(&head.ingest.machine) {
+        let asks = Asks::Moving(Some(&head.ingest.op));
+        if let Err(denied) =
+            self.rights.check_duty(asks).and_then(|()| self.rights.check(&head.ingest.machine))
+        {
             return Ok(Request::Refused(denied));
         }
         let (ingest, batch) = (head.ingest.clone(), head.batch);
