@@ -15,6 +15,7 @@
 //! Secrets are never arguments: a join token comes from a file or from standard input.
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod command;
 mod join;
 mod log;
@@ -23,6 +24,7 @@ mod running;
 mod settings;
 mod told;
 
+pub use certificate::certificate;
 pub use command::{Command, Options};
 pub use join::join;
 pub use log::to_standard_error;

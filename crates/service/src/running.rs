@@ -1,10 +1,11 @@
 //! A service that has joined, from its start to its end.
 
+use crate::certificate::Certified;
 use crate::peers::Peers;
 use crate::settings::Settings;
 use site_recovery::{Error, ErrorKind, Result, Spawner, TokioSpawner};
 use site_recovery_transport::enrol::{Credentials, Keeping, Renewal, Stated};
-use site_recovery_transport::{Server, ServerBuilder};
+use site_recovery_transport::{Server, ServerBuilder, Vitals};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,6 +50,11 @@ impl Service {
     pub fn server(&self, unless_said: &Peers) -> ServerBuilder {
         let peers = self.settings.allow.as_ref().unwrap_or(unless_said);
         peers.let_in(Server::builder(self.credentials.server_tls()))
+    }
+
+    /// What the service says of itself, and how its certificate stands: finding `service.certificate`, figure `certificate_seconds`.
+    pub fn vitals(&self, own: Arc<dyn Vitals>) -> Arc<dyn Vitals> {
+        Arc::new(Certified { own, credentials: self.credentials.clone() })
     }
 
     /// Serves until SIGTERM or SIGINT; then what is in flight is answered, for half a minute at most. Tells systemd when it

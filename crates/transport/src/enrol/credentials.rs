@@ -206,6 +206,11 @@ impl Credentials {
         self.record().until
     }
 
+    /// From when they count.
+    pub fn from(&self) -> Timestamp {
+        self.record().from
+    }
+
     /// For a server: it always shows the newest certificate.
     pub fn server_tls(&self) -> ServerTls {
         ServerTls::live(self.0.serves.clone(), self.0.revoked.clone())

@@ -11,7 +11,9 @@ use side::Sided;
 use site_recovery::{Error, ErrorKind, Result, SystemClock};
 use site_recovery_points::Points;
 use site_recovery_process_server::sizing::{self, Work};
-use site_recovery_service::{Command, Options, Peers, Service, join, read, refused, tell, to_standard_error};
+use site_recovery_service::{
+    Command, Options, Peers, Service, certificate, join, read, refused, tell, to_standard_error,
+};
 use std::process::ExitCode;
 use std::sync::Arc;
 use vital::Vital;
@@ -44,7 +46,8 @@ async fn check(settings: &Settings) -> Result<ExitCode> {
     settings.process_server.throttle.validate()?;
     settings.keys()?;
     let work = Work { machines: 1, changes_a_day: 0 };
-    let findings = sizing::findings(vital::host(settings), work);
+    let mut findings = sizing::findings(vital::host(settings), work);
+    findings.push(certificate(&settings.service).await);
     println!("{} would listen on {}", settings.process_server.name, settings.service.listen);
     tell(&findings);
     Ok(ExitCode::SUCCESS)
@@ -70,7 +73,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     }
     let directory = Directory::new(service.credentials().clone(), near);
     let sided = Sided::new(Arc::clone(&own), directory.clone(), settings);
-    let vital = Vital::new(own, settings);
-    let server = server.process_server(Arc::new(sided)).names(Arc::new(directory)).vitals(Arc::new(vital));
+    let vitals = service.vitals(Arc::new(Vital::new(own, settings)));
+    let server = server.process_server(Arc::new(sided)).names(Arc::new(directory)).vitals(vitals);
     service.serve(server).await
 }
