@@ -110,7 +110,7 @@ async fn d3_d5_a_server_is_protected_drilled_fails_over_and_comes_back_to_its_ba
     let back = web.failover(FailoverRequest::planned(BACK)).await.unwrap();
     let left = async {
         while !scene.agent.was_left() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            SystemClock.sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(SOON, left).await.expect("its rescue system is left");

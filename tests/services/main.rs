@@ -2,7 +2,7 @@
 //! a Linux server without a hypervisor is protected, fails over and comes back, and what happens on the way.
 //!
 //! The vault is in the test's own process. Hosts are network namespaces; *switching a server off* kills every process of its
-//! host and unplugs it: a stand-in for a power control, named [`Switch`](world::Switch).
+//! host and unplugs it: a stand-in for a power control, named [`Switch`](switch::Switch).
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "a test may panic, and shares its scene")]
 
 #[path = "../hosts/mod.rs"]
@@ -11,4 +11,5 @@ mod hosts;
 mod circle;
 mod faults;
 mod scene;
+mod switch;
 mod world;

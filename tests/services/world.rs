@@ -1,11 +1,10 @@
 //! Hosts, the services on them, and a vault that reaches them.
 
 use crate::hosts::{Binary, Disk, Ground, Host, Process, build};
-use async_trait::async_trait;
+use crate::switch::Switch;
 use site_recovery::*;
 use site_recovery_journal::SqliteJournal;
 use site_recovery_local::LocalSite;
-use site_recovery_physical::power::{Keeps, PowerControl, PowerState};
 use site_recovery_physical::site::{Patience, PhysicalSite, Server as PhysicalServer};
 use site_recovery_points::Points;
 use site_recovery_transport::enrol::{
@@ -20,8 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub const SITE: &str = "hall-1";
@@ -416,72 +414,4 @@ pub async fn enrolled(
     let token = vaulted.token(&as_.0, &as_.1).await;
     program.join(host, &token);
     program.start(host)
-}
-
-/// A stand-in for a power control: the server's host is its namespace. Off, every process of it is killed and it is
-/// unplugged; held, it reads as held until it is let go.
-pub struct Switch {
-    off: AtomicBool,
-    held: AtomicBool,
-    kill: Mutex<Box<dyn FnMut() + Send>>,
-    start: Mutex<Box<dyn FnMut() + Send>>,
-}
-
-impl std::fmt::Debug for Switch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Switch")
-    }
-}
-
-impl Switch {
-    pub fn new(kill: impl FnMut() + Send + 'static, start: impl FnMut() + Send + 'static) -> Arc<Self> {
-        let (kill, start) = (Mutex::new(Box::new(kill) as _), Mutex::new(Box::new(start) as _));
-        Arc::new(Self { off: AtomicBool::new(false), held: AtomicBool::new(false), kill, start })
-    }
-
-    /// Somebody pressed the button: held, it starts its rescue system.
-    pub fn started_by_hand(&self) {
-        self.off.store(false, Ordering::SeqCst);
-    }
-
-    pub fn is_off(&self) -> bool {
-        self.off.load(Ordering::SeqCst)
-    }
-}
-
-#[async_trait]
-impl PowerControl for Switch {
-    async fn state(&self) -> Result<PowerState> {
-        Ok(if self.is_off() { PowerState::Off } else { PowerState::On })
-    }
-
-    async fn off(&self, _: Duration) -> Result<bool> {
-        self.force_off().await.map(|()| true)
-    }
-
-    async fn force_off(&self) -> Result<()> {
-        (self.kill.lock().unwrap())();
-        self.off.store(true, Ordering::SeqCst);
-        Ok(())
-    }
-
-    async fn on(&self) -> Result<()> {
-        if self.off.swap(false, Ordering::SeqCst) {
-            (self.start.lock().unwrap())();
-        }
-        Ok(())
-    }
-
-    fn keeps(&self) -> Keeps {
-        Keeps { holds: true, tells: false }
-    }
-
-    async fn hold(&self, hold: bool) -> Result<()> {
-        self.held.store(hold, Ordering::SeqCst);
-        Ok(())
-    }
-
-    async fn held(&self) -> Result<Option<bool>> {
-        Ok(Some(self.held.load(Ordering::SeqCst)))
-    }
 }

@@ -7,10 +7,10 @@ use site_recovery_transport::Pulse;
 use std::path::{Path, PathBuf};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d1_a_spool_volume_that_is_full_holds_up_no_cycle_and_keeps_no_half_of_a_capture() {
+async fn d1_a_spool_volume_that_is_full_holds_up_no_cycle_and_one_that_is_lost_costs_what_it_had() {
     through("spool-full", async |scene, vault, web| {
         // A volume of its own for the spool.
-        let disk = scene.store.disk("spool", 8 * MIB);
+        let disk = scene.store.disk("spool", 32 * MIB);
         disk.format();
         let volume = disk.mount(&scene.processing, "spool");
         scene.process_server_runs.take().unwrap().kill();
@@ -33,10 +33,15 @@ async fn d1_a_spool_volume_that_is_full_holds_up_no_cycle_and_keeps_no_half_of_a
         assert_eq!(found(&ps).await, Some(Severity::Critical));
         vault.replicate_now(web.id()).await.unwrap();
 
-        // Room again, but less than what changes while the store is away.
+        // Room again.
         scene.processing.run("rm", &ballast);
         vault.replicate_now(web.id()).await.unwrap();
         assert_eq!(found(&ps).await, None);
+
+        // But less than what changes while the store is away.
+        let room = rustix::fs::statvfs(volume.outside()).unwrap();
+        let taken = (room.f_bavail * room.f_frsize - 6 * MIB).to_string();
+        scene.processing.run("fallocate", &["-l", &taken, &ballast[0]]);
         scene.write_bulk("data", 10);
         scene.vaulted.serve_no_more().await;
         let error = vault.replicate_now(web.id()).await.expect_err("there is room for it nowhere");
@@ -44,7 +49,18 @@ async fn d1_a_spool_volume_that_is_full_holds_up_no_cycle_and_keeps_no_half_of_a
         let why = error.fact("not_spooled").unwrap_or_default();
         assert!(why.contains("No space left"), "{why:?} of {error:?}");
         assert_eq!(captures(&volume.outside()), Vec::<PathBuf>::new());
+
+        // With room it is spooled; and lost with the host. The next point has it all, by a delta.
+        scene.processing.run("rm", &ballast[..1]);
+        let error = vault.replicate_now(web.id()).await.expect_err("the store is away");
+        assert!(error.message().contains("is in the spool"), "{error}");
+        let kept = captures(&volume.outside());
+        let bytes: u64 = kept.iter().map(|path| std::fs::metadata(path).unwrap().len()).sum();
+        assert!(bytes > 10 * MIB, "{bytes} bytes in {kept:?}");
+        scene.process_server_runs.take().unwrap().kill();
+        scene.processing.run("find", &[volume.at().to_str().unwrap(), "-mindepth", "1", "-delete"]);
         scene.vaulted.serve_again().await;
+        scene.process_server_runs = Some(scene.process_server.start(&scene.processing));
     })
     .await;
 }
