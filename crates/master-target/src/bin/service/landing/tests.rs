@@ -1,12 +1,20 @@
 //! Disks of this host, as the settings name them, with a server that programs switch.
 
-use super::*;
+use super::{BareDisks, Landing, Settings, on_disks, open};
 use bytes::Bytes;
 use site_recovery::{
     BootPermit, Consistency, DiskId, DiskRole, DiskSpec, Epoch, ErrorKind, Fenced, Generation, GuestFacts,
-    Instance, Item, Machine, Op, OsFamily, Platform, PointId, Policy, Purpose, Recovery, Sources, Timestamp,
+    Instance, Item, LandingSite, Machine, Op, OsFamily, Platform, PointId, Policy, Purpose, Recovery, Result,
+    Role, Sources, SystemClock, Timestamp,
 };
+use site_recovery_transport::enrol::Credentials;
+use site_recovery_transport::enrol::{
+    Authority, EnrolmentLimits, EnrolmentServer, Invitation, RoleKind, ServedRole, Service, ServiceKind,
+    Stated,
+};
+use site_recovery_transport::{Client, Machines, Server};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 const SIZE: u64 = 300 << 10;
@@ -50,12 +58,11 @@ impl Scene {
         format!("[landing.disks.server.power.commands]\n{}", verbs.iter().map(line).collect::<String>())
     }
 
-    fn settings(&self, power: &str) -> Result<Settings> {
+    fn settings(&self, landing: &str) -> Result<Settings> {
         let dir = self.dir.path().display();
         let text = format!(
             "[service]\nstate = \"{dir}/state\"\nlisten = \"127.0.0.1:0\"\naddress = \"mt-1:7443\"\n\
-             [master_target]\nname = \"hall-1\"\nretention = \"{dir}/retention\"\n\
-             [[landing.disks.server]]\nname = \"web-1\"\nslots = [{{ id = \"root\", path = \"{dir}/root.raw\" }}]\n{power}"
+             [master_target]\nname = \"hall-1\"\nretention = \"{dir}/retention\"\n{landing}"
         );
         let file = self.dir.path().join("master-target.toml");
         std::fs::write(&file, text).unwrap();
@@ -63,7 +70,10 @@ impl Scene {
     }
 
     fn open(&self, power: &str) -> Result<BareDisks> {
-        let settings = self.settings(power)?;
+        let dir = self.dir.path().display();
+        let slot = format!("{{ id = \"root\", path = \"{dir}/root.raw\" }}");
+        let settings =
+            self.settings(&format!("[[landing.disks.server]]\nname = \"web-1\"\nslots = [{slot}]\n{power}"))?;
         let Landing::Disks(disks) = &settings.landing else { panic!("{:?}", settings.landing) };
         on_disks("hall-1".into(), settings.service.state.join("landing"), disks, Arc::new(SystemClock))
     }
@@ -149,6 +159,67 @@ async fn d5_a_server_whose_disks_are_here_is_held_while_they_are_written_then_st
     landing.stop(&op("stop"), &armed, Duration::ZERO).await.unwrap();
     assert!(!scene.has("on") && scene.has("locked"), "it is off, and held");
     landing.attach(&op("undo"), &web, Some(armed), &Default::default()).await.unwrap();
+}
+
+/// Serves disks of its own as the keeper of the site would, from a port that nobody knew before, and says so.
+async fn keeper(dir: &Path, authority: &Authority, enrolment: &EnrolmentServer) -> (Server, BareDisks) {
+    let landing = BareDisks::builder("hall-1".into(), dir.join("state"), Arc::new(SystemClock));
+    let landing = landing.room(dir.join("room"), None).open().unwrap();
+    let role = ServedRole::new(RoleKind::LandingSite, "hall-1");
+    let invitation = Invitation::new(
+        Service::new(ServiceKind::Keeper, "hall-1").unwrap(),
+        enrolment.address().to_string(),
+    );
+    let token = authority.mint(invitation.role(role.clone())).await.unwrap();
+    // Once to have a certificate, and once to say which port the system chose.
+    let credentials = Credentials::at(dir.join("credentials")).join(&token).await.unwrap();
+    let server = Server::builder(credentials.server_tls())
+        .landing_site(Arc::new(landing.clone()))
+        .allow(Client::kind(ServiceKind::MasterTarget), Machines::All)
+        .listen("127.0.0.1:0".parse().unwrap())
+        .await
+        .unwrap();
+    let stated = Stated { address: Some(server.address().to_string()), roles: vec![role] };
+    let credentials = Credentials::at(dir.join("credentials")).states(stated).open().await.unwrap();
+    credentials.renew().await.unwrap();
+    (server, landing)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_may_come_after_its_master_target_and_move() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::open(dir.path().join("authority"), Arc::new(SystemClock)).unwrap();
+    let port = "127.0.0.1:0".parse().unwrap();
+    let enrolment =
+        EnrolmentServer::listen(authority.clone(), port, EnrolmentLimits::default()).await.unwrap();
+    let mt = Service::new(ServiceKind::MasterTarget, "mt-1").unwrap();
+    let token = authority.mint(Invitation::new(mt, enrolment.address().to_string())).await.unwrap();
+    let credentials = Credentials::at(dir.path().join("mt")).join(&token).await.unwrap();
+
+    let scene = Scene::new();
+    let settings = scene.settings("[landing.servers]\nsite = \"hall-1\"\n").unwrap();
+    let landing = open(&settings, &credentials).await.unwrap();
+    assert_eq!(landing.name().as_str(), "hall-1");
+    let (web, claims) =
+        (web(), |number| Op { key: "claim".into(), epoch: Epoch { number, owner: "engine".into() } });
+    let nobody = landing.claim(&claims(1), web.id()).await.unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::Unavailable, "{nobody}");
+    assert!(nobody.to_string().contains("no keeper of hall-1"), "{nobody}");
+
+    // It comes, and each call reaches it; what it promises of itself is what was told before.
+    let (first, disks) = keeper(&dir.path().join("first"), &authority, &enrolment).await;
+    landing.claim(&claims(2), web.id()).await.unwrap();
+    let stale = disks.claim(&claims(1), web.id()).await.unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::StaleEpoch, "the claim came there");
+    assert_eq!(landing.capability(), disks.capability());
+
+    // It moves to another host, with a register that knows no claim.
+    first.stop(Duration::from_secs(5)).await;
+    let (_second, disks) = keeper(&dir.path().join("second"), &authority, &enrolment).await;
+    credentials.refresh_roster().await.unwrap();
+    landing.claim(&claims(3), web.id()).await.unwrap();
+    let stale = disks.claim(&claims(2), web.id()).await.unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::StaleEpoch, "the claim came to the other one");
 }
 
 #[test]
