@@ -306,3 +306,38 @@ fn src_4_scratch_space_that_somebody_has_is_refused_also_where_it_reads_as_empty
 fn libc_excl() -> i32 {
     rustix::fs::OFlags::EXCL.bits() as i32
 }
+
+/// By the program: nothing is enrolled, and nothing is asked of device-mapper.
+#[cfg(feature = "agent")]
+#[test]
+fn check_tells_how_scratch_space_stands_before_anything_is_written() {
+    if !peers("check_tells_how_scratch_space_stands", &NEEDED) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let scratch = scratch(&dir);
+    let config = dir.path().join("agent.toml");
+    let text = format!(
+        "[service]\nstate = {:?}\nlisten = \"127.0.0.1:0\"\naddress = \"web-1:1\"\n\
+         [server]\nsite = \"hall-1\"\nname = \"web-1\"\n\
+         [capture.device_mapper]\nscratch = {:?}\nroom_bytes = {MIB}\nstacks = []\n",
+        dir.path().join("state"),
+        scratch.device,
+    );
+    std::fs::write(&config, text).unwrap();
+    let check = || {
+        let mut agent = std::process::Command::new(env!("CARGO_BIN_EXE_site-recovery-agent"));
+        let ran = agent.arg("--config").arg(&config).arg("check").output().unwrap();
+        (ran.status.success(), String::from_utf8(ran.stdout).unwrap())
+    };
+    let device = scratch.device.to_str().unwrap();
+    let before = scratch.content();
+    let (_, said) = check();
+    assert!(said.contains(&format!("{device} would be labelled as scratch space")), "{said}");
+    assert!(said.contains(&format!("{device} is left out: scratch space of captures")), "{said}");
+    run("mke2fs", &["-q", "-F", "-t", "ext4", device]);
+    let theirs = scratch.content();
+    let (fine, said) = check();
+    assert!(!fine && said.contains("capture.scratch") && said.contains("an ext file system"), "{said}");
+    assert!(before != theirs && scratch.content() == theirs, "a look changes nothing");
+}

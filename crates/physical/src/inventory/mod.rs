@@ -25,7 +25,7 @@ pub use server::{
 
 pub(crate) use addressing::driver;
 pub(crate) use archive::{in_kernel, module};
-pub(crate) use block::Blocks;
+pub(crate) use block::{Block, Blocks};
 pub(crate) use root::Root;
 pub(crate) use system::{built_in, initramfs};
 

@@ -5,7 +5,8 @@
 //! is labelled. From then on its first MiB is the label and zeros: whatever is made there later shows.
 
 use super::Stack;
-use crate::inventory::{Blocks, Root};
+use super::device_mapper::is_cow;
+use crate::inventory::{Block, Blocks, Root};
 use crate::signature;
 use rustix::fs::{OFlags, SeekFrom, major, minor, seek};
 use site_recovery::{Error, Result};
@@ -50,31 +51,19 @@ impl Scratch {
         let blocks = Blocks::read(&Root::of("/".into()))?;
         let number = format!("{}:{}", major(about.rdev()), minor(about.rdev()));
         let own = blocks.numbered(&number).map(|b| b.name.clone()).unwrap_or_default();
-        let around: Vec<_> = blocks.below(&own).union(&blocks.above(&own)).cloned().collect();
-        for stack in stacks {
-            for name in std::iter::once(&stack.origin).chain(&stack.era) {
-                let Some(mapped) = blocks.at(&format!("/dev/mapper/{name}")) else { continue };
-                let below = blocks.below(&mapped.name);
-                if around.iter().any(|block| below.contains(block)) {
-                    let rule = format!("it is apart from the disks that are captured, and {name} lies on it");
-                    return Err(self.refused(&rule, "name a disk of its own"));
-                }
-            }
+        if let Some(name) = of_stacks(&blocks, &own, stacks) {
+            let rule = format!("it is apart from the disks that are captured, and {name} lies on it");
+            return Err(self.refused(&rule, "name a disk of its own"));
         }
         let ours = self.is_ours()?;
-        // Our own snapshots hold it, and with them nobody else does.
-        let on_it: Vec<_> = blocks.above(&own).into_iter().filter(|name| *name != own).collect();
-        let is_cow = |name: &String| {
-            let given = blocks.get(name).map(|b| b.device());
-            given.and_then(|d| Some(super::device_mapper::is_cow(d.file_name()?.to_str()?))).unwrap_or(false)
-        };
-        if !ours || on_it.is_empty() {
-            drop(self.alone(false)?);
-        } else if let Some(other) =
-            on_it.iter().find(|name| !is_cow(name) && !lies_on_cow(&blocks, name, is_cow))
-        {
-            let rule = format!("nothing else is on it, and {other} is");
-            return Err(self.refused(&rule, "name a disk of its own"));
+        match beside_ours(&blocks, &own) {
+            Some(other) => {
+                let rule = format!("nothing else is on it, and {other} is");
+                return Err(self.refused(&rule, "name a disk of its own"));
+            }
+            // Our own snapshots hold it, and with them nobody else does.
+            None if ours && blocks.above(&own).len() > 1 => {}
+            None => drop(self.alone(false)?),
         }
         Ok(ours)
     }
@@ -135,9 +124,24 @@ impl Scratch {
     }
 }
 
-/// A snapshot lies on its space.
-fn lies_on_cow(blocks: &Blocks, name: &str, is_cow: impl Fn(&String) -> bool) -> bool {
-    blocks.below(name).iter().any(is_cow)
+/// The stack that shares a device with it, whichever of the two lies on the other.
+fn of_stacks<'a>(blocks: &Blocks, own: &str, stacks: &'a [Stack]) -> Option<&'a str> {
+    let (below, above) = (blocks.below(own), blocks.above(own));
+    let names = stacks.iter().flat_map(|stack| std::iter::once(&stack.origin).chain(&stack.era));
+    names.map(String::as_str).find(|name| {
+        let mapped = blocks.at(&format!("/dev/mapper/{name}"));
+        let under = mapped.map(|mapped| blocks.below(&mapped.name)).unwrap_or_default();
+        under.iter().any(|block| below.contains(block) || above.contains(block))
+    })
+}
+
+/// What lies on it and is neither space of a snapshot of ours nor such a snapshot.
+fn beside_ours(blocks: &Blocks, own: &str) -> Option<String> {
+    let is_cow = |name: &String| {
+        let device = blocks.get(name).map(Block::device);
+        device.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()).is_some_and(is_cow)
+    };
+    blocks.above(own).into_iter().find(|name| name != own && !blocks.below(name).iter().any(is_cow))
 }
 
 /// A block of a device, so that it is written as a whole.
@@ -145,4 +149,60 @@ fn label() -> Vec<u8> {
     let mut block = LABEL.to_vec();
     block.resize(4096, 0);
     block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// `era` and `data` on `sda`, the era's notes on `sdb`, a snapshot of ours with its space on `sdc`.
+    fn blocks(dir: &Path, more: &[(&str, &str, &[&str])]) -> Blocks {
+        let some: [(&str, &str, &[&str]); 7] = [
+            ("sda", "", &[]),
+            ("sdb", "", &[]),
+            ("sdc", "", &[]),
+            ("dm-0", "era", &["sda", "sdb"]),
+            ("dm-1", "data", &["dm-0"]),
+            ("dm-2", "sr-0123456789abcdef-cow", &["sdc"]),
+            ("dm-3", "sr-0123456789abcdef", &["dm-0", "dm-2"]),
+        ];
+        for (at, (name, given, slaves)) in some.iter().chain(more).enumerate() {
+            let own = dir.join("sys/block").join(name);
+            fs::create_dir_all(own.join("slaves")).unwrap();
+            fs::write(own.join("dev"), format!("8:{at}\n")).unwrap();
+            fs::write(own.join("size"), "2048\n").unwrap();
+            if !given.is_empty() {
+                fs::create_dir_all(own.join("dm")).unwrap();
+                fs::write(own.join("dm/name"), format!("{given}\n")).unwrap();
+            }
+            for slave in *slaves {
+                fs::write(own.join("slaves").join(slave), "").unwrap();
+            }
+        }
+        Blocks::read(&Root::of(dir.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn src_4_what_the_stacks_lie_on_and_what_lies_on_them_is_no_scratch_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let blocks = blocks(dir.path(), &[("dm-4", "vg-root", &["dm-1"]), ("sdd", "", &[])]);
+        let stack = Stack { disk: "wwn-1".into(), origin: "data".into(), era: Some("era".into()) };
+        for (own, name) in
+            [("sda", "data"), ("sdb", "data"), ("dm-0", "data"), ("dm-1", "data"), ("dm-4", "data")]
+        {
+            assert_eq!(of_stacks(&blocks, own, std::slice::from_ref(&stack)), Some(name), "{own}");
+        }
+        for own in ["sdc", "sdd", ""] {
+            assert_eq!(of_stacks(&blocks, own, std::slice::from_ref(&stack)), None, "{own}");
+        }
+    }
+
+    #[test]
+    fn src_4_on_scratch_space_are_our_own_snapshots_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(beside_ours(&blocks(dir.path(), &[]), "sdc"), None);
+        let other = blocks(dir.path(), &[("dm-4", "vg-data", &["sdc"])]);
+        assert_eq!(beside_ours(&other, "sdc").as_deref(), Some("dm-4"));
+    }
 }
