@@ -6,6 +6,7 @@ use rustix::fs::{Access, StatVfsMountFlags, access, statfs, statvfs};
 use site_recovery::{Error, ErrorKind, Offer, Result};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Magic numbers of file systems (`statfs(2)`) that cannot hold a log, and why.
@@ -40,8 +41,16 @@ pub fn judge(path: &Path, uses: &Uses) -> Offer {
     };
     let size = volume.f_blocks.saturating_mul(volume.f_frsize);
     let free = volume.f_bavail.saturating_mul(volume.f_frsize);
-    let used =
-        |by: &[PathBuf]| by.iter().find(|used| path.starts_with(used) || used.starts_with(path)).cloned();
+    let own = real(path);
+    let whole = is_mounted(&own);
+    // A file system that is mounted here is the volume, by whatever path somebody else has it.
+    let used = |by: &[PathBuf]| {
+        let shares = |used: &&PathBuf| {
+            let used = real(used);
+            own.starts_with(&used) || used.starts_with(&own) || (whole && are_one(&own, &used))
+        };
+        by.iter().find(shares).cloned()
+    };
     let magic = statfs(path).map_or(0, |found| found.f_type as u64);
     let ineligible = if volume.f_flag.contains(StatVfsMountFlags::RDONLY) {
         Some("it is read-only".to_owned())
@@ -59,6 +68,40 @@ pub fn judge(path: &Path, uses: &Uses) -> Offer {
         None
     };
     Offer { name, size, free, ineligible }
+}
+
+/// What else is kept on the file system of a directory that could hold the log, apart from it. Where that is no volume of its
+/// own, one takes the room of the other, and both go with one disk: enough for a small site, which says so.
+pub fn beside(path: &Path, uses: &Uses) -> Vec<PathBuf> {
+    let own = real(path);
+    let all = uses.landing.iter().chain(&uses.caches);
+    all.filter(|used| are_one(&own, &real(used))).cloned().collect()
+}
+
+/// A path without links and dots, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    there.map_or_else(
+        || path.to_owned(),
+        |(above, real)| match path.strip_prefix(above) {
+            Ok(rest) if rest.as_os_str().is_empty() => real,
+            Ok(rest) => real.join(rest),
+            Err(_) => real,
+        },
+    )
+}
+
+/// The file system that a path is on, or would be.
+fn file_system(path: &Path) -> Option<u64> {
+    path.ancestors().find_map(|above| Some(above.metadata().ok()?.dev()))
+}
+
+fn are_one(one: &Path, other: &Path) -> bool {
+    file_system(one).is_some_and(|one| file_system(other) == Some(one))
+}
+
+fn is_mounted(path: &Path) -> bool {
+    path.parent().is_some_and(|above| !are_one(path, above))
 }
 
 /// All file systems that are mounted from a device, with the reason where one cannot hold the log.
@@ -128,6 +171,29 @@ mod tests {
         assert_eq!(why("/nowhere", &Uses::default()).unwrap(), "it does not answer");
         assert!(is_in_memory(Path::new("/dev/shm")) && !is_in_memory(Path::new("/proc")));
         assert_eq!(why("/proc", &Uses::default()).unwrap(), "it has no capacity");
+    }
+
+    #[test]
+    fn a_use_is_found_by_whatever_path_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let [retention, landing, link] = ["retention", "landing", "link"].map(|name| dir.path().join(name));
+        std::fs::create_dir(&retention).unwrap();
+        std::os::unix::fs::symlink(&retention, &link).unwrap();
+        let at = |path: PathBuf| Uses { landing: vec![path], caches: vec![] };
+        let why = |uses: &Uses| judge(&retention, uses).ineligible;
+        // Through a link, through dots, and where it is yet to be made.
+        for inside in [link.clone(), link.join("not/yet"), dir.path().join("landing/../retention/disks")] {
+            std::fs::create_dir_all(&landing).unwrap();
+            assert!(why(&at(inside.clone())).unwrap().contains("on which machines land"), "{inside:?}");
+            assert!(judge(&link, &at(inside)).ineligible.is_some());
+        }
+        // Beside it on one file system: told, and no more.
+        let neighbour = Uses { landing: vec![landing.clone()], caches: vec!["/proc".into()] };
+        assert_eq!(why(&neighbour), None);
+        assert_eq!(beside(&retention, &neighbour), [landing]);
+        assert_eq!(beside(&retention, &at("/proc".into())), Vec::<PathBuf>::new());
+        // A file system that is mounted there is the volume as a whole.
+        assert!(is_mounted(Path::new("/proc")) && !is_mounted(&retention) && !is_mounted(Path::new("/")));
     }
 
     #[test]

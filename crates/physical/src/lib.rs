@@ -23,6 +23,7 @@ pub mod guard;
 pub mod inventory;
 pub mod power;
 pub mod preparation;
+mod signature;
 pub mod site;
 pub mod snapshot;
 pub mod tracking;

@@ -43,6 +43,25 @@ fn plain() -> Tree {
 }
 
 #[test]
+fn scratch_space_of_captures_is_no_disk_of_the_server() {
+    let tree = plain();
+    tree.sata("sdc", "8:32", GIB, "naa.5002538e40a1b2c9");
+    let own = |inventory: Inventory| inventory.scratch(["/dev/sdc"]);
+    let all = ["naa.5002538e40a1b2c3", "naa.5002538e40a1b2c9", "t10.ATA_Samsung_SSD_870_S6PUNX0T100001A"];
+    let mut found = ids(&read(&tree)).iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    found.sort();
+    assert_eq!(found, all, "without a word it is taken for one");
+    let server = own(Inventory::of(tree.root())).read().unwrap();
+    assert_eq!(ids(&server), [all[0], all[2]]);
+    let left: Vec<_> = server.left_out.iter().map(|l| (l.device.to_str().unwrap(), l.why)).collect();
+    assert_eq!(left, [("/dev/sdc", WhyLeftOut::Scratch)]);
+    let only = own(Inventory::of(tree.root()).only(["/dev/sdb"])).read().unwrap();
+    assert_eq!(ids(&only), [all[0]]);
+    let both = own(Inventory::of(tree.root()).with(["/dev/sdc"])).read().unwrap_err();
+    assert_eq!((both.kind(), both.fact("field")), (ErrorKind::Invalid, Some("inventory.disks")), "{both}");
+}
+
+#[test]
 fn two_sata_disks() {
     let tree = plain();
     tree.device("pci0000:00/usb1/host3/3:0:0:0/block/sdc", "8:32", GIB, &[("removable", "1")]);

@@ -3,7 +3,8 @@
 use super::landed::{Landed, Placed, Standing};
 use super::slot;
 use super::survey::refuse_critical;
-use super::{Site, matching, signature};
+use super::{Site, matching};
+use crate::signature;
 use crate::site::home::{Home, Mark, must_be_off, plain, wait};
 use site_recovery::{DiskSpec, Instance, Machine, Op, Result, Run, Settings};
 use site_recovery_register::{Told, conflict, durable, not_found, refused};

@@ -39,7 +39,6 @@ mod landing;
 mod matching;
 mod program;
 mod rescued;
-mod signature;
 mod slot;
 mod starter;
 mod survey;

@@ -2,7 +2,8 @@
 
 use super::landed::Landed;
 use super::slot::Read;
-use super::{Site, Slot, installed, matching, signature};
+use super::{Site, Slot, installed, matching};
+use crate::signature;
 use site_recovery::{
     DiskSpec, Error, Finding, Firmware, Machine, Offer, Offers, Result, Settings, Severity, Survey,
 };

@@ -7,8 +7,11 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// How often a process is looked at.
+/// How long it is at most between two looks at a process; the first ones are close together.
 const STEP: Duration = Duration::from_millis(5);
+const FIRST: Duration = Duration::from_micros(200);
+/// How long one that was killed is waited for: what the kernel has in an uninterruptible sleep ends when that does.
+const REAP: Duration = Duration::from_secs(1);
 
 /// A command of the operator's: asked to make applications ready for a capture, or to let them go on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,21 +50,31 @@ impl Hook {
     }
 }
 
-/// How a process ended; `None` where it was killed at its limit, with its group.
+/// How a process ended; `None` where it was killed at its limit, with its group. It has to lead one.
 pub(crate) fn ended(mut child: Child, limit: Duration) -> Option<ExitStatus> {
-    let deadline = Deadline::after(limit);
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) if !deadline.is_over() => std::thread::sleep(STEP),
-            _ => break,
-        }
+    if let Some(status) = look(&mut child, limit) {
+        return Some(status);
     }
     if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
         let _it_is_gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
-    let _reaped = child.wait();
+    if look(&mut child, REAP).is_none() {
+        std::thread::spawn(move || child.wait());
+    }
     None
+}
+
+/// How it ended within this time.
+fn look(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let (deadline, mut step) = (Deadline::after(limit), FIRST);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if !deadline.is_over() => std::thread::sleep(step),
+            _ => return None,
+        }
+        step = (step * 2).min(STEP);
+    }
 }
 
 /// Programs of the system lie where only root looks.

@@ -3,45 +3,64 @@
 use super::block::{Block, Blocks};
 use super::mounts::Mounts;
 use super::{Layer, Layout, LeftOut, Reach, Root, ServerDisk, WhyLeftOut};
-use site_recovery::Result;
+use site_recovery::{Error, Result};
 use site_recovery_register::not_found;
 use std::path::{Path, PathBuf};
 
-/// The disks, and what is none and why.
-///
-/// # Errors
-/// `NotFound` for a disk that was named and is not there.
-pub(crate) fn find(
-    root: &Root,
-    blocks: &Blocks,
-    mounts: &Mounts,
-    named: &[PathBuf],
-    only: bool,
-) -> Result<(Vec<ServerDisk>, Vec<LeftOut>)> {
-    let (mut disks, mut left_out) = (vec![], vec![]);
-    let mut unseen: Vec<&PathBuf> = named.iter().collect();
-    for block in blocks.devices().filter(|b| b.size > 0) {
-        let known = unseen.len();
-        unseen.retain(|name| !is_called(root, block, name));
-        let why = match unseen.len() < known {
-            true => None,
-            false if only => Some(WhyLeftOut::NotNamed),
-            false => no_disk(root, blocks, block),
-        };
-        match why {
-            Some(why) => left_out.push(LeftOut { device: block.device(), why }),
-            None => disks.push(disk(root, blocks, mounts, block)),
+/// What is taken for a disk besides what hardware says.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) named: &'a [PathBuf],
+    /// Whether those that are named are all.
+    pub(crate) only: bool,
+    /// Never, whoever names it.
+    pub(crate) scratch: &'a [PathBuf],
+}
+
+impl Wanted<'_> {
+    /// The disks, and what is none and why.
+    ///
+    /// # Errors
+    /// `NotFound` for a disk that was named and is not there; `Invalid` for one that is scratch space.
+    pub(crate) fn find(
+        &self,
+        root: &Root,
+        blocks: &Blocks,
+        mounts: &Mounts,
+    ) -> Result<(Vec<ServerDisk>, Vec<LeftOut>)> {
+        let (mut disks, mut left_out) = (vec![], vec![]);
+        let mut unseen: Vec<&PathBuf> = self.named.iter().collect();
+        for block in blocks.devices().filter(|b| b.size > 0) {
+            let known = unseen.len();
+            unseen.retain(|name| !is_called(root, block, name));
+            let is_named = unseen.len() < known;
+            let is_scratch = self.scratch.iter().any(|name| is_called(root, block, name));
+            let why = match (is_scratch, is_named) {
+                (true, true) => {
+                    let rule = "scratch space is no disk of the server";
+                    let remedy = "name another device as scratch space, or not this one as a disk";
+                    return Err(Error::invalid("inventory.disks", block.device().display(), rule, remedy));
+                }
+                (true, false) => Some(WhyLeftOut::Scratch),
+                (false, true) => None,
+                (false, false) if self.only => Some(WhyLeftOut::NotNamed),
+                (false, false) => no_disk(root, blocks, block),
+            };
+            match why {
+                Some(why) => left_out.push(LeftOut { device: block.device(), why }),
+                None => disks.push(disk(root, blocks, mounts, block)),
+            }
         }
-    }
-    match unseen.first() {
-        Some(name) => {
-            let message = format!(
-                "{} is named as a disk and is none now: set it up, or do not name it",
-                name.display()
-            );
-            Err(not_found(message).with("field", "inventory.disks"))
+        match unseen.first() {
+            Some(name) => {
+                let message = format!(
+                    "{} is named as a disk and is none now: set it up, or do not name it",
+                    name.display()
+                );
+                Err(not_found(message).with("field", "inventory.disks"))
+            }
+            None => Ok((disks, left_out)),
         }
-        None => Ok((disks, left_out)),
     }
 }
 

@@ -25,7 +25,7 @@ pub use server::{
 
 pub(crate) use addressing::driver;
 pub(crate) use archive::{in_kernel, module};
-pub(crate) use block::Blocks;
+pub(crate) use block::{Block, Blocks};
 pub(crate) use root::Root;
 pub(crate) use system::{built_in, initramfs};
 
@@ -43,6 +43,7 @@ pub struct Inventory {
     root: Root,
     named: Vec<PathBuf>,
     only: bool,
+    scratch: Vec<PathBuf>,
     addresses: Vec<(String, String)>,
 }
 
@@ -58,7 +59,7 @@ impl Inventory {
     /// The server whose files stand below `root`. The kernel tells addresses in no file: they are those that
     /// [`addresses`](Self::addresses) is told.
     pub fn of(root: impl Into<PathBuf>) -> Self {
-        Self { root: Root::of(root.into()), named: vec![], only: false, addresses: vec![] }
+        Self { root: Root::of(root.into()), named: vec![], only: false, scratch: vec![], addresses: vec![] }
     }
 
     /// Takes these, too, which are no hardware: loop devices, by device (`/dev/loop0`, or a link to it) or by the file behind
@@ -76,6 +77,13 @@ impl Inventory {
         self.with(disks)
     }
 
+    /// Leaves these out, by device or a link to it: scratch space of captures is none of the server's disks.
+    #[must_use]
+    pub fn scratch(mut self, devices: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        self.scratch.extend(devices.into_iter().map(Into::into));
+        self
+    }
+
     /// Pairs of interface and address, as in `("eno1", "192.0.2.7")`.
     #[must_use]
     pub fn addresses(mut self, addresses: impl IntoIterator<Item = (String, String)>) -> Self {
@@ -90,18 +98,24 @@ impl Inventory {
     pub fn disks(&self) -> Result<Vec<ServerDisk>> {
         let blocks = Blocks::read(&self.root)?;
         let mounts = Mounts::read(&self.root, &blocks)?;
-        Ok(disks::find(&self.root, &blocks, &mounts, &self.named, self.only)?.0)
+        Ok(self.find(&blocks, &mounts)?.0)
+    }
+
+    fn find(&self, blocks: &Blocks, mounts: &Mounts) -> Result<(Vec<ServerDisk>, Vec<LeftOut>)> {
+        disks::Wanted { named: &self.named, only: self.only, scratch: &self.scratch }
+            .find(&self.root, blocks, mounts)
     }
 
     /// The server as it stands now. A device that goes away meanwhile is left out.
     ///
     /// # Errors
-    /// `NotFound` where a disk that was named is not there; those of the file system, where what every Linux has (`/proc/self/mountinfo`, `/proc/meminfo`) cannot be read.
+    /// `NotFound` where a disk that was named is not there; `Invalid` where one is named that is scratch space; those of the file
+    /// system, where what every Linux has (`/proc/self/mountinfo`, `/proc/meminfo`) cannot be read.
     pub fn read(&self) -> Result<Server> {
         let root = &self.root;
         let blocks = Blocks::read(root)?;
         let mounts = Mounts::read(root, &blocks)?;
-        let (mut disks, left_out) = disks::find(root, &blocks, &mounts, &self.named, self.only)?;
+        let (mut disks, left_out) = self.find(&blocks, &mounts)?;
         // Stable: the order of names stays within each.
         disks.sort_by_key(|d| d.role != DiskRole::System);
         let adapters = adapters::find(root, &self.addresses)?;

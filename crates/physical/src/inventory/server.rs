@@ -176,6 +176,8 @@ pub enum WhyLeftOut {
     ReadOnly,
     /// Others were named.
     NotNamed,
+    /// It is our own scratch space.
+    Scratch,
 }
 
 impl fmt::Display for WhyLeftOut {
@@ -187,6 +189,7 @@ impl fmt::Display for WhyLeftOut {
             Self::Removable => "removable",
             Self::ReadOnly => "read-only",
             Self::NotNamed => "others were named",
+            Self::Scratch => "scratch space of captures",
         })
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 //! A capture then takes
 //! ```text
-//! dmsetup create <name>-cow --table "0 N linear <scratch> <free place>"     before; its head is cleared
+//! dmsetup create <name>-cow --table "0 N linear <scratch> <free place>"     before; its head is cleared, beyond our label
 //! dmsetup suspend data                                                    by a process that resumes it, whatever happens
 //! dmsetup message <era> 0 checkpoint                                        where there is an era
 //! dmsetup --noudevsync create <name> --table "0 SZ snapshot <below data> /dev/mapper/<name>-cow N 128"
@@ -22,6 +22,7 @@
 //! been run right before it, and waits for nothing that udev does; a server that is so short of memory that it drops them
 //! again is let go at the limit only if they are read from elsewhere, as from an initial file system that stays mounted.
 
+use super::scratch::{HEAD, Scratch};
 use super::{Handle, Means, Prepared};
 use crate::freeze::{Held, Programs};
 use crate::inventory::ServerDisk;
@@ -53,17 +54,18 @@ pub struct Stack {
 #[derive(Debug, Clone)]
 pub struct DeviceMapper {
     stacks: Vec<Stack>,
-    scratch: PathBuf,
+    scratch: Scratch,
     /// Bytes of scratch space for each snapshot.
     room: u64,
     programs: Arc<dyn Programs>,
 }
 
 impl DeviceMapper {
-    /// With a block device as scratch space, of which every snapshot gets `room` bytes. Nothing else may be on it.
+    /// With a block device as scratch space, of which every snapshot gets `room` bytes. Nothing else may be on it: the first
+    /// capture labels it, in its first MiB, and one that holds something else is never written. Looks at nothing yet.
     ///
     /// # Errors
-    /// `Invalid` for room that is less than 1 MiB.
+    /// `Invalid` for room that is less than 1 MiB, and for a device that is not named by its whole path.
     pub fn new(
         stacks: Vec<Stack>,
         scratch: impl Into<PathBuf>,
@@ -73,7 +75,17 @@ impl DeviceMapper {
         if room < 1 << 20 {
             return Err(Error::invalid("room", room, "a snapshot has at least 1 MiB", "give it more"));
         }
-        Ok(Self { stacks, scratch: scratch.into(), room: room / SECTOR * SECTOR, programs })
+        let scratch = Scratch::at(scratch.into())?;
+        Ok(Self { stacks, scratch, room: room / SECTOR * SECTOR, programs })
+    }
+
+    /// Whether scratch space is labelled as ours already; one that is not is fit to be. Changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// `Invalid`, with what stands in the way: no block device, too small, of the stacks, in use, or it holds something;
+    /// `NotFound`, and those of the device.
+    pub fn look(&self) -> Result<bool> {
+        self.scratch.look(&self.stacks)
     }
 
     fn dmsetup(&self, arguments: &[&str]) -> Result<String> {
@@ -126,7 +138,7 @@ impl DeviceMapper {
             }
         }
         taken.sort_unstable();
-        let mut place = 0;
+        let mut place = HEAD / SECTOR;
         for (at, len) in taken {
             if place + room <= at {
                 break;
@@ -136,14 +148,15 @@ impl DeviceMapper {
         if place + room <= sectors {
             return Ok(place);
         }
-        let message = format!("{} has no {} bytes left for a snapshot", self.scratch.display(), self.room);
+        let message =
+            format!("{} has no {} bytes left for a snapshot", self.scratch.path().display(), self.room);
         Err(Error::new(ErrorKind::OutOfSpace, message))
     }
 
     fn scratch_sectors(&self) -> Result<u64> {
-        let size = self.programs.run("blockdev", &["--getsz", &self.scratch.display().to_string()])?;
+        let size = self.programs.run("blockdev", &["--getsz", &self.scratch.path().display().to_string()])?;
         size.trim().parse().map_err(|_| {
-            let message = format!("{} has no size: {size:?}", self.scratch.display());
+            let message = format!("{} has no size: {size:?}", self.scratch.path().display());
             Error::new(ErrorKind::Unavailable, message)
         })
     }
@@ -163,6 +176,7 @@ impl Means for DeviceMapper {
 
     fn plan(&self, disk: &ServerDisk, name: &str) -> Result<Handle> {
         self.below(disk)?;
+        self.scratch.look(&self.stacks)?;
         Ok(Handle { means: self.name().into(), name: name.into(), path: mapped(name) })
     }
 
@@ -177,8 +191,9 @@ impl Means for DeviceMapper {
     fn prepare(&self, disk: &ServerDisk, handle: &Handle) -> Result<Box<dyn Prepared>> {
         let (sectors, below) = self.below(disk)?;
         let cow = cow(&handle.name);
+        self.scratch.claim(&self.stacks)?;
         let place = self.free_place()?;
-        let linear = format!("0 {} linear {} {place}", self.room / SECTOR, self.scratch.display());
+        let linear = format!("0 {} linear {} {place}", self.room / SECTOR, self.scratch.path().display());
         self.dmsetup(&["create", &cow, "--table", &linear])?;
         let table = format!("0 {sectors} snapshot {below} {} N {CHUNK}", mapped(&cow).display());
         let snapshot = Snapshot { name: handle.name.clone(), table, programs: Arc::clone(&self.programs) };
@@ -242,7 +257,7 @@ fn cow(name: &str) -> String {
     format!("{name}-cow")
 }
 
-fn is_cow(name: &str) -> bool {
+pub(super) fn is_cow(name: &str) -> bool {
     name.starts_with("sr-") && name.ends_with("-cow")
 }
 

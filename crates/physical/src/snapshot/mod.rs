@@ -3,7 +3,7 @@
 //! | means | serves | needs | holds writers itself |
 //! |---|---|---|---|
 //! | [`Reflink`] | loop devices and plain files | the file on XFS or Btrfs, not on a disk of the same server that is captured | no |
-//! | [`DeviceMapper`] | mapped devices under a `snapshot-origin` | `dmsetup`, and a block device as scratch space | yes: it suspends them |
+//! | [`DeviceMapper`] | mapped devices under a `snapshot-origin` | `dmsetup`, and a block device of its own as scratch space, which is labelled | yes: it suspends them |
 //!
 //! A capture is made in three steps, so that the instant is short: `prepare` makes everything that can be made before,
 //! `take` is the instant alone and writes to no file system that may be frozen, and what was made is named by a [`Handle`]
@@ -11,6 +11,7 @@
 
 mod device_mapper;
 mod reflink;
+mod scratch;
 
 pub use device_mapper::{DeviceMapper, Stack};
 pub use reflink::Reflink;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use site_recovery::RoleName;
 use site_recovery_master_target::volume::Uses;
 use site_recovery_physical::bare::Slot;
-use site_recovery_physical::power::Command;
+use site_recovery_physical::power::{Commands, redfish};
 use site_recovery_service as service;
 use site_recovery_transport::enrol::{RoleKind, ServedRole, Stated};
 use std::path::PathBuf;
@@ -58,8 +58,18 @@ pub(crate) struct Disks {
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) slots: Vec<Slot>,
-    /// Run once its disks are let go, to start it.
-    pub(crate) start: Command,
+    /// Who switches it, keeps it off while something lands, and starts it once its disks are let go.
+    pub(crate) power: Power,
+}
+
+/// Who switches a server.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Power {
+    /// The user's own programs.
+    Commands(Commands),
+    /// Its management controller.
+    Redfish(redfish::Settings),
 }
 
 impl Settings {
@@ -108,9 +118,10 @@ mod tests {
         assert!(matches!(plain.landing, Landing::Directory { .. }));
         assert_eq!((plain.uses().caches.len(), whole.uses().caches.len()), (1, 2));
         let [disks, _] = sample("master-target-on-disks.toml");
-        assert!(
-            matches!(&disks.landing, Landing::Disks(d) if d.servers[0].slots.len() == 2 && d.room.is_some())
-        );
+        let Landing::Disks(disks) = &disks.landing else { panic!("{disks:?}") };
+        assert!(disks.servers[0].slots.len() == 2 && disks.room.is_some());
+        assert!(matches!(&disks.servers[0].power, Power::Redfish(_)));
+        assert!(matches!(&disks.servers[1].power, Power::Commands(_)));
         let [servers, _] = sample("master-target-on-servers.toml");
         assert!(matches!(&servers.landing, Landing::Servers { site } if site.as_str() == "hall-1"));
     }

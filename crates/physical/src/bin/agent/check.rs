@@ -2,7 +2,7 @@
 
 use crate::serve::{Here, alone, landing, open};
 use crate::settings::Agent;
-use site_recovery::{ErrorKind, Result, Severity};
+use site_recovery::{ErrorKind, Finding, Result, Severity};
 use site_recovery_physical::agent::Look;
 use site_recovery_physical::inventory;
 use site_recovery_physical::preparation::Preparation;
@@ -25,6 +25,7 @@ pub(crate) async fn run(settings: &Agent, receives: bool) -> Result<ExitCode> {
             println!("  {} is left out: {}", left_out.device.display(), left_out.why);
         }
         findings.extend(inventory::check(&server));
+        findings.extend(scratch(settings)?);
         // Opened where it ran before: the first opening makes its directory.
         if settings.agent()?.state.exists() {
             match alone(settings) {
@@ -42,4 +43,20 @@ pub(crate) async fn run(settings: &Agent, receives: bool) -> Result<ExitCode> {
     service::tell(&findings);
     let blocks = findings.iter().any(|finding| finding.severity == Severity::Critical);
     Ok(if blocks { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What stands in the way of scratch space, before the first capture writes to it.
+fn scratch(settings: &Agent) -> Result<Option<Finding>> {
+    let Some(mapped) = &settings.capture.device_mapper else { return Ok(None) };
+    let device = mapped.scratch.display();
+    match mapped.means(&settings.agent()?)?.look() {
+        Ok(true) => println!("  {device} is labelled as scratch space"),
+        Ok(false) => println!("  {device} would be labelled as scratch space by the first capture"),
+        Err(error) => {
+            let remedy =
+                "no capture is taken by device-mapper, and nothing is written there, until it is another one";
+            return Ok(Some(Finding::new("capture.scratch", Severity::Critical, error.to_string(), remedy)));
+        }
+    }
+    Ok(None)
 }

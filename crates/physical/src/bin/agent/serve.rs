@@ -24,17 +24,19 @@ fn peers() -> Result<Peers> {
 pub(crate) struct Here {
     with: Vec<std::path::PathBuf>,
     only: Vec<std::path::PathBuf>,
+    scratch: Option<std::path::PathBuf>,
     name: String,
 }
 
 impl Here {
     pub(crate) fn of(settings: &Agent) -> Self {
         let server = &settings.server;
-        Self { with: server.with.clone(), only: server.only.clone(), name: server.name.clone() }
+        let scratch = settings.capture.device_mapper.as_ref().map(|mapped| mapped.scratch.clone());
+        Self { with: server.with.clone(), only: server.only.clone(), scratch, name: server.name.clone() }
     }
 
     fn read(&self) -> Result<Server> {
-        let inventory = Inventory::here()?.with(&self.with);
+        let inventory = Inventory::here()?.with(&self.with).scratch(&self.scratch);
         let inventory = if self.only.is_empty() { inventory } else { inventory.only(&self.only) };
         Ok(Server { name: self.name.clone(), ..inventory.read()? })
     }

@@ -73,6 +73,13 @@ pub(crate) struct Mapped {
     pub(crate) stacks: Vec<Stack>,
 }
 
+impl Mapped {
+    pub(crate) fn means(&self, usual: &agent::Settings) -> Result<DeviceMapper> {
+        let programs = Arc::clone(&usual.programs);
+        DeviceMapper::new(self.stacks.clone(), &self.scratch, self.room_bytes, programs)
+    }
+}
+
 impl Default for Capture {
     fn default() -> Self {
         let (hooks, device_mapper) = (Hooks::default(), None);
@@ -164,11 +171,9 @@ impl Agent {
 
     pub(crate) fn agent(&self) -> Result<agent::Settings> {
         let mut usual = agent::Settings::new(self.server.site.clone(), self.server.name.clone());
-        if let Some(Mapped { scratch, room_bytes, stacks }) = &self.capture.device_mapper {
-            let programs = Arc::clone(&usual.programs);
-            let means = DeviceMapper::new(stacks.clone(), scratch, *room_bytes, programs)?;
-            usual.snapshots.insert(0, Arc::new(means));
-            usual.stacks.clone_from(stacks);
+        if let Some(mapped) = &self.capture.device_mapper {
+            usual.snapshots.insert(0, Arc::new(mapped.means(&usual)?));
+            usual.stacks.clone_from(&mapped.stacks);
         }
         Ok(agent::Settings {
             state: self.service.state.join("agent"),

@@ -1,4 +1,4 @@
-//! What is on a disk before anything lands on it.
+//! What is on a disk before anything of ours is written to it.
 
 use site_recovery::Result;
 use site_recovery_register::Told;
