@@ -20,7 +20,7 @@ use std::time::Duration;
 use witnesses::Witnesses;
 
 /// Between two tries of what failed before anybody was asked.
-const AGAIN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(2);
 /// For one question.
 const PATIENCE: Duration = Duration::from_secs(30);
 
