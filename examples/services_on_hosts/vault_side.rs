@@ -17,7 +17,7 @@ use site_recovery_transport::enrol::{
 use site_recovery_transport::{
     Client, Machines, RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource, Server,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,10 @@ impl VaultSide {
         let server = Server::builder(credentials.server_tls())
             .store(points.clone())
             .source(Arc::new(cloud.clone()))
+            .witness(points.clone())
             .allow(Client::kind(ServiceKind::ProcessServer), Machines::All)
+            // A server that starts asks how it stands: it names no machine, and is told of its own alone.
+            .allow(Client::kind(ServiceKind::Agent), Machines::Only(BTreeSet::new()))
             .listen(address)
             .await?;
         Ok(Self { dir, authority, enrolment, credentials, points, cloud, server })

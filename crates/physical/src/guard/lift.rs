@@ -28,6 +28,30 @@ pub(crate) enum Entry {
     OtherHardware { why: String },
 }
 
+impl Entry {
+    /// As an event.
+    pub(crate) fn tell(&self, mark: &Mark) {
+        let (machine, name) = (&mark.machine, &mark.name);
+        match self {
+            Self::Judged(Verdict::TakesPart) => {
+                tracing::info!(%machine, name, "this server is the one that counts: it takes part");
+            }
+            Self::Judged(Verdict::NotNow { why }) => {
+                tracing::warn!(%machine, name, "this server is kept off the network, and asks again: {why}");
+            }
+            Self::Judged(Verdict::StaysOff { why }) => {
+                tracing::warn!(%machine, name, "this server stays off the network: {why}");
+            }
+            Self::LiftAsked { operator, reason } | Self::Lifted { operator, reason } => {
+                tracing::warn!(%machine, name, "{operator} answers for this start: {reason}");
+            }
+            Self::OtherHardware { why } => {
+                tracing::warn!(%machine, name, "this is another server, and takes part: {why}");
+            }
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Line<'a> {
     when: String,

@@ -9,7 +9,7 @@
 //!   [order](site_recovery::PhaseRecord::order) counts.
 //! - What was answered once is remembered: a side that has forgotten since, or tells something older, is not believed.
 //! - An operator may [lift](Guard::lift) it for one start, by name and reason; that is written to `guard.log` beside all
-//!   verdicts.
+//!   verdicts. Each new one is an event of `tracing`, too.
 //! - A mark that woke up on [other hardware](crate::agent::elsewhere), with the disks' bytes, is another server's: nothing is
 //!   guarded there.
 //! - While it asks, the server's own stack has no address: [`AskingNetwork`] lends one to a name space of its own.
@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use site_recovery::{Clock, Error, ErrorKind, PhaseRecord, Result};
 use site_recovery_register::{Told, durable};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Asks for leave, and keeps what it was told.
@@ -45,6 +45,8 @@ pub struct Guard {
     every: Duration,
     patience: Duration,
     boot_id: PathBuf,
+    /// What was told last, by this very guard.
+    told: Mutex<Option<Entry>>,
 }
 
 /// Why a server may take part.
@@ -78,6 +80,7 @@ impl Guard {
             every: Duration::from_secs(10),
             patience: Duration::from_secs(30),
             boot_id: "/proc/sys/kernel/random/boot_id".into(),
+            told: Mutex::default(),
         }
     }
 
@@ -99,9 +102,8 @@ impl Guard {
     /// # Errors
     /// Those of the file system: what cannot be written down is not acted on.
     pub async fn look(&self) -> Result<Option<Leave>> {
-        if let Some(lift) = self.lifted()? {
-            self.write(&Entry::Lifted { operator: lift.operator.clone(), reason: lift.reason.clone() })?;
-            return Ok(Some(Leave::Lifted { operator: lift.operator, reason: lift.reason }));
+        if let Some(leave) = self.lifted()? {
+            return Ok(Some(leave));
         }
         let found = match self.answer().await {
             Ok(record) => self.believed(record.as_ref())?,
@@ -130,6 +132,20 @@ impl Guard {
             }
             self.clock.sleep(self.every).await;
         }
+    }
+
+    /// Whether an operator answers for this start. Nobody is asked.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    pub fn lifted(&self) -> Result<Option<Leave>> {
+        let lift: Option<Lift> = durable::read(&self.state.join("lift.json"))?;
+        let start = self.start()?;
+        let Some(Lift { operator, reason, .. }) = lift.filter(|lift| lift.start == start) else {
+            return Ok(None);
+        };
+        self.write(&Entry::Lifted { operator: operator.clone(), reason: reason.clone() })?;
+        Ok(Some(Leave::Lifted { operator, reason }))
     }
 
     /// Lets the server take part for this start, whatever anybody answers.
@@ -182,19 +198,18 @@ impl Guard {
         Ok(verdict(&self.mark, record))
     }
 
-    /// A lift that was made for this start.
-    fn lifted(&self) -> Result<Option<Lift>> {
-        let lift: Option<Lift> = durable::read(&self.state.join("lift.json"))?;
-        let start = self.start()?;
-        Ok(lift.filter(|lift| lift.start == start))
-    }
-
     fn start(&self) -> Result<String> {
         let read = std::fs::read_to_string(&self.boot_id);
         read.map(|id| id.trim().to_owned()).told("read", &self.boot_id)
     }
 
+    /// Into the log, and to whoever watches: each time that it is another one than before.
     fn write(&self, entry: &Entry) -> Result<()> {
+        let mut told = self.told.lock().expect("no panic under this lock");
+        if told.as_ref() != Some(entry) {
+            entry.tell(&self.mark);
+            *told = Some(entry.clone());
+        }
         lift::log(&self.state.join("guard.log"), self.clock.now(), &self.mark, entry)
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::{Told, refused};
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -49,12 +50,11 @@ pub struct Asking {
 }
 
 impl AskingNetwork {
-    /// Makes it. What an earlier guard left of it, killed while it asked, goes first.
+    /// Refuses what cannot be.
     ///
     /// # Errors
-    /// `Refused` where the server's adapter has an address already: the guard came too late; `Unavailable` where the network
-    /// cannot be made.
-    pub fn set_up(&self) -> Result<Asking> {
+    /// `Invalid`, naming the field.
+    pub fn check(&self) -> Result<()> {
         for (field, word) in [("adapter", &self.adapter), ("namespace", &self.namespace)] {
             let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if word.is_empty() || word.starts_with(['-', '.']) || !word.chars().all(fine) {
@@ -62,7 +62,53 @@ impl AskingNetwork {
                 return Err(Error::invalid(field, format!("{word:?}"), rule, "check its name"));
             }
         }
-        self.must_have_no_address()?;
+        let (host, prefix) = self.address.split_once('/').unwrap_or((&self.address, ""));
+        if host.parse::<IpAddr>().is_err() || prefix.parse::<u8>().is_err() {
+            let rule = "an address and its prefix";
+            return Err(Error::invalid(
+                "address",
+                format!("{:?}", self.address),
+                rule,
+                "as in 10.0.0.250/24",
+            ));
+        }
+        match self.gateway.as_ref().filter(|gateway| gateway.parse::<IpAddr>().is_err()) {
+            Some(gateway) => {
+                Err(Error::invalid("gateway", format!("{gateway:?}"), "an address", "as in 10.0.0.1"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the server's network stands already, over this adapter: it has an address, something above it has one (a
+    /// bond, a bridge, a VLAN), or it is part of something. Whoever asks then asks through that, and leaves the adapter alone.
+    ///
+    /// # Errors
+    /// `Unavailable` where the adapter is not there, or `ip` cannot be run.
+    pub fn stands(&self) -> Result<bool> {
+        let told = document(&ip(&["-j", "address", "show"])?)?;
+        let links: Vec<&serde_json::Value> = told.as_array().into_iter().flatten().collect();
+        let named = |link: &serde_json::Value, key: &str, name: &str| link[key].as_str() == Some(name);
+        let Some(adapter) = links.iter().find(|link| named(link, "ifname", &self.adapter)) else {
+            let said = format!("the adapter {} is not there, or not yet", self.adapter);
+            return Err(Error::new(ErrorKind::Unavailable, said));
+        };
+        let above = links.iter().any(|link| named(link, "link", &self.adapter) && has_address(link));
+        Ok(adapter["master"].is_string() || has_address(adapter) || above)
+    }
+
+    /// Makes it. What an earlier guard left of it, killed while it asked, goes first.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field; `Refused` where the server's network [stands](Self::stands) already: the guard came too
+    /// late; `Unavailable` where the network cannot be made.
+    pub fn set_up(&self) -> Result<Asking> {
+        self.check()?;
+        if self.stands()? {
+            let said =
+                format!("{} is in use already: the guard has to come before the network", self.adapter);
+            return Err(refused(said));
+        }
         let (namespace, adapter) = (self.namespace.clone(), self.adapter.clone());
         let asking = Asking { namespace, generates: self.generates()?, adapter };
         asking.remove();
@@ -89,22 +135,6 @@ impl AskingNetwork {
         let told = document(&ip(&["-d", "-j", "link", "show", "dev", &self.adapter])?)?;
         let mode = told[0]["inet6_addr_gen_mode"].as_str().map(str::to_owned);
         Ok(mode.map(|mode| if mode == "none" { "eui64".into() } else { mode }))
-    }
-
-    fn must_have_no_address(&self) -> Result<()> {
-        let told = ip(&["-j", "address", "show", "dev", &self.adapter])?;
-        let told = document(&told)?;
-        let has = |info: &serde_json::Value| info["scope"].as_str().is_some_and(|scope| scope != "link");
-        match told[0]["addr_info"].as_array().is_some_and(|all| all.iter().any(has)) {
-            false => Ok(()),
-            true => {
-                let message = format!(
-                    "{} has an address already: the guard has to come before the network",
-                    self.adapter
-                );
-                Err(refused(message))
-            }
-        }
     }
 }
 
@@ -164,6 +194,12 @@ fn enter(path: &Path) -> Result<()> {
     let space = File::open(path).told("open", path)?;
     let kind = rustix::thread::LinkNameSpaceType::Network;
     rustix::thread::move_into_link_name_space(space.as_fd(), Some(kind)).told("enter", path)
+}
+
+/// One that the kernel did not make of itself.
+fn has_address(link: &serde_json::Value) -> bool {
+    let own = |info: &serde_json::Value| info["scope"].as_str().is_some_and(|scope| scope != "link");
+    link["addr_info"].as_array().is_some_and(|all| all.iter().any(own))
 }
 
 fn document(told: &[u8]) -> Result<serde_json::Value> {

@@ -8,6 +8,8 @@ mod support;
 #[path = "../inventory_tree/mod.rs"]
 mod inventory_tree;
 
+#[cfg(feature = "agent")]
+mod answered;
 mod asking;
 mod elsewhere;
 mod namespaces;

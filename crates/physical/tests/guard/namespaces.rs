@@ -15,21 +15,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-fn ip(arguments: &[&str]) -> String {
+pub(crate) fn ip(arguments: &[&str]) -> String {
     let ran = Command::new("ip").args(arguments).output().unwrap();
     assert!(ran.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8(ran.stdout).unwrap()
 }
 
 /// Two name spaces with a cable between them; gone when this is dropped.
-struct Lan {
-    server: String,
-    other: String,
-    guard: String,
+pub(crate) struct Lan {
+    pub(crate) server: String,
+    pub(crate) other: String,
+    pub(crate) guard: String,
 }
 
 impl Lan {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
         let name = |what: &str| format!("sr-{what}-{id}");
@@ -47,7 +47,7 @@ impl Lan {
     }
 
     /// Addresses of the server's own stack.
-    fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         let told: serde_json::Value =
             serde_json::from_str(&ip(&["-n", &self.server, "-j", "address"])).unwrap();
         let infos = told.as_array().unwrap().iter().filter(|l| l["ifname"] == "eno1");
@@ -74,7 +74,7 @@ impl Drop for Lan {
 }
 
 /// Runs something on a thread that is in a name space.
-fn within<T: Send + 'static>(
+pub(crate) fn within<T: Send + 'static>(
     space: &str,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> std::thread::JoinHandle<T> {
@@ -223,4 +223,38 @@ fn a_guard_that_comes_too_late_says_so_and_one_that_was_killed_is_gone_over() {
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     let odd = AskingNetwork { adapter: "eno1; reboot".into(), ..lan.network() };
     assert_eq!(odd.set_up().map(drop).unwrap_err().fact("field"), Some("adapter"));
+}
+
+#[test]
+fn a_network_stands_by_what_is_above_its_adapter_too_and_is_then_left_alone() {
+    if !is_here("ip", "the boot guard on a network") {
+        return;
+    }
+    let stands = |lan: &Lan| {
+        let network = lan.network();
+        within(&lan.server, move || network.stands()).join().unwrap()
+    };
+    let lan = Lan::new();
+    let on = |arguments: &[&str]| ip(&[&["-n", &lan.server], arguments].concat());
+    assert!(!stands(&lan).unwrap());
+    on(&["link", "set", "eno1", "up"]);
+    assert!(!stands(&lan).unwrap(), "up, with what the kernel gave it");
+    on(&["link", "add", "link", "eno1", "name", "above", "type", "macvlan"]);
+    assert!(!stands(&lan).unwrap(), "a network above it that is not set up");
+    on(&["address", "add", "10.92.0.7/24", "dev", "above"]);
+    assert!(stands(&lan).unwrap(), "a network above it");
+    on(&["link", "delete", "above"]);
+    on(&["link", "add", "br0", "type", "bridge"]);
+    on(&["link", "set", "eno1", "master", "br0"]);
+    assert!(stands(&lan).unwrap(), "the guests of a bridge");
+    let network = lan.network();
+    let error = within(&lan.server, move || network.set_up().map(drop).unwrap_err()).join().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    let told: serde_json::Value = serde_json::from_str(&on(&["-j", "link", "show", "dev", "eno1"])).unwrap();
+    let flags = told[0]["flags"].as_array().unwrap();
+    assert!(flags.iter().any(|flag| flag == "UP"), "it was not taken down: {told}");
+    on(&["link", "set", "eno1", "name", "eno8"]);
+    let error = stands(&lan).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("eno1 is not there"), "{error}");
 }

@@ -42,17 +42,15 @@ impl Caller<'_> {
     }
 
     /// The phase record of a machine, for an engine, for who may name it, and for the server itself: the agent whose name is
-    /// that of an instance of it.
+    /// that of an instance of it. That nothing is recorded is told to any agent: it says nothing of anybody.
     async fn standing(&self, machine: &MachineId, on: &Served) -> Body {
         let record = on.standing()?.recall(machine).await?;
-        let service = self.shown.service();
-        let may_name = self.rights.check(machine).is_ok();
-        let is_it = record.as_ref().zip(service).is_some_and(|(record, service)| {
-            let item = &record.control.item;
-            let named = |instance: &Instance| instance.name == service.name();
-            service.kind() == ServiceKind::Agent && item.instances.iter().any(named)
+        let agent = self.shown.service().filter(|service| service.kind() == ServiceKind::Agent);
+        let is_it = agent.is_some_and(|agent| {
+            let named = |instance: &Instance| instance.name == agent.name();
+            record.as_ref().is_none_or(|record| record.control.item.instances.iter().any(named))
         });
-        if may_name || is_it {
+        if is_it || self.rights.check(machine).is_ok() {
             return told(&record);
         }
         let said = format!("this client is no server of {machine}, as far as is recorded here");

@@ -59,7 +59,7 @@ pub(super) struct Record {
     pub(super) version: u32,
     pub(super) service: Service,
     /// Where the authority is.
-    authority: String,
+    pub(super) authority: String,
     /// PEM.
     ca: String,
     certificate: String,

@@ -11,6 +11,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 impl Credentials {
+    /// Where the authority is asked: host and port, as they were told, or as the token of the service had them.
+    pub fn authority(&self) -> String {
+        self.record().authority.clone()
+    }
+
     /// Asks which certificates are revoked, and keeps it, here and on disk: they are turned away from now on, also after a
     /// restart without the authority.
     ///

@@ -12,6 +12,7 @@ mod connections;
 mod evidence;
 mod odd_source;
 mod peers;
+mod standing;
 
 /// What the service protocol is made of.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "written by a compiler")]

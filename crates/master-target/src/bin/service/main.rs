@@ -9,6 +9,9 @@ use site_recovery::{Error, ErrorKind, Result, SystemClock};
 use site_recovery_master_target::MasterTarget;
 use site_recovery_master_target::volume::{is_in_memory, judge, volumes};
 use site_recovery_service::{Command, Options, Peers, Service, join, read, refused, to_standard_error};
+use site_recovery_transport::enrol::ServiceKind;
+use site_recovery_transport::{Client, Machines};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use vital::Vital;
@@ -74,6 +77,9 @@ async fn serve(settings: &Settings) -> Result<()> {
     })?);
     let vital = Arc::new(Vital::new(settings));
     let server = service.server(&Peers::of(["engine:*", "process-server:*"])?);
+    // A server that starts asks how it stands. Its agent names no machine, and is told of its own alone.
+    let agents = (Client::kind(ServiceKind::Agent), Machines::Only(BTreeSet::new()));
+    let server = server.witness(Arc::clone(&own) as _).allow(agents.0, agents.1);
     let server = server.master_target(own).vitals(vital);
     service.serve(server).await
 }

@@ -1,5 +1,6 @@
 //! The dry run: what the settings name is looked at, and nothing is changed.
 
+use crate::guard::shows_its_own;
 use crate::serve::{Here, alone, landing, open};
 use crate::settings::Agent;
 use site_recovery::{ErrorKind, Finding, Result, Severity};
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 
 pub(crate) async fn run(settings: &Agent, receives: bool) -> Result<ExitCode> {
     settings.service.check()?;
+    shows_its_own(settings)?;
     let mut findings = vec![];
     if receives {
         let landing = landing(settings)?;

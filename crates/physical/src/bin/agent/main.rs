@@ -10,6 +10,7 @@ mod settings;
 mod vital;
 
 use clap::{Parser, Subcommand};
+use guard::Wanted;
 use settings::Agent;
 use site_recovery::Result;
 use site_recovery_service as service;
@@ -52,8 +53,11 @@ enum Command {
         #[arg(long, requires = "lift")]
         reason: Option<String>,
         /// Asks once, and fails where it may not.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "lift")]
         once: bool,
+        /// Asks everybody now, and tells what each one answers: for a server that is well. Changes nothing.
+        #[arg(long, conflicts_with_all = ["lift", "once"])]
+        check: bool,
     },
 }
 
@@ -68,13 +72,25 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<ExitCode> {
-    let settings: Agent = service::read(&options.config)?;
-    settings.check()?;
+    let settings = || {
+        let settings: Agent = service::read(&options.config)?;
+        settings.check().map(|()| settings)
+    };
     match options.command {
-        Command::Prepare { dry_run, revert } => preparation::run(&settings, dry_run, revert).await,
-        Command::Guard { lift, reason, once } => guard::run(settings, lift.zip(reason), once).await,
-        Command::Service(service::Command::Check) => check::run(&settings, options.receive).await,
+        Command::Prepare { dry_run, revert } => preparation::run(&settings()?, dry_run, revert).await,
+        Command::Guard { lift, reason, once, check } => {
+            let wanted = match lift.zip(reason) {
+                Some((operator, reason)) => Wanted::Lift { operator, reason },
+                None if check => Wanted::Check,
+                None if once => Wanted::Once,
+                None => Wanted::UntilItMay,
+            };
+            // It reads the settings by itself, as often as it tries.
+            guard::run(&options.config, wanted).await
+        }
+        Command::Service(service::Command::Check) => check::run(&settings()?, options.receive).await,
         Command::Service(service::Command::Join { token_file }) => {
+            let settings = settings()?;
             let stated = settings.stated(options.receive)?;
             let joined = service::join(&settings.service, stated, &token_file).await?;
             println!("joined as {} until {}", joined.service(), joined.until());
@@ -82,9 +98,9 @@ async fn run(options: Options) -> Result<ExitCode> {
         }
         Command::Service(service::Command::Run) => {
             if options.receive {
-                serve::bare_disks(&settings).await?;
+                serve::bare_disks(&settings()?).await?;
             } else {
-                serve::source(&settings).await?;
+                serve::source(&settings()?).await?;
             }
             Ok(ExitCode::SUCCESS)
         }

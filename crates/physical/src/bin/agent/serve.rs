@@ -1,5 +1,6 @@
 //! What runs: a source, or bare disks.
 
+use crate::guard::shows_its_own;
 use crate::hand::Hand;
 use crate::settings::Agent;
 use crate::vital::Vital;
@@ -74,6 +75,7 @@ pub(crate) fn open(settings: &Agent) -> Result<agent::Agent> {
 
 /// Serves the server as a source, until it is told to stop.
 pub(crate) async fn source(settings: &Agent) -> Result<()> {
+    shows_its_own(settings)?;
     let _alone = alone(settings)?;
     let agent = Arc::new(open(settings)?);
     for finding in agent.check().await? {

@@ -1,11 +1,11 @@
 //! What the file of settings says.
 
+use crate::guard;
 use serde::Deserialize;
 use site_recovery::{Error, Result, RoleName};
 use site_recovery_physical::agent;
 use site_recovery_physical::bare::{Described, Installed};
 use site_recovery_physical::freeze::Hooks;
-use site_recovery_physical::guard::AskingNetwork;
 use site_recovery_physical::power::Command;
 use site_recovery_physical::preparation::Destination;
 use site_recovery_physical::snapshot::{DeviceMapper, Stack};
@@ -27,7 +27,7 @@ pub(crate) struct Agent {
     pub(crate) limits: Limits,
     pub(crate) preparation: Option<Preparation>,
     pub(crate) receive: Option<Receive>,
-    pub(crate) guard: Option<Guard>,
+    pub(crate) guard: Option<guard::Settings>,
 }
 
 /// Which server this is.
@@ -114,23 +114,6 @@ pub(crate) struct Preparation {
     pub(crate) towards: Vec<Destination>,
 }
 
-/// Whom the boot guard asks, and how.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Guard {
-    /// The replicas that have to answer: the store that the server replicates to, and the master target of its way back.
-    pub(crate) witnesses: Vec<RoleName>,
-    /// The network to ask through; without it, that which stands.
-    pub(crate) network: Option<AskingNetwork>,
-    /// Between two questions.
-    #[serde(default = "ten")]
-    pub(crate) every_seconds: u64,
-}
-
-fn ten() -> u64 {
-    10
-}
-
 /// The disks that are landed on, in a rescue system.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -151,6 +134,7 @@ impl Agent {
             let remedy = "name one, as in [\"HyperV\"], or leave the table [preparation] out";
             return Err(Error::invalid("preparation.towards", "[]", rule, remedy));
         }
+        self.guard.as_ref().map_or(Ok(()), |guard| guard.check(&self.server.name))?;
         self.receive.as_ref().and_then(|receive| receive.installed.as_ref()).map_or(Ok(()), Installed::check)
     }
 
@@ -267,6 +251,44 @@ mod tests {
             let error = refused("agent-in-rescue.toml", "#[receive.leave]", &file);
             assert_eq!(error.fact("field"), Some(field), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn a_guard_that_could_never_be_answered_is_refused_by_its_field() {
+        let standing = "witnesses = [\"points\"]\nnetwork = \"standing\"\n";
+        for (field, lines) in [
+            ("guard.witnesses", "witnesses = []\nnetwork = \"standing\"\n"),
+            ("guard.network", "witnesses = [\"points\"]\n"),
+            ("guard.every_seconds", &format!("{standing}every_seconds = 0\n")),
+            ("guard.hosts", &format!("{standing}hosts = {{ \"dr:7443\" = \"192.0.2.1\" }}\n")),
+            ("guard.hosts", &format!("{standing}hosts = {{ \"192.0.2.2\" = \"192.0.2.1\" }}\n")),
+            (
+                "address",
+                "witnesses = [\"points\"]\nnetwork = { adapter = \"eno1\", address = \"10.0.0.250\" }\n",
+            ),
+        ] {
+            let error = refused("agent.toml", "[limits]", &format!("[guard]\n{lines}\n[limits]"));
+            assert_eq!(error.fact("field"), Some(field), "{lines}: {error}");
+        }
+        for name in ["Web-1", "web_1", "web-1.example"] {
+            let (with, guard) = (format!("name = \"{name}\""), format!("[guard]\n{standing}\n[server]"));
+            let server = format!("{guard}\nsite = \"hall-1\"\n{with}");
+            let piece = "[server]\nsite = \"hall-1\"\nname = \"web-1\"";
+            let error = refused("agent.toml", piece, &server);
+            assert_eq!(error.fact("field"), Some("server.name"), "{error}");
+            assert!(error.message().contains(name) && error.message().contains("[guard]"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_sample_of_a_guard_has_a_network_lent_and_its_hosts_pinned() {
+        let [plain, whole] = sample("agent.toml");
+        assert!(plain.guard.is_none());
+        let guard = whole.guard.unwrap();
+        assert_eq!(guard.pinned("DR.example.net:7443"), "192.0.2.10:7443");
+        assert_eq!(guard.pinned("other.example.net:7443"), "other.example.net:7443");
+        assert_eq!(guard.pinned("[2001:db8::1]:7443"), "[2001:db8::1]:7443");
+        assert_eq!(guard.witnesses.len(), 2);
     }
 
     #[test]
