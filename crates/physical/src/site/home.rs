@@ -9,7 +9,8 @@
 //!     fence.json              who keeps it off, and how that ends
 //!     power.json              starts that were ours, and keys that are done
 //!     seen-off.json           that its power read as off, and its own system was not seen since
-//!     landing.json            what it is to the way back
+//!     landing.json            what it is to the way back, beside bare disks in the same process
+//!     returns.json            the machine that lands on it through its rescue system
 //!     owed.json               what its agent could not be told yet
 //! ```
 
@@ -64,6 +65,7 @@ pub(crate) struct PowerRecord {
 }
 
 const SEEN_OFF: &str = "seen-off.json";
+const RETURNS: &str = "returns.json";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SeenOff {
@@ -186,6 +188,18 @@ impl Home {
             all.push(owed);
         }
         self.set_owed(&all)
+    }
+
+    /// The machine that was attached through its rescue system.
+    pub(crate) fn returns(&self) -> Result<Option<MachineId>> {
+        durable::read(&self.path(RETURNS))
+    }
+
+    pub(crate) fn set_returns(&self, machine: Option<&MachineId>) -> Result<()> {
+        match machine {
+            Some(machine) => durable::write(&self.path(RETURNS), machine),
+            None => durable::remove_file(&self.path(RETURNS)),
+        }
     }
 
     pub(crate) fn forget(&self) -> Result<()> {

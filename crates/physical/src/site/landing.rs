@@ -10,14 +10,13 @@ use super::agent::Patient;
 use super::home::{Home, Mark, Owed, must_be_off};
 use super::{Kept, PhysicalSite, Rescues, Site};
 use crate::bare::refuse_critical;
-use crate::power::PowerState;
 use async_trait::async_trait;
 use site_recovery::{
     Armed, BootPermit, Booted, Capability, DiskId, DiskMut, Error, ErrorKind, Finding, Generation, Instance,
-    LandingSite, Machine, MachineId, Offers, Op, Purpose, Recovery, Result, Role, RoleName, Settings, Severity, Stamp,
-    Survey,
+    LandingSite, Machine, MachineId, Offers, Op, Purpose, Recovery, Result, Role, RoleName, Settings,
+    Severity, Stamp, Survey,
 };
-use site_recovery_register::refused;
+use site_recovery_register::{not_found, refused};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +51,7 @@ impl Returning {
     /// Whether the server's own system runs: then its disks are its own.
     async fn runs(&self, instance: &Instance) -> Result<bool> {
         let site = &self.keeper.0;
-        let (kept, home) = site.of(instance).map_err(|e| e.at(&site.name, "landing"))?;
+        let (kept, home) = site.attached(instance).map_err(|e| e.at(&site.name, "landing"))?;
         Ok(site.runs(kept, &home, instance).await? == Some(true))
     }
 
@@ -98,7 +97,8 @@ impl LandingSite for Returning {
         };
         let rescue = match self.rescues.rescue(server).await {
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                let (cause, remedy) = (e.message().to_owned(), format!("start {server} from the rescue system"));
+                let (cause, remedy) =
+                    (e.message().to_owned(), format!("start {server} from the rescue system"));
                 return Ok(in_the_way(Finding::new("landing.rescue", Severity::Critical, cause, remedy)));
             }
             found => found.map_err(|e| e.at(&site.name, "survey"))?,
@@ -120,7 +120,8 @@ impl LandingSite for Returning {
             .act("attach", move |site| {
                 let Some(existing) = existing else {
                     let _turn = site.register.turn(&op, machine.id())?;
-                    let message = "a machine returns to the server that it came from: it is known by its keeper";
+                    let message =
+                        "a machine returns to the server that it came from: it is known by its keeper";
                     return Err(refused(message));
                 };
                 let patient = site.of(&existing)?.0.patient();
@@ -134,6 +135,7 @@ impl LandingSite for Returning {
                 home.block(&op, false, "landing", &site.name, &*site.clock)?;
                 site.hold(kept, true, &patient)?;
                 let attached = patient.wait(rescue.attach(&op, &machine, Some(there), &settings))?;
+                home.set_returns(Some(machine.id()))?;
                 home.blocked()?;
                 Ok(Instance { site: site.name.clone(), ..attached })
             })
@@ -170,13 +172,13 @@ impl LandingSite for Returning {
         let (this, op, instance) = (self.clone(), op.clone(), instance.clone());
         self.keeper
             .act("arm", move |site| {
-                let patient = site.of(&instance)?.0.patient();
+                let patient = site.attached(&instance)?.0.patient();
                 let _turn = site.register.turn(&op, &instance.machine)?;
-                let (_, home) = site.of(&instance)?;
+                let (_, home) = site.attached(&instance)?;
                 let (rescue, there) = patient.wait(this.there(&instance))?;
                 let armed = patient.wait(rescue.arm(&op, &there, generation))?;
                 let instance = Instance { site: site.name.clone(), ..armed.instance.clone() };
-                home.returns(&op, &instance)?;
+                home.armed(&op, &instance)?;
                 Ok(Armed { instance, ..armed })
             })
             .await
@@ -186,9 +188,9 @@ impl LandingSite for Returning {
         let (this, op, instance) = (self.clone(), op.clone(), instance.clone());
         self.keeper
             .act("detach", move |site| {
-                let patient = site.of(&instance)?.0.patient();
+                let patient = site.attached(&instance)?.0.patient();
                 let _turn = site.register.turn(&op, &instance.machine)?;
-                let (kept, home) = site.of(&instance)?;
+                let (kept, home) = site.attached(&instance)?;
                 if patient.wait(site.runs(kept, &home, &instance))? == Some(true) {
                     return Ok(());
                 }
@@ -214,9 +216,9 @@ impl LandingSite for Returning {
         self.keeper
             .act("start", move |site| {
                 permit.admits(&op, &instance, what.purpose)?;
-                let patient = site.of(&instance)?.0.instead();
+                let patient = site.attached(&instance)?.0.instead();
                 let _turn = site.register.turn(&op, &instance.machine)?;
-                let (kept, home) = site.of(&instance)?;
+                let (kept, home) = site.attached(&instance)?;
                 // Looked for only where it has to be left: nobody finds one that was.
                 let leaves = || {
                     patient.wait(async {
@@ -230,6 +232,7 @@ impl LandingSite for Returning {
     }
 
     async fn stop(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
+        self.keeper.0.attached(instance).map_err(|e| e.at(&self.keeper.name(), "stop"))?;
         site_recovery::Source::fence(&self.keeper, op, instance, grace).await
     }
 
@@ -249,7 +252,7 @@ impl LandingSite for Returning {
 impl Home {
     /// What lands here is of this generation from now on. The restored system's agent has another mark, or none: it is told
     /// once it answers.
-    fn returns(&self, op: &Op, instance: &Instance) -> Result<()> {
+    fn armed(&self, op: &Op, instance: &Instance) -> Result<()> {
         let Some(mark) = self.mark()? else { return Ok(()) };
         let described = mark.described.standing_as(instance.clone());
         self.set_mark(&Mark { generation: instance.generation, described: described.clone(), ..mark })?;
@@ -258,6 +261,18 @@ impl Home {
 }
 
 impl Site {
+    /// The server of an instance that `attach` returned.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn attached(&self, instance: &Instance) -> Result<(&Kept, Home)> {
+        let (kept, home) = self.of(instance)?;
+        match home.returns()?.is_some_and(|machine| machine == instance.machine) {
+            true => Ok((kept, home)),
+            false => Err(not_found(format!("{} was never attached", instance.name))),
+        }
+    }
+
     /// The server that a machine returns to, or why there is none.
     fn returns_to(
         &self,
@@ -284,114 +299,10 @@ impl Site {
         }
     }
 
-    fn hold(&self, kept: &Kept, hold: bool, patient: &Patient) -> Result<()> {
+    pub(super) fn hold(&self, kept: &Kept, hold: bool, patient: &Patient) -> Result<()> {
         match kept.server.power.as_deref().filter(|c| c.keeps().holds) {
             Some(control) => patient.wait(control.hold(hold)),
             None => Ok(()),
         }
-    }
-
-    /// From the rescue system to the restored one.
-    fn restart(
-        &self,
-        op: &Op,
-        kept: &Kept,
-        home: &Home,
-        instance: &Instance,
-        leaves: impl FnOnce() -> Result<Booted>,
-        patient: &Patient,
-    ) -> Result<Booted> {
-        let runs = patient.wait(self.runs(kept, home, instance))?;
-        if runs != Some(true) {
-            let record = home.power()?;
-            if record.done.contains(&op.key) && record.leaving.as_ref() != Some(&op.key) {
-                // It was started by this key, and stopped since.
-                return Ok(Booted { reach: vec![], running: false });
-            }
-            self.leave(op, kept, home, runs, leaves, patient)?;
-        }
-        self.until_it_returned(kept, home, instance, patient)?;
-        if let Some(control) = kept.server.power.as_deref() {
-            self.counted(home, control, patient)?;
-        }
-        let mut record = home.power()?;
-        record.leaving = None;
-        if !record.done.contains(&op.key) {
-            record.done.push(op.key.clone());
-        }
-        home.set_power(&record)?;
-        home.unblock()?;
-        Ok(Booted { reach: vec![], running: true })
-    }
-
-    /// Asks the rescue system to leave. It does so once for a key in one life of it: a repeat asks again, for nobody knows
-    /// whether the first word got there.
-    fn leave(
-        &self,
-        op: &Op,
-        kept: &Kept,
-        home: &Home,
-        runs: Option<bool>,
-        leaves: impl FnOnce() -> Result<Booted>,
-        patient: &Patient,
-    ) -> Result<()> {
-        let mut record = home.power()?;
-        if record.leaving.as_ref() != Some(&op.key) {
-            must_be_off(&kept.server.name, runs)?;
-            if let Some(control) = kept.server.power.as_deref().filter(|c| c.keeps().tells)
-                && let Some(says) = patient.wait(control.stamp())?
-            {
-                record.witness.before(&says);
-            }
-            record.done.push(op.key.clone());
-            record.leaving = Some(op.key.clone());
-            home.set_power(&record)?;
-        }
-        self.hold(kept, false, patient)?;
-        let seen_off = home.seen_off()?;
-        self.saw_start(kept, home)?;
-        match leaves() {
-            Ok(_) => Ok(()),
-            // It leaves, or has left, and nobody has seen its system run yet.
-            Err(e) if e.kind() == ErrorKind::Unavailable => Ok(()),
-            Err(e) => {
-                record.done.retain(|key| key != &op.key);
-                record.leaving = None;
-                home.set_power(&record)?;
-                if seen_off {
-                    self.saw_off(kept, home, kept.starts())?;
-                }
-                self.hold(kept, true, patient)?;
-                Err(e)
-            }
-        }
-    }
-
-    /// Some servers go off where they should start again.
-    fn until_it_returned(
-        &self,
-        kept: &Kept,
-        home: &Home,
-        instance: &Instance,
-        patient: &Patient,
-    ) -> Result<()> {
-        let until = self.clock.now().after(self.patience.off);
-        while let Some(control) = kept.server.power.as_deref() {
-            let runs = patient.wait(self.runs(kept, home, instance))?;
-            if runs == Some(true) {
-                break;
-            }
-            if runs == Some(false) && patient.hears(control)? == PowerState::Off {
-                self.saw_start(kept, home)?;
-                patient.wait(control.on())?;
-                break;
-            }
-            let left = until.since(self.clock.now());
-            if left.is_zero() {
-                break;
-            }
-            self.rest(left, patient)?;
-        }
-        self.until_it_answers(kept, home, instance, patient)
     }
 }

@@ -49,6 +49,7 @@ mod direct;
 mod fence;
 pub(crate) mod home;
 mod landing;
+mod leave;
 mod power;
 mod source;
 

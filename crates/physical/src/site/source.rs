@@ -62,6 +62,7 @@ impl Source for PhysicalSite {
                 }
                 told => told?,
             }
+            home.set_returns(None)?;
             durable::remove_file(&home.path("mark.json"))
         })
         .await

@@ -14,4 +14,5 @@ mod by_redfish;
 mod conformance;
 mod faults;
 mod hall;
+mod rescue;
 mod returning;

@@ -92,7 +92,9 @@ pub(crate) async fn bare_disks(settings: &Agent) -> Result<()> {
     let landing = Arc::new(landing(settings)?);
     match landing.must_be_free().await {
         // It may be mended while this runs, and nothing lands there before that.
-        Err(e) if e.kind() != ErrorKind::Busy => tracing::warn!(error = %e, "a disk that is named cannot be read"),
+        Err(e) if e.kind() != ErrorKind::Busy => {
+            tracing::warn!(error = %e, "a disk that is named cannot be read")
+        }
         free => free?,
     }
     let service = Service::open(&settings.service, settings.stated(true)?).await?;
