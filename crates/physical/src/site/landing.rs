@@ -143,6 +143,7 @@ impl LandingSite for Returning {
     }
 
     async fn disk(&self, instance: &Instance, disk: &DiskId) -> Result<Arc<dyn DiskMut>> {
+        self.keeper.0.attached(instance).map_err(|e| e.at(&self.keeper.name(), "disk"))?;
         let (rescue, there) = self.there(instance).await?;
         rescue.disk(&there, disk).await
     }

@@ -1,6 +1,6 @@
 //! The way back through the keeper: rescue systems that are left, that do not hear it, or that go off instead.
 
-use crate::hall::Floor;
+use crate::hall::{Floor, SITE};
 use crate::rescue::{Leaves, RescueSystem, Rescued};
 use crate::support::*;
 use bytes::Bytes;
@@ -123,4 +123,83 @@ async fn lnd4_a_start_past_the_keeper_is_told_by_the_stamp() {
     server.truth().held = false;
     assert!(server.press(), "somebody took the hold away, and started it");
     assert_ne!(landed.returning.stamp(&landed.armed).await.unwrap(), landed.stamp);
+}
+
+#[tokio::test]
+async fn lnd7_a_repeat_of_a_start_starts_nothing_that_was_fenced_since() {
+    let landed = Landed::new(Leaves::Restarts, 0, false).await;
+    assert!(landed.start("start").await.unwrap().running);
+    landed.returning.stop(&op("stop"), &landed.armed, AT_ONCE).await.unwrap();
+    assert!(!landed.start("start").await.unwrap().running);
+    let server = landed.floor.server("web");
+    assert!(!server.truth().on && server.truth().held, "it is off, and held");
+    assert!(landed.floor.kept("web", "fence.json").exists());
+}
+
+#[tokio::test]
+async fn s1_the_register_of_the_keeper_counts_for_detach_and_a_claim_gets_to_the_rescue_system() {
+    let landed = Landed::new(Leaves::Restarts, 0, false).await;
+    let id = landed.web.id();
+    landed.floor.site.claim(&op_of("new", 5, "c"), id).await.unwrap();
+    let stale = landed.returning.detach(&op_of("old", 4, "d"), &landed.armed).await.unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::StaleEpoch, "the rescue system does not know the newer epoch yet");
+    landed.returning.claim(&op_of("new", 6, "c"), id).await.unwrap();
+    let there = landed.rescue.disks.detach(&op_of("old", 5, "d"), &landed.armed).await.unwrap_err();
+    assert_eq!(there.kind(), ErrorKind::StaleEpoch, "now it does");
+    // One that is silent holds up nobody.
+    landed.floor.server("web").unplug();
+    landed.returning.claim(&op_of("new", 7, "c"), id).await.unwrap();
+    landed.rescue.hangs.store(true, Ordering::SeqCst);
+    landed.floor.server("web").press();
+    let last = op_of("new", 8, "c");
+    let claimed = landed.returning.claim(&last, id);
+    tokio::time::timeout(Duration::from_secs(20), claimed).await.expect("it waits for nobody").unwrap();
+    landed.rescue.hangs.store(false, Ordering::SeqCst);
+}
+
+#[tokio::test]
+async fn a_survey_looks_at_the_server_that_the_machine_returns_to() {
+    let landed = Landed::new(Leaves::Restarts, 0, false).await;
+    let survey = async |machine: &Machine, server: Option<&str>| {
+        let mut settings = Settings::default();
+        settings.site.extend(server.map(|server| ("server".to_owned(), server.to_owned())));
+        landed.returning.survey(machine, &settings).await.unwrap()
+    };
+    let codes =
+        |survey: &Survey| survey.findings.iter().map(|f| (f.code.clone(), f.severity)).collect::<Vec<_>>();
+    // As it runs at the other site after a failover.
+    let there = Instance { site: "cloud".into(), name: "web-dr".into(), ..landed.armed.clone() };
+    let recovered = landed.web.standing_as(there);
+    for server in [None, Some("web")] {
+        let found = survey(&recovered, server).await;
+        assert!(found.findings.iter().all(|f| f.severity != Severity::Critical), "{:?}", codes(&found));
+        assert!(found.findings.iter().any(|f| f.code == "landing.slot"), "{:?}", codes(&found));
+    }
+    // What a master target asks for its offers, and servers that are none, or not this machine's, or not in a rescue system.
+    let any = machine("any", "anywhere", "any", &[("any", 1)]);
+    let stranger = machine("m-other", SITE, "web", &[("any", 1)]);
+    for (machine, server, code) in [
+        (&any, None, "landing.server"),
+        (&recovered, Some("web-9"), "landing.server"),
+        (&stranger, None, "landing.mark"),
+        (&any, Some("db"), "landing.rescue"),
+    ] {
+        let found = survey(machine, server).await;
+        assert_eq!(codes(&found), [(code.to_owned(), Severity::Critical)]);
+        assert_eq!(found.offers, Offers::default());
+    }
+}
+
+#[tokio::test]
+async fn a_landing_that_its_rescue_system_refuses_leaves_no_mark() {
+    let landed = Landed::new(Leaves::Restarts, 0, false).await;
+    let fence = landed.floor.kept("web", "fence.json");
+    std::fs::remove_file(&fence).unwrap();
+    landed.floor.server("web").truth().held = false;
+    let mut settings = Settings::default();
+    settings.site.insert("colour".into(), "blue".into());
+    let (web, existing) = (&landed.web, Some(landed.armed.clone()));
+    let error = landed.returning.attach(&op("again"), web, existing, &settings).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.message().contains("colour"), "{error}");
+    assert!(!fence.exists() && !landed.floor.server("web").truth().held);
 }
