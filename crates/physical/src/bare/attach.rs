@@ -5,7 +5,7 @@ use super::slot;
 use super::survey::refuse_critical;
 use super::{Site, matching};
 use crate::signature;
-use crate::site::home::{Home, Mark, must_be_off, plain, wait};
+use crate::site::home::{Home, Mark, must_be_off, wait};
 use site_recovery::{DiskSpec, Instance, Machine, Op, Result, Run, Settings};
 use site_recovery_register::{Told, conflict, durable, not_found, refused};
 use std::fs::OpenOptions;
@@ -34,9 +34,9 @@ impl Site {
 
     /// A server that is there, or files that were made for one.
     fn existing(&self, instance: &Instance, machine: &Machine) -> Result<Standing> {
-        let home = self.home(&instance.name);
+        let home = self.home_of(instance)?;
         let landed = Landed::read(&home)?;
-        if instance.site != self.name || (landed.is_none() && !self.servers.contains_key(&instance.name)) {
+        if landed.is_none() && !self.servers.contains_key(&instance.name) {
             let message = format!("{} is not here: start it from the rescue system", instance.name);
             return Err(not_found(message));
         }
@@ -70,13 +70,13 @@ impl Site {
 
     /// Where a machine lands that has no server here: on the one that is named, in the room, or on the only one.
     fn fresh(&self, op: &Op, machine: &Machine, settings: &Settings) -> Result<Standing> {
-        let free = |name: &str| Ok::<_, site_recovery::Error>(Landed::read(&self.home(name))?.is_none());
+        let free = |name: &str| Ok::<_, site_recovery::Error>(Landed::read(&self.home(name)?)?.is_none());
         let name = match (settings.site.get("server"), &self.room) {
             (Some(named), _) if !self.servers.contains_key(named) => {
                 return Err(not_found(format!("no server named {named} was started here"))
                     .with("field", "site.server"));
             }
-            (Some(named), _) if !free(named)? || self.home(named).mark()?.is_some() => {
+            (Some(named), _) if !free(named)? || self.home(named)?.mark()?.is_some() => {
                 return Err(conflict(format!(
                     "{named} is taken: it carries a mark, or something landed on it"
                 )));
@@ -97,14 +97,18 @@ impl Site {
             made_by: Some(op.key.clone()),
             whole: false,
         };
-        Ok(self.with_starter(self.home(&name), landed))
+        Ok(self.with_starter(self.home(&name)?, landed))
     }
 
     fn free_name(&self, name: &str) -> Result<String> {
-        plain(name)?;
-        let taken = |n: &String| self.servers.contains_key(n) || self.home(n).path("landing.json").exists();
-        let names = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{name}-{n}")));
-        Ok(names.filter(|n| !taken(n)).find(|n| plain(n).is_ok()).unwrap_or_else(|| name.to_owned()))
+        for name in std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{name}-{n}"))) {
+            // Where a number makes it too long to be one, the name is refused.
+            let home = self.home(&name)?;
+            if !self.servers.contains_key(&name) && !home.path("landing.json").exists() {
+                return Ok(name);
+            }
+        }
+        unreachable!("there are more numbers than servers")
     }
 
     /// Empties what the machine lands on: it was promised disks that hold nothing.

@@ -108,15 +108,7 @@ impl Installed {
         for (field, command) in
             [("installed.activate", &self.activate), ("installed.deactivate", &self.deactivate)]
         {
-            let Some(command) = command else { continue };
-            if !command.run.first().is_some_and(|program| program.starts_with('/')) {
-                let rule = "a program is named by its whole path";
-                return Err(Error::invalid(field, format!("{:?}", command.run), rule, "write /…"));
-            }
-            if !(1..=3600).contains(&command.seconds) {
-                let rule = "a program has 1 to 3600 seconds";
-                return Err(Error::invalid(field, command.seconds, rule, "choose a limit"));
-            }
+            command.as_ref().map_or(Ok(()), |command| command.check(field))?;
         }
         Ok(())
     }

@@ -6,8 +6,9 @@ use super::{Site, Slot};
 use crate::site::home::Home;
 use serde::{Deserialize, Serialize};
 use site_recovery::{DiskId, Generation, Instance, MachineId, OpKey, Result};
-use site_recovery_register::{conflict, durable, not_found};
-use std::sync::{Arc, PoisonError};
+use site_recovery_register::{conflict, durable, not_found, refused};
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Landed {
@@ -22,6 +23,9 @@ pub(crate) struct Landed {
     /// Whether all of it is made.
     pub(crate) whole: bool,
 }
+
+/// Slots that are held, by server and slot.
+pub(crate) type AllHeld = BTreeMap<(String, String), Arc<Held>>;
 
 /// A disk and where it landed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +68,19 @@ impl Standing {
 }
 
 impl Site {
-    pub(crate) fn home(&self, name: &str) -> Home {
+    pub(crate) fn home(&self, name: &str) -> Result<Home> {
         Home::of(&self.state, name)
+    }
+
+    /// The home of an instance: its name is whatever somebody sent.
+    ///
+    /// # Errors
+    /// `NotFound` for one of another site; `Invalid` for a name that is none.
+    pub(crate) fn home_of(&self, instance: &Instance) -> Result<Home> {
+        if instance.site != self.name {
+            return Err(not_found(format!("{} stands at {}, not here", instance.name, instance.site)));
+        }
+        self.home(&instance.name)
     }
 
     /// Of an instance that `attach` returned.
@@ -73,12 +88,8 @@ impl Site {
     /// # Errors
     /// `NotFound`; `Conflict` when another machine landed there.
     pub(crate) fn standing(&self, instance: &Instance) -> Result<Standing> {
-        let home = self.home(&instance.name);
-        let landed = match instance.site == self.name {
-            true => Landed::read(&home)?,
-            false => None,
-        };
-        let Some(landed) = landed.filter(|l| l.whole) else {
+        let home = self.home_of(instance)?;
+        let Some(landed) = Landed::read(&home)?.filter(|l| l.whole) else {
             return Err(not_found(format!("{} was never attached", instance.name)));
         };
         if landed.machine != instance.machine {
@@ -105,13 +116,34 @@ impl Site {
         }
     }
 
+    /// What is held, for as long as nobody else holds or ends anything.
+    pub(crate) fn held(&self) -> MutexGuard<'_, AllHeld> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Holds a slot, or finds it held.
     ///
     /// # Errors
     /// `Busy` when somebody else has it.
     pub(crate) fn hold_slot(&self, server: &str, slot: &Slot) -> Result<Arc<Held>> {
+        Self::hold_among(&mut self.held(), server, slot)
+    }
+
+    /// Holds the slot of a disk that is attached.
+    pub(crate) fn hold_attached(&self, instance: &Instance, disk: &DiskId) -> Result<Arc<Held>> {
+        // Looked at and held as one: what was given back meanwhile is not taken again.
+        let mut all = self.held();
+        let Standing { home, landed, .. } = self.standing(instance)?;
+        if !landed.attached {
+            return Err(refused(format!("the disks of {} were given back: attach it again", home.name)));
+        }
+        let placed = landed.disks.iter().find(|p| p.disk == *disk);
+        let placed = placed.ok_or_else(|| not_found(format!("{} has no disk {disk}", home.name)))?;
+        Self::hold_among(&mut all, &home.name, &placed.slot)
+    }
+
+    fn hold_among(all: &mut AllHeld, server: &str, slot: &Slot) -> Result<Arc<Held>> {
         let key = (server.to_owned(), slot.id.clone());
-        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = all.get(&key).filter(|h| h.slot() == slot) {
             if held.is_as_it_was() {
                 return Ok(Arc::clone(held));
@@ -133,21 +165,30 @@ impl Site {
                 self.hold_slot(&server, &placed.slot)?.sync()?;
             }
         }
-        self.let_go(&server);
-        standing.landed.attached = false;
-        standing.save()?;
+        self.end_landing(standing)?;
         standing.landed.disks.iter().for_each(|placed| placed.slot.look_again());
         Ok(())
     }
 
+    /// Ends every handle, and the landing with them: none is given out any more.
+    pub(crate) fn end_landing(&self, standing: &mut Standing) -> Result<()> {
+        let mut all = self.held();
+        end_among(&mut all, &standing.home.name);
+        standing.landed.attached = false;
+        standing.save()
+    }
+
     /// Ends every handle to the disks of a server.
     pub(crate) fn let_go(&self, server: &str) {
-        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(of, _), held| {
-            if of == server {
-                held.end();
-            }
-            of != server
-        });
+        end_among(&mut self.held(), server);
     }
+}
+
+fn end_among(all: &mut AllHeld, server: &str) {
+    all.retain(|(of, _), held| {
+        if of == server {
+            held.end();
+        }
+        of != server
+    });
 }

@@ -11,7 +11,7 @@ use site_recovery::{
     Armed, BootPermit, Booted, DiskId, DiskMut, Error, ErrorKind, Generation, Instance, LandingSite, Machine,
     Op, PointId, Purpose, Recovery, Result, Settings, Stamp, Survey,
 };
-use site_recovery_register::{durable, not_found, refused};
+use site_recovery_register::{durable, refused};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,13 +40,8 @@ impl LandingSite for BareDisks {
     async fn disk(&self, instance: &Instance, disk: &DiskId) -> Result<Arc<dyn DiskMut>> {
         let (instance, disk) = (instance.clone(), disk.clone());
         self.act("disk", move |site| {
-            let Standing { home, landed, .. } = site.standing(&instance)?;
-            if !landed.attached {
-                return Err(refused(format!("the disks of {} were given back: attach it again", home.name)));
-            }
-            let placed = landed.disks.iter().find(|p| p.disk == disk);
-            let placed = placed.ok_or_else(|| not_found(format!("{} has no disk {disk}", home.name)))?;
-            Ok(Arc::new(LandingDisk(site.hold_slot(&home.name, &placed.slot)?)) as Arc<dyn DiskMut>)
+            let held = site.hold_attached(&instance, &disk)?;
+            Ok(Arc::new(LandingDisk(held)) as Arc<dyn DiskMut>)
         })
         .await
     }
@@ -279,7 +274,7 @@ impl Site {
 
     fn remove(&self, op: &Op, instance: &Instance) -> Result<()> {
         let name = &instance.name;
-        let home = self.home(name);
+        let home = self.home_of(instance)?;
         let Some(landed) = Landed::read(&home)? else {
             return match self.servers.contains_key(name) {
                 true => Err(self.hardware(name)),
@@ -289,11 +284,11 @@ impl Site {
         if self.servers.contains_key(name) || landed.made_by.is_none() || landed.machine != instance.machine {
             return Err(self.hardware(name));
         }
-        let standing = self.with_starter(home, landed);
+        let mut standing = self.with_starter(home, landed);
         if self.runs(&standing)? != Some(false) {
             self.stop(op, &standing, Duration::ZERO)?;
         }
-        self.let_go(name);
+        self.end_landing(&mut standing)?;
         // The bytes first: a home that stands is found again by a repeat.
         if let Some(files) = self.files_of(name) {
             durable::remove_tree(&files)?;

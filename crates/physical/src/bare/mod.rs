@@ -27,8 +27,9 @@
 //! - *Hardware is never removed*: `remove` of a server is `Refused`; that a machine has no more business there is said by the
 //!   operator, who retires the instance. Files that were made in the room go.
 //! - *Window*: whoever starts a server past us between our look and the controller's act is counted as ours.
-//! - The state directory has to outlive the rescue system: a small disk of its own, or a share. It is the one of the site's
-//!   [`Source`](site_recovery::Source), where both are one process.
+//! - *Alone*, the state directory has to outlive the rescue system: a small disk of its own, or a share. It is the one of the
+//!   site's [`Source`](site_recovery::Source), where both are one process. Below a [keeper](crate::site::PhysicalSite::returning)
+//!   it need not: what counts after the rescue system is the keeper's, and one that starts anew is attached to anew.
 
 mod attach;
 mod detached;
@@ -47,11 +48,12 @@ pub use installed::{Installed, Shown};
 pub use rescued::Rescued;
 pub use slot::Slot;
 pub use starter::{Landing, Rescue, Starter, Switched};
+pub(crate) use survey::refuse_critical;
 
 use crate::site::home::{open_state, plain};
 use async_trait::async_trait;
-use disk::Held;
 use installed::Tells;
+use landed::AllHeld;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Capability, Clock, Error, Firmware, MachineId, Op, Result, Role, RoleName};
 use site_recovery_register::{Register, act};
@@ -129,8 +131,8 @@ struct Site {
     /// What restored systems are told, by server.
     tells: BTreeMap<String, Tells>,
     room: Option<Room>,
-    /// Slots that are held now, by server and slot.
-    held: Mutex<BTreeMap<(String, String), Arc<Held>>>,
+    /// Those that are held now.
+    held: Mutex<AllHeld>,
 }
 
 impl BareDisks {

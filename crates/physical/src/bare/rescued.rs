@@ -1,5 +1,6 @@
 //! A server that runs its rescue system, as its keeper asks it.
 
+use super::{BareDisks, Site};
 use async_trait::async_trait;
 use site_recovery::{
     BootPermit, Capability, Capture, Changes, Consistency, Cursor, Disks, Error, ErrorKind, Fate, Instance,
@@ -7,29 +8,61 @@ use site_recovery::{
 };
 use std::time::Duration;
 
-/// Answers for a server whose own system does not run: it is off, as far as its machine goes. It knows nothing else of it.
+/// Answers for a server whose own system does not run: it is off, as far as its machine goes, for as long as its disks are
+/// nobody else's. It knows nothing else of it.
 #[derive(Debug, Clone)]
 pub struct Rescued {
-    site: RoleName,
+    disks: BareDisks,
     capability: Capability,
 }
 
-impl Rescued {
-    /// Of a server at this site, whose agent has this capability: whoever asks finds the same role, whichever system runs.
-    pub fn at(site: RoleName, capability: Capability) -> Self {
-        Self { site, capability }
+impl BareDisks {
+    /// As the source of these disks' server, whose agent has this capability: whoever asks finds the same role, whichever
+    /// system runs.
+    pub fn rescued(&self, capability: Capability) -> Rescued {
+        Rescued { disks: self.clone(), capability }
     }
 
+    /// That a rescue system runs here, as far as can be read: each slot is held by a landing, or nobody has it. A system that
+    /// is mounted from one of them, or a volume on it, is somebody.
+    ///
+    /// # Errors
+    /// `Busy`, naming the disk; whatever keeps one from being opened.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn must_be_free(&self) -> Result<()> {
+        self.act("look", Site::must_be_free).await
+    }
+}
+
+impl Site {
+    fn must_be_free(&self) -> Result<()> {
+        for server in self.servers.values() {
+            for slot in &server.slots {
+                // Under the lock: nobody is to find a disk in use because we look at it.
+                let held = self.held();
+                let ours = held.get(&(server.name.clone(), slot.id.clone()));
+                if !ours.is_some_and(|held| held.slot() == slot) {
+                    slot.must_be_free()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rescued {
     fn not_now<T>(&self, operation: &'static str) -> Result<T> {
         let said = "this server runs its rescue system, and nothing of its machine";
-        Err(Error::new(ErrorKind::Unavailable, said).at(&self.site, operation))
+        Err(Error::new(ErrorKind::Unavailable, said).at(&self.disks.name(), operation))
     }
 }
 
 #[async_trait]
 impl Role for Rescued {
     fn name(&self) -> RoleName {
-        self.site.clone()
+        self.disks.name()
     }
 
     fn capability(&self) -> Capability {
@@ -43,9 +76,16 @@ impl Role for Rescued {
 
 #[async_trait]
 impl Source for Rescued {
-    /// Off, as long as the rescue system runs; what keeps it off is the keeper's to say.
+    /// Off, as long as its disks are held here, or in nobody's use; what keeps it off is the keeper's to say. Otherwise
+    /// nobody knows what runs.
     async fn power(&self, _: &Instance) -> Result<Power> {
-        Ok(Power::Off { start: StartGuard::Free })
+        match self.disks.must_be_free().await {
+            Ok(()) => Ok(Power::Off { start: StartGuard::Free }),
+            Err(e) => {
+                tracing::warn!(error = %e, "this may be no rescue system: a disk of the server is not ours");
+                Ok(Power::Unknown)
+            }
+        }
     }
 
     async fn discover(&self) -> Result<Vec<Machine>> {
@@ -77,7 +117,7 @@ impl Source for Rescued {
     }
 
     async fn sweep(&self, _: &Op, _: &Instance, _: &[OpKey]) -> Result<Vec<OpKey>> {
-        Ok(vec![])
+        self.not_now("sweep")
     }
 
     async fn fence(&self, _: &Op, _: &Instance, _: Duration) -> Result<()> {

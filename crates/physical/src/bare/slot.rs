@@ -64,9 +64,19 @@ impl Slot {
     /// # Errors
     /// `Busy` when somebody has it.
     pub(crate) fn take(&self) -> Result<File> {
+        self.taken(true)
+    }
+
+    /// That nobody has it: as [`take`](Self::take), for a moment, and without leave to write, which tells the system to look
+    /// again what is on it.
+    pub(crate) fn must_be_free(&self) -> Result<()> {
+        self.taken(false).map(drop)
+    }
+
+    fn taken(&self, write: bool) -> Result<File> {
         let mut looks = 1;
         loop {
-            match self.take_now() {
+            match self.take_now(write) {
                 Err(e) if e.kind() == ErrorKind::Busy && looks < LOOKS => {
                     looks += 1;
                     std::thread::sleep(BETWEEN);
@@ -76,10 +86,10 @@ impl Slot {
         }
     }
 
-    fn take_now(&self) -> Result<File> {
+    fn take_now(&self, write: bool) -> Result<File> {
         let path = &self.path;
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
+        options.read(true).write(write);
         let busy = || {
             let message = format!(
                 "disk {} ({}) is in use: unmount it, stop what lies on it, and ask again",

@@ -8,6 +8,7 @@ use site_recovery::{
     DiskSpec, Error, Finding, Firmware, Machine, Offer, Offers, Result, Settings, Severity, Survey,
 };
 use site_recovery_register::Told;
+use std::path::Path;
 
 /// What `settings.site` may say.
 const KEYS: [&str; 4] = ["match", "server", "erase", "sector"];
@@ -30,8 +31,9 @@ impl Site {
         }
         let mut datastores = vec![];
         if let Some(room) = &self.room {
-            std::fs::create_dir_all(&room.dir).told("make", &room.dir)?;
-            let space = rustix::fs::statvfs(&room.dir).told("ask for the space of", &room.dir)?;
+            // It is made when something lands in it.
+            let stands = room.dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
+            let space = rustix::fs::statvfs(stands).told("ask for the space of", stands)?;
             let (free, size) = (space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize);
             datastores.push(Offer { name: ROOM.into(), size, free, ineligible: None });
         }
@@ -82,7 +84,7 @@ impl Site {
             None => found.push(installed::untold(server)),
             Some(shown) => found.extend(shown.iter().flat_map(|shown| shown.findings())),
         }
-        let home = self.home(server);
+        let home = self.home(server)?;
         if let Err(other) = home.must_be_of(machine.id()) {
             found.push(Finding::new(
                 "landing.mark",

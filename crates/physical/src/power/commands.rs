@@ -65,6 +65,24 @@ pub struct Commands {
     pub is_held: Option<Command>,
 }
 
+impl Command {
+    /// Refuses what cannot be run, by the name of its field.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field: no program, a program that is not named by its whole path, a limit out of bounds.
+    pub fn check(&self, field: &'static str) -> Result<()> {
+        if !self.run.first().is_some_and(|program| program.starts_with('/')) {
+            let rule = "a program is named by its whole path";
+            return Err(Error::invalid(field, format!("{:?}", self.run), rule, "write /…"));
+        }
+        if !(1..=3600).contains(&self.seconds) {
+            let rule = "a program has 1 to 3600 seconds";
+            return Err(Error::invalid(field, self.seconds, rule, "choose a limit"));
+        }
+        Ok(())
+    }
+}
+
 impl Commands {
     /// Programs for the server of this name.
     ///
@@ -106,15 +124,7 @@ impl Control {
             ("power.is_held", c.is_held.as_ref()),
         ];
         for (field, command) in named {
-            let Some(command) = command else { continue };
-            if !command.run.first().is_some_and(|p| p.starts_with('/')) {
-                let rule = "a program is named by its whole path";
-                return Err(Error::invalid(field, format!("{:?}", command.run), rule, "write /…"));
-            }
-            if !(1..=3600).contains(&command.seconds) {
-                let rule = "a program has 1 to 3600 seconds";
-                return Err(Error::invalid(field, command.seconds, rule, "choose a limit"));
-            }
+            command.map_or(Ok(()), |command| command.check(field))?;
         }
         let three = [c.hold.is_some(), c.release.is_some(), c.is_held.is_some()];
         if three.contains(&true) && three.contains(&false) {
@@ -139,7 +149,7 @@ impl Control {
         child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let Ok(mut child) = child.spawn() else { return Ok(Ended::NeverRan) };
         let mut stderr = child.stderr.take().expect("it is piped");
-        let limit = Duration::from_secs(command.seconds) + grace.unwrap_or_default();
+        let limit = Duration::from_secs(command.seconds).saturating_add(grace.unwrap_or_default());
         let mut said = Vec::new();
         let ended = {
             let mut hear = std::pin::pin!(hear(&mut stderr, &mut said));

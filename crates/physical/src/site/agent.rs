@@ -1,19 +1,33 @@
 //! Talking to a server's agent: in its own names, and never longer than anybody wants to wait.
 
 use super::home::{Home, Owed, wait};
+use super::power::said;
 use super::{Kept, Site};
+use crate::power::{PowerControl, PowerState};
 use site_recovery::{Capture, Error, ErrorKind, Instance, Machine, Op, Result, Source};
 use site_recovery_register::conflict;
+use std::sync::PoisonError;
 
 impl Kept {
-    /// Ends what waits for its agent.
+    /// Ends what waits for it.
     pub(crate) fn enough(&self) {
         self.enough.send_modify(|n| *n += 1);
     }
 
-    /// What is asked of the agent, ended where somebody has had enough since this was made.
+    /// What is asked of it, ended where somebody has had enough since this was made.
     pub(crate) fn patient(&self) -> Patient {
         Patient(self.enough.subscribe())
+    }
+
+    /// Ends what waits for it, and waits instead.
+    pub(crate) fn instead(&self) -> Patient {
+        self.enough();
+        self.patient()
+    }
+
+    /// How often it was seen to be started, since this keeper was opened.
+    pub(crate) fn starts(&self) -> u64 {
+        *self.starts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn agent(&self) -> &dyn Source {
@@ -38,19 +52,36 @@ impl Kept {
     }
 }
 
-/// Waits for an agent.
+/// Waits for others: a server's agent, its rescue system, its power control.
 #[derive(Debug)]
 pub(crate) struct Patient(tokio::sync::watch::Receiver<u64>);
 
 impl Patient {
-    pub(crate) async fn waits<T>(mut self, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn waits<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut enough = self.0.clone();
         tokio::select! {
-            done = asked => done,
-            _ = self.0.changed() => {
-                let message = "the server is fenced, started or claimed: nobody waits for its agent any more";
+            biased;
+            _ = enough.changed() => {
+                let message = "the server is fenced, started or claimed by another call: this one waits no more";
                 Err(Error::new(ErrorKind::Unavailable, message))
             }
+            done = asked => done,
         }
+    }
+
+    /// Whether somebody has had enough.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.has_changed().unwrap_or(true)
+    }
+
+    /// The same, on a thread of blocking work.
+    pub(crate) fn wait<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        wait(self.waits(asked))
+    }
+
+    /// What a power control says.
+    pub(crate) fn hears(&self, control: &dyn PowerControl) -> Result<PowerState> {
+        self.wait(async { Ok(said(Some(control)).await) })
     }
 }
 
@@ -92,7 +123,7 @@ impl Site {
     }
 
     /// Tells the agent what it could not be told before. Its epoch is that of the call that gets through.
-    pub(crate) fn settle(&self, kept: &Kept, home: &Home, op: &Op) -> Result<()> {
+    pub(crate) fn settle(&self, kept: &Kept, home: &Home, op: &Op, patient: &Patient) -> Result<()> {
         let mut owed = home.owed()?;
         while let Some(first) = owed.first().cloned() {
             let as_of = |key: &site_recovery::OpKey| Op { key: key.clone(), epoch: op.epoch.clone() };
@@ -100,13 +131,13 @@ impl Site {
             let told = match &first {
                 Owed::Release { key, capture, machine, fate } => {
                     let (op, capture) = (as_of(key), kept.capture_there(capture));
-                    wait(self.briefly(kept, agent.release(&op, &capture, machine, *fate)))
+                    patient.wait(self.briefly(kept, agent.release(&op, &capture, machine, *fate)))
                 }
                 Owed::Dismiss { key, instance } => {
-                    wait(self.briefly(kept, agent.dismiss(&as_of(key), &kept.there(instance))))
+                    patient.wait(self.briefly(kept, agent.dismiss(&as_of(key), &kept.there(instance))))
                 }
                 Owed::Enrol { key, machine } => {
-                    wait(self.briefly(kept, agent.enrol(&as_of(key), &kept.machine_there(machine))))
+                    patient.wait(self.briefly(kept, agent.enrol(&as_of(key), &kept.machine_there(machine))))
                 }
             };
             match told {

@@ -8,7 +8,9 @@
 //!     mark.json               whose server this is
 //!     fence.json              who keeps it off, and how that ends
 //!     power.json              starts that were ours, and keys that are done
-//!     landing.json            what it is to the way back
+//!     seen-off.json           that its power read as off, and its own system was not seen since
+//!     landing.json            what it is to the way back, beside bare disks in the same process
+//!     returns.json            the machine that lands on it through its rescue system
 //!     owed.json               what its agent could not be told yet
 //! ```
 
@@ -56,8 +58,18 @@ pub(crate) struct PowerRecord {
     pub(crate) witness: Witness,
     /// Keys that started it, or lifted its fence: none does so twice.
     pub(crate) done: Vec<OpKey>,
+    /// The key whose start was asked for, while nothing was seen of it yet: a repeat of it asks again.
+    pub(crate) leaving: Option<OpKey>,
     /// The session of whoever was told to start it, while nothing was seen of it yet.
     pub(crate) session: Option<String>,
+}
+
+const SEEN_OFF: &str = "seen-off.json";
+const RETURNS: &str = "returns.json";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SeenOff {
+    when: Timestamp,
 }
 
 /// A platform's stamp with our own starts counted out.
@@ -107,15 +119,19 @@ fn hex(bytes: &[u8]) -> String {
 
 impl Home {
     /// The home of a server below a site's state directory. Its name becomes part of a path.
-    pub(crate) fn of(state: &Path, name: &str) -> Self {
-        Self { dir: state.join("servers").join(name), name: name.to_owned() }
+    ///
+    /// # Errors
+    /// `Invalid` for a name that is none.
+    pub(crate) fn of(state: &Path, name: &str) -> Result<Self> {
+        plain(name)?;
+        Ok(Self { dir: state.join("servers").join(name), name: name.to_owned() })
     }
 
     /// All that there are.
     pub(crate) fn all(state: &Path) -> Result<Vec<Home>> {
         let names = durable::list(&state.join("servers"))?;
-        let name = |path: PathBuf| path.file_name().map(|n| Home::of(state, &n.to_string_lossy()));
-        Ok(names.into_iter().filter_map(name).collect())
+        let home = |path: &PathBuf| path.file_name().map(|n| Home::of(state, &n.to_string_lossy()));
+        names.iter().filter_map(home).collect()
     }
 
     pub(crate) fn path(&self, file: &str) -> PathBuf {
@@ -142,6 +158,19 @@ impl Home {
         durable::write(&self.path("power.json"), power)
     }
 
+    /// Whether its power read as off, and neither was it started by us nor its own system seen since.
+    pub(crate) fn seen_off(&self) -> Result<bool> {
+        Ok(durable::read::<SeenOff>(&self.path(SEEN_OFF))?.is_some())
+    }
+
+    /// A file of its own: it is written by whoever looks, also where nobody has a turn.
+    pub(crate) fn set_seen_off(&self, seen: Option<Timestamp>) -> Result<()> {
+        match seen {
+            Some(when) => durable::write(&self.path(SEEN_OFF), &SeenOff { when }),
+            None => durable::remove_file(&self.path(SEEN_OFF)),
+        }
+    }
+
     pub(crate) fn owed(&self) -> Result<Vec<Owed>> {
         Ok(durable::read(&self.path("owed.json"))?.unwrap_or_default())
     }
@@ -159,6 +188,18 @@ impl Home {
             all.push(owed);
         }
         self.set_owed(&all)
+    }
+
+    /// The machine that was attached through its rescue system.
+    pub(crate) fn returns(&self) -> Result<Option<MachineId>> {
+        durable::read(&self.path(RETURNS))
+    }
+
+    pub(crate) fn set_returns(&self, machine: Option<&MachineId>) -> Result<()> {
+        match machine {
+            Some(machine) => durable::write(&self.path(RETURNS), machine),
+            None => durable::remove_file(&self.path(RETURNS)),
+        }
     }
 
     pub(crate) fn forget(&self) -> Result<()> {

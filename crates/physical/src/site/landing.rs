@@ -1,21 +1,22 @@
 //! The way back to servers that run their rescue system, for a master target that stands beside the keeper.
 //!
-//! The bytes go to the agent in the rescue system, which has the disks and a state that ends with it. What outlives it is the
+//! The bytes go to the agent in the rescue system, which has the disks, and whose state need not outlive it. What has to is the
 //! keeper's: whose server this is and in which generation, who holds it off, and which start was ours. `start` lets go of what
 //! holds the server, leaves the rescue system, and is done when the agent of the restored system answers; where the server went
 //! off instead of starting again, it is switched on. From then on nothing is asked of the rescue system: what a repeat of
 //! `detach` or `start` wants has happened.
 
-use super::home::{Home, Mark, Owed, must_be_off, wait};
-use super::power::said;
+use super::agent::Patient;
+use super::home::{Home, Mark, Owed, must_be_off};
 use super::{Kept, PhysicalSite, Rescues, Site};
-use crate::power::PowerState;
+use crate::bare::refuse_critical;
 use async_trait::async_trait;
 use site_recovery::{
-    Armed, BootPermit, Booted, Capability, DiskId, DiskMut, Error, ErrorKind, Generation, Instance,
-    LandingSite, Machine, MachineId, Op, Purpose, Recovery, Result, Role, RoleName, Settings, Stamp, Survey,
+    Armed, BootPermit, Booted, Capability, DiskId, DiskMut, Error, ErrorKind, Finding, Generation, Instance,
+    LandingSite, Machine, MachineId, Offers, Op, Purpose, Recovery, Result, Role, RoleName, Settings,
+    Severity, Stamp, Survey,
 };
-use site_recovery_register::refused;
+use site_recovery_register::{not_found, refused};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ impl PhysicalSite {
 impl Returning {
     /// Asks the rescue system, in its own name of the site.
     async fn there(&self, instance: &Instance) -> Result<(Arc<dyn LandingSite>, Instance)> {
+        self.keeper.0.of(instance).map_err(|e| e.at(&self.keeper.name(), "landing"))?;
         let rescue = self.rescues.rescue(&instance.name).await;
         let rescue = rescue.map_err(|e| e.at(&self.keeper.name(), "landing"))?;
         let there = Instance { site: rescue.name(), ..instance.clone() };
@@ -49,7 +51,7 @@ impl Returning {
     /// Whether the server's own system runs: then its disks are its own.
     async fn runs(&self, instance: &Instance) -> Result<bool> {
         let site = &self.keeper.0;
-        let (kept, home) = site.of(instance).map_err(|e| e.at(&site.name, "landing"))?;
+        let (kept, home) = site.attached(instance).map_err(|e| e.at(&site.name, "landing"))?;
         Ok(site.runs(kept, &home, instance).await? == Some(true))
     }
 
@@ -69,15 +71,39 @@ impl Role for Returning {
         Capability { tracks: false, groups: false, drills: false, branches: false, ..Capability::default() }
     }
 
+    /// At the keeper, and at the rescue system where it answers.
     async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
-        self.keeper.claim(op, machine).await
+        self.keeper.claim(op, machine).await?;
+        let site = &self.keeper.0;
+        let kept = site.server_of(machine).map_err(|e| e.at(&site.name, "claim"))?;
+        let Some(kept) = kept else { return Ok(()) };
+        let claimed = async { self.rescues.rescue(&kept.server.name).await?.claim(op, machine).await };
+        match site.briefly(kept, claimed).await {
+            Err(e) if e.kind() == ErrorKind::StaleEpoch => Err(e),
+            _ => Ok(()),
+        }
     }
 }
 
 #[async_trait]
 impl LandingSite for Returning {
+    /// Of the server that the settings name, of that which carries the machine's mark, or of the one of its name.
     async fn survey(&self, machine: &Machine, settings: &Settings) -> Result<Survey> {
-        let (rescue, there) = self.there(&machine.instance).await?;
+        let in_the_way = |finding| Survey { findings: vec![finding], offers: Offers::default() };
+        let site = &self.keeper.0;
+        let server = match site.returns_to(machine, settings).map_err(|e| e.at(&site.name, "survey"))? {
+            Ok(kept) => &kept.server.name,
+            Err(finding) => return Ok(in_the_way(finding)),
+        };
+        let rescue = match self.rescues.rescue(server).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let (cause, remedy) =
+                    (e.message().to_owned(), format!("start {server} from the rescue system"));
+                return Ok(in_the_way(Finding::new("landing.rescue", Severity::Critical, cause, remedy)));
+            }
+            found => found.map_err(|e| e.at(&site.name, "survey"))?,
+        };
+        let there = Instance { site: rescue.name(), name: server.clone(), ..machine.instance.clone() };
         rescue.survey(&machine.standing_as(there), settings).await
     }
 
@@ -89,20 +115,27 @@ impl LandingSite for Returning {
         existing: Option<Instance>,
         settings: &Settings,
     ) -> Result<Instance> {
-        let Some(existing) = existing else {
-            let message = "a machine returns to the server that it came from: it is known by its keeper";
-            return Err(refused(message).at(&self.keeper.name(), "attach"));
-        };
-        let (rescue, there) = self.there(&existing).await?;
-        let (op, machine, settings) = (op.clone(), machine.clone(), settings.clone());
+        let (this, op, machine, settings) = (self.clone(), op.clone(), machine.clone(), settings.clone());
         self.keeper
             .act("attach", move |site| {
-                let (kept, home) = site.of(&existing)?;
+                let Some(existing) = existing else {
+                    let _turn = site.register.turn(&op, machine.id())?;
+                    let message =
+                        "a machine returns to the server that it came from: it is known by its keeper";
+                    return Err(refused(message));
+                };
+                let patient = site.of(&existing)?.0.patient();
                 let _turn = site.register.turn(&op, machine.id())?;
-                must_be_off(&existing.name, wait(site.runs(kept, &home, &existing))?)?;
+                let (kept, home) = site.of(&existing)?;
+                home.must_be_of(machine.id())?;
+                must_be_off(&existing.name, patient.wait(site.runs(kept, &home, &existing))?)?;
+                let (rescue, there) = patient.wait(this.there(&existing))?;
+                let standing = machine.standing_as(there.clone());
+                refuse_critical(&patient.wait(rescue.survey(&standing, &settings))?.findings)?;
                 home.block(&op, false, "landing", &site.name, &*site.clock)?;
-                site.hold(kept, true)?;
-                let attached = wait(rescue.attach(&op, &machine, Some(there), &settings))?;
+                site.hold(kept, true, &patient)?;
+                let attached = patient.wait(rescue.attach(&op, &machine, Some(there), &settings))?;
+                home.set_returns(Some(machine.id()))?;
                 home.blocked()?;
                 Ok(Instance { site: site.name.clone(), ..attached })
             })
@@ -110,6 +143,7 @@ impl LandingSite for Returning {
     }
 
     async fn disk(&self, instance: &Instance, disk: &DiskId) -> Result<Arc<dyn DiskMut>> {
+        self.keeper.0.attached(instance).map_err(|e| e.at(&self.keeper.name(), "disk"))?;
         let (rescue, there) = self.there(instance).await?;
         rescue.disk(&there, disk).await
     }
@@ -136,26 +170,35 @@ impl LandingSite for Returning {
     }
 
     async fn arm(&self, op: &Op, instance: &Instance, generation: Generation) -> Result<Armed> {
-        let (rescue, there) = self.there(instance).await?;
-        let (op, instance) = (op.clone(), instance.clone());
+        let (this, op, instance) = (self.clone(), op.clone(), instance.clone());
         self.keeper
             .act("arm", move |site| {
-                let (_, home) = site.of(&instance)?;
+                let patient = site.attached(&instance)?.0.patient();
                 let _turn = site.register.turn(&op, &instance.machine)?;
-                let armed = wait(rescue.arm(&op, &there, generation))?;
+                let (_, home) = site.attached(&instance)?;
+                let (rescue, there) = patient.wait(this.there(&instance))?;
+                let armed = patient.wait(rescue.arm(&op, &there, generation))?;
                 let instance = Instance { site: site.name.clone(), ..armed.instance.clone() };
-                home.returns(&op, &instance)?;
+                home.armed(&op, &instance)?;
                 Ok(Armed { instance, ..armed })
             })
             .await
     }
 
     async fn detach(&self, op: &Op, instance: &Instance) -> Result<()> {
-        if self.runs(instance).await? {
-            return Ok(());
-        }
-        let (rescue, there) = self.there(instance).await?;
-        rescue.detach(op, &there).await
+        let (this, op, instance) = (self.clone(), op.clone(), instance.clone());
+        self.keeper
+            .act("detach", move |site| {
+                let patient = site.attached(&instance)?.0.patient();
+                let _turn = site.register.turn(&op, &instance.machine)?;
+                let (kept, home) = site.attached(&instance)?;
+                if patient.wait(site.runs(kept, &home, &instance))? == Some(true) {
+                    return Ok(());
+                }
+                let (rescue, there) = patient.wait(this.there(&instance))?;
+                patient.wait(rescue.detach(&op, &there))
+            })
+            .await
     }
 
     /// Done when the restored system's agent answers.
@@ -170,35 +213,47 @@ impl LandingSite for Returning {
             let message = "bare disks take no drill";
             return Err(Error::new(ErrorKind::Unsupported, message).at(&self.keeper.name(), "start"));
         }
-        let (rescue, there) = self.there(instance).await?;
-        let (op, instance, what) = (op.clone(), instance.clone(), what.clone());
+        let (this, op, instance, what) = (self.clone(), op.clone(), instance.clone(), what.clone());
         self.keeper
             .act("start", move |site| {
                 permit.admits(&op, &instance, what.purpose)?;
-                let (kept, home) = site.of(&instance)?;
-                kept.enough();
+                let patient = site.attached(&instance)?.0.instead();
                 let _turn = site.register.turn(&op, &instance.machine)?;
-                let leaves = || wait(rescue.start(&op, &there, &what, permit));
-                site.restart(&op, kept, &home, &instance, leaves)
+                let (kept, home) = site.attached(&instance)?;
+                // Looked for only where it has to be left: nobody finds one that was.
+                let leaves = || {
+                    patient.wait(async {
+                        let (rescue, there) = this.there(&instance).await?;
+                        rescue.start(&op, &there, &what, permit).await
+                    })
+                };
+                site.restart(&op, kept, &home, &instance, leaves, &patient)
             })
             .await
     }
 
     async fn stop(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
+        self.keeper.0.attached(instance).map_err(|e| e.at(&self.keeper.name(), "stop"))?;
         site_recovery::Source::fence(&self.keeper, op, instance, grace).await
     }
 
-    async fn remove(&self, _: &Op, instance: &Instance) -> Result<()> {
-        let message =
-            format!("{} is hardware: it is never removed; retire the instance instead", instance.name);
-        Err(refused(message).at(&self.keeper.name(), "remove"))
+    async fn remove(&self, op: &Op, instance: &Instance) -> Result<()> {
+        let (op, instance) = (op.clone(), instance.clone());
+        self.keeper
+            .act("remove", move |site| {
+                site.of(&instance)?;
+                let _turn = site.register.turn(&op, &instance.machine)?;
+                let name = &instance.name;
+                Err(refused(format!("{name} is hardware: it is never removed; retire the instance instead")))
+            })
+            .await
     }
 }
 
 impl Home {
     /// What lands here is of this generation from now on. The restored system's agent has another mark, or none: it is told
     /// once it answers.
-    fn returns(&self, op: &Op, instance: &Instance) -> Result<()> {
+    fn armed(&self, op: &Op, instance: &Instance) -> Result<()> {
         let Some(mark) = self.mark()? else { return Ok(()) };
         let described = mark.described.standing_as(instance.clone());
         self.set_mark(&Mark { generation: instance.generation, described: described.clone(), ..mark })?;
@@ -207,87 +262,48 @@ impl Home {
 }
 
 impl Site {
-    fn hold(&self, kept: &Kept, hold: bool) -> Result<()> {
+    /// The server of an instance that `attach` returned.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn attached(&self, instance: &Instance) -> Result<(&Kept, Home)> {
+        let (kept, home) = self.of(instance)?;
+        match home.returns()?.is_some_and(|machine| machine == instance.machine) {
+            true => Ok((kept, home)),
+            false => Err(not_found(format!("{} was never attached", instance.name))),
+        }
+    }
+
+    /// The server that a machine returns to, or why there is none.
+    fn returns_to(
+        &self,
+        machine: &Machine,
+        settings: &Settings,
+    ) -> Result<std::result::Result<&Kept, Finding>> {
+        let named = settings.site.get("server");
+        let marked = match named {
+            Some(_) => None,
+            None => self.server_of(machine.id())?,
+        };
+        let name = named.unwrap_or(&machine.instance.name);
+        let Some(kept) = marked.or_else(|| self.servers.get(name)) else {
+            let cause = format!("{name} is no server of {}", self.name);
+            let remedy = "name the server that it returns to in settings.site.server";
+            return Ok(Err(Finding::new("landing.server", Severity::Critical, cause, remedy)));
+        };
+        match self.home(&kept.server.name)?.must_be_of(machine.id()) {
+            Err(other) if other.kind() == ErrorKind::Conflict => {
+                let (cause, remedy) = (other.message(), "name another server");
+                Ok(Err(Finding::new("landing.mark", Severity::Critical, cause, remedy)))
+            }
+            mark => mark.map(|_| Ok(kept)),
+        }
+    }
+
+    pub(super) fn hold(&self, kept: &Kept, hold: bool, patient: &Patient) -> Result<()> {
         match kept.server.power.as_deref().filter(|c| c.keeps().holds) {
-            Some(control) => wait(control.hold(hold)),
+            Some(control) => patient.wait(control.hold(hold)),
             None => Ok(()),
         }
-    }
-
-    /// From the rescue system to the restored one.
-    fn restart(
-        &self,
-        op: &Op,
-        kept: &Kept,
-        home: &Home,
-        instance: &Instance,
-        leaves: impl FnOnce() -> Result<Booted>,
-    ) -> Result<Booted> {
-        let runs = wait(self.runs(kept, home, instance))?;
-        if runs != Some(true) {
-            self.leave(op, kept, home, runs, leaves)?;
-        }
-        self.until_it_returned(kept, home, instance)?;
-        if let Some(control) = kept.server.power.as_deref() {
-            self.counted(home, control)?;
-        }
-        home.unblock()?;
-        Ok(Booted { reach: vec![], running: true })
-    }
-
-    /// Asks the rescue system to leave. It does so once for a key in one life of it: a repeat asks again, for nobody knows
-    /// whether the first word got there.
-    fn leave(
-        &self,
-        op: &Op,
-        kept: &Kept,
-        home: &Home,
-        runs: Option<bool>,
-        leaves: impl FnOnce() -> Result<Booted>,
-    ) -> Result<()> {
-        let mut record = home.power()?;
-        if !record.done.contains(&op.key) {
-            must_be_off(&kept.server.name, runs)?;
-            if let Some(control) = kept.server.power.as_deref().filter(|c| c.keeps().tells)
-                && let Some(says) = wait(control.stamp())?
-            {
-                record.witness.before(&says);
-            }
-            record.done.push(op.key.clone());
-            home.set_power(&record)?;
-        }
-        self.hold(kept, false)?;
-        match leaves() {
-            Ok(_) => Ok(()),
-            // It leaves, or has left, and nobody has seen its system run yet.
-            Err(e) if e.kind() == ErrorKind::Unavailable => Ok(()),
-            Err(e) => {
-                record.done.retain(|key| key != &op.key);
-                home.set_power(&record)?;
-                self.hold(kept, true)?;
-                Err(e)
-            }
-        }
-    }
-
-    /// Some servers go off where they should start again.
-    fn until_it_returned(&self, kept: &Kept, home: &Home, instance: &Instance) -> Result<()> {
-        let until = self.clock.now().after(self.patience.off);
-        while let Some(control) = kept.server.power.as_deref() {
-            let runs = wait(self.runs(kept, home, instance))?;
-            if runs == Some(true) {
-                break;
-            }
-            if runs == Some(false) && wait(said(Some(control))) == PowerState::Off {
-                wait(control.on())?;
-                break;
-            }
-            let left = until.since(self.clock.now());
-            if left.is_zero() {
-                break;
-            }
-            wait(self.clock.sleep(left.min(self.patience.between)));
-        }
-        self.until_it_answers(kept, home, instance)
     }
 }

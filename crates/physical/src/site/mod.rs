@@ -8,11 +8,16 @@
 //! | agent | power control | reads as |
 //! |---|---|---|
 //! | answers | whatever it says | `On` |
-//! | answers from the rescue system | whatever it says | `Off` |
-//! | silent | says off, and says so again | `Off` |
-//! | silent | anything else, or there is none | `Unknown` |
+//! | answers from the rescue system | was seen off since its own system last answered, or was started by us | `Off` |
+//! | answers from the rescue system | there is none | `Off`, and `Free` |
+//! | silent, or answers from the rescue system | says off, and says so again | `Off` |
+//! | silent, or answers from the rescue system | anything else | `Unknown` |
+//! | silent | there is none | `Unknown` |
 //!
-//! A lost heartbeat alone is never `Off`, and neither is a controller alone while the server answers.
+//! A lost heartbeat alone is never `Off`, and neither is a controller alone while the server answers. Nor is the word of a rescue
+//! system: whoever has the server's certificate could say it while its own system runs. So the keeper has to have seen the power
+//! off before, and notes that where it outlives the keeper (`seen-off.json`). Otherwise `fence` takes the power, and a server
+//! that is held comes up in its rescue system again.
 //!
 //! # What keeps a server off
 //! - `Blocked`: its power control *holds* it, and reads back so: the boot source is overridden to the rescue system, or the
@@ -30,8 +35,11 @@
 //! - Check of the epoch and effect are one act, under the machine's locked register, as far as they are the keeper's. A
 //!   controller has no condition: *window* between the check and its act. A fence only stops, so what an older engine began there
 //!   does no harm; a start is looked at again by whoever proves next.
-//! - `claim`, `fence` and `unfence` do not wait for an agent that hangs: they end what waits for it. *Window*: what that agent was
-//!   asked for may still happen, at the agent; it holds its own register, and is a capture at worst, which a sweep removes.
+//! - `claim`, `fence`, `unfence` and the `start` of a landing wait for nothing that another call waits for: an agent, a rescue
+//!   system or a controller that hangs, a server that is starting. They end that call, as `Unavailable`. *Window*: what was asked
+//!   for may still happen. An agent and a rescue system hold their own registers; the controller has none, as above.
+//! - *Window*: a server that was seen off, and whose hold somebody took away to start its own system past us, reads as off while
+//!   somebody answers from the rescue system in its place. `fence` takes the power of whatever it does not find held.
 //! - *Window*: a shutdown that was asked for, whose controller went silent before the power was cut, may still happen. `fence` says
 //!   `Unavailable` then, and its mark says *asked*.
 //! - One keeper for a controller. Two with state directories of their own do not know each other's register.
@@ -41,6 +49,7 @@ mod direct;
 mod fence;
 pub(crate) mod home;
 mod landing;
+mod leave;
 mod power;
 mod source;
 
@@ -57,7 +66,7 @@ use site_recovery_register::{Register, act, not_found};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -135,6 +144,8 @@ pub(crate) struct Site {
 pub(crate) struct Kept {
     server: Server,
     enough: watch::Sender<u64>,
+    /// How often it was seen to be started.
+    starts: Mutex<u64>,
 }
 
 impl PhysicalSite {
@@ -184,7 +195,7 @@ impl Builder {
         for server in self.servers {
             plain(&server.name)?;
             let name = server.name.clone();
-            let kept = Kept { server, enough: watch::Sender::new(0) };
+            let kept = Kept { server, enough: watch::Sender::new(0), starts: Mutex::default() };
             if servers.insert(name.clone(), kept).is_some() {
                 return Err(Error::invalid("server", name, "servers have names of their own", "rename one"));
             }
@@ -217,7 +228,7 @@ impl Server {
 }
 
 impl Site {
-    fn home(&self, name: &str) -> Home {
+    fn home(&self, name: &str) -> Result<Home> {
         Home::of(&self.state, name)
     }
 
@@ -230,7 +241,7 @@ impl Site {
         let Some(kept) = found else {
             return Err(not_found(format!("{} is no server of {}", instance.name, self.name)));
         };
-        let home = self.home(&instance.name);
+        let home = self.home(&instance.name)?;
         home.must_be_of(&instance.machine)?;
         Ok((kept, home))
     }
@@ -238,7 +249,7 @@ impl Site {
     /// The server that is this machine's, where one is.
     fn server_of(&self, machine: &MachineId) -> Result<Option<&Kept>> {
         for (name, kept) in &self.servers {
-            if self.home(name).mark()?.is_some_and(|m| m.machine == *machine) {
+            if self.home(name)?.mark()?.is_some_and(|m| m.machine == *machine) {
                 return Ok(Some(kept));
             }
         }

@@ -4,6 +4,7 @@ use super::home::Home;
 use super::{Kept, Site};
 use crate::power::{PowerControl, PowerState};
 use site_recovery::{ErrorKind, Instance, Power, Result, StartGuard};
+use std::sync::PoisonError;
 
 /// What the agent's answer says of its server.
 enum Answers {
@@ -16,21 +17,56 @@ enum Answers {
 impl Site {
     pub(crate) async fn power_of(&self, kept: &Kept, home: &Home, instance: &Instance) -> Result<Power> {
         let control = kept.server.power.as_deref();
+        let began = kept.starts();
         let first = said(control).await;
         match self.answers(kept, instance).await {
-            Answers::FromItsSystem => return Ok(Power::On),
-            Answers::FromRescue => return Ok(Power::Off { start: self.guard(control, home).await? }),
+            Answers::FromItsSystem => {
+                self.saw_start(kept, home)?;
+                return Ok(Power::On);
+            }
+            // Whoever answers so has its certificate, and no more. That its own system went is seen at its power.
+            Answers::FromRescue if control.is_none() || home.seen_off()? => {
+                return Ok(Power::Off { start: self.guard(control, home).await? });
+            }
+            Answers::FromRescue | Answers::Silent => {}
             Answers::Unclear => return Ok(Power::Unknown),
-            Answers::Silent => {}
         }
-        if first != PowerState::Off {
-            return Ok(Power::Unknown);
+        match control {
+            Some(control) if first == PowerState::Off && self.is_off_again(control).await => {}
+            _ => return Ok(Power::Unknown),
         }
-        // Once is no proof: a controller that restarts may say anything.
+        self.saw_off(kept, home, began)?;
+        Ok(Power::Off { start: self.guard(control, home).await? })
+    }
+
+    /// Whether its power reads as off, twice.
+    pub(crate) async fn is_off(&self, control: &dyn PowerControl) -> Result<bool> {
+        Ok(said(Some(control)).await == PowerState::Off && self.is_off_again(control).await)
+    }
+
+    /// Once is no proof: a controller that restarts may say anything.
+    async fn is_off_again(&self, control: &dyn PowerControl) -> bool {
         self.clock.sleep(self.patience.between).await;
-        match said(control).await {
-            PowerState::Off => Ok(Power::Off { start: self.guard(control, home).await? }),
-            PowerState::On | PowerState::Unknown => Ok(Power::Unknown),
+        said(Some(control)).await == PowerState::Off
+    }
+
+    /// Its power read as off, twice, by looks that began at so many starts.
+    pub(crate) fn saw_off(&self, kept: &Kept, home: &Home, began: u64) -> Result<()> {
+        let starts = kept.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was seen before a start says nothing of what comes after it.
+        match *starts == began && !home.seen_off()? {
+            true => home.set_seen_off(Some(self.clock.now())),
+            false => Ok(()),
+        }
+    }
+
+    /// It is about to be started by us, or its own system was seen.
+    pub(crate) fn saw_start(&self, kept: &Kept, home: &Home) -> Result<()> {
+        let mut starts = kept.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        *starts += 1;
+        match home.seen_off()? {
+            true => home.set_seen_off(None),
+            false => Ok(()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The site as a source.
 
 use super::agent::silent;
-use super::home::{Home, Mark, Owed, wait};
+use super::home::{Home, Mark, Owed};
 use super::{Kept, PhysicalSite, Site};
 use async_trait::async_trait;
 use site_recovery::{
@@ -35,8 +35,8 @@ impl Source for PhysicalSite {
             let generation = mark.map_or(machine.instance.generation, |m| m.generation);
             let instance = Instance { generation, ..machine.instance.clone() };
             let described = machine.standing_as(instance);
-            site.settle(kept, &home, &op)?;
-            wait(patient.waits(kept.agent().enrol(&op, &kept.machine_there(&described))))?;
+            site.settle(kept, &home, &op, &patient)?;
+            patient.wait(kept.agent().enrol(&op, &kept.machine_there(&described)))?;
             home.set_mark(&Mark { machine: machine.id().clone(), generation, described })
         })
         .await
@@ -53,8 +53,8 @@ impl Source for PhysicalSite {
                 found => found.map(|(_, home)| (kept, home))?,
             };
             let told = site
-                .settle(kept, &home, &op)
-                .and_then(|()| wait(patient.waits(kept.agent().dismiss(&op, &kept.there(&instance)))));
+                .settle(kept, &home, &op, &patient)
+                .and_then(|()| patient.wait(kept.agent().dismiss(&op, &kept.there(&instance))));
             match told {
                 // It is told when it answers again; nobody else is to wait for that.
                 Err(e) if e.kind() == ErrorKind::Unavailable => {
@@ -62,6 +62,7 @@ impl Source for PhysicalSite {
                 }
                 told => told?,
             }
+            home.set_returns(None)?;
             durable::remove_file(&home.path("mark.json"))
         })
         .await
@@ -78,9 +79,9 @@ impl Source for PhysicalSite {
             let patient = kept.patient();
             let _turn = site.register.turn(&op, &instance.machine)?;
             let (_, home) = site.of(&instance)?;
-            site.settle(kept, &home, &op)?;
+            site.settle(kept, &home, &op, &patient)?;
             let there = [kept.there(&instance)];
-            let captured = wait(patient.waits(kept.agent().capture(&op, &there, want)))?;
+            let captured = patient.wait(kept.agent().capture(&op, &there, want))?;
             let captured = site.capture_here(kept, &home, captured)?;
             site.remember(&home, &captured, &instance.machine)?;
             Ok(captured)
@@ -105,8 +106,8 @@ impl Source for PhysicalSite {
             let _turn = site.register.turn(&op, &machine)?;
             let (kept, home, instance) = site.member(&capture, &machine)?;
             let there = kept.capture_there(&capture);
-            let disks = wait(patient.waits(kept.agent().disks(&op, &there, &machine)));
-            wait(site.or_lost(kept, &home, &instance, disks))
+            let disks = patient.wait(kept.agent().disks(&op, &there, &machine));
+            patient.wait(site.or_lost(kept, &home, &instance, disks))
         })
         .await
     }
@@ -117,15 +118,15 @@ impl Source for PhysicalSite {
             let patient = site.member(&capture, &machine)?.0.patient();
             let _turn = site.register.turn(&op, &machine)?;
             let (kept, home, instance) = site.member(&capture, &machine)?;
-            let released = site.settle(kept, &home, &op).and_then(|()| {
+            let released = site.settle(kept, &home, &op, &patient).and_then(|()| {
                 let there = kept.capture_there(&capture);
-                wait(patient.waits(kept.agent().release(&op, &there, &machine, fate)))
+                patient.wait(kept.agent().release(&op, &there, &machine, fate))
             });
             match released {
                 // Off: the capture ended with its system. What became of it is told when that answers again.
                 Err(e)
                     if e.kind() == ErrorKind::Unavailable
-                        && wait(site.runs(kept, &home, &instance))? == Some(false) =>
+                        && patient.wait(site.runs(kept, &home, &instance))? == Some(false) =>
                 {
                     home.owe(Owed::Release { key: op.key.clone(), capture: capture.clone(), machine, fate })
                 }
@@ -142,8 +143,8 @@ impl Source for PhysicalSite {
             let patient = kept.patient();
             let _turn = site.register.turn(&op, &instance.machine)?;
             let (_, home) = site.of(&instance)?;
-            site.settle(kept, &home, &op)?;
-            wait(patient.waits(kept.agent().sweep(&op, &kept.there(&instance), &keep)))
+            site.settle(kept, &home, &op, &patient)?;
+            patient.wait(kept.agent().sweep(&op, &kept.there(&instance), &keep))
         })
         .await
     }
@@ -159,10 +160,10 @@ impl Source for PhysicalSite {
     async fn fence(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("fence", move |site| {
-            site.of(&instance)?.0.enough();
+            let patient = site.of(&instance)?.0.instead();
             let _turn = site.register.turn(&op, &instance.machine)?;
             let (kept, home) = site.of(&instance)?;
-            site.fence(&op, kept, &home, &instance, grace)
+            site.fence(&op, kept, &home, &instance, grace, &patient)
         })
         .await
     }
@@ -177,10 +178,10 @@ impl Source for PhysicalSite {
         let (op, instance) = (op.clone(), instance.clone());
         self.act("unfence", move |site| {
             permit.admits(&op, &instance, Purpose::Failover)?;
-            site.of(&instance)?.0.enough();
+            let patient = site.of(&instance)?.0.instead();
             let _turn = site.register.turn(&op, &instance.machine)?;
             let (kept, home) = site.of(&instance)?;
-            site.unfence(&op, kept, &home, &instance, start)
+            site.unfence(&op, kept, &home, &instance, start, &patient)
         })
         .await
     }
@@ -188,7 +189,7 @@ impl Source for PhysicalSite {
 
 impl Site {
     async fn tell(&self, kept: &Kept) -> Result<Machine> {
-        let home = self.home(&kept.server.name);
+        let home = self.home(&kept.server.name)?;
         match self.briefly(kept, kept.agent().discover()).await {
             Ok(told) => {
                 let mut told = told.into_iter();

@@ -254,7 +254,7 @@ impl Tracking {
                 all.get_mut(&disk.id).expect("every disk").add_all(&files.map(&at, disk)?);
             }
             match at.since {
-                Some(before) if before >= from.cut => at = kept(before)?,
+                Some(before) if before >= from.cut && before < at.cut => at = kept(before)?,
                 _ => return Err(gone(format!("no line of cuts leads from {} to {}", from.cut, until.cut))),
             }
         }

@@ -8,4 +8,5 @@ mod support;
 mod killed;
 mod refusals;
 mod rescue;
+mod rescued;
 mod way_back;

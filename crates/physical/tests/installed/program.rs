@@ -75,6 +75,34 @@ fn receive(config: &Path) -> (Running, String) {
     (running, address)
 }
 
+/// What it says where it does not even begin to serve.
+fn refused(config: &Path) -> String {
+    let mut command = Command::new(AGENT);
+    let ran = command.args(["--config", config.to_str().unwrap(), "--receive", "run"]).output().unwrap();
+    assert!(!ran.status.success());
+    String::from_utf8(ran.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn s2_a_server_whose_own_system_runs_is_not_served_as_a_rescue_system() {
+    let Some(_alone) = turn().await else { return };
+    let scene = Scene::new(with_agent);
+    let config = scene.dir.path().join("agent.toml");
+    fs::write(&config, settings(&scene)).unwrap();
+    let mounted = scene.look();
+    let said = refused(&config);
+    assert!(said.contains("root") && said.contains("in use"), "its disk is mounted: {said}");
+    drop(mounted);
+    assert!(scene.is_free());
+    let agent = site_recovery_register::lock_file(&scene.dir.path().join("rescue/agent/running")).unwrap();
+    agent.lock().unwrap();
+    let said = refused(&config);
+    assert!(said.contains("another agent runs"), "{said}");
+    drop(agent);
+    let said = refused(&config);
+    assert!(!said.contains("in use") && !said.contains("another agent runs"), "it did not join yet: {said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn d5_the_restored_agent_has_the_certificate_of_its_rescue_system_and_renews_it() {
     let Some(_alone) = turn().await else { return };

@@ -109,3 +109,11 @@ async fn s2_storage_that_is_made_read_only_holds() {
     let error = Commands { off: relative, ..server(dir.path()) }.control("web-1").unwrap_err();
     assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some("power.off")));
 }
+
+#[tokio::test]
+async fn a_grace_without_an_end_is_waited_for() {
+    let dir = dir();
+    std::fs::write(dir.path().join("on"), "").unwrap();
+    assert!(control(server(dir.path())).off(Duration::MAX).await.unwrap());
+    assert!(!dir.path().join("on").exists());
+}

@@ -14,6 +14,8 @@ pub(crate) struct FakeAgent {
     pub(crate) server: Arc<FakeServer>,
     /// Takes every question, and never answers.
     pub(crate) hangs: AtomicBool,
+    /// Says what a rescue system says, whatever runs: somebody has its certificate.
+    pub(crate) pretends: AtomicBool,
 }
 
 impl FakeAgent {
@@ -67,6 +69,9 @@ impl Source for FakeAgent {
     }
     async fn power(&self, _: &Instance) -> Result<Power> {
         let truth = self.server.truth().clone();
+        if self.pretends.load(Ordering::SeqCst) {
+            return Ok(Power::Off { start: StartGuard::Free });
+        }
         if truth.on && truth.rescue && !truth.agent_dead {
             // The rescue system answers in its place.
             return Ok(Power::Off { start: StartGuard::Free });

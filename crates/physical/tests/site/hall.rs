@@ -58,14 +58,19 @@ impl Floor {
             servers.insert(name.to_owned(), server);
         }
         let agents = agents(dir.path(), &servers).await;
-        let site = opened(dir.path(), &servers, &agents, switched);
+        let site = opened(dir.path(), &servers, &agents, switched, PATIENCE);
         Self { dir, servers, agents, site, switched }
     }
 
     /// The keeper anew: what it held in memory is gone, and so are the agents' processes.
     pub(crate) async fn again(&mut self) {
         self.agents = agents(self.dir.path(), &self.servers).await;
-        self.site = opened(self.dir.path(), &self.servers, &self.agents, self.switched);
+        self.site = self.with(PATIENCE);
+    }
+
+    /// The keeper over the same state, with another patience.
+    pub(crate) fn with(&self, patience: Patience) -> PhysicalSite {
+        opened(self.dir.path(), &self.servers, &self.agents, self.switched, patience)
     }
 
     pub(crate) fn server(&self, name: &str) -> &FakeServer {
@@ -85,9 +90,13 @@ impl Floor {
     }
 
     pub(crate) async fn enrolled(&self, name: &str) -> Machine {
+        self.enrolled_by("engine", name).await
+    }
+
+    pub(crate) async fn enrolled_by(&self, engine: &str, name: &str) -> Machine {
         let mut machine = self.found(name).await;
         machine.instance.machine = MachineId(format!("m-{name}"));
-        self.site.enrol(&op("enrol"), &machine).await.unwrap();
+        self.site.enrol(&op_of(engine, 1, "enrol"), &machine).await.unwrap();
         self.found(name).await
     }
 
@@ -104,8 +113,8 @@ async fn agents(dir: &Path, servers: &BTreeMap<String, Arc<FakeServer>>) -> BTre
         let system =
             LocalSite::open(name_there, dir.join("systems").join(name), Arc::new(SystemClock)).unwrap();
         system.switch_on(name).await.unwrap();
-        let (server, hangs) = (Arc::clone(server), AtomicBool::new(false));
-        agents.insert(name.clone(), Arc::new(FakeAgent { system, server, hangs }));
+        let (server, hangs, pretends) = (Arc::clone(server), AtomicBool::new(false), AtomicBool::new(false));
+        agents.insert(name.clone(), Arc::new(FakeAgent { system, server, hangs, pretends }));
     }
     agents
 }
@@ -115,9 +124,10 @@ fn opened(
     servers: &BTreeMap<String, Arc<FakeServer>>,
     agents: &BTreeMap<String, Arc<FakeAgent>>,
     switched: bool,
+    patience: Patience,
 ) -> PhysicalSite {
     let builder =
-        PhysicalSite::builder(SITE.into(), dir.join("state"), Arc::new(SystemClock)).patience(PATIENCE);
+        PhysicalSite::builder(SITE.into(), dir.join("state"), Arc::new(SystemClock)).patience(patience);
     let each = servers.iter().map(|(name, server)| Server {
         name: name.clone(),
         agent: Arc::clone(&agents[name]) as _,

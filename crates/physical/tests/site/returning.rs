@@ -1,149 +1,22 @@
 //! The way back through the keeper: rescue systems that are left, that do not hear it, or that go off instead.
 
 use crate::hall::{Floor, SITE};
+use crate::rescue::{Leaves, RescueSystem, Rescued};
 use crate::support::*;
-use async_trait::async_trait;
 use bytes::Bytes;
 use site_recovery::*;
-use site_recovery_physical::bare::{BareDisks, BareServer, Landing, Slot, Starter};
 use site_recovery_physical::site::{Direct, Returning};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const AT_ONCE: Duration = Duration::ZERO;
-
-/// How the fake server's rescue system is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaves {
-    Restarts,
-    GoesOff,
-}
-
-#[derive(Debug)]
-struct Leaving(Arc<FakeServer>, Leaves);
-
-#[async_trait]
-impl Starter for Leaving {
-    async fn runs(&self, _: &Landing) -> Result<Option<bool>> {
-        Ok(Some(false))
-    }
-    async fn start(&self, _: &Landing) -> Result<Vec<String>> {
-        self.0.unplug();
-        if self.1 == Leaves::Restarts {
-            self.0.press();
-        }
-        Ok(vec![])
-    }
-    async fn stop(&self, _: &Landing, _: Duration) -> Result<()> {
-        Ok(())
-    }
-    async fn hold(&self, _: &Landing, _: bool) -> Result<()> {
-        Ok(())
-    }
-    async fn stamp(&self, _: &Landing) -> Result<Option<Stamp>> {
-        Ok(self.session().map(|life| Stamp(life.into_bytes())))
-    }
-    fn session(&self) -> Option<String> {
-        Some(format!("life {}", self.0.truth().starts))
-    }
-}
-
-/// What a rescue system serves: silent unless it runs, and deaf to the first words where it is told to be.
-#[derive(Debug)]
-struct RescueSystem {
-    disks: BareDisks,
-    server: Arc<FakeServer>,
-    /// So many calls of `start` are lost on their way.
-    lost: AtomicU32,
-    refuses: bool,
-}
-
-impl RescueSystem {
-    fn here(&self) -> Result<&BareDisks> {
-        let truth = self.server.truth().clone();
-        let here = truth.on && truth.rescue;
-        here.then_some(&self.disks).ok_or_else(|| Error::new(ErrorKind::Unavailable, "connection refused"))
-    }
-}
-
-#[async_trait]
-impl Role for RescueSystem {
-    fn name(&self) -> RoleName {
-        self.disks.name()
-    }
-    fn capability(&self) -> Capability {
-        self.disks.capability()
-    }
-    async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
-        self.here()?.claim(op, machine).await
-    }
-}
-
-#[async_trait]
-impl LandingSite for RescueSystem {
-    async fn survey(&self, machine: &Machine, settings: &Settings) -> Result<Survey> {
-        self.here()?.survey(machine, settings).await
-    }
-    async fn attach(
-        &self,
-        op: &Op,
-        machine: &Machine,
-        existing: Option<Instance>,
-        settings: &Settings,
-    ) -> Result<Instance> {
-        self.here()?.attach(op, machine, existing, settings).await
-    }
-    async fn disk(&self, instance: &Instance, disk: &DiskId) -> Result<Arc<dyn DiskMut>> {
-        self.here()?.disk(instance, disk).await
-    }
-    async fn stamp(&self, instance: &Instance) -> Result<Option<Stamp>> {
-        self.here()?.stamp(instance).await
-    }
-    async fn branch(&self, op: &Op, instance: &Instance) -> Result<()> {
-        self.here()?.branch(op, instance).await
-    }
-    async fn part(&self, op: &Op, instance: &Instance) -> Result<Instance> {
-        self.here()?.part(op, instance).await
-    }
-    async fn merge(&self, op: &Op, instance: &Instance) -> Result<()> {
-        self.here()?.merge(op, instance).await
-    }
-    async fn arm(&self, op: &Op, instance: &Instance, generation: Generation) -> Result<Armed> {
-        self.here()?.arm(op, instance, generation).await
-    }
-    async fn detach(&self, op: &Op, instance: &Instance) -> Result<()> {
-        self.here()?.detach(op, instance).await
-    }
-    async fn start(
-        &self,
-        op: &Op,
-        instance: &Instance,
-        what: &Recovery,
-        permit: BootPermit,
-    ) -> Result<Booted> {
-        if self.refuses {
-            return Err(Error::new(ErrorKind::Refused, "something is in the way"));
-        }
-        let lost = |left: u32| left.checked_sub(1);
-        if self.lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lost).is_ok() {
-            return Err(Error::new(ErrorKind::Unavailable, "the line broke"));
-        }
-        self.here()?.start(op, instance, what, permit).await
-    }
-    async fn stop(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
-        self.here()?.stop(op, instance, grace).await
-    }
-    async fn remove(&self, op: &Op, instance: &Instance) -> Result<()> {
-        self.here()?.remove(op, instance).await
-    }
-}
 
 /// A server that was fenced, stands in its rescue system, and has something new on its disks.
 struct Landed {
     floor: Floor,
     web: Machine,
+    rescue: Arc<RescueSystem>,
     returning: Returning,
     armed: Instance,
     stamp: Option<Stamp>,
@@ -155,22 +28,10 @@ impl Landed {
         let web = floor.enrolled("web").await;
         floor.site.fence(&op("fence"), &web.instance, AT_ONCE).await.unwrap();
         assert!(!floor.server("web").press(), "held, it starts its rescue system");
-        let slot = |disk: &DiskSpec| Slot {
-            id: disk.id.0.clone(),
-            path: floor.system("web").join(format!("{}.raw", disk.id)),
-        };
-        let server = Arc::clone(&floor.servers["web"]);
-        let disks = BareDisks::builder(SITE.into(), floor.dir.path().join("rescue"), Arc::new(SystemClock));
-        let disks = disks.server(BareServer {
-            name: "web".into(),
-            slots: web.disks.iter().map(slot).collect(),
-            firmware: None,
-            starter: Arc::new(Leaving(Arc::clone(&server), leaves)),
-        });
-        let disks = disks.open().unwrap();
-        let rescue: Arc<dyn LandingSite> =
-            Arc::new(RescueSystem { disks, server, lost: AtomicU32::new(lost), refuses });
-        let rescues = Arc::new(BTreeMap::from([("web".to_owned(), rescue)]));
+        let rescue = RescueSystem::of(&floor, &web, leaves);
+        rescue.lost.store(lost, Ordering::SeqCst);
+        rescue.refuses.store(refuses, Ordering::SeqCst);
+        let rescues = Arc::new(Rescued(Arc::clone(&rescue)));
         let returning = floor.site.returning(rescues.clone());
 
         let existing = Some(web.instance.clone());
@@ -184,7 +45,7 @@ impl Landed {
         let stamp = returning.stamp(&armed).await.unwrap();
         returning.detach(&op("detach"), &armed).await.unwrap();
         assert_eq!(returning.stamp(&armed).await.unwrap(), stamp, "nobody started it");
-        Self { floor, web, returning, armed, stamp }
+        Self { floor, web, rescue, returning, armed, stamp }
     }
 
     async fn start(&self, key: &str) -> Result<Booted> {
@@ -262,4 +123,83 @@ async fn lnd4_a_start_past_the_keeper_is_told_by_the_stamp() {
     server.truth().held = false;
     assert!(server.press(), "somebody took the hold away, and started it");
     assert_ne!(landed.returning.stamp(&landed.armed).await.unwrap(), landed.stamp);
+}
+
+#[tokio::test]
+async fn lnd7_a_repeat_of_a_start_starts_nothing_that_was_fenced_since() {
+    let landed = Landed::new(Leaves::Restarts, 0, false).await;
+    assert!(landed.start("start").await.unwrap().running);
+    landed.returning.stop(&op("stop"), &landed.armed, AT_ONCE).await.unwrap();
+    assert!(!landed.start("start").await.unwrap().running);
+    let server = landed.floor.server("web");
+    assert!(!server.truth().on && server.truth().held, "it is off, and held");
+    assert!(landed.floor.kept("web", "fence.json").exists());
+}
+
+#[tokio::test]
+async fn s1_the_register_of_the_keeper_counts_for_detach_and_a_claim_gets_to_the_rescue_system() {
+    let landed = Landed::new(Leaves::Restarts, 0, false).await;
+    let id = landed.web.id();
+    landed.floor.site.claim(&op_of("new", 5, "c"), id).await.unwrap();
+    let stale = landed.returning.detach(&op_of("old", 4, "d"), &landed.armed).await.unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::StaleEpoch, "the rescue system does not know the newer epoch yet");
+    landed.returning.claim(&op_of("new", 6, "c"), id).await.unwrap();
+    let there = landed.rescue.disks.detach(&op_of("old", 5, "d"), &landed.armed).await.unwrap_err();
+    assert_eq!(there.kind(), ErrorKind::StaleEpoch, "now it does");
+    // One that is silent holds up nobody.
+    landed.floor.server("web").unplug();
+    landed.returning.claim(&op_of("new", 7, "c"), id).await.unwrap();
+    landed.rescue.hangs.store(true, Ordering::SeqCst);
+    landed.floor.server("web").press();
+    let last = op_of("new", 8, "c");
+    let claimed = landed.returning.claim(&last, id);
+    tokio::time::timeout(Duration::from_secs(20), claimed).await.expect("it waits for nobody").unwrap();
+    landed.rescue.hangs.store(false, Ordering::SeqCst);
+}
+
+#[tokio::test]
+async fn a_survey_looks_at_the_server_that_the_machine_returns_to() {
+    let landed = Landed::new(Leaves::Restarts, 0, false).await;
+    let survey = async |machine: &Machine, server: Option<&str>| {
+        let mut settings = Settings::default();
+        settings.site.extend(server.map(|server| ("server".to_owned(), server.to_owned())));
+        landed.returning.survey(machine, &settings).await.unwrap()
+    };
+    let codes =
+        |survey: &Survey| survey.findings.iter().map(|f| (f.code.clone(), f.severity)).collect::<Vec<_>>();
+    // As it runs at the other site after a failover.
+    let there = Instance { site: "cloud".into(), name: "web-dr".into(), ..landed.armed.clone() };
+    let recovered = landed.web.standing_as(there);
+    for server in [None, Some("web")] {
+        let found = survey(&recovered, server).await;
+        assert!(found.findings.iter().all(|f| f.severity != Severity::Critical), "{:?}", codes(&found));
+        assert!(found.findings.iter().any(|f| f.code == "landing.slot"), "{:?}", codes(&found));
+    }
+    // What a master target asks for its offers, and servers that are none, or not this machine's, or not in a rescue system.
+    let any = machine("any", "anywhere", "any", &[("any", 1)]);
+    let stranger = machine("m-other", SITE, "web", &[("any", 1)]);
+    for (machine, server, code) in [
+        (&any, None, "landing.server"),
+        (&recovered, Some("web-9"), "landing.server"),
+        (&stranger, None, "landing.mark"),
+        (&any, Some("db"), "landing.rescue"),
+    ] {
+        let found = survey(machine, server).await;
+        assert_eq!(codes(&found), [(code.to_owned(), Severity::Critical)]);
+        assert_eq!(found.offers, Offers::default());
+    }
+}
+
+#[tokio::test]
+async fn a_landing_that_its_rescue_system_refuses_leaves_no_mark() {
+    let landed = Landed::new(Leaves::Restarts, 0, false).await;
+    let fence = landed.floor.kept("web", "fence.json");
+    std::fs::remove_file(&fence).unwrap();
+    landed.floor.server("web").truth().held = false;
+    let mut settings = Settings::default();
+    settings.site.insert("colour".into(), "blue".into());
+    let (web, existing) = (&landed.web, Some(landed.armed.clone()));
+    let error = landed.returning.attach(&op("again"), web, existing, &settings).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.message().contains("colour"), "{error}");
+    assert!(!fence.exists() && !landed.floor.server("web").truth().held);
 }

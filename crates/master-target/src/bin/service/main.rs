@@ -8,7 +8,9 @@ use settings::Settings;
 use site_recovery::{Error, ErrorKind, Result, SystemClock};
 use site_recovery_master_target::MasterTarget;
 use site_recovery_master_target::volume::{is_in_memory, judge, volumes};
-use site_recovery_service::{Command, Options, Peers, Service, join, read, refused, to_standard_error};
+use site_recovery_service::{
+    Command, Options, Peers, Service, certificate, join, read, refused, tell, to_standard_error,
+};
 use site_recovery_transport::enrol::ServiceKind;
 use site_recovery_transport::{Client, Machines};
 use std::collections::BTreeSet;
@@ -45,6 +47,7 @@ async fn check(settings: &Settings) -> Result<ExitCode> {
         let why = volume.ineligible.unwrap_or_else(|| "can hold the retention log".to_owned());
         println!("{}: {} of {} bytes free: {why}", volume.name, volume.free, volume.size);
     }
+    tell(&[certificate(&settings.service).await]);
     fit(settings)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -75,11 +78,11 @@ async fn serve(settings: &Settings) -> Result<()> {
         ErrorKind::Invalid => e.with("settings", "master_target.retention"),
         _ => e,
     })?);
-    let vital = Arc::new(Vital::new(settings));
+    let vitals = service.vitals(Arc::new(Vital::new(settings)));
     let server = service.server(&Peers::of(["engine:*", "process-server:*"])?);
     // A server that starts asks how it stands. Its agent names no machine, and is told of its own alone.
     let agents = (Client::kind(ServiceKind::Agent), Machines::Only(BTreeSet::new()));
     let server = server.witness(Arc::clone(&own) as _).allow(agents.0, agents.1);
-    let server = server.master_target(own).vitals(vital);
+    let server = server.master_target(own).vitals(vitals);
     service.serve(server).await
 }

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 pub(crate) async fn run(settings: &Agent, receives: bool) -> Result<ExitCode> {
     settings.service.check()?;
     shows_its_own(settings)?;
-    let mut findings = vec![];
+    let mut findings = vec![service::certificate(&settings.service).await];
     if receives {
         let landing = landing(settings)?;
         println!("{landing:?} would be written when something lands here");

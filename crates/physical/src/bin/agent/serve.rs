@@ -7,7 +7,7 @@ use crate::vital::Vital;
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Result, SystemClock};
 use site_recovery_physical::agent::{self, Look};
-use site_recovery_physical::bare::{BareDisks, Rescue, Rescued};
+use site_recovery_physical::bare::{BareDisks, Rescue};
 use site_recovery_physical::inventory::{Inventory, Server};
 use site_recovery_register::lock_file;
 use site_recovery_service::{Peers, Service};
@@ -85,16 +85,25 @@ pub(crate) async fn source(settings: &Agent) -> Result<()> {
     let limits = Limits { connection_bytes: settings.limits.memory_bytes, ..Limits::default() };
     let site = settings.service.site.clone();
     let vitals = Arc::new(Vital { agent: Arc::clone(&agent), site, limits: settings.limits.clone() });
-    let server = service.server(&peers()?).source(agent).vitals(vitals).limits(limits);
+    let server = service.server(&peers()?).source(agent).vitals(service.vitals(vitals)).limits(limits);
     service.serve(server).await
 }
 
-/// Serves the disks of a server that runs a rescue system, until it is told to stop.
+/// Serves the disks of a server that runs a rescue system, until it is told to stop. Not on a server whose own system runs:
+/// who asks would hear that it is off.
 pub(crate) async fn bare_disks(settings: &Agent) -> Result<()> {
+    let _alone = alone(settings)?;
     let landing = Arc::new(landing(settings)?);
+    match landing.must_be_free().await {
+        // It may be mended while this runs, and nothing lands there before that.
+        Err(e) if e.kind() != ErrorKind::Busy => {
+            tracing::warn!(error = %e, "a disk that is named cannot be read")
+        }
+        free => free?,
+    }
     let service = Service::open(&settings.service, settings.stated(true)?).await?;
     let peers = Peers::of(["engine:*", "keeper:*", "master-target:*"])?;
-    let rescued = Arc::new(Rescued::at(settings.server.site.clone(), settings.agent()?.capability()));
+    let rescued = Arc::new(landing.rescued(settings.agent()?.capability()));
     let server = service.server(&peers).landing_site(landing).source(rescued);
     service.serve(server).await
 }

@@ -135,7 +135,9 @@ impl Agent {
             return Err(Error::invalid("preparation.towards", "[]", rule, remedy));
         }
         self.guard.as_ref().map_or(Ok(()), |guard| guard.check(&self.server.name))?;
-        self.receive.as_ref().and_then(|receive| receive.installed.as_ref()).map_or(Ok(()), Installed::check)
+        let Some(receive) = &self.receive else { return Ok(()) };
+        receive.leave.as_ref().map_or(Ok(()), |leave| leave.check("receive.leave"))?;
+        receive.installed.as_ref().map_or(Ok(()), Installed::check)
     }
 
     /// What the authority is told: where the agent is, and what it serves.
@@ -250,6 +252,11 @@ mod tests {
             let file = format!("[receive.installed]\n{line}\n\n#[receive.leave]");
             let error = refused("agent-in-rescue.toml", "#[receive.leave]", &file);
             assert_eq!(error.fact("field"), Some(field), "{line}: {error}");
+        }
+        for leave in ["run = []", "run = [\"reboot\"]", "run = [\"/x\"]\nseconds = 0"] {
+            let table = format!("[receive.leave]\n{leave}\n");
+            let error = refused("agent-in-rescue.toml", "#[receive.leave]", &table);
+            assert_eq!(error.fact("field"), Some("receive.leave"), "{leave}: {error}");
         }
     }
 

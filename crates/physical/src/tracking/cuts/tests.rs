@@ -61,3 +61,35 @@ fn d4_a_scan_that_was_cut_off_is_carried_to_its_end() {
     cut_off(false);
     cut_off(true);
 }
+
+#[test]
+fn d4_a_cut_that_says_it_comes_after_itself_is_lost_and_not_followed_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, size) = (DiskId::from("d"), 1 << 20);
+    let copy = dir.path().join("copy");
+    let disks = BTreeMap::from([(disk.clone(), copy.clone())]);
+    let nobody = |_: &DiskId, _: &str| Hint::Anything("nobody is asked".into());
+    let tracking = Tracking::at(dir.path().join("tracking"), Pace::default());
+    let mut cuts = vec![];
+    for content in [1, 2] {
+        fs::write(&copy, vec![content; size as usize]).unwrap();
+        let tracked = Tracked { id: disk.clone(), hardware: "h".into(), size };
+        let cut = tracking.begin(&"m".into(), Generation(0), vec![tracked]).unwrap();
+        tracking.scan(&cut, &disks, &nobody).unwrap();
+        cuts.push(cut);
+    }
+    let [first, second] = [cuts.remove(0), cuts.remove(0)];
+    let files = tracking.files_of(&second).unwrap();
+    for damaged in [second.cut, second.cut + 1] {
+        let kept = files.cut(second.cut).unwrap().unwrap();
+        files.set_cut(&Cut { since: Some(damaged), ..kept }, &BTreeMap::new()).unwrap();
+        // Where it is followed for ever, the thread is left behind.
+        let (told, hears) = std::sync::mpsc::channel();
+        let (at, since, until) = (dir.path().join("tracking"), first.cursor(Generation(0)), second.clone());
+        std::thread::spawn(move || {
+            let _ = told.send(Tracking::at(at, Pace::default()).changes(&since, &until, Generation(0)));
+        });
+        let changes = hears.recv_timeout(std::time::Duration::from_secs(20)).expect("an answer");
+        assert!(matches!(changes, Changes::Lost { .. }), "{damaged}: {changes:?}");
+    }
+}
