@@ -108,7 +108,7 @@ async fn story(ground: &Ground, services: Services<'_>) -> Result<()> {
     }
     power.on().await?;
     let keeper = vault_side.keeper(&agent, &power)?;
-    let way_back = vault_side.serve_way_back(&keeper, &agent).await?;
+    let (way_back, _renewal) = vault_side.serve_way_back(&keeper, &agent).await?;
     let process_server_runs = process_server.start().await?;
     let vault = vault_side.vault(&keeper, &process_server, &master_target).await?;
     let mut moved = Moved(vault.events());

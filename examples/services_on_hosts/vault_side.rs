@@ -5,14 +5,16 @@ use crate::programs::Program;
 use crate::proof::image;
 use crate::services::free_address;
 use crate::{CLOUD, PROCESSING, SERVER, SITE};
-use site_recovery::{Capability, Deadlines, Form, LandingSite, Leg, Result, SystemClock, Vault};
+use site_recovery::{
+    Capability, Deadlines, Form, LandingSite, Leg, Result, SystemClock, TokioSpawner, Vault,
+};
 use site_recovery_journal::SqliteJournal;
 use site_recovery_local::LocalSite;
 use site_recovery_physical::site::{Patience, PhysicalSite, Server as PhysicalServer};
 use site_recovery_points::Points;
 use site_recovery_transport::enrol::{
-    Authority, Credentials, EnrolmentLimits, EnrolmentServer, Invitation, JoinToken, RoleKind, ServedRole,
-    Service, ServiceKind, Stated,
+    Authority, Credentials, EnrolmentLimits, EnrolmentServer, Invitation, JoinToken, Keeping, Renewal,
+    RoleKind, ServedRole, Service, ServiceKind, Stated,
 };
 use site_recovery_transport::{
     Client, Machines, RemoteLandingSite, RemoteMasterTarget, RemoteProcessServer, RemoteSource, Server,
@@ -28,6 +30,8 @@ pub(crate) struct VaultSide {
     authority: Authority,
     enrolment: EnrolmentServer,
     credentials: Credentials,
+    /// As long as it is held, the certificate is renewed at half of its day.
+    _renewal: Renewal,
     pub(crate) points: Arc<Points>,
     pub(crate) cloud: LocalSite,
     server: Server,
@@ -55,6 +59,7 @@ impl VaultSide {
         let token = mint(&authority, &enrolment, &engine, &roles).await?;
         let stated = Stated { address: Some(address.to_string()), roles };
         let credentials = Credentials::at(dir.join("credentials")).states(stated).join(&token).await?;
+        let renewal = credentials.keep(Keeping::default(), &TokioSpawner::current()?)?;
         let server = Server::builder(credentials.server_tls())
             .store(points.clone())
             .source(Arc::new(cloud.clone()))
@@ -64,7 +69,7 @@ impl VaultSide {
             .allow(Client::kind(ServiceKind::Agent), Machines::Only(BTreeSet::new()))
             .listen(address)
             .await?;
-        Ok(Self { dir, authority, enrolment, credentials, points, cloud, server })
+        Ok(Self { dir, authority, enrolment, credentials, _renewal: renewal, points, cloud, server })
     }
 
     /// Makes a program a service of this vault.
@@ -136,11 +141,16 @@ impl VaultSide {
         keeper.server(server).patience(patience).open()
     }
 
-    /// Serves the keeper's way back to the server, for the master target: as a service of its own, as on a host of its own.
+    /// Serves the keeper's way back to the server, for the master target: as a service of its own, as on a host of its own. Its certificate is
+    /// renewed as long as what comes second is held.
     ///
     /// # Errors
     /// Those of joining and of serving.
-    pub(crate) async fn serve_way_back(&self, keeper: &PhysicalSite, agent: &Program) -> Result<Server> {
+    pub(crate) async fn serve_way_back(
+        &self,
+        keeper: &PhysicalSite,
+        agent: &Program,
+    ) -> Result<(Server, Renewal)> {
         let (address, service) = (free_address(5)?, Service::new(ServiceKind::Keeper, SITE)?);
         let roles = vec![ServedRole::new(RoleKind::LandingSite, SITE)];
         let token = mint(&self.authority, &self.enrolment, &service, &roles).await?;
@@ -161,11 +171,13 @@ impl VaultSide {
             .lazy(capability)?;
         let rescue: Arc<dyn LandingSite> = Arc::new(rescue);
         let returning = keeper.returning(Arc::new(BTreeMap::from([(SERVER.to_owned(), rescue)])));
-        Server::builder(credentials.server_tls())
+        let renewal = credentials.keep(Keeping::default(), &TokioSpawner::current()?)?;
+        let server = Server::builder(credentials.server_tls())
             .landing_site(Arc::new(returning))
             .allow(Client::kind(ServiceKind::MasterTarget), Machines::All)
             .listen(address)
-            .await
+            .await?;
+        Ok((server, renewal))
     }
 
     /// The master target, which need not run yet: it is started for the way back.

@@ -11,13 +11,16 @@ use site_recovery_physical::bare::{BareDisks, Rescue};
 use site_recovery_physical::inventory::{Inventory, Server};
 use site_recovery_register::lock_file;
 use site_recovery_service::{Peers, Service};
-use site_recovery_transport::Limits;
+use site_recovery_transport::{Limits, enrol};
 use std::fs::{File, TryLockError};
 use std::sync::Arc;
 
-/// Who asks, unless the settings say it: the vault's engines, the keeper of the site, and its process servers.
-fn peers() -> Result<Peers> {
-    Peers::of(["engine:*", "keeper:*", "process-server:*"])
+/// Who asks, unless the settings say it: the vault's engines, the keeper of this site and of no other, and one kind more.
+fn peers(settings: &Agent, more: &str) -> Result<Peers> {
+    let site = &settings.server.site.0;
+    // A site whose name no service can have has its keeper in the engine's process.
+    let keeper = enrol::Service::new(enrol::ServiceKind::Keeper, site).ok().map(|_| format!("keeper:{site}"));
+    Peers::of(["engine:*", more].into_iter().chain(keeper.as_deref()))
 }
 
 /// The server, as it is found at each look.
@@ -85,7 +88,11 @@ pub(crate) async fn source(settings: &Agent) -> Result<()> {
     let limits = Limits { connection_bytes: settings.limits.memory_bytes, ..Limits::default() };
     let site = settings.service.site.clone();
     let vitals = Arc::new(Vital { agent: Arc::clone(&agent), site, limits: settings.limits.clone() });
-    let server = service.server(&peers()?).source(agent).vitals(service.vitals(vitals)).limits(limits);
+    let server = service
+        .server(&peers(settings, "process-server:*")?)
+        .source(agent)
+        .vitals(service.vitals(vitals))
+        .limits(limits);
     service.serve(server).await
 }
 
@@ -102,7 +109,7 @@ pub(crate) async fn bare_disks(settings: &Agent) -> Result<()> {
         free => free?,
     }
     let service = Service::open(&settings.service, settings.stated(true)?).await?;
-    let peers = Peers::of(["engine:*", "keeper:*", "master-target:*"])?;
+    let peers = peers(settings, "master-target:*")?;
     let rescued = Arc::new(landing.rescued(settings.agent()?.capability()));
     let server = service.server(&peers).landing_site(landing).source(rescued);
     service.serve(server).await
