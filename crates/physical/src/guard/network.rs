@@ -47,6 +47,8 @@ pub struct Asking {
     adapter: String,
     /// How its own stack made addresses before.
     generates: Option<String>,
+    /// Whether it took those that routers offer, before.
+    accepts: Option<String>,
 }
 
 impl AskingNetwork {
@@ -110,11 +112,20 @@ impl AskingNetwork {
             return Err(refused(said));
         }
         let (namespace, adapter) = (self.namespace.clone(), self.adapter.clone());
-        let asking = Asking { namespace, generates: self.generates()?, adapter };
+        let generates = self.generates()?;
+        // Left by a guard that was killed: it had what all adapters have.
+        let killed = generates.as_deref() == Some("none");
+        let accepts = offers(if killed { "default" } else { &adapter })?;
+        let generates = if killed { Some("eui64".into()) } else { generates };
+        let asking = Asking { namespace, generates, accepts, adapter };
         asking.remove();
         let (adapter, ns) = (self.adapter.as_str(), self.namespace.as_str());
         // Its own stack stays silent while the adapter is up.
         ip(&["link", "set", "dev", adapter, "addrgenmode", "none"])?;
+        // Routers answer the one that asks, and all others hear it.
+        if asking.accepts.is_some() {
+            accept(adapter, "0")?;
+        }
         ip(&["link", "set", "dev", adapter, "up"])?;
         ip(&["netns", "add", ns])?;
         let over = [
@@ -130,11 +141,10 @@ impl AskingNetwork {
         Ok(asking)
     }
 
-    /// How the server's own stack makes addresses of its own. `none` is what a guard left that was killed.
+    /// How the server's own stack makes addresses of its own.
     fn generates(&self) -> Result<Option<String>> {
         let told = document(&ip(&["-d", "-j", "link", "show", "dev", &self.adapter])?)?;
-        let mode = told[0]["inet6_addr_gen_mode"].as_str().map(str::to_owned);
-        Ok(mode.map(|mode| if mode == "none" { "eui64".into() } else { mode }))
+        Ok(told[0]["inet6_addr_gen_mode"].as_str().map(str::to_owned))
     }
 }
 
@@ -183,6 +193,9 @@ impl Drop for Asking {
         if let Some(mode) = &self.generates {
             undone = undone.and(ip(&["link", "set", "dev", &self.adapter, "addrgenmode", mode]));
         }
+        if let Some(accepts) = &self.accepts {
+            undone = undone.and(accept(&self.adapter, accepts).map(|()| vec![]));
+        }
         if let Err(e) = undone {
             tracing::warn!(adapter = self.adapter, error = %e, "the adapter is not as it was");
         }
@@ -194,6 +207,22 @@ fn enter(path: &Path) -> Result<()> {
     let space = File::open(path).told("open", path)?;
     let kind = rustix::thread::LinkNameSpaceType::Network;
     rustix::thread::move_into_link_name_space(space.as_fd(), Some(kind)).told("enter", path)
+}
+
+fn knob(adapter: &str) -> PathBuf {
+    Path::new("/proc/sys/net/ipv6/conf").join(adapter).join("accept_ra")
+}
+
+/// Whether an adapter takes addresses that routers offer; `None`: this kernel has no IPv6.
+fn offers(adapter: &str) -> Result<Option<String>> {
+    match std::fs::read_to_string(knob(adapter)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(|text| Some(text.trim().to_owned())).told("read", &knob(adapter)),
+    }
+}
+
+fn accept(adapter: &str, how: &str) -> Result<()> {
+    std::fs::write(knob(adapter), how).told("write", &knob(adapter))
 }
 
 /// One that the kernel did not make of itself.

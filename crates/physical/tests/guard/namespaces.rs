@@ -137,6 +137,8 @@ impl Ask for OverTheCable {
 /// What a server does when it starts: it asks, and sets up its network where it may.
 fn start(lan: &Lan, ask: Arc<dyn Ask>) -> (Option<Leave>, Vec<String>) {
     let (network, server) = (lan.network(), lan.server.clone());
+    let offers = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/eno1/accept_ra").unwrap();
+    let before = within(&lan.server, offers).join().unwrap();
     let meanwhile = Arc::new(Mutex::new(vec![]));
     let seen = Arc::clone(&meanwhile);
     let state = tempfile::tempdir().unwrap();
@@ -149,12 +151,14 @@ fn start(lan: &Lan, ask: Arc<dyn Ask>) -> (Option<Leave>, Vec<String>) {
             guard.until_it_may(Some(4)).await
         });
         seen.lock().unwrap().push(ip(&["-j", "address", "show", "dev", "eno1"]));
+        assert_eq!(offers().trim(), "0", "a router that answers the question gives its own stack no address");
         drop(asking);
         leave.unwrap()
     });
     let leave = leave.join().unwrap();
     let told: serde_json::Value = serde_json::from_str(&meanwhile.lock().unwrap()[0]).unwrap();
     assert_eq!(told[0]["addr_info"], serde_json::json!([]), "its own stack, while it asked");
+    assert_eq!(within(&lan.server, offers).join().unwrap(), before, "as it was");
     if leave.is_some() {
         // As whatever sets up the network would.
         ip(&["-n", &server, "address", "add", "10.91.0.7/24", "dev", "eno1"]);
@@ -216,6 +220,15 @@ fn a_guard_that_comes_too_late_says_so_and_one_that_was_killed_is_gone_over() {
     // What a killed one left.
     let network = lan.network();
     within(&lan.server, move || std::mem::forget(network.set_up().unwrap())).join().unwrap();
+    let network = lan.network();
+    within(&lan.server, move || {
+        let offers = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/eno1/accept_ra").unwrap();
+        assert_eq!(offers().trim(), "0");
+        drop(network.set_up().unwrap());
+        assert_ne!(offers().trim(), "0", "as all adapters have it, and not as the killed one left it");
+    })
+    .join()
+    .unwrap();
     let wire = FakeWire::in_space(&lan.other, answer(&original()));
     assert_eq!(start(&lan, wire.ask()).0, Some(Leave::Given));
     let network = lan.network();

@@ -64,6 +64,6 @@ fn a_server_that_is_kept_off_says_why_on_its_console_and_lets_people_log_in() {
     // It waits for nothing that waits for the guard, nor does anything wait for it.
     assert!(has(&console, "DefaultDependencies=no") && has(&console, "Before=shutdown.target"));
     let after: Vec<&str> = console.lines().filter(|l| l.starts_with("After=")).collect();
-    assert_eq!(after, ["After=local-fs.target systemd-tmpfiles-setup.service"]);
+    assert_eq!(after, ["After=local-fs.target systemd-udev-settle.service systemd-tmpfiles-setup.service"]);
     assert!(console.contains("--job-mode=ignore-dependencies start systemd-user-sessions.service"));
 }

@@ -21,6 +21,9 @@ use witnesses::Witnesses;
 
 /// Between two tries of what failed before anybody was asked.
 const AGAIN: Duration = Duration::from_secs(2);
+/// For whoever stands before the console.
+const WAY_OUT: &str = "To let it in all the same: log in on the console, and say \
+                       `site-recovery-agent guard --lift NAME --reason TEXT`";
 /// For one question.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -88,10 +91,8 @@ async fn until_it_may(config: &Path) -> Came {
                 let error = error.to_string();
                 if error != said {
                     tracing::warn!(
-                        "this server is kept off the network, and nobody can be asked yet: {error}. It is tried again every \
-                         {} seconds. Way out, by a person who answers for it: log in on the console, and mend {}; or \
-                         `site-recovery-agent guard --lift NAME --reason TEXT`",
-                        AGAIN.as_secs(),
+                        "this server is kept off the network, and nobody can be asked yet: {error}. It is tried again, \
+                         also when {} is mended. {WAY_OUT}",
                         config.display(),
                     );
                     said = error;
@@ -123,6 +124,8 @@ async fn look(config: &Path, once: bool) -> Result<Came> {
     }
     settings.check()?;
     shows_its_own(&settings)?;
+    let witnesses: Vec<&str> = asked.witnesses.iter().map(|name| name.0.as_str()).collect();
+    tracing::info!("asking {} whether this server may take part. {WAY_OUT}", witnesses.join(", "));
     let questions = Questions { guard, every: Duration::from_secs(asked.every_seconds), once };
     let questions = questions.until_it_may(config.to_owned(), text);
     match asked.network {
