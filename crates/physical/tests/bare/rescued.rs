@@ -64,7 +64,7 @@ async fn a_rescue_system_knows_of_no_captures() {
     assert_eq!(swept.unwrap_err().kind(), ErrorKind::Unavailable, "nothing was looked through");
 }
 
-/// Two threads: a handle is asked for while the disks are given back.
+/// A handle is asked for while the disks are given back: each act has a thread of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lnd1_what_was_given_back_is_held_by_no_late_handle() {
     let dir = tempfile::tempdir().unwrap();
@@ -75,19 +75,17 @@ async fn lnd1_what_was_given_back_is_held_by_no_late_handle() {
         let key = |what: &str| op(&format!("{what}-{round}"));
         let existing = Some(web.instance.clone());
         disks.attach(&key("a"), &web, existing, &Settings::default()).await.unwrap();
-        let late = {
-            let (disks, web) = (disks.clone(), web.clone());
-            tokio::spawn(async move {
-                let mut last = None;
-                // Until it is refused: given back.
-                while let Ok(disk) = disks.disk(&web.instance, &web.disks[0].id).await {
-                    last = Some(disk);
-                }
-                last
-            })
+        let late = async {
+            let mut last = None;
+            // Until it is refused: given back.
+            while let Ok(disk) = disks.disk(&web.instance, &web.disks[0].id).await {
+                last = Some(disk);
+            }
+            last
         };
-        disks.detach(&key("d"), &web.instance).await.unwrap();
-        let handle = late.await.unwrap();
+        let detach = key("d");
+        let (detached, handle) = tokio::join!(disks.detach(&detach, &web.instance), late);
+        detached.unwrap();
         std::fs::File::open(&file).unwrap().try_lock().unwrap_or_else(|e| panic!("round {round}: {e}"));
         if let Some(handle) = handle {
             let written = handle.write(0, bytes::Bytes::from_static(b"late")).await;
