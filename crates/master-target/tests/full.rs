@@ -1,7 +1,6 @@
 //! A retention volume that is really full.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-#[allow(dead_code, reason = "it is shared")]
 mod bench;
 
 use bench::{Dice, Fate, Landing, Oracle, same};
