@@ -62,11 +62,7 @@ func (s *site) apiPower(a reply) {
 		a.fail(http.StatusBadRequest, "INVALID_ARGUMENT", "action is start, stop, reset or suspend")
 		return
 	}
-	task, err := run()
-	if err == nil {
-		err = task.Wait(own())
-	}
-	s.answerPower(a, err)
+	s.answerPower(a, s.finish(run()))
 }
 
 func (s *site) answerPower(a reply, err error) {

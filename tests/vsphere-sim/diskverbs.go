@@ -142,7 +142,11 @@ func (s *site) diskGrow(c struct {
 		return nil, fmt.Errorf("bytes %d: more than %d, and a multiple of 1024", c.Bytes, one.CapacityInBytes)
 	}
 	one.CapacityInBytes, one.CapacityInKB = c.Bytes, c.Bytes/1024
-	return nil, vm.EditDevice(own(), &one)
+	// Not by the client's EditDevice, which asks for a new file.
+	change := types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationEdit, Device: &one}
+	return nil, s.finish(vm.Reconfigure(own(), types.VirtualMachineConfigSpec{
+		DeviceChange: []types.BaseVirtualDeviceConfigSpec{&change},
+	}))
 }
 
 func (s *site) diskRemove(c struct {

@@ -117,16 +117,12 @@ func (f *folder) RegisterVMTask(ctx *simulator.Context, req *types.RegisterVM_Ta
 	spec.Name = name
 	spec.DeviceChange = copies(kept.DeviceChange)
 	return answer(simulator.CreateTask(f.Folder, "registerVirtualMachine", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
-		info, err := object.NewTask(s.client, plain).WaitForResult(own(), nil)
+		made, err := s.await(object.NewTask(s.client, plain))
 		if err != nil {
 			return nil, faultOf(err)
 		}
-		ref := info.Result.(types.ManagedObjectReference)
-		task, err := object.NewVirtualMachine(s.client, ref).Reconfigure(own(), spec)
-		if err == nil {
-			err = task.Wait(own())
-		}
-		if err != nil {
+		ref := made.(types.ManagedObjectReference)
+		if err := s.finish(object.NewVirtualMachine(s.client, ref).Reconfigure(own(), spec)); err != nil {
 			return nil, faultOf(err)
 		}
 		return ref, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
@@ -29,14 +30,27 @@ func (s *site) populate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i := range s.options.machines {
-		at := places[i%len(places)]
-		spec := machineSpec{Name: fmt.Sprintf("%s_VM%d", at.prefix, i/len(places)), Disks: []int64{s.options.diskSize}, On: true}
-		if _, err := s.create(ctx, at, spec); err != nil {
-			return fmt.Errorf("machine %s: %w", spec.Name, err)
-		}
+	const together = 8
+	var wait sync.WaitGroup
+	failures := make(chan error, together)
+	for worker := range together {
+		wait.Go(func() {
+			for i := worker; i < s.options.machines; i += together {
+				at := places[i%len(places)]
+				spec := machineSpec{
+					Name:  fmt.Sprintf("%s_VM%d", at.prefix, i/len(places)),
+					Disks: []int64{s.options.diskSize}, On: true,
+				}
+				if _, err := s.create(ctx, at, spec); err != nil {
+					failures <- fmt.Errorf("machine %s: %w", spec.Name, err)
+					return
+				}
+			}
+		})
 	}
-	return nil
+	wait.Wait()
+	close(failures)
+	return <-failures
 }
 
 func (s *site) places(ctx context.Context) ([]place, error) {
@@ -146,18 +160,15 @@ func (s *site) create(ctx context.Context, at place, m machineSpec) (*object.Vir
 	if err != nil {
 		return nil, err
 	}
-	info, err := task.WaitForResult(ctx, nil)
+	made, err := s.await(task)
 	if err != nil {
 		return nil, err
 	}
-	vm := object.NewVirtualMachine(s.client, info.Result.(types.ManagedObjectReference))
+	vm := object.NewVirtualMachine(s.client, made.(types.ManagedObjectReference))
 	if !m.On {
 		return vm, nil
 	}
-	if task, err = vm.PowerOn(ctx); err != nil {
-		return nil, err
-	}
-	return vm, task.Wait(ctx)
+	return vm, s.finish(vm.PowerOn(ctx))
 }
 
 // machine finds a machine by name or by reference.

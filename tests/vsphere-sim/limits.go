@@ -33,7 +33,7 @@ func limitFault(vm *simulator.VirtualMachine, spec *types.VirtualMachineConfigSp
 			continue
 		case isSCSI:
 			if scsi++; scsi > 4 {
-				return &types.TooManyDevices{InvalidVmConfig: types.InvalidVmConfig{Property: property(i, "")}}
+				return &types.TooManyDevices{InvalidVmConfig: types.InvalidVmConfig{Property: deviceField(i, "")}}
 			}
 		}
 		if _, ok := c.Device.(types.BaseVirtualController); ok {
@@ -79,12 +79,12 @@ func units(vm *simulator.VirtualMachine, controller types.BaseVirtualDevice) int
 	}
 }
 
-func property(i int, field string) string {
+func deviceField(i int, field string) string {
 	return strings.TrimSuffix(fmt.Sprintf("virtualDeviceSpec[%d].device.%s", i, field), ".")
 }
 
 func invalidDevice(i int, field string) types.BaseMethodFault {
-	return &types.InvalidDeviceSpec{InvalidVmConfig: types.InvalidVmConfig{Property: property(i, field)}, DeviceIndex: int32(i)}
+	return &types.InvalidDeviceSpec{InvalidVmConfig: types.InvalidVmConfig{Property: deviceField(i, field)}, DeviceIndex: int32(i)}
 }
 
 func (m *machine) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {

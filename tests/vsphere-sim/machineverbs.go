@@ -14,14 +14,6 @@ type ofMachine struct {
 	Machine string `json:"machine"` // name or reference
 }
 
-// finish waits for a task that was just asked for.
-func finish(task *object.Task, err error) error {
-	if err != nil {
-		return err
-	}
-	return task.Wait(own())
-}
-
 func (s *site) remote(name string) (*simulator.VirtualMachine, *object.VirtualMachine, error) {
 	vm, err := s.machine(name)
 	if err != nil {
@@ -50,11 +42,11 @@ func (s *site) power(c struct{ Machine, Action string }) (any, error) {
 	}
 	switch c.Action {
 	case "on":
-		return nil, finish(vm.PowerOn(own()))
+		return nil, s.finish(vm.PowerOn(own()))
 	case "off":
-		return nil, finish(vm.PowerOff(own()))
+		return nil, s.finish(vm.PowerOff(own()))
 	case "reset":
-		return nil, finish(vm.Reset(own()))
+		return nil, s.finish(vm.Reset(own()))
 	}
 	return nil, fmt.Errorf("action %q: it is on, off or reset", c.Action)
 }
@@ -89,7 +81,7 @@ func (s *site) foreignSnapshot(c struct{ Machine, Name string }) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, finish(vm.CreateSnapshot(own(), c.Name, "made by somebody else", false, false))
+	return nil, s.finish(vm.CreateSnapshot(own(), c.Name, "made by somebody else", false, false))
 }
 
 func (s *site) snapshotRemove(c struct{ Machine, Name string }) (any, error) {
@@ -98,7 +90,7 @@ func (s *site) snapshotRemove(c struct{ Machine, Name string }) (any, error) {
 		return nil, err
 	}
 	merge := true
-	return nil, finish(vm.RemoveSnapshot(own(), c.Name, false, &merge))
+	return nil, s.finish(vm.RemoveSnapshot(own(), c.Name, false, &merge))
 }
 
 func (s *site) machineCreate(m machineSpec) (any, error) {
@@ -127,5 +119,5 @@ func (s *site) machineDestroy(c ofMachine) (any, error) {
 			s.powerState(machine, types.VirtualMachinePowerStatePoweredOff)
 		}
 	})
-	return nil, finish(vm.Destroy(own()))
+	return nil, s.finish(vm.Destroy(own()))
 }

@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
 	"os"
 	"os/signal"
 	"strings"
@@ -17,19 +16,17 @@ import (
 )
 
 func main() {
-	log.SetFlags(0)
-	log.SetPrefix("vsphere-sim: ")
 	o, err := parse(os.Args[1:])
 	if err != nil {
-		log.Fatal(err)
+		fail(err)
 	}
 	s, err := start(o)
 	if err != nil {
-		log.Fatal(err)
+		fail(err)
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(s.ready()); err != nil {
 		s.close()
-		log.Fatal(err)
+		fail(err)
 	}
 
 	end := make(chan os.Signal, 1)
@@ -45,6 +42,11 @@ func main() {
 	case <-orphaned:
 	}
 	s.close()
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "vsphere-sim:", err)
+	os.Exit(1)
 }
 
 // options are the command line's.

@@ -67,7 +67,6 @@ func start(o options) (*site, error) {
 	}
 	if !o.verbose {
 		log.SetOutput(io.Discard)
-		defer log.SetOutput(os.Stderr)
 	}
 	s := &site{options: o, print: fingerprint(leaf), ended: make(chan struct{})}
 	s.dial.now = defaults()
@@ -115,8 +114,13 @@ func (s *site) build() error {
 	about.ApiVersion = s.options.apiVersion
 	about.Version = s.options.apiVersion
 	// The model takes its folder from this variable alone.
+	before, had := os.LookupEnv("TMPDIR")
 	os.Setenv("TMPDIR", s.dir)
-	if err := s.model.Create(); err != nil {
+	err := s.model.Create()
+	if os.Unsetenv("TMPDIR"); had {
+		os.Setenv("TMPDIR", before)
+	}
+	if err != nil {
 		return err
 	}
 	s.service, s.registry = s.model.Service, s.model.Service.Context.Map
@@ -124,7 +128,6 @@ func (s *site) build() error {
 	simulator.TaskDelay.MethodDelay = map[string]int{"LockHandoff": 0}
 	s.registry.AddHandler(&watcher{site: s})
 	s.registry.Handler = s.intercept
-	var err error
 	if s.client, err = vim25.NewClient(own(), s.service); err != nil {
 		return err
 	}

@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"log"
+	"strings"
 	"sync"
+	"time"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -63,6 +66,39 @@ func failed(ctx *simulator.Context, of mo.Reference, name string, fault types.Ba
 		return nil, fault
 	}).Run(ctx)
 }
+
+// await is a task's result. It asks the task itself: a client's waiting is most of the work of making many machines.
+func (s *site) await(task *object.Task) (types.AnyType, error) {
+	t, ok := s.registry.Get(task.Reference()).(*simulator.Task)
+	if !ok {
+		return nil, fmt.Errorf("task %s is gone", task.Reference().Value)
+	}
+	for {
+		var info types.TaskInfo
+		s.locked(t, func() { info = t.Info })
+		switch info.State {
+		case types.TaskInfoStateSuccess:
+			return info.Result, nil
+		case types.TaskInfoStateError:
+			return nil, taskError{info.Error.Fault}
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// finish waits for a task that was just asked for.
+func (s *site) finish(task *object.Task, err error) error {
+	if err == nil {
+		_, err = s.await(task)
+	}
+	return err
+}
+
+// taskError is the fault with which a task ended.
+type taskError struct{ fault types.BaseMethodFault }
+
+func (e taskError) Error() string                { return strings.TrimPrefix(fmt.Sprintf("%T", e.fault), "*types.") }
+func (e taskError) Fault() types.BaseMethodFault { return e.fault }
 
 // refusal makes tasks end in error.
 type refusal struct {
