@@ -58,6 +58,7 @@ func (d *deviceLists) of(vmx string) (types.VirtualMachineConfigSpec, bool) {
 
 // CreateVMTask refuses a name that is taken, and disks that somebody else has open.
 func (f *folder) CreateVMTask(ctx *simulator.Context, req *types.CreateVM_Task) soap.HasFault {
+	req.Config.Name = escaped(req.Config.Name)
 	fault := f.nameFault(req.Config.Name)
 	if fault == nil {
 		fault = f.site.attachFault(types.ManagedObjectReference{}, &req.Config)
@@ -102,7 +103,7 @@ func (f *folder) RegisterVMTask(ctx *simulator.Context, req *types.RegisterVM_Ta
 	case !known:
 		return f.Folder.RegisterVMTask(ctx, req)
 	}
-	name := req.Name
+	name := escaped(req.Name)
 	if name == "" {
 		name = kept.Name
 	}

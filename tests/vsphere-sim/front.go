@@ -12,6 +12,8 @@ func (s *site) front() http.Handler {
 		switch {
 		case below(r.URL.Path, "/folder"):
 			s.serveFolder(w, r)
+		case below(r.URL.Path, "/nfc") && r.Method == http.MethodGet:
+			s.serveLease(w, r)
 		case below(r.URL.Path, "/api"), below(r.URL.Path, "/rest"):
 			s.calls.rest()
 			api.ServeHTTP(w, r)

@@ -59,7 +59,7 @@ func (o *openDisks) named(name string) (types.ManagedObjectReference, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for ref, h := range o.all {
-		if h.name == name {
+		if h.name == escaped(name) {
 			return ref, true
 		}
 	}

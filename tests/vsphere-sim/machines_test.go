@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -121,4 +123,73 @@ func TestStorageOverridesAreKept(t *testing.T) {
 	same(w, "number of overrides", len(kept), 1)
 	same(w, "the machine", *kept[0].Vm, vm)
 	same(w, "being enabled", *kept[0].Enabled, false)
+}
+
+func TestNamesWithSlashesAreEscaped(t *testing.T) {
+	inBoth(t, func(w *world) {
+		w.control("machine-create", say{"name": `a/b\c "d" 한국 100%25`, "disks": []int{mib}})
+		found := 0
+		vms, err := w.find.ManagedObjectListChildren(w.ctx, w.folderPath())
+		w.ok(err)
+		for _, one := range vms {
+			if one.Object.Reference().Type == "VirtualMachine" {
+				if w.properties(one.Object, "name").Name == `a%2fb%5cc "d" 한국 100%25` {
+					found++
+				}
+			}
+		}
+		same(w, "machines of that name", found, 1)
+		same(w, "its disks", len(w.disksOf(`a/b\c "d" 한국 100%25`)), 1)
+		w.ends(w.vm(w.first).Rename(w.ctx, "x/y"))
+		var listed []diskFile
+		w.control("disks", say{"machine": "x/y"}, &listed)
+		same(w, "its disks by the new name", len(listed), 1)
+	})
+}
+
+func (w *world) folderPath() string {
+	w.Helper()
+	folder, err := w.find.DefaultFolder(w.ctx)
+	w.ok(err)
+	return folder.InventoryPath
+}
+
+func TestDeniedPrivilegesAreSaid(t *testing.T) {
+	inBoth(t, func(w *world) {
+		w.control("settings", say{"denied": []string{"VirtualMachine.State.CreateSnapshot"}})
+		manager := object.NewAuthorizationManager(w.client.Client)
+		vm := w.vm(w.first).Reference()
+		asked := []string{"VirtualMachine.State.CreateSnapshot", "VirtualMachine.State.RemoveSnapshot"}
+		entities := []types.ManagedObjectReference{vm}
+		granted, err := manager.HasUserPrivilegeOnEntities(w.ctx, entities, user, asked)
+		w.ok(err)
+		same(w, "the denied one", granted[0].PrivAvailability[0].IsGranted, false)
+		same(w, "the other", granted[0].PrivAvailability[1].IsGranted, true)
+		all, err := manager.FetchUserPrivilegeOnEntities(w.ctx, entities, user)
+		w.ok(err)
+		same(w, "the denied one's place", slices.Contains(all[0].Privileges, asked[0]), false)
+		same(w, "the other's place", slices.Contains(all[0].Privileges, asked[1]), true)
+	})
+}
+
+func TestAutostartIsKept(t *testing.T) {
+	inBoth(t, func(w *world) {
+		vm := w.properties(w.vm(w.first), "runtime.host")
+		var host mo.HostSystem
+		w.ok(w.client.RetrieveOne(w.ctx, *vm.Runtime.Host, []string{"configManager.autoStartManager"}, &host))
+		manager := *host.ConfigManager.AutoStartManager
+		for _, action := range []string{"powerOn", "none"} {
+			_, err := methods.ReconfigureAutostart(w.ctx, w.client, &types.ReconfigureAutostart{
+				This: manager,
+				Spec: types.HostAutoStartManagerConfig{PowerInfo: []types.AutoStartPowerInfo{{
+					Key: vm.Self, StartOrder: -1, StartDelay: -1, WaitForHeartbeat: "no", StartAction: action, StopDelay: -1, StopAction: "none",
+				}}},
+			})
+			w.ok(err)
+			var got mo.HostAutoStartManager
+			w.ok(w.client.RetrieveOne(w.ctx, manager, []string{"config"}, &got))
+			same(w, "number of entries", len(got.Config.PowerInfo), 1)
+			same(w, "action", got.Config.PowerInfo[0].StartAction, action)
+		}
+	})
 }

@@ -20,6 +20,9 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
+	// Before anything is made, so that a signal never leaves it behind.
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
 	s, err := start(o)
 	if err != nil {
 		fail(err)
@@ -29,8 +32,6 @@ func main() {
 		fail(err)
 	}
 
-	end := make(chan os.Signal, 1)
-	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
 	orphaned := make(chan struct{})
 	go func() {
 		// A test that is killed closes this pipe, and leaves no server behind.

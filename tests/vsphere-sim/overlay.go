@@ -21,6 +21,16 @@ type folder struct {
 	site *site
 }
 
+// face is what a lookup needs of an entity: VMware's registry writes to what it is given, and the object is everybody's.
+func face(e *mo.ManagedEntity) *mo.ManagedEntity {
+	copied := mo.ManagedEntity{Name: e.Name, DisabledMethod: e.DisabledMethod}
+	copied.Self = e.Self
+	return &copied
+}
+
+func (m *machine) Entity() *mo.ManagedEntity { return face(m.VirtualMachine.Entity()) }
+func (f *folder) Entity() *mo.ManagedEntity  { return face(f.Folder.Entity()) }
+
 // intercept sees every call before it is carried out: it counts, delays and refuses, and puts ours in the place of
 // VMware's objects.
 func (s *site) intercept(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
@@ -29,6 +39,7 @@ func (s *site) intercept(ctx *simulator.Context, m *simulator.Method) (mo.Refere
 		return nil, s.overlay(ctx, m)
 	}
 	s.calls.soap(m.Name)
+	s.leases.called(m)
 	s.delays.wait(m.Name, s.ended)
 	if s.dial.get().Restricted && writes(m.Name) {
 		return nil, &types.RestrictedVersion{}
@@ -50,22 +61,40 @@ func (s *site) overlay(ctx *simulator.Context, m *simulator.Method) types.BaseMe
 	if ctx.Session == nil {
 		return nil
 	}
+	if !ourMethods[m.Name] {
+		return nil
+	}
+	session := ctx.Session.Registry
 	var ours mo.Reference
 	switch object := s.registry.Get(m.This).(type) {
 	case *simulator.VirtualMachine:
 		ours = &machine{object, s}
 	case *simulator.VirtualMachineSnapshot:
-		ours = &frozen{object, s}
+		ours = &frozen{object, s, session}
 	case *simulator.Folder:
 		ours = &folder{object, s}
 	case *simulator.StorageResourceManager:
 		ours = &storageManager{object, s}
+	case *simulator.AuthorizationManager:
+		ours = &rights{object, s}
 	default:
 		return nil
 	}
 	ctx.Session.Registry = simulator.NewRegistry()
 	ctx.Session.Registry.Put(ours)
 	return nil
+}
+
+// ourMethods are those that this module has in the place of VMware's simulator, or beyond it.
+var ourMethods = map[string]bool{
+	"QueryChangedDiskAreas": true, "ConsolidateVMDisks_Task": true,
+	"CreateSnapshot_Task": true, "CreateSnapshotEx_Task": true, "RemoveSnapshot_Task": true,
+	"RevertToSnapshot_Task": true, "RevertToCurrentSnapshot_Task": true, "ExportSnapshot": true,
+	"PowerOnVM_Task": true, "ShutdownGuest": true, "RebootGuest": true,
+	"ReconfigVM_Task": true, "CreateVM_Task": true, "RegisterVM_Task": true, "Rename_Task": true,
+	"ConfigureStorageDrsForPod_Task": true,
+	"HasPrivilegeOnEntities":         true, "HasPrivilegeOnEntity": true,
+	"HasUserPrivilegeOnEntities": true, "FetchUserPrivilegeOnEntities": true,
 }
 
 var reads = []string{

@@ -27,11 +27,12 @@ type settings struct {
 	FolderLocked bool `json:"folder_locked"` // disks of running machines answer 500
 	FolderDelta  bool `json:"folder_delta"`  // delta files can be read, which no real server offers in this form
 
-	// Writes.
-	Restricted bool `json:"restricted"`  // free ESXi: RestrictedVersion on all of them
-	DiskLocks  bool `json:"disk_locks"`  // FileLocked for disks that somebody else has open
-	OneName    bool `json:"one_name"`    // DuplicateName for a second machine of that name
-	KeepDeltas bool `json:"keep_deltas"` // removed snapshots leave their files: consolidation is needed
+	// Rights and writes.
+	Denied     []string `json:"denied"`      // privileges that the authorization manager says are not granted
+	Restricted bool     `json:"restricted"`  // free ESXi: RestrictedVersion on all of them
+	DiskLocks  bool     `json:"disk_locks"`  // FileLocked for disks that somebody else has open
+	OneName    bool     `json:"one_name"`    // DuplicateName for a second machine of that name
+	KeepDeltas bool     `json:"keep_deltas"` // removed snapshots leave their files: consolidation is needed
 }
 
 func defaults() settings {

@@ -44,6 +44,7 @@ type site struct {
 	kept     onceSet // machines whose next removal of a snapshot keeps the files
 	http     httpFaults
 	tokens   tokens
+	leases   leases
 	ended    chan struct{}
 	once     sync.Once
 }
@@ -128,6 +129,7 @@ func (s *site) build() error {
 	simulator.TaskDelay.MethodDelay = map[string]int{"LockHandoff": 0}
 	s.registry.AddHandler(&watcher{site: s})
 	s.registry.Handler = s.intercept
+	s.addAutoStart()
 	if s.client, err = vim25.NewClient(own(), s.service); err != nil {
 		return err
 	}

@@ -131,7 +131,8 @@ func (m *machine) RevertToCurrentSnapshotTask(ctx *simulator.Context, req *types
 // frozen is a snapshot with what VMware's simulator lacks.
 type frozen struct {
 	*simulator.VirtualMachineSnapshot
-	site *site
+	site    *site
+	session *simulator.Registry
 }
 
 func (s *site) snapshot(ref types.ManagedObjectReference) *simulator.VirtualMachineSnapshot {

@@ -123,7 +123,7 @@ func (r *refusals) take(s *site, t *simulator.Task) *refusal {
 		if !contains(t.Info.DescriptionId, one.Task) {
 			continue
 		}
-		if one.Machine != "" && s.open.name(*t.Info.Entity) != one.Machine {
+		if one.Machine != "" && s.open.name(*t.Info.Entity) != escaped(one.Machine) {
 			continue
 		}
 		if one.Skip > 0 {

@@ -32,7 +32,10 @@ func (w *watcher) UpdateObject(_ *simulator.Context, object mo.Reference, change
 		switch change.Name {
 		case "runtime.powerState":
 			w.site.powerChanged(vm)
-		case "config.hardware.device", "name":
+		case "name":
+			w.site.update(vm, set("config.name", vm.Name), set("summary.config.name", vm.Name))
+			w.site.open.record(vm)
+		case "config.hardware.device":
 			w.site.open.record(vm)
 		}
 	}
