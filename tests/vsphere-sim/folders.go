@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/vmware/govmomi/object"
@@ -67,7 +69,23 @@ func (f *folder) CreateVMTask(ctx *simulator.Context, req *types.CreateVM_Task) 
 		task := failed(ctx, f.Folder, "createVm", fault)
 		return &methods.CreateVM_TaskBody{Res: &types.CreateVM_TaskResponse{Returnval: task}}
 	}
-	return f.Folder.CreateVMTask(ctx, req)
+	if !strings.Contains(req.Config.Name, "%") {
+		return f.Folder.CreateVMTask(ctx, req)
+	}
+	// VMware's simulator would escape the name again, and take each device twice.
+	plain := *req
+	plain.Config.Name = strings.ReplaceAll(req.Config.Name, "%", "_")
+	task := simulator.CreateTask(f.Folder, "createVm", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+		inner := f.Folder.CreateVMTask(ctx, &plain).(*methods.CreateVM_TaskBody).Res.Returnval
+		made, err := f.site.await(object.NewTask(f.site.client, inner))
+		if err != nil {
+			return nil, faultOf(err)
+		}
+		vm := f.site.registry.Get(made.(types.ManagedObjectReference)).(*simulator.VirtualMachine)
+		f.site.update(vm, set("name", req.Config.Name))
+		return made, nil
+	})
+	return &methods.CreateVM_TaskBody{Res: &types.CreateVM_TaskResponse{Returnval: task.Run(ctx)}}
 }
 
 // nameFault: in vCenter a name is taken within its folder, on a host altogether; here it is always within the folder,
@@ -110,9 +128,12 @@ func (f *folder) RegisterVMTask(ctx *simulator.Context, req *types.RegisterVM_Ta
 	if fault := f.nameFault(name); fault != nil {
 		return answer(failed(ctx, f.Folder, "registerVm", fault))
 	}
-	// VMware's simulator looks for a file of the machine's name.
+	// VMware's simulator looks for a file of the machine's name, which may have changed since.
 	again := *req
 	again.Name = kept.Name
+	if found, err := filepath.Glob(filepath.Join(filepath.Dir(local), "*.nvram")); err == nil && len(found) > 0 {
+		again.Name = strings.TrimSuffix(filepath.Base(found[0]), ".nvram")
+	}
 	plain := f.Folder.RegisterVMTask(ctx, &again).(*methods.RegisterVM_TaskBody).Res.Returnval
 	spec := kept
 	spec.Name = name

@@ -51,6 +51,7 @@ func TestARegisteredMachineHasItsDevicesBack(t *testing.T) {
 		w.ends(w.newMachine("away"))
 		vm := w.vm("away")
 		before := w.properties(vm, "config", "resourcePool")
+		w.ends(vm.Rename(w.ctx, "renamed"))
 		w.ok(vm.Unregister(w.ctx))
 		folder, err := w.find.DefaultFolder(w.ctx)
 		w.ok(err)
@@ -127,19 +128,19 @@ func TestStorageOverridesAreKept(t *testing.T) {
 
 func TestNamesWithSlashesAreEscaped(t *testing.T) {
 	inBoth(t, func(w *world) {
-		w.control("machine-create", say{"name": `a/b\c "d" 한국 100%25`, "disks": []int{mib}})
+		w.control("machine-create", say{"name": `a/b\c "d" 한국 100% %2f`, "disks": []int{mib}})
 		found := 0
 		vms, err := w.find.ManagedObjectListChildren(w.ctx, w.folderPath())
 		w.ok(err)
 		for _, one := range vms {
 			if one.Object.Reference().Type == "VirtualMachine" {
-				if w.properties(one.Object, "name").Name == `a%2fb%5cc "d" 한국 100%25` {
+				if w.properties(one.Object, "name").Name == `a%2fb%5cc "d" 한국 100%25 %2f` {
 					found++
 				}
 			}
 		}
 		same(w, "machines of that name", found, 1)
-		same(w, "its disks", len(w.disksOf(`a/b\c "d" 한국 100%25`)), 1)
+		same(w, "its disks", len(w.disksOf(`a/b\c "d" 한국 100% %2f`)), 1)
 		w.ends(w.vm(w.first).Rename(w.ctx, "x/y"))
 		var listed []diskFile
 		w.control("disks", say{"machine": "x/y"}, &listed)

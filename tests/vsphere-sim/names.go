@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/vmware/govmomi/simulator"
@@ -8,9 +9,18 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// escaped is a name as the inventory keeps it: / and \ cannot stand in a path of it, so they are %2f and %5c. A % is the
-// client's to escape.
-func escaped(name string) string { return strings.NewReplacer("/", "%2f", `\`, "%5c").Replace(name) }
+var percent = regexp.MustCompile(`%([0-9A-Fa-f]{2})?`)
+
+// escaped is a name as the inventory keeps it, where / and \ cannot stand in a path. What is escaped stays as it is.
+func escaped(name string) string {
+	name = percent.ReplaceAllStringFunc(name, func(found string) string {
+		if found == "%" {
+			return "%25"
+		}
+		return found
+	})
+	return strings.NewReplacer("/", "%2f", `\`, "%5c").Replace(name)
+}
 
 func (m *machine) RenameTask(ctx *simulator.Context, req *types.Rename_Task) soap.HasFault {
 	req.NewName = escaped(req.NewName)
