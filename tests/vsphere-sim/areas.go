@@ -54,7 +54,7 @@ func (s *site) changedAreas(vm *simulator.VirtualMachine, req *types.QueryChange
 	if req.Snapshot == nil && vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOff {
 		return nil, &types.FileLocked{FileFault: types.FileFault{File: b.FileName}}
 	}
-	one := s.tracks.of(base(b))
+	one := s.track(b)
 	uuid, until, ok := parseChangeId(b.ChangeId)
 	if one == nil || !ok || uuid != one.uuid {
 		return nil, &types.FileFault{File: b.FileName}

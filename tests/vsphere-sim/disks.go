@@ -32,9 +32,16 @@ func (s *site) resolve(name string) (string, error) {
 	return filepath.Join(root, p.Path), nil
 }
 
+// datastore is the folder of one. It is remembered, as all objects are looked through to find it.
 func (s *site) datastore(name string) (string, bool) {
+	if known, ok := s.stores.Load(name); ok {
+		if store := known.(*simulator.Datastore); store.Name == name && s.registry.Get(store.Self) != nil {
+			return store.Info.GetDatastoreInfo().Url, true
+		}
+	}
 	for _, d := range s.registry.All("Datastore") {
 		if store := d.(*simulator.Datastore); store.Name == name {
+			s.stores.Store(name, store)
 			return store.Info.GetDatastoreInfo().Url, true
 		}
 	}

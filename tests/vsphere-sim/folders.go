@@ -63,6 +63,9 @@ func (f *folder) CreateVMTask(ctx *simulator.Context, req *types.CreateVM_Task) 
 	req.Config.Name = escaped(req.Config.Name)
 	fault := f.nameFault(req.Config.Name)
 	if fault == nil {
+		fault = f.site.placeFault(&req.Config)
+	}
+	if fault == nil {
 		fault = f.site.attachFault(types.ManagedObjectReference{}, &req.Config)
 	}
 	if fault != nil {

@@ -32,7 +32,7 @@ func (h *silentHosts) has(ref types.ManagedObjectReference) bool {
 
 // fault refuses what a vCenter would have to ask the host for.
 func (h *silentHosts) fault(s *site, m *simulator.Method) types.BaseMethodFault {
-	vm, ok := s.registry.Get(m.This).(*simulator.VirtualMachine)
+	vm, ok := s.machineOf(m.This)
 	if !ok || vm.Runtime.Host == nil || !h.has(*vm.Runtime.Host) {
 		return nil
 	}
@@ -78,4 +78,13 @@ func (s *site) hostState(name, state string) error {
 		names = append(names, entity.Entity().Name)
 	}
 	return fmt.Errorf("host %q: there are %s", name, strings.Join(names, ", "))
+}
+
+// machineOf is the machine that a call is about: itself, or a snapshot's.
+func (s *site) machineOf(ref types.ManagedObjectReference) (*simulator.VirtualMachine, bool) {
+	if snapshot, ok := s.registry.Get(ref).(*simulator.VirtualMachineSnapshot); ok {
+		ref = snapshot.Vm
+	}
+	vm, ok := s.registry.Get(ref).(*simulator.VirtualMachine)
+	return vm, ok
 }

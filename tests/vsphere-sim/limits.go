@@ -89,7 +89,10 @@ func invalidDevice(i int, field string) types.BaseMethodFault {
 
 func (m *machine) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
 	req.Spec.Name = escaped(req.Spec.Name)
-	fault := limitFault(m.VirtualMachine, &req.Spec)
+	fault := m.site.placeFault(&req.Spec)
+	if fault == nil {
+		fault = limitFault(m.VirtualMachine, &req.Spec)
+	}
 	if fault == nil {
 		fault = m.site.attachFault(m.Self, &req.Spec)
 	}

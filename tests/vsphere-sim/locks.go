@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"sync"
 
 	"github.com/vmware/govmomi/simulator"
@@ -128,14 +129,42 @@ func (s *site) attachFault(me types.ManagedObjectReference, spec *types.VirtualM
 	return nil
 }
 
-func (m *machine) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
-	for _, disk := range disksOf(m.VirtualMachine) {
+// startFault is why a machine cannot start: a disk is gone, or somebody else has it.
+func (s *site) startFault(vm *simulator.VirtualMachine) types.BaseMethodFault {
+	for _, disk := range disksOf(vm) {
 		b := disk.Backing.(*flat)
-		if m.site.dial.get().DiskLocks && m.site.open.conflict(m.Self, b.FileName, !readOnly(b.DiskMode)) {
-			fault := &types.FileLocked{FileFault: types.FileFault{File: b.FileName}}
-			task := failed(ctx, m.VirtualMachine, "powerOn", fault)
-			return &methods.PowerOnVM_TaskBody{Res: &types.PowerOnVM_TaskResponse{Returnval: task}}
+		bytes, _, err := s.descriptor(b.FileName)
+		if err == nil {
+			_, err = os.Stat(bytes)
+		}
+		if err != nil {
+			return fileFault(b.FileName, err)
+		}
+		if s.dial.get().DiskLocks && s.open.conflict(vm.Self, b.FileName, !readOnly(b.DiskMode)) {
+			return &types.FileLocked{FileFault: types.FileFault{File: b.FileName}}
 		}
 	}
+	return nil
+}
+
+func (m *machine) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
+	if fault := m.site.startFault(m.VirtualMachine); fault != nil {
+		task := failed(ctx, m.VirtualMachine, "powerOn", fault)
+		return &methods.PowerOnVM_TaskBody{Res: &types.PowerOnVM_TaskResponse{Returnval: task}}
+	}
 	return m.VirtualMachine.PowerOnVMTask(ctx, req)
+}
+
+// diskManager deletes no disk that a running machine has open.
+type diskManager struct {
+	*simulator.VirtualDiskManager
+	site *site
+}
+
+func (d *diskManager) DeleteVirtualDiskTask(ctx *simulator.Context, req *types.DeleteVirtualDisk_Task) soap.HasFault {
+	if d.site.dial.get().DiskLocks && d.site.open.running(req.Name) {
+		task := failed(ctx, d.VirtualDiskManager, "deleteVirtualDisk", &types.FileLocked{FileFault: types.FileFault{File: req.Name}})
+		return &methods.DeleteVirtualDisk_TaskBody{Res: &types.DeleteVirtualDisk_TaskResponse{Returnval: task}}
+	}
+	return d.VirtualDiskManager.DeleteVirtualDiskTask(ctx, req)
 }

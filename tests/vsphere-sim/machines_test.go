@@ -194,3 +194,49 @@ func TestAutostartIsKept(t *testing.T) {
 		}
 	})
 }
+
+func TestPlacesThatDoNotExistAreRefused(t *testing.T) {
+	inBoth(t, func(w *world) {
+		vm := w.vm(w.first)
+		task, err := w.tryAttach(vm, "[none] x/x.vmdk", "persistent")
+		endsWith[*types.InvalidDatastorePath](w, task, err)
+		task, err = w.tryAttach(vm, "[LocalDS_0] x/x.vmdk", "persistent")
+		endsWith[*types.FileNotFound](w, task, err)
+		var devices object.VirtualDeviceList
+		card, err := devices.CreateEthernetCard("vmxnet3", &types.VirtualEthernetCardNetworkBackingInfo{
+			VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: "none"},
+		})
+		w.ok(err)
+		changes, err := object.VirtualDeviceList{card}.ConfigSpec(types.VirtualDeviceConfigSpecOperationAdd)
+		w.ok(err)
+		task, err = vm.Reconfigure(w.ctx, types.VirtualMachineConfigSpec{DeviceChange: changes})
+		endsWith[*types.InvalidDeviceSpec](w, task, err)
+	})
+}
+
+func TestADiskThatIsGoneOrOpen(t *testing.T) {
+	inBoth(t, func(w *world) {
+		dc, err := w.find.DefaultDatacenter(w.ctx)
+		w.ok(err)
+		manager := object.NewVirtualDiskManager(w.client.Client)
+		disk := w.disksOf(w.first)[0]
+		task, err := manager.DeleteVirtualDisk(w.ctx, disk.Vmdk, dc)
+		endsWith[*types.FileLocked](w, task, err)
+		w.ends(w.vm(w.first).PowerOff(w.ctx))
+		w.ends(manager.DeleteVirtualDisk(w.ctx, disk.Vmdk, dc))
+		task, err = w.vm(w.first).PowerOn(w.ctx)
+		endsWith[*types.FileNotFound](w, task, err)
+
+		// A disk that takes its place is tracked from the beginning.
+		w.tracked(w.second)
+		before := w.disksOf(w.second)[0]
+		w.ends(w.vm(w.second).PowerOff(w.ctx))
+		w.ends(manager.DeleteVirtualDisk(w.ctx, before.Vmdk, dc))
+		w.ends(manager.CreateVirtualDisk(w.ctx, before.Vmdk, dc, &types.FileBackedVirtualDiskSpec{CapacityKb: diskSize / 1024}))
+		w.ends(w.vm(w.second).PowerOn(w.ctx))
+		was, _, _ := parseChangeId(before.ChangeId)
+		is, _, ok := parseChangeId(w.disksOf(w.second)[0].ChangeId)
+		same(w, "having a changeId", ok, true)
+		same(w, "the UUID", is == was, false)
+	})
+}

@@ -75,6 +75,8 @@ func (s *site) overlay(ctx *simulator.Context, m *simulator.Method) types.BaseMe
 		ours = &folder{object, s}
 	case *simulator.StorageResourceManager:
 		ours = &storageManager{object, s}
+	case *simulator.VirtualDiskManager:
+		ours = &diskManager{object, s}
 	case *simulator.AuthorizationManager:
 		ours = &rights{object, s}
 	default:
@@ -92,8 +94,8 @@ var ourMethods = map[string]bool{
 	"RevertToSnapshot_Task": true, "RevertToCurrentSnapshot_Task": true, "ExportSnapshot": true,
 	"PowerOnVM_Task": true, "ShutdownGuest": true, "RebootGuest": true,
 	"ReconfigVM_Task": true, "CreateVM_Task": true, "RegisterVM_Task": true, "Rename_Task": true,
-	"ConfigureStorageDrsForPod_Task": true,
-	"HasPrivilegeOnEntities":         true, "HasPrivilegeOnEntity": true,
+	"ConfigureStorageDrsForPod_Task": true, "DeleteVirtualDisk_Task": true,
+	"HasPrivilegeOnEntities": true, "HasPrivilegeOnEntity": true,
 	"HasUserPrivilegeOnEntities": true, "FetchUserPrivilegeOnEntities": true,
 }
 

@@ -32,6 +32,7 @@ type site struct {
 	address  string
 	client   *vim25.Client
 
+	stores   sync.Map // of *simulator.Datastore, by name
 	dial     dial
 	open     openDisks
 	tracks   tracks

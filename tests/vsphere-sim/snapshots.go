@@ -26,7 +26,9 @@ func (s *site) snapshotTaken(vm *simulator.VirtualMachine, take func() (types.An
 		}
 	}
 	// The live disks are in the next epoch; the snapshot just taken is not one from before.
-	s.startTracking(vm, len(s.snapshotsOf(vm.Self)) > 1)
+	if err := s.stun(vm, len(s.snapshotsOf(vm.Self)) > 1); err != nil {
+		return nil, fileFault(vm.Config.Files.VmPathName, err)
+	}
 	return result, nil
 }
 
@@ -39,7 +41,9 @@ func (s *site) snapshotsRemoved(vm *simulator.VirtualMachine) types.BaseMethodFa
 			s.registry.Remove(s.ctx(), snapshot.Self)
 		}
 	}
-	s.startTracking(vm, true)
+	if err := s.stun(vm, true); err != nil {
+		return fileFault(vm.Config.Files.VmPathName, err)
+	}
 	keep := s.kept.take(vm.Self.Value)
 	if keep || s.dial.get().KeepDeltas {
 		s.needConsolidation(vm, true)

@@ -19,13 +19,17 @@ type execute = func(*simulator.Task) (types.AnyType, types.BaseMethodFault)
 // The task holds its entity's lock.
 func (s *site) around(t *simulator.Task, run execute) execute {
 	kind := t.Info.DescriptionId
-	return func(t *simulator.Task) (types.AnyType, types.BaseMethodFault) {
+	return func(t *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
+		defer func() {
+			if broken := recover(); broken != nil {
+				// One odd request should not end the server under a whole test.
+				result, fault = nil, &types.SystemErrorFault{Reason: fmt.Sprint(kind, ": ", broken)}
+			}
+		}()
 		refused := s.refusals.take(s, t)
 		if refused != nil && !refused.After {
 			return nil, refused.fault()
 		}
-		var result types.AnyType
-		var fault types.BaseMethodFault
 		switch vm := s.entity(t); kind {
 		case "VirtualMachine.createSnapshotEx":
 			result, fault = s.snapshotTaken(vm, func() (types.AnyType, types.BaseMethodFault) { return run(t) })

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"log"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,6 +27,9 @@ type track struct {
 	partial bool      // snapshots existed when it began, so what was in use then is not known
 }
 
+// mark is another name of the disk's first file: a new disk in its place is told apart by it.
+func (t *track) mark() string { return t.seen + ".disk" }
+
 func (t *track) id(epoch int) string { return fmt.Sprintf("%s/%d", t.uuid, epoch) }
 
 // tracks are all disks' tracking, by the first file of the chain.
@@ -42,8 +46,39 @@ func (t *tracks) of(disk string) *track {
 	return t.all[disk]
 }
 
+// track is a disk's, unless the disk is another one by now that has the same name.
+func (s *site) track(b *flat) *track {
+	one := s.tracks.of(base(b))
+	if one == nil {
+		return nil
+	}
+	if bytes, _, err := s.descriptor(base(b)); err != nil || !sameFile(bytes, one.mark()) {
+		s.tracks.end(base(b))
+		return nil
+	}
+	return one
+}
+
+func sameFile(a, b string) bool {
+	left, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	right, err := os.Stat(b)
+	return err == nil && os.SameFile(left, right)
+}
+
 // begin starts a new UUID from the bytes as they are.
-func (t *tracks) begin(disk, bytes string, size int64, partial bool) (*track, error) {
+func (s *site) begin(b *flat, partial bool) (*track, error) {
+	bytes, size, err := s.descriptor(b.FileName)
+	if err != nil {
+		return nil, err
+	}
+	first, _, err := s.descriptor(base(b))
+	if err != nil {
+		return nil, err
+	}
+	t, disk := &s.tracks, base(b)
 	var id [16]byte
 	rand.Read(id[:])
 	pairs := make([]string, len(id))
@@ -62,6 +97,9 @@ func (t *tracks) begin(disk, bytes string, size int64, partial bool) (*track, er
 	if err := clone(bytes, one.seen, size); err != nil {
 		return nil, err
 	}
+	if err := os.Link(first, one.mark()); err != nil {
+		return nil, err
+	}
 	t.end(disk)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,24 +115,29 @@ func (t *tracks) end(disk string) {
 	defer t.mu.Unlock()
 	if one := t.all[disk]; one != nil {
 		os.Remove(one.seen)
+		os.Remove(one.mark())
 		delete(t.all, disk)
 	}
 }
 
-// startTracking is what a stun brings: tracking that was asked for begins, and what was switched off ends. With
-// snapshots from before that, what is in use is not known.
-func (s *site) startTracking(vm *simulator.VirtualMachine, snapshots bool) {
-	if err := s.stun(vm, snapshots); err != nil {
-		// Only a full or broken disk of this machine leads here, and no test should go on from it.
-		panic(err)
+// startTracking is what a start brings.
+func (s *site) startTracking(vm *simulator.VirtualMachine) {
+	if err := s.stun(vm, len(s.snapshotsOf(vm.Self)) > 0); err != nil {
+		// As with a .ctk that cannot be opened: the machine runs, and its changes are not known.
+		log.Printf("%s is not tracked: %s", vm.Name, err)
+		for _, disk := range disksOf(vm) {
+			s.tracks.end(base(disk.Backing.(*flat)))
+		}
 	}
 }
 
+// stun lets tracking that was asked for begin, and ends what was switched off. With snapshots from before that, what is in
+// use is not known.
 func (s *site) stun(vm *simulator.VirtualMachine, snapshots bool) error {
 	wanted := vm.Config.ChangeTrackingEnabled != nil && *vm.Config.ChangeTrackingEnabled
 	for _, disk := range disksOf(vm) {
 		b := disk.Backing.(*flat)
-		one := s.tracks.of(base(b))
+		one := s.track(b)
 		switch {
 		case !wanted || independent(disk):
 			s.tracks.end(base(b))
@@ -103,11 +146,8 @@ func (s *site) stun(vm *simulator.VirtualMachine, snapshots bool) error {
 			}
 			continue
 		case one == nil:
-			bytes, capacity, err := s.descriptor(b.FileName)
-			if err != nil {
-				return err
-			}
-			if one, err = s.tracks.begin(base(b), bytes, capacity, snapshots); err != nil {
+			var err error
+			if one, err = s.begin(b, snapshots); err != nil {
 				return err
 			}
 		}
@@ -131,7 +171,7 @@ func (s *site) closeEpochs(vm *simulator.VirtualMachine) error {
 	}
 	for _, disk := range disksOf(vm) {
 		b := disk.Backing.(*flat)
-		one := s.tracks.of(base(b))
+		one := s.track(b)
 		if b.ChangeId == "" || one == nil || independent(disk) {
 			continue
 		}
@@ -154,14 +194,10 @@ func (s *site) closeEpochs(vm *simulator.VirtualMachine) error {
 func (s *site) resetTracking(vm *simulator.VirtualMachine) error {
 	for _, disk := range disksOf(vm) {
 		b := disk.Backing.(*flat)
-		if s.tracks.of(base(b)) == nil {
+		if s.track(b) == nil {
 			continue
 		}
-		bytes, capacity, err := s.descriptor(b.FileName)
-		if err != nil {
-			return err
-		}
-		one, err := s.tracks.begin(base(b), bytes, capacity, len(s.snapshotsOf(vm.Self)) > 0)
+		one, err := s.begin(b, len(s.snapshotsOf(vm.Self)) > 0)
 		if err != nil {
 			return err
 		}

@@ -58,6 +58,6 @@ func (s *site) powerChanged(vm *simulator.VirtualMachine) {
 	s.guests.powerChanged(vm)
 	s.showTools(vm)
 	if vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
-		s.startTracking(vm, len(s.snapshotsOf(vm.Self)) > 0)
+		s.startTracking(vm)
 	}
 }
