@@ -225,3 +225,22 @@ func TestTheUuidChanges(t *testing.T) {
 		next("off and on", true)
 	})
 }
+
+// As a proxy or a master target that has a disk for a while loses its .ctk.
+func TestAnotherMachineEndsTracking(t *testing.T) {
+	inBoth(t, func(w *world) {
+		vm, other := w.tracked(w.first), w.vm(w.second)
+		before, _, _ := parseChangeId(w.disksOf(w.first)[0].ChangeId)
+		w.ends(vm.PowerOff(w.ctx))
+		w.attach(other, w.disksOf(w.first)[0].Vmdk, "persistent")
+		devices, err := other.Device(w.ctx)
+		w.ok(err)
+		w.ends(other.PowerOff(w.ctx))
+		w.ends(other.PowerOn(w.ctx))
+		w.ok(other.RemoveDevice(w.ctx, true, disksIn(devices)[1]))
+		w.ends(vm.PowerOn(w.ctx))
+		after, _, ok := parseChangeId(w.disksOf(w.first)[0].ChangeId)
+		same(w, "having a changeId", ok, true)
+		same(w, "the UUID", after == before, false)
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,6 +110,18 @@ func TestBadArgumentsAreNamed(t *testing.T) {
 	}
 	if _, err := start(options{mode: "esxi", passwordFile: secret, dir: dir}); err == nil || !strings.Contains(err.Error(), "--dir") {
 		t.Errorf("an existing folder: %v", err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	o := options{mode: "esxi", passwordFile: secret, dir: filepath.Join(dir, "new"), listen: taken.Addr().String(), datastores: 1}
+	if _, err := start(o); err == nil || !strings.Contains(err.Error(), "--listen") {
+		t.Errorf("a port that is taken: %v", err)
+	}
+	if _, err := os.Stat(o.dir); !os.IsNotExist(err) {
+		t.Errorf("a failed start left its folder: %v", err)
 	}
 }
 

@@ -138,17 +138,16 @@ func (s *site) build() error {
 }
 
 // serve opens the two listeners: the site's own, over TLS, and the control's.
-func (s *site) serve(password string, leaf tls.Certificate) error {
-	free, err := net.Listen("tcp", s.options.listen)
-	if err != nil {
-		return err
-	}
-	// The library panics where it cannot listen, so the port is tried first.
-	address := free.Addr().String()
-	free.Close()
+func (s *site) serve(password string, leaf tls.Certificate) (err error) {
+	defer func() {
+		// The library panics where it cannot listen.
+		if why := recover(); why != nil {
+			err = fmt.Errorf("--listen %s: %v", s.options.listen, why)
+		}
+	}()
 	s.service.RegisterEndpoints = true
 	s.service.TLS = &tls.Config{Certificates: []tls.Certificate{leaf}, MinVersion: tls.VersionTLS12}
-	s.service.Listen = &url.URL{Host: address, User: url.UserPassword(s.options.user, password)}
+	s.service.Listen = &url.URL{Host: s.options.listen, User: url.UserPassword(s.options.user, password)}
 	s.server = s.service.NewServer()
 	s.tokens.rest = s.service.ServeMux
 	s.server.Config.Handler = s.front()
