@@ -86,6 +86,12 @@ impl Vim {
     }
 }
 
+/// For whoever tries documents of any kind.
+#[cfg(test)]
+pub(crate) fn of(node: Node<'_, '_>, start: u64, capacity: u64) -> Result<Vec<Run>, Error> {
+    Page::of(node, start, capacity).map(|page| page.areas)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,7 +100,7 @@ mod tests {
     fn page(inside: &str, start: u64) -> Result<Vec<Run>, String> {
         let text = format!("<returnval>{inside}</returnval>");
         let document = parse(&text).expect("XML");
-        Page::of(document.root_element(), start, 1000).map(|page| page.areas).map_err(|e| e.to_string())
+        of(document.root_element(), start, 1000).map_err(|e| e.to_string())
     }
 
     fn whole(start: u64, len: u64, areas: &[(u64, u64)]) -> String {

@@ -146,11 +146,13 @@ fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'stati
 }
 
 fn is_stranger(error: &reqwest::Error) -> bool {
-    let stranger = |e: &rustls::Error| matches!(e, rustls::Error::InvalidCertificate(_));
     chain(error).any(|cause| {
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        inner.or_else(|| cause.downcast_ref::<rustls::Error>()).is_some_and(stranger)
+        // An `io::Error` is not the source of what it is made of.
+        let mut cause = cause;
+        while let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            cause = inner;
+        }
+        matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
     })
 }
 

@@ -197,7 +197,7 @@ impl Machine {
         })
     }
 
-    fn whole(p: &Properties<'_, '_>) -> Result<Self, Error> {
+    pub(crate) fn whole(p: &Properties<'_, '_>) -> Result<Self, Error> {
         Ok(Self { details: Some(Box::new(Details::of(p)?)), ..Self::listed(p)? })
     }
 }

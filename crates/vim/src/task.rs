@@ -64,7 +64,7 @@ pub enum TaskResult {
 }
 
 impl TaskInfo {
-    fn of(node: Node<'_, '_>) -> Self {
+    pub(crate) fn of(node: Node<'_, '_>) -> Self {
         let state = match text(node, "state").unwrap_or_default() {
             "success" => TaskState::Success,
             "error" => TaskState::Error,
