@@ -129,7 +129,8 @@ fn any_text_is_a_path_a_moment_a_name_or_none() {
             if let Ok(path) = text.parse::<DatastorePath>() {
                 assert_eq!(path.to_string().parse::<DatastorePath>().ok(), Some(path));
             }
-            assert_eq!(names::unescaped(&names::escaped(&text)), text);
+            assert_eq!(names::unescaped(&names::in_argument(&text)), text);
+            assert_eq!(names::unescaped(&names::in_config(&text)), text);
             let _ = names::unescaped(&text);
         }
     };

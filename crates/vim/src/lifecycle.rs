@@ -105,7 +105,7 @@ impl Vim {
         name: Option<&str>,
     ) -> Result<Task, Error> {
         let mut arguments = Xml::new();
-        arguments.text("path", file).maybe("name", name.map(crate::names::escaped));
+        arguments.text("path", file).maybe("name", name.map(crate::names::in_argument));
         arguments.text("asTemplate", false).moref("pool", &place.pool);
         arguments.maybe_moref("host", place.host.as_ref());
         self.start("RegisterVM_Task", &place.folder, arguments).await

@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Of vCenter or of a host: `https://vcenter.example`, with a port where it is not 443, without a path.
+    /// Of vCenter or of a host: `https://vcenter.example`, with a port where it is not 443; `/sdk` may follow.
     pub url: String,
     /// Whom to take for the server.
     pub trust: Trust,
@@ -103,9 +103,9 @@ impl Settings {
             let rule = "no secret stands in an address";
             return Err(Error::invalid("url", "one with a user in it", rule, "give user and password apart"));
         }
-        let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let plain = matches!(url.path(), "/" | "/sdk") && url.query().is_none() && url.fragment().is_none();
         if url.scheme() != "https" || url.host_str().is_none() || !plain {
-            let rule = "a server is spoken to by https, and has no path";
+            let rule = "a server is spoken to by https, and has no path but /sdk";
             return Err(Error::invalid("url", &self.url, rule, remedy));
         }
         if self.user.is_empty() || self.user.contains(char::is_control) {
@@ -131,7 +131,7 @@ mod tests {
     fn addresses_that_would_not_do_are_refused_with_a_remedy() {
         assert_eq!(settings("https://a:8989").address().expect("right").as_str(), "https://a:8989/");
         for bad in
-            ["http://a", "https://a/sdk", "https://a/?x", "a", "https://u:hunter2@a", "https://u:hunter2@[a"]
+            ["http://a", "https://a/ui", "https://a/?x", "a", "https://u:hunter2@a", "https://u:hunter2@[a"]
         {
             let error = settings(bad).address().expect_err(bad).to_string();
             assert!(error.starts_with("url is") && !error.contains("hunter2"), "{error}");

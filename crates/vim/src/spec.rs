@@ -67,7 +67,7 @@ impl ConfigSpec {
     pub(crate) fn write(&self, xml: &mut Xml, name: &str) {
         xml.inside(name, |x| {
             x.maybe("changeVersion", self.change_version.as_deref());
-            x.maybe("name", self.name.as_deref().map(crate::names::escaped));
+            x.maybe("name", self.name.as_deref().map(crate::names::in_config));
             x.maybe("version", self.version.as_deref());
             x.maybe("uuid", self.uuid.as_deref());
             x.maybe("instanceUuid", self.instance_uuid.as_deref());
