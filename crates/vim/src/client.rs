@@ -295,7 +295,7 @@ impl Wire {
             tried += 1;
             match answer {
                 Err(error) if call.effect == Effect::Change && is_open(&error) => {
-                    return Err(Error::Unknown { method: call.method.into(), cause: Box::new(error) });
+                    return Err(Error::Unknown { method: call.method, cause: Box::new(error) });
                 }
                 Err(error)
                     if call.effect != Effect::Change && passes(&error) && tried < self.limits.tries =>
@@ -310,7 +310,7 @@ impl Wire {
 
     fn interpret<T>(
         &self,
-        method: &str,
+        method: &'static str,
         answer: &Answer,
         read: impl FnOnce(Node<'_, '_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -336,11 +336,11 @@ impl Wire {
 }
 
 /// A SOAP fault, by the type of its detail.
-fn refused(method: &str, node: Node<'_, '_>) -> Error {
+fn refused(method: &'static str, node: Node<'_, '_>) -> Error {
     let detail = child(node, "detail").and_then(|detail| children(detail).next());
     let fault = detail.map_or_else(|| Fault::Other(String::new()), Fault::of);
     let words = words(text(node, "faultstring").unwrap_or_default());
-    Error::Refused { method: method.into(), fault, words }
+    Error::Refused { method, fault, words }
 }
 
 /// The one value of an answer.

@@ -47,7 +47,7 @@ impl<'a, 'i> Properties<'a, 'i> {
         let missing: Vec<Missing> = missing.collect();
         // The other form in which a session is lost.
         if missing.iter().any(|m| m.fault == Fault::NotAuthenticated) {
-            let (method, words) = ("RetrievePropertiesEx".into(), String::new());
+            let (method, words) = ("RetrievePropertiesEx", String::new());
             return Err(Error::Refused { method, fault: Fault::NotAuthenticated, words });
         }
         Ok(Self { object, missing, found })
@@ -161,7 +161,7 @@ impl Vim {
         let scope = [object.clone()];
         let found = self.retrieve(&object.kind, paths, Scope::These(&scope), read).await?;
         found.into_iter().next().ok_or_else(|| Error::Refused {
-            method: "RetrievePropertiesEx".into(),
+            method: "RetrievePropertiesEx",
             fault: Fault::ManagedObjectNotFound { object: Some(object.clone()) },
             words: String::new(),
         })

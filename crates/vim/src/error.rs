@@ -70,7 +70,7 @@ pub enum Error {
     #[error("{method}: {fault}{}", said(.words))]
     Refused {
         /// The call, or the task's.
-        method: String,
+        method: &'static str,
         /// Why.
         fault: Fault,
         /// The server's words, for people.
@@ -81,7 +81,7 @@ pub enum Error {
     #[error("{method}: unknown whether it was done ({cause})")]
     Unknown {
         /// The call.
-        method: String,
+        method: &'static str,
         /// What happened to the answer.
         cause: Box<Error>,
     },

@@ -38,7 +38,7 @@ impl DatastoreFile {
     ///
     /// # Errors
     /// [`File`](Error::File); those of any read.
-    pub async fn len(&self) -> Result<u64, Error> {
+    pub async fn size(&self) -> Result<u64, Error> {
         let response = self.ask(true, |client, url| client.head(url)).await?;
         match response.status() {
             StatusCode::OK => {}
@@ -48,7 +48,7 @@ impl DatastoreFile {
         len.ok_or_else(|| Error::garbage("a file has no length"))
     }
 
-    /// Fills `buffer` with the bytes from `start`, by one request. Privileges as [`DatastoreFile::len`].
+    /// Fills `buffer` with the bytes from `start`, by one request. Privileges as [`DatastoreFile::size`].
     ///
     /// # Errors
     /// [`File`](Error::File) where not these very bytes come; those of any read. The buffer may hold some of them then.
@@ -92,7 +92,7 @@ impl DatastoreFile {
     }
 
     /// Writes a whole small file, of at most 1 MiB, over what is there. Folders are made on the way by some hosts only.
-    /// Privileges as [`DatastoreFile::len`].
+    /// Privileges as [`DatastoreFile::size`].
     ///
     /// # Errors
     /// [`File`](Error::File); [`Unknown`](Error::Unknown) where the answer was lost.
@@ -172,5 +172,5 @@ impl DatastoreFile {
 }
 
 fn unknown(cause: Error) -> Error {
-    Error::Unknown { method: "PUT".into(), cause: Box::new(cause) }
+    Error::Unknown { method: "PUT", cause: Box::new(cause) }
 }

@@ -97,7 +97,7 @@ impl Vim {
         wanted: Override,
     ) -> Result<Option<Task>, Error> {
         let Some(manager) = &self.content().storage_resource_manager else {
-            let (method, words) = ("ConfigureStorageDrsForPod_Task".into(), "it is vCenter's".into());
+            let (method, words) = ("ConfigureStorageDrsForPod_Task", "it is vCenter's".into());
             return Err(Error::Refused { method, fault: Fault::NotSupported, words });
         };
         let now = self.storage_drs_override(pod, machine).await?;

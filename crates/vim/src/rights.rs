@@ -27,7 +27,7 @@ impl Vim {
     pub async fn lacking<'a>(&self, object: &Moref, privileges: &[&'a str]) -> Result<Vec<&'a str>, Error> {
         let (method, words) = ("HasPrivilegeOnEntities", "the server has none".into());
         let Some(manager) = &self.content().authorization_manager else {
-            return Err(Error::Refused { method: method.into(), fault: Fault::NotSupported, words });
+            return Err(Error::Refused { method, fault: Fault::NotSupported, words });
         };
         // The key is the session's: both have to be of the same.
         let mut once_more = true;

@@ -98,10 +98,6 @@ fn named(datacenter: &Moref, file: &DatastorePath) -> Xml {
     arguments
 }
 
-fn lacks(name: &str) -> Error {
-    Error::Refused {
-        method: name.into(),
-        fault: crate::Fault::NotSupported,
-        words: "the server has none".into(),
-    }
+fn lacks(name: &'static str) -> Error {
+    Error::Refused { method: name, fault: crate::Fault::NotSupported, words: "the server has none".into() }
 }

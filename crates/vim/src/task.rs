@@ -16,7 +16,7 @@ use std::time::Duration;
 pub struct Task {
     vim: Vim,
     moref: Moref,
-    method: String,
+    method: &'static str,
 }
 
 /// How a task stands.
@@ -88,13 +88,13 @@ impl TaskInfo {
     }
 
     /// The task's end, once there is one.
-    fn end(&self, method: &str) -> Option<Result<TaskResult, Error>> {
+    fn end(&self, method: &'static str) -> Option<Result<TaskResult, Error>> {
         match self.state {
             TaskState::Success => Some(Ok(self.result.clone())),
             TaskState::Error => {
                 let unnamed = || (Fault::Other(String::new()), String::new());
                 let (fault, words) = self.error.clone().unwrap_or_else(unnamed);
-                Some(Err(Error::Refused { method: method.into(), fault, words }))
+                Some(Err(Error::Refused { method, fault, words }))
             }
             TaskState::Queued | TaskState::Running => None,
         }
@@ -104,7 +104,7 @@ impl TaskInfo {
 impl Vim {
     /// The task of this reference. Asks nothing.
     pub fn task(&self, moref: Moref) -> Task {
-        Task { vim: self.clone(), moref, method: "task".into() }
+        Task { vim: self.clone(), moref, method: "task" }
     }
 
     /// Makes a call that starts a task.
@@ -115,7 +115,7 @@ impl Vim {
         arguments: Xml,
     ) -> Result<Task, Error> {
         let moref = self.call_for_object(Call::change(method, this, arguments)).await?;
-        Ok(Task { vim: self.clone(), moref, method: method.into() })
+        Ok(Task { vim: self.clone(), moref, method })
     }
 }
 
@@ -156,7 +156,7 @@ impl Task {
         let see = |p: &crate::collect::Properties<'_, '_>| {
             let Some(info) = p.node("info").map(TaskInfo::of) else { return Ok(None) };
             tell(&info);
-            info.end(&self.method).transpose()
+            info.end(self.method).transpose()
         };
         let found = self.vim.watch(&self.moref, &["info"], limit, see).await?;
         found.ok_or_else(|| Error::Running { task: self.moref.clone(), span: limit })

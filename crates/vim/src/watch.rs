@@ -102,7 +102,7 @@ impl Vim {
                 for change in list(filter, "objectSet") {
                     if text(change, "kind") == Some("leave") {
                         let fault = Fault::ManagedObjectNotFound { object: Some(object.clone()) };
-                        return Err(Error::Refused { method: method.into(), fault, words: String::new() });
+                        return Err(Error::Refused { method, fault, words: String::new() });
                     }
                     if found.is_none() {
                         found = see(&Properties::of(change, "changeSet")?)?;
@@ -115,10 +115,10 @@ impl Vim {
     }
 }
 
-fn gone(method: &str, missing: Node<'_, '_>) -> Error {
+fn gone(method: &'static str, missing: Node<'_, '_>) -> Error {
     let (fault, words) = child(missing, "fault").map_or_else(
         || (Fault::ManagedObjectNotFound { object: Moref::at(missing, "obj") }, String::new()),
         Fault::localized,
     );
-    Error::Refused { method: method.into(), fault, words }
+    Error::Refused { method, fault, words }
 }

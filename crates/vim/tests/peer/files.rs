@@ -40,7 +40,7 @@ async fn a_range_is_read_in_the_session_whatever_the_name() {
     let mut buffer = [0; 6];
     file.read(7, &mut buffer).await.unwrap();
     assert_eq!(&buffer, b"789abc");
-    assert_eq!(file.len().await.unwrap(), 20);
+    assert_eq!(file.size().await.unwrap(), 20);
     file.read(0, &mut []).await.unwrap();
     let asked = &fake.seen("GET")[0];
     let wanted = "/folder/%EC%9B%B9/50%25%20%22a%22%27s.vmdk?dcPath=Berlin%2FDC0&dsName=fast%201";

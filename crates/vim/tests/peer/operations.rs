@@ -138,7 +138,9 @@ async fn every_request_is_in_the_order_of_the_schema() {
     vim.time().await.unwrap();
     vim.machine(&machine).await.unwrap();
     vim.machines_whole(&vim.content().root_folder).await.unwrap();
-    (vim.datacenters().await.unwrap(), vim.folders().await.unwrap(), vim.computes().await.unwrap());
+    vim.datacenters().await.unwrap();
+    vim.folders().await.unwrap();
+    vim.computes().await.unwrap();
     tasks.push(vim.create_snapshot(&machine, "dr", "d", true).await.unwrap());
     tasks.push(vim.remove_snapshot(&snapshot).await.unwrap());
     tasks.push(vim.consolidate(&machine).await.unwrap());

@@ -114,7 +114,7 @@ async fn d1_bytes_of_a_machine_that_is_off_are_read_as_they_are() {
         let local = std::fs::OpenOptions::new().read(true).write(true).open(sim.local(&flat)).unwrap();
         let bytes: Vec<u8> = (0..4_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         local.write_all_at(&bytes, 0).unwrap();
-        assert_eq!(file.len().await.unwrap(), 4 << 20);
+        assert_eq!(file.size().await.unwrap(), 4 << 20);
         let mut buffer = vec![0; (4 << 20) - 1000];
         file.read(777, &mut buffer).await.unwrap();
         assert!(buffer == bytes[777..777 + buffer.len()]);
@@ -122,7 +122,7 @@ async fn d1_bytes_of_a_machine_that_is_off_are_read_as_they_are() {
         let end = file.read(4 << 20, &mut [0]).await.unwrap_err();
         assert!(matches!(end, Error::File { why: FileRefusal::BeyondEnd, .. }), "{end:?}");
         let absent = vim.file(sim.datacenter(), flat.folder().join("none.vmdk").unwrap());
-        let absent = absent.len().await.unwrap_err();
+        let absent = absent.size().await.unwrap_err();
         assert!(matches!(absent, Error::File { why: FileRefusal::NotFound, .. }), "{absent:?}");
 
         // What the network makes of it.
