@@ -10,6 +10,9 @@ use std::str::FromStr;
 /// No inventory has more objects of a kind.
 const MOST: usize = 1 << 20;
 
+/// How often all is read anew because something vanished meanwhile.
+const AGAIN: usize = 3;
+
 /// Which objects.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scope<'a> {
@@ -96,6 +99,14 @@ impl<'a, 'i> Properties<'a, 'i> {
     }
 }
 
+/// Whether something is gone that was not asked for by name.
+fn is_of_another(error: &Error, scope: Scope<'_>) -> bool {
+    match (error.fault(), scope) {
+        (Some(Fault::ManagedObjectNotFound { object }), Scope::Below(root)) => object.as_ref() != Some(root),
+        _ => false,
+    }
+}
+
 /// What `RetrievePropertiesEx` asks for.
 pub(crate) fn filter(
     xml: &mut Xml,
@@ -144,10 +155,14 @@ impl Vim {
         scope: Scope<'_>,
         read: impl Fn(&Properties<'_, '_>) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
-        // Views and pages end with their session: all is begun anew, once.
-        match self.retrieve_in_session(kind, paths, scope, &read).await {
-            Err(error) if error.is_logged_out() => self.retrieve_in_session(kind, paths, scope, &read).await,
-            other => other,
+        let (mut renewed, mut vanished) = (false, 0);
+        loop {
+            match self.retrieve_in_session(kind, paths, scope, &read).await {
+                // Views and pages end with their session: all is begun anew.
+                Err(error) if error.is_logged_out() && !renewed => renewed = true,
+                Err(error) if vanished < AGAIN && is_of_another(&error, scope) => vanished += 1,
+                other => return other,
+            }
         }
     }
 

@@ -48,7 +48,7 @@ impl DatastoreFile {
         len.ok_or_else(|| Error::garbage("a file has no length"))
     }
 
-    /// Fills `buffer` with the bytes from `start`, by one request. Privileges as [`DatastoreFile::size`].
+    /// Fills `buffer` with the bytes from `start`, by one request, within [`Limits::answer_ms`](crate::Limits::answer_ms). Privileges as [`DatastoreFile::size`].
     ///
     /// # Errors
     /// [`File`](Error::File) where not these very bytes come; those of any read. The buffer may hold some of them then.

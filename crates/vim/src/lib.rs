@@ -63,7 +63,8 @@
 //! passed by, values that it does not know are `Other`, and what is not said is `None`.
 //!
 //! # vCenter and hosts
-//! The same calls; [`Vim::is_vcenter`] tells which it is. A host has no clusters, no DRS, no moves, and one datacenter. A host that
+//! From version 6.5 on: of older ones some properties are not there, and a server refuses all for one that it does not know. Both
+//! take the same calls; [`Vim::is_vcenter`] tells which it is. A host has no clusters, no DRS, no moves, and one datacenter. A host that
 //! a vCenter manages has to be asked through it.
 #![forbid(unsafe_code)]
 

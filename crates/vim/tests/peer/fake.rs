@@ -236,6 +236,7 @@ impl Server {
                 break;
             }
             stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            stream.set_nodelay(true).unwrap();
             streams.push(stream.try_clone().unwrap());
             let server = self.clone();
             threads.push(std::thread::spawn(move || {

@@ -1,7 +1,7 @@
 //! The order of VMware's schema: a real server passes by what is out of it, VMware's simulator takes any.
 //!
-//! `wsdl/sequences.txt` has a type per line, with its elements in order and the types of those that have any within, as the
-//! public WSDL of vSphere 9 (`vim-types.xsd`) has them; those of the types that it extends come first.
+//! `wsdl/sequences.txt` has a type per line, with its elements in order and the types of those that have any within; those of
+//! the types that it extends come first. The order is that of govmomi 0.56, whose types VMware generates from the WSDL.
 
 use roxmltree::{Document, Node};
 use std::collections::BTreeMap;

@@ -1,10 +1,12 @@
-//! What is read of machines and of what they are on, as ESXi and vCenter write it and as VMware's simulator does.
+//! What is read of machines and of what they are on: as VMware's simulator wrote it (recorded), and as ESXi does (written by hand,
+//! after the schema; no real host was at hand).
 
-use crate::fake::{Fake, answer};
+use crate::fake::{Fake, answer, fault};
 use site_recovery::{Run, Timestamp};
 use site_recovery_vim::{
     BackingKind, ControllerKind, DiskMode, Fault, Firmware, Missing, Moref, Network, NicKind, Override, Power,
 };
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const ESXI: &str = include_str!("../recorded/machine_esxi.xml");
 const SIMULATOR: &str = include_str!("../recorded/machine_simulator.xml");
@@ -76,27 +78,49 @@ async fn a_machine_of_esxi_is_read_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_of_the_simulator_is_read_whole() {
     let fake = serving(SIMULATOR);
-    let machine = fake.connect().await.machine(&Moref::new("VirtualMachine", "vm-65")).await.unwrap();
+    let machine = fake.connect().await.machine(&Moref::new("VirtualMachine", "vm-67")).await.unwrap();
     let details = machine.details.unwrap();
-    assert_eq!(
-        (machine.name.as_str(), machine.power),
-        ("DC0_H0_VM0", Power::Unknown),
-        "an empty word says nothing"
-    );
+    assert_eq!((machine.name.as_str(), machine.power), ("DC0_H0_VM0", Power::On));
     let [disk] = &details.devices.disks[..] else { panic!("{:?}", details.devices.disks) };
-    assert_eq!((disk.key, disk.capacity, &disk.backing.kind), (204, 10 << 30, &BackingKind::Flat));
-    assert_eq!(
-        details.devices.nics[0].network,
-        Some(Network::Standard {
-            name: "VM Network".into(),
-            moref: Some(Moref::new("Network", "network-7"))
-        })
-    );
-    assert_eq!(
-        (details.firmware, details.snapshots.len(), details.change_version.as_deref()),
-        (None, 0, None)
-    );
+    assert_eq!((disk.key, disk.capacity, &disk.backing.kind), (203, 64 << 20, &BackingKind::Flat));
+    assert!(matches!(details.devices.nics[0].network, Some(Network::Distributed { .. })));
+    assert_eq!((details.snapshots.len(), details.disabled_methods.len()), (0, 0));
     assert!(!details.change_tracking && machine.missing.is_empty());
+}
+
+/// VMware's simulator writes enumerations that it does not set as empty elements.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_word_says_nothing() {
+    let objects = SIMULATOR.replace(">poweredOn<", "><").replace(">persistent<", "><");
+    let fake = Fake::new(move |r| {
+        (r.call() == "RetrievePropertiesEx")
+            .then(|| answer(r.call(), &format!("<returnval>{objects}</returnval>")))
+    });
+    let machine = fake.connect().await.machine(&Moref::new("VirtualMachine", "vm-67")).await.unwrap();
+    assert_eq!(machine.power, Power::Unknown);
+    assert_eq!(machine.details.unwrap().devices.disks[0].backing.mode, DiskMode::Persistent);
+}
+
+/// A machine may be removed while others are read: a server fails the whole call for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_that_vanish_while_others_are_read_spoil_nothing() {
+    let gone = |id: &str| fault("ManagedObjectNotFound", &format!("<obj type=\"VirtualMachine\">{id}</obj>"));
+    let times = AtomicUsize::new(0);
+    let fake = Fake::new(move |r| match r.call() {
+        "RetrievePropertiesEx" if times.fetch_add(1, Ordering::SeqCst) < 2 => Some(gone("vm-9")),
+        "RetrievePropertiesEx" => Some(answer(r.call(), &format!("<returnval>{SIMULATOR}</returnval>"))),
+        _ => None,
+    });
+    let vim = fake.connect().await;
+    assert_eq!(vim.machines(&vim.content().root_folder).await.unwrap().len(), 1);
+    assert_eq!(fake.seen("DestroyView").len(), 3);
+    // What is asked for by name is not there, and that is the answer.
+    let fake = Fake::new(move |r| (r.call() == "RetrievePropertiesEx").then(|| gone("vm-1")));
+    let vim = fake.connect().await;
+    vim.machine(&Moref::new("VirtualMachine", "vm-1")).await.unwrap_err();
+    assert_eq!(fake.seen("RetrievePropertiesEx").len(), 1);
+    vim.machines(&vim.content().root_folder).await.unwrap_err();
+    assert_eq!(fake.seen("RetrievePropertiesEx").len(), 5, "it is not tried for ever");
 }
 
 #[tokio::test(flavor = "multi_thread")]
