@@ -192,6 +192,11 @@ impl Vim {
         self.open().await.map(|open| open.key)
     }
 
+    /// How many sessions were opened.
+    pub(crate) async fn session_number(&self) -> u64 {
+        self.0.session.lock().await.number
+    }
+
     /// The server says that this session is none any more.
     pub(crate) async fn forget(&self, number: u64) {
         let mut session = self.0.session.lock().await;

@@ -157,9 +157,14 @@ impl Vim {
     ) -> Result<Vec<T>, Error> {
         let (mut renewed, mut vanished) = (false, 0);
         loop {
+            let (_, session) = self.cookie().await?;
             match self.retrieve_in_session(kind, paths, scope, &read).await {
-                // Views and pages end with their session: all is begun anew.
-                Err(error) if error.is_logged_out() && !renewed => renewed = true,
+                // Views and pages end with their session, whoever opened another one: all is begun anew.
+                Err(error)
+                    if !renewed && (error.is_logged_out() || self.session_number().await != session) =>
+                {
+                    renewed = true;
+                }
                 Err(error) if vanished < AGAIN && is_of_another(&error, scope) => vanished += 1,
                 other => return other,
             }

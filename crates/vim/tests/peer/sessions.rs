@@ -3,6 +3,7 @@
 use crate::fake::{Fake, PASSWORD, Reply, Request, answer, fault, value};
 use site_recovery_vim::{Error, Fault, Moref, SecretRef, Trust};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 fn machine() -> Moref {
@@ -118,6 +119,42 @@ async fn pages_begin_anew_where_their_session_ends_between_two() {
     assert_eq!(fake.seen("DestroyView").len(), 2);
 }
 
+/// The token is of a session that ended, and nobody says so: another call has opened the next one already.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_begin_anew_where_another_call_has_renewed_the_session() {
+    let logins = Arc::new((Mutex::new(0), Condvar::new()));
+    let fake = Fake::new(move |r| match r.call() {
+        "Login" => {
+            *logins.0.lock().unwrap() += 1;
+            logins.1.notify_all();
+            None
+        }
+        "CurrentTime" if is_in(r, 1) => Some(fault("NotAuthenticated", "")),
+        "CurrentTime" => Some(answer(r.call(), "<returnval>2026-11-29T08:00:00Z</returnval>")),
+        "RetrievePropertiesEx" if is_in(r, 1) => {
+            let limit = Duration::from_secs(15);
+            let renewed = logins.1.wait_timeout_while(logins.0.lock().unwrap(), limit, |n| *n < 2).unwrap();
+            assert!(!renewed.1.timed_out());
+            Some(answer(r.call(), "<returnval><token>of the first</token></returnval>"))
+        }
+        "ContinueRetrievePropertiesEx" => {
+            Some(fault("InvalidArgument", "<invalidProperty>token</invalidProperty>"))
+        }
+        _ => None,
+    });
+    let vim = fake.connect().await;
+    let (found, time) = tokio::join!(vim.machines(&vim.content().root_folder), async {
+        // Not before the other has sent its request.
+        while fake.seen("RetrievePropertiesEx").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        vim.time().await
+    });
+    time.unwrap();
+    assert!(found.unwrap().is_empty());
+    assert_eq!((fake.seen("RetrievePropertiesEx").len(), fake.seen("Login").len()), (2, 2));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_calls_that_find_no_session_one_logs_in() {
     let fake = Fake::new(|r| match r.call() {
@@ -154,8 +191,7 @@ async fn c1_no_error_and_no_debug_shows_password_or_cookie() {
     assert!(!shown.contains("s3cret") && !shown.contains("canary") && !shown.contains("cookie-"), "{shown}");
     let mut settings = fake.settings.clone();
     settings.password = SecretRef::File(fake.write("wrong", "wrong-canary\n"));
-    let denied =
-        site_recovery_vim::Vim::connect(&settings, std::sync::Arc::new(site_recovery::SystemClock)).await;
+    let denied = site_recovery_vim::Vim::connect(&settings, Arc::new(site_recovery::SystemClock)).await;
     let denied = denied.unwrap_err();
     assert_eq!(denied.fault(), Some(&Fault::InvalidLogin));
     assert_eq!(fake.seen("Login").len(), 2, "a wrong password is tried once");
@@ -169,7 +205,7 @@ async fn c2_a_stranger_gets_nothing() {
     let (fake, other) = (Fake::new(|_| None), Fake::new(|_| None));
     let mut settings = fake.settings.clone();
     let connect = async |settings: &site_recovery_vim::Settings| {
-        site_recovery_vim::Vim::connect(settings, std::sync::Arc::new(site_recovery::SystemClock)).await
+        site_recovery_vim::Vim::connect(settings, Arc::new(site_recovery::SystemClock)).await
     };
     settings.trust = Trust::Sha256("ab".repeat(32));
     for trust in [settings.trust.clone(), Trust::Ca(fake.write("other.pem", &other.authority.pem()))] {
