@@ -301,3 +301,12 @@ async fn overrides_and_autostart_are_read() {
         assert_eq!(vim.autostart(&manager, &machine).await.unwrap(), starts);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_clock_is_off_is_told_with_its_sign() {
+    let fake = Fake::new(|r| {
+        (r.call() == "CurrentTime").then(|| answer(r.call(), "<returnval>1970-01-02T00:00:00Z</returnval>"))
+    });
+    let skew = fake.connect().await.skew().await.unwrap();
+    assert!(skew < -1_000_000_000_000, "{skew}");
+}
