@@ -1,0 +1,126 @@
+//! The password by reference: settings say where it stands, never what it is.
+
+use crate::Error;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// No password is longer.
+const MOST: u64 = 4096;
+
+/// Where a password stands. One line; the end of the line does not belong to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum SecretRef {
+    /// In a file, read again for each login: it may change.
+    File(PathBuf),
+    /// Behind a file descriptor that this program was started with, read once.
+    Fd(u32),
+    /// In a variable of the environment.
+    Env(String),
+}
+
+/// A password, or what stands for one in a session. Wiped when it is dropped; shown to nobody.
+#[derive(Clone)]
+pub(crate) struct Secret(Zeroizing<String>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is read when it is needed, or was read because it cannot be read again.
+#[derive(Debug)]
+pub(crate) enum Password {
+    Known(Secret),
+    Kept(SecretRef),
+}
+
+impl Password {
+    pub(crate) fn of(at: &SecretRef) -> Result<Self, Error> {
+        match at {
+            SecretRef::Fd(_) => at.read().map(Self::Known),
+            kept => Ok(Self::Kept(kept.clone())),
+        }
+    }
+
+    pub(crate) fn read(&self) -> Result<Secret, Error> {
+        match self {
+            Self::Known(secret) => Ok(secret.clone()),
+            Self::Kept(at) => at.read(),
+        }
+    }
+}
+
+impl SecretRef {
+    /// Names the place in its errors, never what stands there.
+    fn read(&self) -> Result<Secret, Error> {
+        let (place, text) = match self {
+            Self::File(path) => (format!("in file {}", path.display()), read(path)),
+            // By its name: this program forbids itself what would take the number as it is.
+            Self::Fd(fd) => {
+                (format!("behind file descriptor {fd}"), read(Path::new(&format!("/proc/self/fd/{fd}"))))
+            }
+            Self::Env(name) => {
+                let found = std::env::var(name).map(Zeroizing::new);
+                (format!("in variable {name}"), found.map_err(|_| std::io::ErrorKind::NotFound.into()))
+            }
+        };
+        let unusable = |why: String| Error::Invalid {
+            field: "password",
+            value: format!("{why}, {place}"),
+            rule: "it is one line that this program can read",
+            remedy: "put the password there",
+        };
+        let text = text.map_err(|e| unusable(e.kind().to_string()))?;
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if line.is_empty() || line.contains(char::is_control) {
+            return Err(unusable("not one line".into()));
+        }
+        Ok(Secret::new(line.to_owned()))
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::with_capacity(MOST as usize));
+    File::open(path)?.take(MOST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c1_a_password_is_read_by_reference_and_shown_to_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        std::fs::write(&path, "correct horse\r\n").unwrap();
+        let password = Password::of(&SecretRef::File(path.clone())).unwrap();
+        let secret = password.read().unwrap();
+        assert_eq!((secret.expose(), format!("{secret:?}")), ("correct horse", "***".into()));
+        for bad in ["", "\n", "two\nlines\n", "bell\x07"] {
+            std::fs::write(&path, bad).unwrap();
+            let error = password.read().unwrap_err().to_string();
+            assert!(!error.contains("two") && !error.contains("bell"), "{error}");
+        }
+        assert!(SecretRef::Env("NO_SUCH_VARIABLE_HERE".into()).read().is_err());
+        let said: SecretRef = serde_json::from_str(r#"{"file": "/etc/p"}"#).unwrap();
+        assert_eq!(said, SecretRef::File("/etc/p".into()));
+    }
+}

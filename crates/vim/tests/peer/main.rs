@@ -1,0 +1,14 @@
+//! Against a server that answers as a test tells it: rightly, wrongly, late, in part, or never. Each request that any of these
+//! tests makes is checked against the order of VMware's schema.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod fake;
+mod faults;
+mod files;
+mod operations;
+mod order;
+mod reading;
+mod sessions;
+mod tasks;
+mod trust;
