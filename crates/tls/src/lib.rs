@@ -2,7 +2,8 @@
 //!
 //! - [`server`] shows a certificate, and lets clients of an [authority](Clients::Of) in, or [anyone](Clients::Anyone).
 //! - [`client`] trusts servers of an [authority](Trust::Authority), or the [one](Trust::Certificate) with this very
-//!   certificate, and shows a certificate of its own where it has one.
+//!   certificate, known whole or [by its digest](Trust::Sha256), and shows a certificate of its own where it has one.
+//! - [`settings`]: the same as settings of a client say it, and where a password stands.
 //!
 //! Both give a configuration of [`rustls`], which is re-exported, by its `ring` provider, for its caller to name application
 //! protocols in. No check can be switched off, and no session is resumed: it would go on by a certificate that was looked at
@@ -26,6 +27,7 @@
 
 mod pem;
 mod pinned;
+pub mod settings;
 
 use pem::{certificates, private_key, roots, unusable};
 use rustls::client::danger::ServerCertVerifier;
@@ -65,6 +67,8 @@ pub enum Trust<'a> {
     Authority(&'a [u8]),
     /// The one server that holds the key of this very certificate (PEM), whatever name and dates it bears.
     Certificate(&'a [u8]),
+    /// The one server that holds the key of the certificate with this SHA-256 (of its binary form), whatever it bears.
+    Sha256([u8; 32]),
 }
 
 /// A server that speaks these versions.
@@ -110,6 +114,7 @@ pub fn client(
             verifier.map_err(|e| unusable("ca", e))?
         }
         Trust::Certificate(pem) => pinned::verifier(pem, provider())?,
+        Trust::Sha256(digest) => pinned::by_digest(digest, provider()),
     };
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions);
     let builder = builder.map_err(no_version)?;

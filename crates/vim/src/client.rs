@@ -10,7 +10,6 @@
 
 use crate::fault::{Fault, words};
 use crate::http::{Answer, Http};
-use crate::secret::Password;
 use crate::xml::{Xml, child, children, list, moment, parse, text};
 use crate::{About, Error, Limits, Moref, Product, ServiceContent, Settings};
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use roxmltree::Node;
 use site_recovery::{Clock, Timestamp};
+use site_recovery_tls::settings::Password;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 
 use crate::{DatastorePath, Fault, Moref};
 use site_recovery::ErrorKind;
+use site_recovery_tls::settings::Unusable;
 use std::time::Duration;
 
 /// Why a server did not do what it was asked. None holds a password, a cookie, or the body of a request.
@@ -197,6 +198,12 @@ impl Error {
     /// The server says that there is no session.
     pub(crate) fn is_logged_out(&self) -> bool {
         matches!(self.fault(), Some(Fault::NotAuthenticated))
+    }
+}
+
+impl From<Unusable> for Error {
+    fn from(Unusable { field, value, rule, remedy }: Unusable) -> Self {
+        Self::Invalid { field, value, rule, remedy }
     }
 }
 

@@ -1,10 +1,11 @@
 //! One exchange by HTTPS: what was sent, what came, and what it means that nothing came.
 
-use crate::{Error, Limits, Settings, tls};
+use crate::{Error, Limits, Settings};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use site_recovery_tls::rustls;
+use site_recovery_tls::rustls::version::{TLS12, TLS13};
 use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
@@ -35,7 +36,7 @@ impl Http {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
         let (base, limits) = (settings.address()?, settings.limits);
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client(&settings.trust)?)
+            .tls_backend_preconfigured(settings.trust.client(&[&TLS13, &TLS12])?)
             .https_only(true)
             .no_proxy()
             // An answer that leads elsewhere would lead the password there.

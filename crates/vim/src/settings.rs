@@ -1,9 +1,8 @@
-//! Which server, whom to take for it, and how long to wait.
+//! Which server, and how long to wait.
 
-use crate::{Error, SecretRef};
+use crate::{Error, SecretRef, Trust};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// A server, and who asks.
@@ -21,17 +20,6 @@ pub struct Settings {
     /// How long to wait, and how much to take.
     #[serde(default)]
     pub limits: Limits,
-}
-
-/// Whom to take for the server. With an authority its name is checked; with the digest of its certificate it is that very one,
-/// as hosts need that have signed their own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum Trust {
-    /// A file with certificates of authorities, PEM.
-    Ca(PathBuf),
-    /// The SHA-256 of its certificate: 64 hexadecimal digits, with colons or without.
-    Sha256(String),
 }
 
 /// What a server is given in time, and what is taken from it.

@@ -1,6 +1,6 @@
 //! The password by reference: settings say where it stands, never what it is.
 
-use crate::Error;
+use super::Unusable;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::File;
@@ -25,7 +25,7 @@ pub enum SecretRef {
 
 /// A password, or what stands for one in a session. Wiped when it is dropped; shown to nobody.
 #[derive(Clone)]
-pub(crate) struct Secret(Zeroizing<String>);
+pub struct Secret(Zeroizing<String>);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,41 +34,54 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    pub(crate) fn new(text: String) -> Self {
+    /// Takes the text, which is wiped with it.
+    pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    pub(crate) fn expose(&self) -> &str {
+    /// The text itself, for what is sent.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
 /// What is read when it is needed, or was read because it cannot be read again.
 #[derive(Debug)]
-pub(crate) enum Password {
+pub struct Password(Kept);
+
+#[derive(Debug)]
+enum Kept {
     Known(Secret),
-    Kept(SecretRef),
+    At(SecretRef),
 }
 
 impl Password {
-    pub(crate) fn of(at: &SecretRef) -> Result<Self, Error> {
-        match at {
-            SecretRef::Fd(_) => at.read().map(Self::Known),
-            kept => Ok(Self::Kept(kept.clone())),
-        }
+    /// The one that stands there. Behind a file descriptor it is read now.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn of(at: &SecretRef) -> Result<Self, Unusable> {
+        Ok(Self(match at {
+            SecretRef::Fd(_) => Kept::Known(at.read()?),
+            kept => Kept::At(kept.clone()),
+        }))
     }
 
-    pub(crate) fn read(&self) -> Result<Secret, Error> {
-        match self {
-            Self::Known(secret) => Ok(secret.clone()),
-            Self::Kept(at) => at.read(),
+    /// As it stands there now.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn read(&self) -> Result<Secret, Unusable> {
+        match &self.0 {
+            Kept::Known(secret) => Ok(secret.clone()),
+            Kept::At(at) => at.read(),
         }
     }
 }
 
 impl SecretRef {
     /// Names the place in its errors, never what stands there.
-    fn read(&self) -> Result<Secret, Error> {
+    fn read(&self) -> Result<Secret, Unusable> {
         let (place, text) = match self {
             Self::File(path) => (format!("in file {}", path.display()), read(path)),
             // By its name: this program forbids itself what would take the number as it is.
@@ -80,7 +93,7 @@ impl SecretRef {
                 (format!("in variable {name}"), found.map_err(|_| std::io::ErrorKind::NotFound.into()))
             }
         };
-        let unusable = |why: String| Error::Invalid {
+        let unusable = |why: String| Unusable {
             field: "password",
             value: format!("{why}, {place}"),
             rule: "it is one line that this program can read",
@@ -116,7 +129,7 @@ mod tests {
         assert_eq!((secret.expose(), format!("{secret:?}")), ("correct horse", "***".into()));
         for bad in ["", "\n", "two\nlines\n", "bell\x07"] {
             std::fs::write(&path, bad).unwrap();
-            let error = password.read().unwrap_err().to_string();
+            let error = format!("{:?}", password.read().unwrap_err());
             assert!(!error.contains("two") && !error.contains("bell"), "{error}");
         }
         assert!(SecretRef::Env("NO_SUCH_VARIABLE_HERE".into()).read().is_err());

@@ -1,0 +1,100 @@
+//! What settings say of another server by reference: whom to take for it, and where the password for it stands.
+
+mod secret;
+
+use rustls::{ClientConfig, SupportedProtocolVersion};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+pub use secret::{Password, Secret, SecretRef};
+
+/// What a setting refers to cannot be used. Never with a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// `password`, `trust.ca` or `trust.sha256`.
+    pub field: &'static str,
+    /// Its value and what is wrong with it, or where it stands where that may be secret.
+    pub value: String,
+    /// What it has to be.
+    pub rule: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+impl From<Unusable> for site_recovery::Error {
+    fn from(Unusable { field, value, rule, remedy }: Unusable) -> Self {
+        Self::invalid(field, value, rule, remedy)
+    }
+}
+
+/// Whom to take for the server. With an authority its name is checked; with the digest of its certificate it is that very one,
+/// as hosts need that have signed their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Trust {
+    /// A file with certificates of authorities, PEM.
+    Ca(PathBuf),
+    /// The SHA-256 of its certificate: 64 hexadecimal digits, with colons or without.
+    Sha256(String),
+}
+
+impl Trust {
+    /// A client that trusts so, and shows no certificate of its own.
+    ///
+    /// # Errors
+    /// Where the file or the digest is not what it has to be.
+    pub fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Result<ClientConfig, Unusable> {
+        match self {
+            Self::Ca(path) => {
+                let unusable = |why: String| Unusable {
+                    field: "trust.ca",
+                    value: format!("{}, {why}", path.display()),
+                    rule: "it is a file with certificates of authorities, as PEM",
+                    remedy: "give the authority that signed the server's certificate",
+                };
+                let pem = std::fs::read(path).map_err(|e| unusable(e.kind().to_string()))?;
+                let trusted = crate::Trust::Authority(&pem);
+                crate::client(versions, trusted, None).map_err(|e| unusable(e.to_string()))
+            }
+            Self::Sha256(pin) => {
+                let unusable = |value| Unusable {
+                    field: "trust.sha256",
+                    value,
+                    rule: "the SHA-256 of the certificate in its binary form, as 64 hexadecimal digits",
+                    remedy: "ask `openssl x509 -fingerprint -sha256`",
+                };
+                let digest = digest(pin).ok_or_else(|| unusable(format!("{pin:?}")))?;
+                let trusted = crate::Trust::Sha256(digest);
+                crate::client(versions, trusted, None).map_err(|e| unusable(e.to_string()))
+            }
+        }
+    }
+}
+
+fn digest(pin: &str) -> Option<[u8; 32]> {
+    let digits: String = pin.chars().filter(|c| *c != ':').collect();
+    if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).ok();
+    let all: Option<Vec<u8>> = (0..32).map(|n| byte(n * 2)).collect();
+    all?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_has_64_digits_with_colons_or_without() {
+        let bytes: [u8; 32] = std::array::from_fn(|n| n as u8 * 7);
+        let hex = bytes.map(|b| format!("{b:02x}"));
+        assert_eq!(
+            (digest(&hex.concat()), digest(&hex.join(":").to_uppercase())),
+            (Some(bytes), Some(bytes))
+        );
+        for bad in ["", "abc", &"g".repeat(64), &"ab".repeat(33), &"+a".repeat(32), &"é".repeat(32)] {
+            assert_eq!(digest(bad), None, "{bad}");
+        }
+    }
+}
