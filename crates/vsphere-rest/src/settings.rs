@@ -1,0 +1,142 @@
+//! Which server, and how long to wait.
+
+use crate::{Error, SecretRef, Trust};
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A vCenter, and who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `https://vcenter.example`, with a port where it is not 443.
+    pub url: String,
+    /// Whom to take for the server.
+    pub trust: Trust,
+    /// `dr@vsphere.local`; without a colon.
+    pub user: String,
+    /// Where the password stands.
+    pub password: SecretRef,
+    /// How long to wait, and how much to take.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What a server is given in time, and what is taken from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// For a connection with its handshake, in milliseconds. 10,000.
+    pub connect_ms: u64,
+    /// For an answer, in milliseconds. 60,000.
+    pub answer_ms: u64,
+    /// The most bytes of an answer. 16 MiB.
+    pub answer_bytes: usize,
+    /// How often a read is tried while nobody is there, a connection breaks or HTTP 503 comes. 4.
+    pub tries: u32,
+    /// The pause before the second try, in milliseconds; twice as long before each further one. 250.
+    pub pause_ms: u64,
+    /// The most identifiers in one request. 100.
+    pub batch: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect_ms: 10_000,
+            answer_ms: 60_000,
+            answer_bytes: 16 << 20,
+            tries: 4,
+            pause_ms: 250,
+            batch: 100,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn answer(&self) -> Duration {
+        Duration::from_millis(self.answer_ms)
+    }
+
+    /// Before another try, counted from one.
+    pub(crate) fn pause(&self, tried: u32) -> Duration {
+        Duration::from_millis(self.pause_ms.saturating_mul(1 << tried.saturating_sub(1).min(10)))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let within = |field, value: u64, least: u64, most: u64, rule| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(Error::invalid(field, value, rule, "choose a limit in between")),
+        };
+        within("limits.connect_ms", self.connect_ms, 1, 600_000, "1 to 600,000")?;
+        within("limits.answer_ms", self.answer_ms, 1, 3_600_000, "1 to 3,600,000")?;
+        within("limits.answer_bytes", self.answer_bytes as u64, 4096, 1 << 30, "4 KiB to 1 GiB")?;
+        within("limits.tries", self.tries.into(), 1, 20, "1 to 20")?;
+        within("limits.pause_ms", self.pause_ms, 1, 60_000, "1 to 60,000")?;
+        within("limits.batch", self.batch as u64, 1, 500, "1 to 500")
+    }
+}
+
+impl Settings {
+    /// The server's address, after everything was looked at.
+    pub(crate) fn address(&self) -> Result<Url, Error> {
+        let remedy = "as https://vcenter.example";
+        let url = Url::parse(&self.url).map_err(|_| {
+            // What is no address may still have a password in it.
+            let shown = if self.url.contains('@') { "none" } else { &self.url };
+            Error::invalid("url", shown, "it is the address of a server", remedy)
+        })?;
+        if !url.username().is_empty() || url.password().is_some() {
+            let rule = "no secret stands in an address";
+            return Err(Error::invalid("url", "one with a user in it", rule, "give user and password apart"));
+        }
+        let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if url.scheme() != "https" || url.host_str().is_none() || !plain {
+            let rule = "a server is spoken to by https, and has no path";
+            return Err(Error::invalid("url", &self.url, rule, remedy));
+        }
+        if self.user.is_empty() || self.user.contains(|c: char| c.is_control() || c == ':') {
+            let rule = "it is a name without a colon";
+            return Err(Error::invalid("user", format!("{:?}", self.user), rule, "name who asks"));
+        }
+        self.limits.check()?;
+        Ok(url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(url: &str) -> Settings {
+        let json = serde_json::json!({
+            "url": url, "user": "dr", "trust": { "sha256": "00" }, "password": { "file": "/etc/p" }
+        });
+        serde_json::from_value(json).expect("they are settings")
+    }
+
+    #[test]
+    fn c1_addresses_that_would_not_do_are_refused_with_a_remedy_and_without_secrets() {
+        assert_eq!(settings("https://a:8989").address().expect("right").as_str(), "https://a:8989/");
+        let bad = ["http://a", "https://a/ui", "https://a/?x", "a", "https://u:hunter2@a", "https://u:hunter2@[a"];
+        for bad in bad {
+            let error = settings(bad).address().expect_err(bad).to_string();
+            assert!(error.starts_with("url is") && !error.contains("hunter2"), "{error}");
+        }
+        let mut other = settings("https://a");
+        other.limits.batch = 0;
+        assert!(other.address().expect_err("no batch").to_string().contains("limits.batch is 0"));
+        for bad in ["", "a:b", "a\n"] {
+            let mut other = settings("https://a");
+            other.user = bad.into();
+            assert!(other.address().expect_err(bad).to_string().starts_with("user is"));
+        }
+    }
+
+    #[test]
+    fn pauses_double_and_end() {
+        let limits = Limits::default();
+        let pauses = [1, 2, 3, 40].map(|tried| limits.pause(tried).as_millis());
+        assert_eq!(pauses, [250, 500, 1000, 256_000]);
+    }
+}
