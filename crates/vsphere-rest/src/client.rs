@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | no session | a new one, then once more | the same: a call without a session did nothing |
 //! | nobody is there | again, with pauses, a few times | an error |
-//! | HTTP 503 as the API says it | again, with pauses, a few times | an error: it was refused |
-//! | any other 5xx that is not the API's, or the connection broke | 503 and broken ones again | *unknown whether it was done* |
+//! | `SERVICE_UNAVAILABLE` | again, with pauses, a few times | an error: it was refused |
+//! | HTTP 503 of something else | again, with pauses, a few times | *unknown whether it was done* |
+//! | the connection broke | again, with pauses, a few times | *unknown whether it was done* |
 //! | no answer in time, or one that makes no sense | an error | *unknown whether it was done* |
 
 use crate::http::{Http, Message, Who, token};
@@ -187,11 +188,10 @@ impl Inner {
         let answer =
             self.exchange(&message, || Who::Password(&self.user, &password), Effect::Read, read).await;
         answer.map_err(|error| match error {
-            // What a server says of a login may repeat it.
-            Error::Refused { call, refusal: Refusal::Other(_), .. } => {
-                Error::Refused { call, refusal: Refusal::Error, words: vec![] }
+            // Nor is a word of the server's own shown.
+            Error::Refused { call, refusal: Refusal::Other(_), words } => {
+                Error::Refused { call, refusal: Refusal::Error, words }
             }
-            Error::Refused { call, refusal, .. } => Error::Refused { call, refusal, words: vec![] },
             Error::Status { call, status: 401, .. } => {
                 Error::Refused { call, refusal: Refusal::Unauthenticated, words: vec![] }
             }

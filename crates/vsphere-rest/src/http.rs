@@ -38,6 +38,17 @@ pub(crate) enum Who<'a> {
     Session(&'a HeaderValue),
 }
 
+impl Who<'_> {
+    /// Whether a server repeats it.
+    fn is_in(&self, text: &str) -> bool {
+        match self {
+            // Also as it was encoded: nothing that is said of a login is shown.
+            Self::Password(..) => true,
+            Self::Session(token) => token.to_str().is_ok_and(|token| text.contains(token)),
+        }
+    }
+}
+
 impl Http {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
         let (base, limits) = (settings.address()?, settings.limits);
@@ -59,9 +70,9 @@ impl Http {
     /// The body of a right answer.
     pub(crate) async fn exchange(&self, message: &Message, who: Who<'_>) -> Result<Vec<u8>, Error> {
         let mut request = self.client.request(message.method.clone(), message.url.clone());
-        request = match who {
+        request = match &who {
             Who::Password(user, password) => request.basic_auth(user, Some(password.expose())),
-            Who::Session(token) => request.header(SESSION, token),
+            Who::Session(token) => request.header(SESSION, *token),
         };
         if let Some(body) = &message.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
@@ -76,7 +87,10 @@ impl Http {
         }
         let call = message.call;
         Err(match body.as_deref().and_then(refusal) {
-            Some((refusal, words)) => Error::Refused { call, refusal, words },
+            Some((refusal, mut words)) => {
+                words.retain(|text| !who.is_in(text));
+                Error::Refused { call, refusal, words }
+            }
             None => Error::Status { server: self.server.clone(), call, status: status.as_u16() },
         })
     }

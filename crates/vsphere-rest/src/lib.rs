@@ -93,7 +93,5 @@ pub use machine::{
 pub use settings::{Limits, Settings};
 pub use shape::Dialect;
 pub use site_recovery_tls::settings::{SecretRef, Trust};
-pub use tags::{
-    Cardinality, Category, CategoryId, ObjectId, ObjectTags, Tag, TagId, TagName, TaggedObjects,
-};
+pub use tags::{Cardinality, Category, CategoryId, ObjectId, ObjectTags, Tag, TagId, TagName, TaggedObjects};
 pub use watch::{TagChanges, TagWatch};

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// `https://vcenter.example`, with a port where it is not 443.
+    /// `https://vcenter.example`, with a port where it is not 443; `/sdk` may follow, as other clients of it are told.
     pub url: String,
     /// Whom to take for the server.
     pub trust: Trust,
@@ -90,9 +90,9 @@ impl Settings {
             let rule = "no secret stands in an address";
             return Err(Error::invalid("url", "one with a user in it", rule, "give user and password apart"));
         }
-        let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let plain = matches!(url.path(), "/" | "/sdk") && url.query().is_none() && url.fragment().is_none();
         if url.scheme() != "https" || url.host_str().is_none() || !plain {
-            let rule = "a server is spoken to by https, and has no path";
+            let rule = "a server is spoken to by https, and has no path but /sdk";
             return Err(Error::invalid("url", &self.url, rule, remedy));
         }
         if self.user.is_empty() || self.user.contains(|c: char| c.is_control() || c == ':') {
@@ -118,7 +118,8 @@ mod tests {
     #[test]
     fn c1_addresses_that_would_not_do_are_refused_with_a_remedy_and_without_secrets() {
         assert_eq!(settings("https://a:8989").address().expect("right").as_str(), "https://a:8989/");
-        let bad = ["http://a", "https://a/ui", "https://a/?x", "a", "https://u:hunter2@a", "https://u:hunter2@[a"];
+        let bad =
+            ["http://a", "https://a/ui", "https://a/?x", "a", "https://u:hunter2@a", "https://u:hunter2@[a"];
         for bad in bad {
             let error = settings(bad).address().expect_err(bad).to_string();
             assert!(error.starts_with("url is") && !error.contains("hunter2"), "{error}");

@@ -108,7 +108,9 @@ impl<'a> Request<'a> {
         match (dialect, self.action) {
             (Dialect::Api, Some(action)) => query.push(("action".into(), action)),
             (Dialect::Rest, Some(action)) if self.is_cis() => query.push(("~action".into(), action)),
-            (Dialect::Rest, Some(action)) if self.part != Some("power") => query.push(("action".into(), action)),
+            (Dialect::Rest, Some(action)) if self.part != Some("power") => {
+                query.push(("action".into(), action))
+            }
             _ => {}
         }
         for (name, values) in &self.filters {
@@ -125,7 +127,12 @@ impl<'a> Request<'a> {
         }
         if url.as_str().len() > LONGEST {
             let rule = "a request's address has at most 30,000 bytes";
-            return Err(Error::invalid("filter", format!("{} bytes", url.as_str().len()), rule, "name fewer at once"));
+            return Err(Error::invalid(
+                "filter",
+                format!("{} bytes", url.as_str().len()),
+                rule,
+                "name fewer at once",
+            ));
         }
         // Older servers have what is made within a field of its own.
         let body = match dialect {
@@ -145,11 +152,20 @@ fn check(id: &str) -> Result<(), Error> {
         return Ok(());
     }
     let rule = "it is as the server gave it";
-    Err(Error::invalid("id", format!("{:?}", id.chars().take(60).collect::<String>()), rule, "take it from a list"))
+    Err(Error::invalid(
+        "id",
+        format!("{:?}", id.chars().take(60).collect::<String>()),
+        rule,
+        "take it from a list",
+    ))
 }
 
 /// The value of a right answer.
-pub(crate) fn value<T: DeserializeOwned>(dialect: Dialect, call: &'static str, body: &[u8]) -> Result<T, Error> {
+pub(crate) fn value<T: DeserializeOwned>(
+    dialect: Dialect,
+    call: &'static str,
+    body: &[u8],
+) -> Result<T, Error> {
     #[derive(Deserialize)]
     struct Held<T> {
         value: T,
@@ -197,7 +213,8 @@ pub(crate) fn refusal(body: &[u8]) -> Option<(Refusal, Vec<String>)> {
         (None, None) => return None,
     };
     let messages = said.messages.into_iter().chain(said.value.messages);
-    let words = messages.filter_map(|m| m.default_message).map(|text| plain(&text)).filter(|text| !text.is_empty());
+    let words =
+        messages.filter_map(|m| m.default_message).map(|text| plain(&text)).filter(|text| !text.is_empty());
     Some((Refusal::from(plain(&word)), words.take(8).collect()))
 }
 
@@ -207,12 +224,16 @@ fn plain(text: &str) -> String {
 }
 
 /// What is not said, or `null`, which some servers say for an empty list.
-pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// A map: an object below `/api`, a list of keys and values below `/rest`.
-pub(crate) fn keyed<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<BTreeMap<String, T>, D::Error> {
+pub(crate) fn keyed<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Either<T> {

@@ -1,0 +1,9 @@
+//! Against a server that answers as a test tells it: rightly, wrongly, late, in part, or never.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod fake;
+mod faults;
+mod sessions;
+mod tags;
+mod trust;
