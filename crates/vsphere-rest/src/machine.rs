@@ -66,7 +66,7 @@ pub struct Machine {
     /// Its identifier, the same as in other interfaces.
     #[serde(rename = "vm")]
     pub id: MachineId,
-    /// Its name.
+    /// Its name, as the server keeps it: `%`, `/` and `\` of it may be escaped, as `%2f`. A filter takes it so.
     pub name: String,
     /// Whether it runs.
     #[serde(rename = "power_state")]
@@ -82,7 +82,7 @@ pub struct Machine {
 /// A machine with its devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Details {
-    /// Its name.
+    /// Its name, as a [`Machine`] has it.
     pub name: String,
     /// Whether it runs.
     #[serde(rename = "power_state")]

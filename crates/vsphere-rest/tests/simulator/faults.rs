@@ -24,7 +24,7 @@ async fn sessions_end_at_any_time_and_nothing_is_done_twice() {
         vcenter.attach(&tag, &ObjectId::from(&id)).await.unwrap();
         let mut watch = TagWatch::new(vcenter.clone(), "dr=gold".parse().unwrap());
         expire().await;
-        assert_eq!(watch.look().await.unwrap().added, [id.clone()]);
+        assert_eq!(watch.look().await.unwrap().added, std::slice::from_ref(&id));
         expire().await;
         assert!(watch.look().await.unwrap().is_empty());
         assert_eq!(vcenter.tags(&category).await.unwrap().len(), 1);

@@ -33,7 +33,7 @@ async fn everything_is_listed() {
         let named = Filter { names: vec!["vm".into()], ..Filter::default() };
         let folders = vcenter.folders(&named).await.unwrap();
         assert_eq!((folders.len(), &folders[0].kind), (1, &FolderKind::Machines));
-        let host = json!({ "host": hosts[0].id.as_str(), "state": "notResponding" });
+        let host = json!({ "host": hosts[0].name, "state": "notResponding" });
         sim.tell("host", host).await;
         let named = Filter { names: vec![hosts[0].name.clone()], ..Filter::default() };
         assert_eq!(vcenter.hosts(&named).await.unwrap()[0].connection, Connection::NotResponding);
@@ -44,7 +44,7 @@ async fn everything_is_listed() {
 async fn machines_are_filtered_by_what_they_are_and_where() {
     for dialect in BOTH {
         let Some(sim) = Sim::start("vcenter") else { return };
-        let odd = "웹 \"1\" & 'b' + 100%";
+        let odd = "웹 \"1\" & 'b' + #?=";
         sim.tell("machine-create", json!({ "name": odd, "on": false })).await;
         let vcenter = sim.connect(dialect).await;
         let found = async |filter: MachineFilter| {
@@ -73,6 +73,11 @@ async fn machines_are_filtered_by_what_they_are_and_where() {
         assert_eq!(found(MachineFilter { folders: vec![folder], ..none() }).await.len(), 3);
         let datacenter = vcenter.datacenters(&Filter::default()).await.unwrap()[0].id.clone();
         assert_eq!(found(MachineFilter { datacenters: vec![datacenter], ..none() }).await.len(), 3);
+        // A name is found again by what a list says.
+        sim.tell("machine-create", json!({ "name": "100% a/b", "on": false })).await;
+        let kept = machines(&vcenter).await.remove(0).name;
+        assert!(kept.starts_with("100%"), "{kept}");
+        assert_eq!(found(MachineFilter { names: vec![kept.clone()], ..none() }).await, [kept]);
     }
 }
 

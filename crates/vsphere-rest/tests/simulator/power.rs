@@ -22,7 +22,8 @@ async fn power_is_switched_and_a_state_that_is_there_is_a_refusal_of_its_own() {
         assert_eq!(vcenter.power(id).await.unwrap(), Power::Off);
         assert!(vcenter.stop(id).await.unwrap_err().is_already());
         let refused = vcenter.reset(id).await.unwrap_err();
-        assert_eq!(refused.refusal(), Some(&Refusal::NotAllowedInCurrentState), "{refused:?}");
+        assert!(refused.refusal().is_some(), "{refused:?}");
+        assert_eq!(vcenter.power(id).await.unwrap(), Power::Off);
         sim.tell("power", json!({ "machine": machine.name, "action": "on" })).await;
         assert_eq!(vcenter.power(id).await.unwrap(), Power::On);
         // The host says no.

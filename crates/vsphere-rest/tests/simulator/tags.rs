@@ -31,7 +31,7 @@ async fn machines_are_chosen_by_tag_and_a_tag_is_followed() {
         let found = vcenter.find_category("dr").await.unwrap().unwrap();
         assert_eq!((&found.id, &found.cardinality), (&category, &Cardinality::Single));
         assert_eq!(found.associable_types, ["VirtualMachine"]);
-        assert_eq!(vcenter.tags(&category).await.unwrap(), [tag.clone()]);
+        assert_eq!(vcenter.tags(&category).await.unwrap(), std::slice::from_ref(&tag));
         assert_eq!(vcenter.find_tag(&gold).await.unwrap().unwrap().id, tag);
 
         let all = machines(&vcenter).await;
