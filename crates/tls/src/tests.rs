@@ -106,6 +106,12 @@ fn c2_one_certificate_is_trusted_whatever_it_says_and_no_other() {
         let ask = || client(&[version], Trust::Certificate(right.0.as_bytes()), None).expect("usable");
         assert_eq!(meet(ask(), serve(&right)), Ok(()));
         assert!(meet(ask(), serve(&wrong)).is_err());
+        let der = &pem::certificates("certificate", right.0.as_bytes()).expect("PEM")[0];
+        let sha256 = ring::digest::digest(&ring::digest::SHA256, der);
+        let digest = sha256.as_ref().try_into().expect("32 bytes");
+        let ask = || client(&[version], Trust::Sha256(digest), None).expect("usable");
+        assert_eq!(meet(ask(), serve(&right)), Ok(()));
+        assert!(meet(ask(), serve(&wrong)).is_err());
     }
 }
 

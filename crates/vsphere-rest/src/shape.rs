@@ -3,10 +3,12 @@
 
 use crate::{Error, Refusal};
 use reqwest::{Method, Url};
-use serde::de::{DeserializeOwned, Deserializer};
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// Which form of the API a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -230,27 +232,50 @@ pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
-/// A map: an object below `/api`, a list of keys and values below `/rest`.
+/// A map: an object below `/api`, a list of keys and values below `/rest`. Read as it comes, not through a tree of what it may
+/// be: that would cost many times the bytes.
 pub(crate) fn keyed<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<BTreeMap<String, T>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either<T> {
-        Map(BTreeMap<String, T>),
-        List(Vec<Pair<T>>),
-    }
     #[derive(Deserialize)]
     struct Pair<T> {
         key: String,
         value: T,
     }
-    Ok(match Option::<Either<T>>::deserialize(from)? {
-        None => BTreeMap::new(),
-        Some(Either::Map(map)) => map,
-        Some(Either::List(list)) => list.into_iter().map(|pair| (pair.key, pair.value)).collect(),
-    })
+    struct Either<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+        type Value = BTreeMap<String, T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object, or a list of keys and values")
+        }
+
+        fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut all = BTreeMap::new();
+            while let Some((key, value)) = map.next_entry()? {
+                all.insert(key, value);
+            }
+            Ok(all)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut all = BTreeMap::new();
+            while let Some(Pair { key, value }) = list.next_element()? {
+                all.insert(key, value);
+            }
+            Ok(all)
+        }
+    }
+
+    from.deserialize_any(Either(PhantomData))
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;
