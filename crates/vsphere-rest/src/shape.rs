@@ -106,15 +106,15 @@ impl<'a> Request<'a> {
                 segments.push(action);
             }
         }
-        let mut query: Vec<(String, &str)> = vec![];
-        match (dialect, self.action) {
-            (Dialect::Api, Some(action)) => query.push(("action".into(), action)),
-            (Dialect::Rest, Some(action)) if self.is_cis() => query.push(("~action".into(), action)),
-            (Dialect::Rest, Some(action)) if self.part != Some("power") => {
-                query.push(("action".into(), action))
-            }
-            _ => {}
+        let name = match dialect {
+            Dialect::Rest if self.is_cis() => Some("~action"),
+            Dialect::Rest if self.part == Some("power") => None,
+            _ => Some("action"),
+        };
+        if let (Some(name), Some(action)) = (name, self.action) {
+            url.set_query(Some(&format!("{name}={action}")));
         }
+        let mut query: Vec<(String, &str)> = vec![];
         for (name, values) in &self.filters {
             for (at, value) in values.iter().enumerate() {
                 let name = match dialect {

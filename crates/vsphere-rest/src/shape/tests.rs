@@ -35,7 +35,7 @@ fn addresses_have_the_shape_of_their_dialect() {
         addresses(tag),
         [
             "POST /api/cis/tagging/tag-association/urn:t:1?action=attach",
-            "POST /rest/com/vmware/cis/tagging/tag-association/id:urn:t:1?%7Eaction=attach",
+            "POST /rest/com/vmware/cis/tagging/tag-association/id:urn:t:1?~action=attach",
         ]
     );
     let make = || Request::post("", "cis/tagging/tag").body(json!({ "name": "gold" }));
