@@ -84,7 +84,8 @@ async fn d3_no_point_of_a_group_holds_an_effect_without_its_cause() {
     for (guest, disks) in guests.iter().zip(&newest) {
         assert_eq!(guest.resumed().await.unwrap(), disks.log.len() as u64, "it stands on the cut");
     }
-    write(&guests, SOME).await;
+    // Their network has to be up there, too, before one hears of the other.
+    write(&guests, 5 * SOME).await;
     let mut both = vec![];
     for name in MEMBERS {
         stage.machines.kill("cloud", name).await.unwrap();

@@ -42,7 +42,9 @@ pub struct Vaulted {
     pub dir: PathBuf,
     pub authority: Authority,
     enrolment: EnrolmentServer,
-    pub credentials: Credentials,
+    credentials: Credentials,
+    /// Of the engine that stubs speak for, where it is another one.
+    other: Option<Credentials>,
     pub points: Arc<Points>,
     pub cloud: LocalSite,
     /// Where all of it is served.
@@ -71,7 +73,7 @@ impl Vaulted {
         let stated = Stated { address: Some(address.to_string()), roles };
         let credentials = Credentials::at(dir.join("credentials")).states(stated).join(&token).await.unwrap();
         let server = Some(serve(&credentials, &points, &cloud, address).await);
-        Self { dir, authority, enrolment, credentials, points, cloud, address, server }
+        Self { dir, authority, enrolment, credentials, other: None, points, cloud, address, server }
     }
 
     /// A token for a service, in a file that its owner alone can read.
@@ -86,8 +88,20 @@ impl Vaulted {
         file
     }
 
+    /// From here on stubs speak for another engine.
+    pub async fn speak_for(&mut self, engine: &str) {
+        let service = Service::new(ServiceKind::Engine, engine).unwrap();
+        let invitation = Invitation::new(service, self.enrolment.address().to_string());
+        let token = self.authority.mint(invitation).await.unwrap();
+        let joined = Credentials::at(self.dir.join(engine)).join(&token).await.unwrap();
+        // Where the others are, it reads as they do.
+        joined.refresh_roster().await.unwrap();
+        self.other = Some(joined);
+    }
+
     pub fn tls(&self, kind: ServiceKind, name: &str) -> ClientTls {
-        self.credentials.client_tls(&Service::new(kind, name).unwrap()).unwrap()
+        let speaks = self.other.as_ref().unwrap_or(&self.credentials);
+        speaks.client_tls(&Service::new(kind, name).unwrap()).unwrap()
     }
 
     /// The server's agent, whether it runs now or not.

@@ -33,9 +33,14 @@ async fn s1_c2_an_engine_that_comes_back_after_a_partition_writes_nothing_by_any
         scene.processing.unlimited();
 
         // Another one takes over, from what the store knows.
+        let old_near = scene.vaulted.process_server(&scene.processing, "ps-1").await;
+        let old_agent = scene.vaulted.agent(&scene.server);
+        scene.vaulted.speak_for("dr-2").await;
         let near = Arc::new(scene.vaulted.process_server(&scene.processing, "ps-1").await);
+        let new_landing = Arc::new(scene.vaulted.directory_target(&scene.landing));
+        let new_keeper = scene.vaulted.keeper(&scene.server, &scene.switch());
         let journal = Arc::new(SqliteJournal::in_memory().await.unwrap());
-        let new = scene.vaulted.builder(&keeper, near.clone(), landing.clone()).await;
+        let new = scene.vaulted.builder(&new_keeper, near, new_landing).await;
         let new = new.journal(journal).engine_id("dr-2".into()).build().await.unwrap();
         let before = scene.vaulted.points.points(web.id()).await.unwrap().len();
         let adopted = new.adopt("out").await.unwrap();
@@ -51,15 +56,17 @@ async fn s1_c2_an_engine_that_comes_back_after_a_partition_writes_nothing_by_any
         assert_eq!(error.kind(), ErrorKind::StaleEpoch, "{error:?}");
         let item = late.item().unwrap();
         let (op, id, active) = (item.op("late"), item.id(), item.active());
-        let agent = scene.vaulted.agent(&scene.server);
         let store: Arc<dyn Replica> = scene.vaulted.points.clone();
         let newest = scene.newest(web).await;
         let refused = [
-            ("agent", agent.capture(&op, std::slice::from_ref(active), Consistency::Crash).await.map(drop)),
-            ("agent", agent.sweep(&op, active, &[]).await.map(drop)),
-            ("agent", agent.claim(&op, id).await),
-            ("process server", near.drain(&op, id, &store).await.map(drop)),
-            ("process server", near.claim(&op, id).await),
+            (
+                "agent",
+                old_agent.capture(&op, std::slice::from_ref(active), Consistency::Crash).await.map(drop),
+            ),
+            ("agent", old_agent.sweep(&op, active, &[]).await.map(drop)),
+            ("agent", old_agent.claim(&op, id).await),
+            ("process server", old_near.drain(&op, id, &store).await.map(drop)),
+            ("process server", old_near.claim(&op, id).await),
             ("store", store.prune(&op, id, &[newest]).await.map(drop)),
             (
                 "store",
