@@ -1,6 +1,7 @@
 //! The whole circle: a server with two disks under a live writer, three services, a vault.
 
 use crate::hosts::{Writer, peers};
+use crate::program::*;
 use crate::scene::*;
 use crate::world::*;
 use site_recovery::state::Divergence;

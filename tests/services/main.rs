@@ -10,6 +10,7 @@ mod hosts;
 
 mod circle;
 mod faults;
+mod program;
 mod scene;
 mod switch;
 mod world;

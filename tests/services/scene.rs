@@ -1,6 +1,7 @@
 //! A server with two disks and a writer, its agent, a process server, room for a master target, and a vault that protects it.
 
 use crate::hosts::{Disk, Ground, Host, Prefix, Process, Store, check_images, run};
+use crate::program::*;
 use crate::switch::Switch;
 use crate::world::*;
 use site_recovery::state::Direction;

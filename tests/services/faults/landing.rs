@@ -2,6 +2,7 @@
 
 use super::replicated;
 use crate::hosts::{Process, peers, until};
+use crate::program::*;
 use crate::scene::*;
 use crate::world::*;
 use bytes::Bytes;

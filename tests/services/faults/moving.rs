@@ -1,6 +1,7 @@
 //! A machine whose process server is gone for good.
 
 use crate::hosts::{Writer, peers};
+use crate::program::*;
 use crate::scene::*;
 use crate::world::*;
 use site_recovery::*;
