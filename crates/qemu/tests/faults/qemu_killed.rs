@@ -219,8 +219,8 @@ fn d6_killed_while_a_branch_is_merged_every_byte_is_there_and_the_repeat_ends_it
         let (random, begun) = (random(), now());
         let landed = Landed::attached().await;
         let (world, site) = (&landed.world, &landed.world.site);
-        // How long a merge takes is this machine's business: a kill that came too late makes the next one come sooner.
-        let (mut rounds, mut inside, mut within) = (0, 0, 250);
+        // How long a merge takes is this machine's business: the next kill comes while the last one would have run.
+        let (mut rounds, mut inside, mut within) = (0, 0, 250_000);
         while rounds < 10 && begun.elapsed() < AT_MOST || inside == 0 && rounds < 40 {
             rounds += 1;
             let key = |what: &str| op(&format!("{what} {rounds}"));
@@ -235,8 +235,10 @@ fn d6_killed_while_a_branch_is_merged_every_byte_is_there_and_the_repeat_ends_it
             }
             let expected = landed.truth();
             let killer =
-                kill_later(&world.place("web").join("pid"), Duration::from_millis(random.below(within)));
+                kill_later(&world.place("web").join("pid"), Duration::from_micros(random.below(within)));
+            let asked = now();
             let merged = landed.merge(&format!("merge {rounds}")).await;
+            let took = asked.elapsed();
             killer.join().unwrap();
             until("it is off", || pid(&world.place("web").join("pid")).is_none());
             match merged {
@@ -244,7 +246,7 @@ fn d6_killed_while_a_branch_is_merged_every_byte_is_there_and_the_repeat_ends_it
                     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
                     inside += 1;
                 }
-                Ok(_) => within = (within / 2).max(4),
+                Ok(_) => within = took.as_micros().clamp(1_000, 250_000) as u64,
             }
             assert_eq!(turns_off(site, &landed.instance).await, StartGuard::Free);
             assert!(landed.truth() == expected, "round {rounds}: a byte that was flushed is gone");
