@@ -24,7 +24,7 @@ impl Site {
                 // It was started by this key, and stopped since.
                 return Ok(Booted { reach: vec![], running: false });
             }
-            self.leave(op, kept, home, runs, leaves, patient)?;
+            self.leave(op, kept, home, instance, runs, leaves, patient)?;
         }
         self.until_it_returned(kept, home, instance, patient)?;
         if let Some(control) = kept.server.power.as_deref() {
@@ -42,11 +42,13 @@ impl Site {
 
     /// Asks the rescue system to leave. It does so once for a key in one life of it: a repeat asks again, for nobody knows
     /// whether the first word got there.
+    #[allow(clippy::too_many_arguments, reason = "one act, and what it is about")]
     fn leave(
         &self,
         op: &Op,
         kept: &Kept,
         home: &Home,
+        instance: &Instance,
         runs: Option<bool>,
         leaves: impl FnOnce() -> Result<Booted>,
         patient: &Patient,
@@ -70,6 +72,8 @@ impl Site {
             Ok(_) => Ok(()),
             // It leaves, or has left, and nobody has seen its system run yet.
             Err(e) if e.kind() == ErrorKind::Unavailable => Ok(()),
+            // Its answer was lost, and the restored system was asked again, which serves no bare disks.
+            Err(_) if patient.wait(self.runs(kept, home, instance))? == Some(true) => Ok(()),
             Err(e) => {
                 record.done.retain(|key| key != &op.key);
                 record.leaving = None;

@@ -54,6 +54,8 @@ pub(crate) struct RescueSystem {
     /// So many calls of `start` are lost on their way.
     pub(crate) lost: AtomicU32,
     pub(crate) refuses: AtomicBool,
+    /// Its answer to `start` is lost, and asked again is the restored system, which serves no bare disks.
+    pub(crate) is_gone: AtomicBool,
     /// Takes calls that write down something, and never answers.
     pub(crate) hangs: AtomicBool,
     /// Such calls that it has taken.
@@ -77,8 +79,9 @@ impl RescueSystem {
         });
         let disks = disks.open().unwrap();
         let (lost, refuses) = (AtomicU32::new(0), AtomicBool::new(false));
+        let is_gone = AtomicBool::new(false);
         let (hangs, taken) = (AtomicBool::new(false), AtomicU32::new(0));
-        Arc::new(Self { disks, server, lost, refuses, hangs, taken })
+        Arc::new(Self { disks, server, lost, refuses, is_gone, hangs, taken })
     }
 
     async fn acts(&self) -> Result<&BareDisks> {
@@ -158,7 +161,11 @@ impl LandingSite for RescueSystem {
         if self.lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lost).is_ok() {
             return Err(Error::new(ErrorKind::Unavailable, "the line broke"));
         }
-        self.acts().await?.start(op, instance, what, permit).await
+        let answer = self.acts().await?.start(op, instance, what, permit).await;
+        match self.is_gone.load(Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::NotFound, "no landing site is served here")),
+            false => answer,
+        }
     }
     async fn stop(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
         self.here()?.stop(op, instance, grace).await

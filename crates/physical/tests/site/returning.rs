@@ -99,6 +99,14 @@ async fn lnd7_a_word_that_was_lost_is_said_again_by_the_same_key() {
 }
 
 #[tokio::test]
+async fn lnd7_a_restored_system_that_answers_in_place_of_its_rescue_system_has_been_left_for() {
+    let landed = Landed::new(Leaves::Restarts, 0, false).await;
+    landed.rescue.is_gone.store(true, Ordering::SeqCst);
+    assert!(landed.start("start").await.unwrap().running);
+    landed.runs_what_landed().await;
+}
+
+#[tokio::test]
 async fn lnd7_a_server_that_goes_off_where_it_should_restart_is_switched_on() {
     let landed = Landed::new(Leaves::GoesOff, 0, false).await;
     assert!(landed.start("start").await.unwrap().running);
