@@ -84,8 +84,16 @@ async fn d3_no_point_of_a_group_holds_an_effect_without_its_cause() {
     for (guest, disks) in guests.iter().zip(&newest) {
         assert_eq!(guest.resumed().await.unwrap(), disks.log.len() as u64, "it stands on the cut");
     }
-    // Their network has to be up there, too, before one hears of the other.
-    write(&guests, 5 * SOME).await;
+    // Each speaks there, as often as it takes for the other one to have heard it.
+    for _ in 0..20 {
+        write(&guests, SOME).await;
+        let heard = lan.heard();
+        let speaks = |name: &str| heard.iter().filter(|h| h.port == format!("cloud-{name}")).count() > 10;
+        if MEMBERS.into_iter().all(speaks) {
+            break;
+        }
+    }
+    write(&guests, SOME).await;
     let mut both = vec![];
     for name in MEMBERS {
         stage.machines.kill("cloud", name).await.unwrap();
