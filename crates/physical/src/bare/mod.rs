@@ -259,11 +259,16 @@ impl Role for BareDisks {
     }
 
     fn capability(&self) -> Capability {
-        Capability { tracks: false, groups: false, drills: false, branches: false, ..Capability::default() }
+        capability()
     }
 
     async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
         let (op, machine) = (op.clone(), machine.clone());
         self.act("claim", move |site| site.register.turn(&op, &machine).map(drop)).await
     }
+}
+
+/// Of all ways to disks of hardware, whoever answers for them.
+pub(crate) fn capability() -> Capability {
+    Capability { tracks: false, groups: false, drills: false, branches: false, ..Capability::default() }
 }

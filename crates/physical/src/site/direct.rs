@@ -1,6 +1,7 @@
 //! The way back to a site's servers for a master target that stands elsewhere: the keeper decides, and bytes go straight to the
 //! rescue systems.
 
+use crate::bare;
 use async_trait::async_trait;
 use site_recovery::{
     Armed, BootPermit, Booted, Capability, DiskId, DiskMut, Error, ErrorKind, Generation, Instance,
@@ -30,40 +31,50 @@ impl Rescues for BTreeMap<String, Arc<dyn LandingSite>> {
     }
 }
 
+/// Finds both ends of the way back to a site's servers, anew for each call: either may come later, and move.
+#[async_trait]
+pub trait WayBack: Rescues {
+    /// What the site's keeper serves: its [`Returning`](super::Returning).
+    ///
+    /// # Errors
+    /// `Unavailable` where there is none yet, or where it does not answer. Never `NotFound`, which would speak of a machine.
+    async fn keeper(&self) -> Result<Arc<dyn LandingSite>>;
+}
+
 /// A site's servers as its keeper's [`Returning`](super::Returning) has them, but for their disks: those are opened at the
 /// rescue systems themselves, so that no byte goes through the keeper. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Direct {
-    keeper: Arc<dyn LandingSite>,
-    rescues: Arc<dyn Rescues>,
+    site: RoleName,
+    way: Arc<dyn WayBack>,
 }
 
 impl Direct {
-    /// Of the site whose keeper this is.
-    pub fn new(keeper: Arc<dyn LandingSite>, rescues: Arc<dyn Rescues>) -> Self {
-        Self { keeper, rescues }
+    /// To the servers of this site.
+    pub fn new(site: RoleName, way: Arc<dyn WayBack>) -> Self {
+        Self { site, way }
     }
 }
 
 #[async_trait]
 impl Role for Direct {
     fn name(&self) -> RoleName {
-        self.keeper.name()
+        self.site.clone()
     }
 
     fn capability(&self) -> Capability {
-        self.keeper.capability()
+        bare::capability()
     }
 
     async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
-        self.keeper.claim(op, machine).await
+        self.way.keeper().await?.claim(op, machine).await
     }
 }
 
 #[async_trait]
 impl LandingSite for Direct {
     async fn survey(&self, machine: &Machine, settings: &Settings) -> Result<Survey> {
-        self.keeper.survey(machine, settings).await
+        self.way.keeper().await?.survey(machine, settings).await
     }
 
     async fn attach(
@@ -73,37 +84,37 @@ impl LandingSite for Direct {
         existing: Option<Instance>,
         settings: &Settings,
     ) -> Result<Instance> {
-        self.keeper.attach(op, machine, existing, settings).await
+        self.way.keeper().await?.attach(op, machine, existing, settings).await
     }
 
     async fn disk(&self, instance: &Instance, disk: &DiskId) -> Result<Arc<dyn DiskMut>> {
-        let rescue = self.rescues.rescue(&instance.name).await?;
+        let rescue = self.way.rescue(&instance.name).await?;
         let there = Instance { site: rescue.name(), ..instance.clone() };
         rescue.disk(&there, disk).await
     }
 
     async fn stamp(&self, instance: &Instance) -> Result<Option<Stamp>> {
-        self.keeper.stamp(instance).await
+        self.way.keeper().await?.stamp(instance).await
     }
 
     async fn branch(&self, op: &Op, instance: &Instance) -> Result<()> {
-        self.keeper.branch(op, instance).await
+        self.way.keeper().await?.branch(op, instance).await
     }
 
     async fn part(&self, op: &Op, instance: &Instance) -> Result<Instance> {
-        self.keeper.part(op, instance).await
+        self.way.keeper().await?.part(op, instance).await
     }
 
     async fn merge(&self, op: &Op, instance: &Instance) -> Result<()> {
-        self.keeper.merge(op, instance).await
+        self.way.keeper().await?.merge(op, instance).await
     }
 
     async fn arm(&self, op: &Op, instance: &Instance, generation: Generation) -> Result<Armed> {
-        self.keeper.arm(op, instance, generation).await
+        self.way.keeper().await?.arm(op, instance, generation).await
     }
 
     async fn detach(&self, op: &Op, instance: &Instance) -> Result<()> {
-        self.keeper.detach(op, instance).await
+        self.way.keeper().await?.detach(op, instance).await
     }
 
     async fn start(
@@ -113,14 +124,14 @@ impl LandingSite for Direct {
         what: &Recovery,
         permit: BootPermit,
     ) -> Result<Booted> {
-        self.keeper.start(op, instance, what, permit).await
+        self.way.keeper().await?.start(op, instance, what, permit).await
     }
 
     async fn stop(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
-        self.keeper.stop(op, instance, grace).await
+        self.way.keeper().await?.stop(op, instance, grace).await
     }
 
     async fn remove(&self, op: &Op, instance: &Instance) -> Result<()> {
-        self.keeper.remove(op, instance).await
+        self.way.keeper().await?.remove(op, instance).await
     }
 }

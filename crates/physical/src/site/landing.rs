@@ -9,6 +9,7 @@
 use super::agent::Patient;
 use super::home::{Home, Mark, Owed, must_be_off};
 use super::{Kept, PhysicalSite, Rescues, Site};
+use crate::bare;
 use crate::bare::refuse_critical;
 use async_trait::async_trait;
 use site_recovery::{
@@ -68,7 +69,7 @@ impl Role for Returning {
     }
 
     fn capability(&self) -> Capability {
-        Capability { tracks: false, groups: false, drills: false, branches: false, ..Capability::default() }
+        bare::capability()
     }
 
     /// At the keeper, and at the rescue system where it answers.

@@ -24,7 +24,14 @@ impl Site {
                 // It was started by this key, and stopped since.
                 return Ok(Booted { reach: vec![], running: false });
             }
-            self.leave(op, kept, home, instance, runs, leaves, patient)?;
+            let leaves = || match leaves() {
+                // It leaves, or has left, and nobody has seen its system run yet.
+                Err(e) if e.kind() == ErrorKind::Unavailable => Ok(()),
+                // Its answer was lost, and the restored system was asked again, which serves no bare disks.
+                Err(_) if patient.wait(self.runs(kept, home, instance))? == Some(true) => Ok(()),
+                answer => answer.map(drop),
+            };
+            self.leave(op, kept, home, runs, leaves, patient)?;
         }
         self.until_it_returned(kept, home, instance, patient)?;
         if let Some(control) = kept.server.power.as_deref() {
@@ -42,15 +49,13 @@ impl Site {
 
     /// Asks the rescue system to leave. It does so once for a key in one life of it: a repeat asks again, for nobody knows
     /// whether the first word got there.
-    #[allow(clippy::too_many_arguments, reason = "one act, and what it is about")]
     fn leave(
         &self,
         op: &Op,
         kept: &Kept,
         home: &Home,
-        instance: &Instance,
         runs: Option<bool>,
-        leaves: impl FnOnce() -> Result<Booted>,
+        leaves: impl FnOnce() -> Result<()>,
         patient: &Patient,
     ) -> Result<()> {
         let mut record = home.power()?;
@@ -68,23 +73,16 @@ impl Site {
         self.hold(kept, false, patient)?;
         let seen_off = home.seen_off()?;
         self.saw_start(kept, home)?;
-        match leaves() {
-            Ok(_) => Ok(()),
-            // It leaves, or has left, and nobody has seen its system run yet.
-            Err(e) if e.kind() == ErrorKind::Unavailable => Ok(()),
-            // Its answer was lost, and the restored system was asked again, which serves no bare disks.
-            Err(_) if patient.wait(self.runs(kept, home, instance))? == Some(true) => Ok(()),
-            Err(e) => {
-                record.done.retain(|key| key != &op.key);
-                record.leaving = None;
-                home.set_power(&record)?;
-                if seen_off {
-                    self.saw_off(kept, home, kept.starts())?;
-                }
-                self.hold(kept, true, patient)?;
-                Err(e)
+        leaves().or_else(|e| {
+            record.done.retain(|key| key != &op.key);
+            record.leaving = None;
+            home.set_power(&record)?;
+            if seen_off {
+                self.saw_off(kept, home, kept.starts())?;
             }
-        }
+            self.hold(kept, true, patient)?;
+            Err(e)
+        })
     }
 
     /// Some servers go off where they should start again.

@@ -53,7 +53,7 @@ mod leave;
 mod power;
 mod source;
 
-pub use direct::{Direct, Rescues};
+pub use direct::{Direct, Rescues, WayBack};
 pub use landing::Returning;
 
 use crate::power::PowerControl;

@@ -3,9 +3,10 @@
 use crate::hall::{Floor, SITE};
 use crate::rescue::{Leaves, RescueSystem, Rescued};
 use crate::support::*;
+use async_trait::async_trait;
 use bytes::Bytes;
 use site_recovery::*;
-use site_recovery_physical::site::{Direct, Returning};
+use site_recovery_physical::site::{Direct, Rescues, Returning, WayBack};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,6 +23,27 @@ struct Landed {
     stamp: Option<Stamp>,
 }
 
+/// Both ends of the way back, as another host finds them.
+#[derive(Debug)]
+struct Ends {
+    keeper: Returning,
+    rescue: Rescued,
+}
+
+#[async_trait]
+impl Rescues for Ends {
+    async fn rescue(&self, server: &str) -> Result<Arc<dyn LandingSite>> {
+        self.rescue.rescue(server).await
+    }
+}
+
+#[async_trait]
+impl WayBack for Ends {
+    async fn keeper(&self) -> Result<Arc<dyn LandingSite>> {
+        Ok(Arc::new(self.keeper.clone()))
+    }
+}
+
 impl Landed {
     async fn new(leaves: Leaves, lost: u32, refuses: bool) -> Self {
         let floor = Floor::new(HOLDS).await;
@@ -31,13 +53,13 @@ impl Landed {
         let rescue = RescueSystem::of(&floor, &web, leaves);
         rescue.lost.store(lost, Ordering::SeqCst);
         rescue.refuses.store(refuses, Ordering::SeqCst);
-        let rescues = Arc::new(Rescued(Arc::clone(&rescue)));
-        let returning = floor.site.returning(rescues.clone());
+        let returning = floor.site.returning(Arc::new(Rescued(Arc::clone(&rescue))));
 
         let existing = Some(web.instance.clone());
         let landing = returning.attach(&op("attach"), &web, existing, &Settings::default()).await.unwrap();
         // As a master target on another host does it.
-        let direct = Direct::new(Arc::new(returning.clone()), rescues);
+        let way = Ends { keeper: returning.clone(), rescue: Rescued(Arc::clone(&rescue)) };
+        let direct = Direct::new(floor.site.name(), Arc::new(way));
         let disk = direct.disk(&landing, &web.disks[0].id).await.unwrap();
         disk.write(8192, Bytes::from_static(b"landed")).await.unwrap();
         disk.flush().await.unwrap();

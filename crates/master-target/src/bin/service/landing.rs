@@ -1,10 +1,8 @@
 //! The landing site that the settings name.
 
-mod keeper;
 mod roster;
 
 use crate::settings::{Disks, Landing, Power, Server, Settings};
-use keeper::Keeper;
 use roster::Roster;
 use site_recovery::{Clock, Error, LandingSite, Result, RoleName, SystemClock};
 use site_recovery_local::LocalSite;
@@ -23,8 +21,8 @@ pub(crate) async fn open(settings: &Settings, credentials: &Credentials) -> Resu
             Ok(Arc::new(on_disks(name, settings.service.state.join("landing"), disks, clock)?))
         }
         Landing::Servers { site } => {
-            let roster = Arc::new(Roster::new(site.clone(), credentials.clone()));
-            Ok(Arc::new(Direct::new(Arc::new(Keeper(Arc::clone(&roster))), roster)))
+            let roster = Roster::new(site.clone(), credentials.clone());
+            Ok(Arc::new(Direct::new(site.clone(), Arc::new(roster))))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, LandingSite, Result, RoleName};
-use site_recovery_physical::site::Rescues;
+use site_recovery_physical::site::{Rescues, WayBack};
 use site_recovery_transport::RemoteLandingSite;
 use site_recovery_transport::enrol::{Credentials, RoleKind, RosterEntry};
 use std::collections::BTreeMap;
@@ -22,25 +22,6 @@ impl Roster {
         Self { site, credentials, reached: Mutex::default() }
     }
 
-    pub(super) fn site(&self) -> &RoleName {
-        &self.site
-    }
-
-    /// The keeper, where it is now.
-    ///
-    /// # Errors
-    /// `Unavailable` where none is listed, or where it does not answer.
-    pub(super) async fn keeper(&self) -> Result<Arc<RemoteLandingSite>> {
-        self.reach(&self.site).await.map_err(|e| match e.kind() {
-            // It may come later. `NotFound` would speak of the machine.
-            ErrorKind::NotFound => {
-                let said = format!("no keeper of {} serves its way back", self.site);
-                Error::new(ErrorKind::Unavailable, said).with("settings", "landing.servers.site").caused_by(e)
-            }
-            _ => e,
-        })
-    }
-
     async fn reach(&self, listed: &RoleName) -> Result<Arc<RemoteLandingSite>> {
         let entry = self.credentials.locate(RoleKind::LandingSite, listed).await?;
         let standing = self.reached.lock().expect("no panic under this lock").get(listed).cloned();
@@ -53,6 +34,20 @@ impl Roster {
         let mut reached = self.reached.lock().expect("no panic under this lock");
         reached.insert(listed.clone(), (entry, Arc::clone(&there)));
         Ok(there)
+    }
+}
+
+#[async_trait]
+impl WayBack for Roster {
+    async fn keeper(&self) -> Result<Arc<dyn LandingSite>> {
+        let keeper = self.reach(&self.site).await.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => {
+                let said = format!("no keeper of {} serves its way back", self.site);
+                Error::new(ErrorKind::Unavailable, said).with("settings", "landing.servers.site").caused_by(e)
+            }
+            _ => e,
+        })?;
+        Ok(keeper)
     }
 }
 
