@@ -187,6 +187,21 @@ fn a_role_belongs_to_one_service_until_that_one_is_revoked() {
 }
 
 #[test]
+fn a_later_token_of_a_service_takes_no_role_away() {
+    let world = World::new();
+    let first = world.mint().expect("minted");
+    let first = serial(&world.join(&first, &key()).expect("joined"));
+    // As of a server's rescue system.
+    let landing = ServedRole::new(RoleKind::LandingSite, "hall-1/web-1");
+    let invitation = Invitation::new(web(), "a:1").role(landing.clone());
+    let second = world.authority.0.mint(&world.ledger(), invitation).expect("minted");
+    world.join(&second, &key()).expect("joined");
+    world.renew(&first).expect("it serves what it served");
+    let member = world.ledger().member(&web()).expect("read").expect("there");
+    assert_eq!(member.granted, [role(), landing]);
+}
+
+#[test]
 fn a_service_has_no_more_certificates_at_a_time_than_it_may() {
     let world = World::new();
     let token = world.mint().expect("minted");
