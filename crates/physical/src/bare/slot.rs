@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// How often a disk that is in use is looked at, and how long between.
-const LOOKS: u32 = 10;
+const LOOKS: u32 = 25;
 const BETWEEN: Duration = Duration::from_millis(20);
 
 /// How many zeros are written at a time, where no better way is there.

@@ -113,6 +113,22 @@ async fn a_disk_that_is_in_use_is_refused_by_name_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn a_disk_that_somebody_has_for_a_moment_is_waited_for() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let hardware = Hardware::new(&[2 * MIB]);
+    let (site, web) = (hardware.site(), web(&[("root", 2 * MIB)]));
+    let alone = rustix::fs::OFlags::EXCL.bits() as i32;
+    let holder =
+        std::fs::OpenOptions::new().read(true).custom_flags(alone).open(&hardware.loops[0].path).unwrap();
+    let goes = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        drop(holder);
+    });
+    site.attach(&op("a"), &web, Some(web.instance.clone()), &by_size()).await.unwrap();
+    goes.join().unwrap();
+}
+
+#[tokio::test]
 async fn a_survey_tells_what_is_in_the_way_and_what_lands_where() {
     if !is_here("mke2fs", "what is mounted, and what is found on a disk") {
         return;

@@ -23,24 +23,21 @@ struct Landed {
     stamp: Option<Stamp>,
 }
 
-/// Both ends of the way back, as another host finds them.
+/// Where another host finds the rescue system, and no keeper at all.
 #[derive(Debug)]
-struct Ends {
-    keeper: Returning,
-    rescue: Rescued,
-}
+struct NoKeeper(Rescued);
 
 #[async_trait]
-impl Rescues for Ends {
+impl Rescues for NoKeeper {
     async fn rescue(&self, server: &str) -> Result<Arc<dyn LandingSite>> {
-        self.rescue.rescue(server).await
+        self.0.rescue(server).await
     }
 }
 
 #[async_trait]
-impl WayBack for Ends {
+impl WayBack for NoKeeper {
     async fn keeper(&self) -> Result<Arc<dyn LandingSite>> {
-        Ok(Arc::new(self.keeper.clone()))
+        Err(Error::new(ErrorKind::Unavailable, "connection refused"))
     }
 }
 
@@ -57,9 +54,9 @@ impl Landed {
 
         let existing = Some(web.instance.clone());
         let landing = returning.attach(&op("attach"), &web, existing, &Settings::default()).await.unwrap();
-        // As a master target on another host does it.
-        let way = Ends { keeper: returning.clone(), rescue: Rescued(Arc::clone(&rescue)) };
-        let direct = Direct::new(floor.site.name(), Arc::new(way));
+        // As a master target on another host does it: no byte goes through the keeper.
+        let direct = Direct::new(floor.site.name(), Arc::new(NoKeeper(Rescued(Arc::clone(&rescue)))));
+        assert_eq!(direct.stamp(&landing).await.unwrap_err().kind(), ErrorKind::Unavailable);
         let disk = direct.disk(&landing, &web.disks[0].id).await.unwrap();
         disk.write(8192, Bytes::from_static(b"landed")).await.unwrap();
         disk.flush().await.unwrap();
