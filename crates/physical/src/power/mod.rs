@@ -9,11 +9,10 @@
 
 mod commands;
 pub mod redfish;
-mod secret;
 
 pub use commands::{Command, Commands};
 pub use redfish::Redfish;
-pub use secret::SecretRef;
+pub use site_recovery_tls::settings::SecretRef;
 
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Result, Stamp};

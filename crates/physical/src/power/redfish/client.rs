@@ -1,14 +1,12 @@
 //! Requests to one controller, and what its answers mean.
 
-use super::pin;
-use super::{Login, Settings, Trust};
-use crate::power::secret::Secret;
+use super::{Login, Settings};
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Result};
-use site_recovery_register::Told;
 use site_recovery_tls::rustls::version::{TLS12, TLS13};
+use site_recovery_tls::settings::{Password, Secret};
 use std::error::Error as _;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -28,14 +26,6 @@ pub(crate) struct Client {
     password: Password,
     /// Of the session that stands.
     token: Mutex<Option<Secret>>,
-}
-
-#[derive(Debug)]
-enum Password {
-    /// Was read once, since it cannot be read again.
-    Known(Secret),
-    /// Is read when it is needed: it may change.
-    Kept(crate::power::SecretRef),
 }
 
 /// An answer: its document, and the mark by which a change of it names what it changes.
@@ -62,17 +52,8 @@ impl Client {
                 "give user and password on their own",
             ));
         }
-        let password = match &settings.password {
-            once @ crate::power::SecretRef::Fd(_) => Password::Known(once.read()?),
-            kept => Password::Kept(kept.clone()),
-        };
-        let tls = match &settings.trust {
-            Trust::Ca(path) => {
-                let pem = std::fs::read(path).told("read", path)?;
-                site_recovery_tls::client(&[&TLS13, &TLS12], site_recovery_tls::Trust::Authority(&pem), None)?
-            }
-            Trust::Sha256(digest) => pin::client(digest)?,
-        };
+        let password = Password::of(&settings.password)?;
+        let tls = settings.trust.client(&[&TLS13, &TLS12])?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true)
@@ -122,7 +103,7 @@ impl Client {
             let mut request = self.http.request(method.clone(), url.clone());
             request = request.header("odata-version", "4.0");
             request = match self.login {
-                Login::Basic => request.basic_auth(&self.user, Some(self.password()?.expose())),
+                Login::Basic => request.basic_auth(&self.user, Some(self.password.read()?.expose())),
                 Login::Session => request.header(TOKEN, sensitive(&self.session().await?)?),
             };
             if let Some(body) = &body {
@@ -142,20 +123,13 @@ impl Client {
         }
     }
 
-    fn password(&self) -> Result<Secret> {
-        match &self.password {
-            Password::Known(secret) => Ok(secret.clone()),
-            Password::Kept(at) => at.read(),
-        }
-    }
-
     /// The token of the session that stands, or of a new one.
     async fn session(&self) -> Result<Secret> {
         let mut token = self.token.lock().await;
         if let Some(token) = &*token {
             return Ok(token.clone());
         }
-        let password = self.password()?;
+        let password = self.password.read()?;
         let body = json!({ "UserName": self.user, "Password": password.expose() });
         let request = self.http.post(self.at(SESSIONS)?).json(&body);
         let response = meaning(request.send().await.map_err(no_answer)?).await?;

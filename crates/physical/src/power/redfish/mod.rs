@@ -9,7 +9,6 @@
 //! The controller's certificate is checked by an authority or by its SHA-256; there is no way around it.
 
 mod client;
-mod pin;
 
 use super::{Keeps, PowerControl, PowerState, SecretRef};
 use async_trait::async_trait;
@@ -17,7 +16,7 @@ use client::{Client, Document};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use site_recovery::{Clock, Error, ErrorKind, Finding, Result, Severity, Stamp};
-use std::path::PathBuf;
+pub use site_recovery_tls::settings::Trust;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,17 +55,6 @@ pub struct Settings {
 
 fn seconds() -> u64 {
     10
-}
-
-/// Whom to take for the controller. Names are checked with an authority; with the digest of its certificate it is that very
-/// one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum Trust {
-    /// A file with certificates of authorities.
-    Ca(PathBuf),
-    /// The SHA-256 of its certificate.
-    Sha256(String),
 }
 
 /// How a user shows who he is.
