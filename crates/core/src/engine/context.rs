@@ -172,18 +172,25 @@ impl Shared {
         Ok(!matches!(power, Err(_) | Ok(Power::On | Power::Unknown | Power::Off { start: StartGuard::Free })))
     }
 
-    /// That no other engine is in charge, as far as the replica says: asked before an epoch is raised, by which an engine that
-    /// was refused would in the end climb over the one that took its place. Silence is left to whoever needs an answer.
+    /// That no other engine is in charge, by the replica's word: asked before an epoch is raised, since an engine that raises in
+    /// vain, refused or cut off, would in the end climb over the one that took its place.
     ///
     /// # Errors
-    /// `StaleEpoch`, and nothing was raised.
+    /// `StaleEpoch`; `Unavailable` where nobody says so. Nothing was raised.
     pub(crate) async fn in_charge(&self, unit: &Unit) -> Result<()> {
         for item in &unit.members {
             let op = item.op(format!("{}/holds-{}", item.id(), item.epoch.number));
             let claimed = self.leg_of(item)?.replica;
             let claimed = self.within(self.deadlines.replica, "claim", claimed.claim(&op, item.id())).await;
             match claimed {
-                Err(error) if error.kind() == crate::ErrorKind::StaleEpoch => return Err(error),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        crate::ErrorKind::StaleEpoch | crate::ErrorKind::Unavailable
+                    ) =>
+                {
+                    return Err(error);
+                }
                 _ => {}
             }
         }

@@ -139,7 +139,8 @@ pub(crate) struct Beginning {
 ///
 /// # Errors
 /// `Denied`, `Refused` with what is allowed instead, `Busy` while another job of the unit is under way, `StaleEpoch` where
-/// another engine is in charge. Nothing changed.
+/// another engine is in charge, `Unavailable` where the replica cannot say that none is and nobody answers for its silence.
+/// Nothing changed.
 pub(crate) async fn begin(shared: &Arc<Shared>, slot: &Arc<Slot>, beginning: Beginning) -> Result<Job> {
     for item in &slot.unit().members {
         if !beginning.by_engine {
@@ -225,11 +226,16 @@ fn gives_way(under_way: Operation, to: Operation) -> bool {
 /// Journals the beginning of a run, or lets a parked run of the same operation go on.
 ///
 /// # Errors
-/// `StaleEpoch` where another engine is in charge; those of the journal. Nothing changed.
+/// `StaleEpoch` where another engine is in charge, `Unavailable` where nobody says that none is; those of the journal. Nothing
+/// changed.
 pub(crate) async fn open(turn: &Turn, beginning: Beginning) -> Result<()> {
     let (shared, unit) = (&turn.shared, turn.unit());
-    shared.in_charge(&unit).await?;
     let Beginning { operation, request, who, .. } = beginning;
+    match shared.in_charge(&unit).await {
+        // Somebody answers for silence by name.
+        Err(error) if error.kind() == ErrorKind::Unavailable && request.force().is_some() => {}
+        in_charge => in_charge?,
+    }
     let now = shared.clock.now();
     let highest = unit.members.iter().map(|i| i.epoch.clone()).max_by_key(|e| e.number);
     let highest = highest.ok_or_else(|| Error::new(ErrorKind::NotFound, "the unit has no member"))?;

@@ -111,8 +111,8 @@ async fn outsiders(turn: &Turn, item: &Item) -> Result<()> {
         }
         let unit = turn.unit();
         if let Err(error) = shared.in_charge(&unit).await {
-            // It runs by another engine's leave.
-            tracing::error!(machine = %item.id(), instance = %instance.name, %error, "not ours to judge any more");
+            // It runs by another engine's leave, or might.
+            tracing::error!(machine = %item.id(), instance = %instance.name, %error, "not ours to judge");
             continue;
         }
         seen.push(instance.name.clone());

@@ -162,3 +162,38 @@ async fn s1_o3_an_engine_that_was_deposed_never_climbs_over_the_one_in_charge() 
     again.commit(CommitRequest::default()).await?.done().await?;
     Ok(())
 }
+
+/// The same where it hears of nobody meanwhile: what it begins in vain raises nothing.
+#[tokio::test]
+async fn s1_o3_an_engine_that_is_cut_off_never_climbs_either() -> Result<()> {
+    let engine = MemoryEngine::new(7).await?;
+    engine.pair.here.add_machine("web", &[("boot", DISK)]);
+    let (plan, mut out) = (FaultPlan::new(), engine.pair.forward.clone());
+    out.replica = Arc::new(Faulty::new(out.replica, &plan, engine.pair.world.clock()));
+    let journal = Arc::new(MemoryJournal::new());
+    let old = MemoryEngine::builder(&engine.pair, journal).out(out).build().await?;
+    let web = old.protect(ProtectRequest::machine("web")).await?;
+    web.until_done().await?;
+
+    plan.always("store.claim", Fault::Before(ErrorKind::Unavailable));
+    let new = MemoryEngine::over(engine.pair.clone(), MemoryJournal::new()).await?;
+    new.vault.adopt("out").await?;
+    let epoch = web.item()?.epoch;
+    for _ in 0..5 {
+        let asked = match web.test_failover(DrillRequest::default()).await {
+            Ok(job) => job.done().await.map(drop),
+            Err(error) => Err(error),
+        };
+        assert_eq!(asked.expect_err("nobody answers").kind(), ErrorKind::Unavailable);
+    }
+    assert_eq!(web.item()?.epoch, epoch, "nothing was raised");
+
+    // It hears of the others again, and is told that its time is over.
+    plan.stop();
+    let late = match web.test_failover(DrillRequest::default()).await {
+        Ok(job) => job.done().await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert_eq!(late.expect_err("its authority is over").kind(), ErrorKind::StaleEpoch);
+    new.vault.replicate_now(web.id()).await
+}
