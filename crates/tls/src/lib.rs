@@ -3,7 +3,6 @@
 //! - [`server`] shows a certificate, and lets clients of an [authority](Clients::Of) in, or [anyone](Clients::Anyone).
 //! - [`client`] trusts servers of an [authority](Trust::Authority), or the [one](Trust::Certificate) with this very
 //!   certificate, known whole or [by its digest](Trust::Sha256), and shows a certificate of its own where it has one.
-//! - [`settings`]: the same as settings of a client say it, and where a password stands.
 //!
 //! Both give a configuration of [`rustls`], which is re-exported, by its `ring` provider, for its caller to name application
 //! protocols in. No check can be switched off, and no session is resumed: it would go on by a certificate that was looked at
@@ -27,7 +26,6 @@
 
 mod pem;
 mod pinned;
-pub mod settings;
 
 use pem::{certificates, private_key, roots, unusable};
 use rustls::client::danger::ServerCertVerifier;

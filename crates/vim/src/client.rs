@@ -17,7 +17,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use roxmltree::Node;
 use site_recovery::{Clock, Timestamp};
-use site_recovery_tls::settings::Password;
+use site_recovery_https::Password;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +97,7 @@ impl Vim {
     /// Connects, looks who is there, and logs in.
     ///
     /// # Errors
-    /// [`Invalid`](Error::Invalid) for settings; [`Stranger`](Error::Stranger), before anything was sent;
+    /// [`Invalid`](Error::Invalid) for settings; [`Stranger`](crate::Lost::Stranger), before anything was sent;
     /// [`Refused`](Error::Refused) with [`InvalidLogin`](Fault::InvalidLogin); those of the connection.
     pub async fn connect(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let password = Password::of(&settings.password)?;
@@ -360,13 +360,18 @@ pub(crate) fn all_returned<'a, 'i>(node: Node<'a, 'i>) -> impl Iterator<Item = N
 
 /// Whether a read may come through a little later.
 fn passes(error: &Error) -> bool {
-    matches!(error, Error::Absent { .. } | Error::Broken { .. } | Error::Status { status: 503, .. })
+    match error {
+        Error::Lost(lost) => lost.may_pass(),
+        Error::Status { status, .. } => *status == 503,
+        _ => false,
+    }
 }
 
 /// Whether a change may have been made.
 fn is_open(error: &Error) -> bool {
     match error {
-        Error::Silent { .. } | Error::Broken { .. } | Error::Garbage { .. } => true,
+        Error::Lost(lost) => lost.may_have_come(),
+        Error::Garbage { .. } => true,
         Error::Status { status, .. } => !(400..500).contains(status),
         _ => false,
     }

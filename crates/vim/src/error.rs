@@ -2,7 +2,7 @@
 
 use crate::{DatastorePath, Fault, Moref};
 use site_recovery::ErrorKind;
-use site_recovery_tls::settings::Unusable;
+use site_recovery_https::{Lost, Unusable};
 use std::time::Duration;
 
 /// Why a server did not do what it was asked. None holds a password, a cookie, or the body of a request.
@@ -10,49 +10,11 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Error {
     /// The input breaks a rule; nothing was sent.
-    #[error("{field} is {value}: {rule}; {remedy}")]
-    Invalid {
-        /// What is wrong.
-        field: &'static str,
-        /// Its value, or its kind where that may be secret.
-        value: String,
-        /// What it has to be.
-        rule: &'static str,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// Nobody is there. Nothing was done.
-    #[error("{server} does not answer: {because}")]
-    Absent {
-        /// Host and port.
-        server: String,
-        /// What the system says.
-        because: String,
-    },
-    /// Somebody else is there: the certificate is not the one that is trusted. Nothing was sent.
-    #[error("the certificate of {server} is not the one that is trusted: {because}")]
-    Stranger {
-        /// Host and port.
-        server: String,
-        /// What is wrong with it.
-        because: String,
-    },
-    /// No answer within the limit.
-    #[error("{server} does not answer within {span:?}")]
-    Silent {
-        /// Host and port.
-        server: String,
-        /// How long.
-        span: Duration,
-    },
-    /// The connection ended before the answer was whole.
-    #[error("the connection to {server} broke: {because}")]
-    Broken {
-        /// Host and port.
-        server: String,
-        /// What the system says.
-        because: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] Unusable),
+    /// No answer came, or not whole.
+    #[error(transparent)]
+    Lost(#[from] Lost),
     /// What stands before the server answered in its place: a proxy, or a server that starts.
     #[error("{server} answers with HTTP {status}")]
     Status {
@@ -150,7 +112,7 @@ impl Error {
         rule: &'static str,
         remedy: &'static str,
     ) -> Self {
-        Self::Invalid { field, value: value.to_string(), rule, remedy }
+        Unusable::new(field, value, rule, remedy).into()
     }
 
     pub(crate) fn garbage(what: impl Into<String>) -> Self {
@@ -173,13 +135,9 @@ impl Error {
     /// What a caller of the library can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid { .. } => ErrorKind::Invalid,
-            Self::Absent { .. }
-            | Self::Silent { .. }
-            | Self::Broken { .. }
-            | Self::Status { .. }
-            | Self::Unknown { .. } => ErrorKind::Unavailable,
-            Self::Stranger { .. } => ErrorKind::Denied,
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Lost(lost) => lost.kind(),
+            Self::Status { .. } | Self::Unknown { .. } => ErrorKind::Unavailable,
             Self::Garbage { .. } => ErrorKind::Corrupt,
             Self::Refused { fault, .. } => fault.kind(),
             Self::Running { .. } => ErrorKind::Busy,
@@ -201,18 +159,12 @@ impl Error {
     }
 }
 
-impl From<Unusable> for Error {
-    fn from(Unusable { field, value, rule, remedy }: Unusable) -> Self {
-        Self::Invalid { field, value, rule, remedy }
-    }
-}
-
 impl From<Error> for site_recovery::Error {
     /// With the facts `field`, `fault` and `outcome` (`unknown`), where they are known.
     fn from(error: Error) -> Self {
         let mut made = Self::new(error.kind(), error.to_string());
         match &error {
-            Error::Invalid { field, .. } => made = made.with("field", field),
+            Error::Invalid(wrong) => made = made.with("field", wrong.field),
             Error::Refused { fault, .. } => made = made.with("fault", fault),
             Error::Unknown { .. } => made = made.with("outcome", "unknown"),
             _ => {}

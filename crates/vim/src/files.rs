@@ -4,10 +4,10 @@
 //! a file to a range that they do not like, and 500 for disks of a running machine.
 
 use crate::client::Vim;
-use crate::{DatastorePath, Error, FileRefusal};
+use crate::{DatastorePath, Error, FileRefusal, Lost};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 
 /// The most bytes that are written at once.
 const MOST: usize = 1 << 20;
@@ -39,7 +39,7 @@ impl DatastoreFile {
     /// # Errors
     /// [`File`](Error::File); those of any read.
     pub async fn size(&self) -> Result<u64, Error> {
-        let response = self.ask(true, |client, url| client.head(url)).await?;
+        let response = self.ask(true, Method::HEAD, |request| request).await?;
         match response.status() {
             StatusCode::OK => {}
             other => return Err(self.refused(other)),
@@ -60,13 +60,13 @@ impl DatastoreFile {
         let mut tried = 0;
         loop {
             let mut response =
-                self.ask(true, |client, url| client.get(url).header(RANGE, range.as_str())).await?;
+                self.ask(true, Method::GET, |request| request.header(RANGE, range.as_str())).await?;
             self.check(&response, start, last)?;
             let mut got = 0;
             let lost = loop {
                 match response.chunk().await {
                     Ok(None) => break None,
-                    Err(error) => break Some(self.vim.http().lost(&error, self.vim.http().span())),
+                    Err(error) => break Some(self.vim.http().lost(&error)),
                     Ok(Some(part)) => {
                         let Some(place) = buffer.get_mut(got..got + part.len()) else {
                             return Err(self.because(FileRefusal::WrongLength {
@@ -83,10 +83,10 @@ impl DatastoreFile {
             match lost {
                 None if got as u64 == wanted => return Ok(()),
                 None => return Err(self.because(FileRefusal::WrongLength { wanted, got: got as u64 })),
-                Some(Error::Broken { .. }) if tried < self.vim.limits().tries => {
+                Some(Lost::Broken { .. }) if tried < self.vim.limits().tries => {
                     self.vim.clock().sleep(self.vim.limits().pause(tried)).await;
                 }
-                Some(error) => return Err(error),
+                Some(lost) => return Err(lost.into()),
             }
         }
     }
@@ -101,14 +101,14 @@ impl DatastoreFile {
             let (value, rule) = (bytes.len(), "at most 1,048,576 bytes are written at once");
             return Err(Error::invalid("file", value, rule, "write disks through a machine"));
         }
-        let outcome = self.ask(false, |client, url| client.put(url).body(bytes.clone())).await;
+        let outcome = self.ask(false, Method::PUT, |request| request.body(bytes.clone())).await;
         match outcome {
             Ok(response) if matches!(response.status(), StatusCode::OK | StatusCode::CREATED) => Ok(()),
             Ok(response) if response.status().is_server_error() => {
                 Err(unknown(self.vim.http().status(response.status())))
             }
             Ok(response) => Err(self.refused(response.status())),
-            Err(error @ (Error::Silent { .. } | Error::Broken { .. })) => Err(unknown(error)),
+            Err(Error::Lost(lost)) if lost.may_have_come() => Err(unknown(lost.into())),
             Err(error) => Err(error),
         }
     }
@@ -117,12 +117,13 @@ impl DatastoreFile {
     async fn ask(
         &self,
         read: bool,
-        make: impl Fn(&Client, Url) -> RequestBuilder,
+        method: Method,
+        with: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
         let (mut tried, mut renewed) = (0, false);
         loop {
             let (cookie, number) = self.vim.cookie().await?;
-            let answer = self.vim.http().ask(Some(&cookie), &self.address, &make).await;
+            let answer = self.vim.http().ask(&cookie, method.clone(), &self.address, &with).await;
             tried += 1;
             let again = read && tried < self.vim.limits().tries;
             match answer {
@@ -133,7 +134,7 @@ impl DatastoreFile {
                 Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE && again => {
                     self.vim.clock().sleep(self.vim.limits().pause(tried)).await;
                 }
-                Err(Error::Absent { .. } | Error::Broken { .. }) if again => {
+                Err(Error::Lost(lost)) if again && lost.may_pass() => {
                     self.vim.clock().sleep(self.vim.limits().pause(tried)).await;
                 }
                 other => return other,

@@ -51,7 +51,7 @@
 //! # What is tried again
 //! A session that has ended is opened anew, once for each call, also within pages and waits. Beside that only reads are tried
 //! again: while nobody is there, after HTTP 503, after a broken connection; [`Limits::tries`] times. A server that hangs is
-//! [`Silent`](Error::Silent) after [`Limits::answer_ms`].
+//! [`Silent`](Lost::Silent) after [`Limits::answer_ms`].
 //!
 //! # Trust
 //! By an authority, or by the SHA-256 of the server's certificate ([`Trust`]); nothing is sent before, and nothing switches it
@@ -87,7 +87,6 @@ mod names;
 mod placement;
 mod rights;
 mod service;
-mod settings;
 mod snapshot;
 mod spec;
 mod storage;
@@ -113,8 +112,7 @@ pub use moref::Moref;
 pub use placement::Override;
 pub use rights::Licence;
 pub use service::{About, Product, ServiceContent};
-pub use settings::{Limits, Settings};
-pub use site_recovery_tls::settings::{SecretRef, Trust};
+pub use site_recovery_https::{Limits, Lost, SecretRef, Settings, Trust, Unusable};
 pub use snapshot::Snapshot;
 pub use spec::{ConfigSpec, Firmware};
 pub use task::{Task, TaskInfo, TaskResult, TaskState};

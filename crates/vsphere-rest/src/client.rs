@@ -16,10 +16,13 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde::de::DeserializeOwned;
 use site_recovery::Clock;
-use site_recovery_tls::settings::{Password, Secret};
+use site_recovery_https::{Password, Secret};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Mutex;
+
+/// The most identifiers of one request, whatever the limits say: some stand in an address.
+const MOST: u32 = 500;
 
 /// A connection to one vCenter, with its session. Cheap to clone; all clones are in the one session.
 ///
@@ -54,7 +57,7 @@ impl VCenter {
     /// Connects and logs in: below `/api`, or below `/rest` where there is no `/api`.
     ///
     /// # Errors
-    /// [`Invalid`](Error::Invalid) for settings; [`Stranger`](Error::Stranger), before anything was sent;
+    /// [`Invalid`](Error::Invalid) for settings; [`Stranger`](crate::Lost::Stranger), before anything was sent;
     /// [`Refused`](Error::Refused) with [`Unauthenticated`](Refusal::Unauthenticated) for a wrong user or password;
     /// [`NoApi`](Error::NoApi); those of the connection.
     pub async fn connect(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
@@ -71,13 +74,13 @@ impl VCenter {
             Err(error) if is_elsewhere(&error) => {
                 inner.dialect = Dialect::Rest;
                 inner.log_in().await.map_err(|error| match is_elsewhere(&error) {
-                    true => Error::NoApi { server: inner.http.server.clone() },
+                    true => Error::NoApi { server: inner.http.https.server().to_owned() },
                     false => error,
                 })?
             }
             other => other?,
         };
-        tracing::debug!(server = %inner.http.server, dialect = ?inner.dialect, "connected");
+        tracing::debug!(server = inner.http.https.server(), dialect = ?inner.dialect, "connected");
         *inner.session.get_mut() = Session { token: Some(token), number: 1 };
         Ok(Self(Arc::new(inner)))
     }
@@ -100,8 +103,9 @@ impl VCenter {
         }
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        self.0.limits
+    /// How many identifiers are in one request.
+    pub(crate) fn batch(&self) -> usize {
+        self.0.limits.page.min(MOST) as usize
     }
 
     pub(crate) async fn read<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<T, Error> {
@@ -155,7 +159,7 @@ impl Inner {
 
     fn message(&self, request: Request<'_>) -> Result<Message, Error> {
         let call = request.call;
-        let (method, url, body) = request.shaped(self.dialect, &self.http.base)?;
+        let (method, url, body) = request.shaped(self.dialect, self.http.https.base())?;
         Ok(Message { call, method, url, body: body.map(|body| body.to_string().into_bytes()) })
     }
 
@@ -226,14 +230,19 @@ impl Inner {
 
 /// Whether a read may come through a little later.
 fn passes(error: &Error) -> bool {
-    matches!(error, Error::Absent { .. } | Error::Broken { .. } | Error::Status { status: 503, .. })
-        || error.refusal() == Some(&Refusal::ServiceUnavailable)
+    match error {
+        Error::Lost(lost) => lost.may_pass(),
+        Error::Status { status, .. } => *status == 503,
+        Error::Refused { refusal, .. } => *refusal == Refusal::ServiceUnavailable,
+        _ => false,
+    }
 }
 
 /// Whether a change may have been made.
 fn is_open(error: &Error) -> bool {
     match error {
-        Error::Silent { .. } | Error::Broken { .. } | Error::Garbage { .. } => true,
+        Error::Lost(lost) => lost.may_have_come(),
+        Error::Garbage { .. } => true,
         Error::Status { status, .. } => !(400..500).contains(status),
         Error::Refused { refusal, .. } => *refusal == Refusal::TimedOut,
         _ => false,
@@ -251,7 +260,7 @@ impl fmt::Debug for VCenter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { http, user, dialect, .. } = &*self.0;
         f.debug_struct("VCenter")
-            .field("server", &http.server)
+            .field("server", &http.https.server())
             .field("user", user)
             .field("dialect", dialect)
             .finish_non_exhaustive()

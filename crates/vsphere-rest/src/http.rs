@@ -1,27 +1,16 @@
 //! One exchange by HTTPS: what was sent, what came, and what it means that nothing came.
 
 use crate::shape::refusal;
-use crate::{Error, Limits, Settings};
+use crate::{Error, Settings};
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Method, Response, Url};
-use site_recovery_tls::rustls;
-use site_recovery_tls::rustls::version::{TLS12, TLS13};
-use site_recovery_tls::settings::Secret;
-use std::error::Error as StdError;
-use std::io;
-use std::time::Duration;
+use reqwest::{Method, Url};
+use site_recovery_https::{Https, Secret};
 
 const SESSION: HeaderName = HeaderName::from_static("vmware-api-session-id");
-/// Connections that were idle for longer are not used again: a change that is sent while the server closes one is lost.
-const IDLE: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(crate) struct Http {
-    client: reqwest::Client,
-    pub(crate) base: Url,
-    /// Host and port, for people.
-    pub(crate) server: String,
-    limits: Limits,
+    pub(crate) https: Https,
 }
 
 /// What is sent, however often.
@@ -51,25 +40,18 @@ impl Who<'_> {
 
 impl Http {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
-        let (base, limits) = (settings.address()?, settings.limits);
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(settings.trust.client(&[&TLS13, &TLS12])?)
-            .https_only(true)
-            .no_proxy()
-            // An answer that leads elsewhere would lead the password there.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_millis(limits.connect_ms))
-            .pool_idle_timeout(IDLE)
-            .build()
-            .map_err(|e| Error::garbage("connect", format!("no HTTPS can be spoken: {}", last(&e))))?;
-        let server = base.host_str().unwrap_or_default().to_owned();
-        let server = base.port().map_or_else(|| server.clone(), |port| format!("{server}:{port}"));
-        Ok(Self { client, base, server, limits })
+        let https = Https::new(settings)?;
+        // A login is by HTTP's own means, where the password begins after the first colon.
+        if settings.user.contains(':') {
+            let rule = "it is a name without a colon";
+            return Err(Error::invalid("user", format!("{:?}", settings.user), rule, "name who asks"));
+        }
+        Ok(Self { https })
     }
 
     /// The body of a right answer.
     pub(crate) async fn exchange(&self, message: &Message, who: Who<'_>) -> Result<Vec<u8>, Error> {
-        let mut request = self.client.request(message.method.clone(), message.url.clone());
+        let mut request = self.https.request(message.method.clone(), message.url.clone());
         request = match &who {
             Who::Password(user, password) => request.basic_auth(user, Some(password.expose())),
             Who::Session(token) => request.header(SESSION, *token),
@@ -77,11 +59,12 @@ impl Http {
         if let Some(body) = &message.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let response = request.timeout(self.limits.answer()).send().await.map_err(|e| self.lost(&e))?;
+        let span = self.https.limits().answer();
+        let response = self.https.send(request, span).await?;
         let status = response.status();
-        let body = self.whole(response).await?;
+        let body = self.https.whole(response, span).await?;
         if status.is_success() {
-            let most = self.limits.answer_bytes;
+            let most = self.https.limits().answer_bytes;
             return body
                 .ok_or_else(|| Error::garbage(message.call, format!("it is longer than {most} bytes")));
         }
@@ -91,34 +74,8 @@ impl Http {
                 words.retain(|text| !who.is_in(text));
                 Error::Refused { call, refusal, words }
             }
-            None => Error::Status { server: self.server.clone(), call, status: status.as_u16() },
+            None => Error::Status { server: self.https.server().to_owned(), call, status: status.as_u16() },
         })
-    }
-
-    /// Nothing where it is longer than it may be.
-    async fn whole(&self, mut response: Response) -> Result<Option<Vec<u8>>, Error> {
-        let mut all = vec![];
-        while let Some(part) = response.chunk().await.map_err(|e| self.lost(&e))? {
-            if all.len() + part.len() > self.limits.answer_bytes {
-                return Ok(None);
-            }
-            all.extend_from_slice(&part);
-        }
-        Ok(Some(all))
-    }
-
-    /// What it means that an answer did not come, or not whole.
-    fn lost(&self, error: &reqwest::Error) -> Error {
-        let (server, because) = (self.server.clone(), last(error));
-        if is_stranger(error) {
-            Error::Stranger { server, because }
-        } else if error.is_connect() {
-            Error::Absent { server, because }
-        } else if error.is_timeout() {
-            Error::Silent { server, span: self.limits.answer() }
-        } else {
-            Error::Broken { server, because }
-        }
     }
 }
 
@@ -129,26 +86,23 @@ pub(crate) fn token(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(error.source(), |e: &&(dyn StdError + 'static)| (*e).source())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn is_stranger(error: &reqwest::Error) -> bool {
-    chain(error).any(|cause| {
-        // An `io::Error` is not the source of what it is made of.
-        let mut cause = cause;
-        while let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            cause = inner;
+    #[test]
+    fn users_that_no_login_can_hold_are_refused() {
+        let settings = |user: &str| {
+            let trust = serde_json::json!({ "sha256": "ab".repeat(32) });
+            let json = serde_json::json!({
+                "url": "https://a", "user": user, "trust": trust, "password": { "file": "/etc/p" }
+            });
+            serde_json::from_value::<Settings>(json).expect("they are settings")
+        };
+        assert!(Http::new(&settings("dr@vsphere.local")).is_ok());
+        for bad in ["", "a:b", "a\n"] {
+            let error = Http::new(&settings(bad)).expect_err(bad).to_string();
+            assert!(error.starts_with("user is"), "{error}");
         }
-        matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
-    })
-}
-
-/// The cause at the bottom, which names no address.
-fn last(error: &reqwest::Error) -> String {
-    match chain(error).last() {
-        Some(cause) => cause.to_string(),
-        None if error.is_timeout() => "it takes too long".into(),
-        None => "no more is known".into(),
     }
 }

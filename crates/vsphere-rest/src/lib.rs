@@ -53,7 +53,7 @@
 //!
 //! # What is tried again
 //! A session that has ended is opened anew, once for each call. Beside that only reads are tried again: while nobody is there,
-//! after HTTP 503, after a broken connection; [`Limits::tries`] times. A server that hangs is [`Silent`](Error::Silent) after
+//! after HTTP 503, after a broken connection; [`Limits::tries`] times. A server that hangs is [`Silent`](Lost::Silent) after
 //! [`Limits::answer_ms`].
 //!
 //! # Trust
@@ -75,7 +75,6 @@ mod http;
 mod inventory;
 mod machine;
 mod names;
-mod settings;
 mod shape;
 mod tags;
 mod watch;
@@ -90,8 +89,7 @@ pub use machine::{
     Details, Disk, DiskBacking, Guest, GuestPower, Hardware, Identity, Machine, MachineFilter, MachineId,
     Nic, NicBacking, Power,
 };
-pub use settings::{Limits, Settings};
 pub use shape::Dialect;
-pub use site_recovery_tls::settings::{SecretRef, Trust};
+pub use site_recovery_https::{Limits, Lost, SecretRef, Settings, Trust, Unusable};
 pub use tags::{Cardinality, Category, CategoryId, ObjectId, ObjectTags, Tag, TagId, TagName, TaggedObjects};
 pub use watch::{TagChanges, TagWatch};

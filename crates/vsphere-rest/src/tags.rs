@@ -287,14 +287,14 @@ impl VCenter {
         self.list(request.action("list-attached-objects").body(json!({}))).await
     }
 
-    /// What each of these tags is attached to; a tag that is not there may be missing. So many in one request as the limits
-    /// say.
+    /// What each of these tags is attached to; a tag that is not there may be missing. So many in one request as
+    /// [`Limits::page`](crate::Limits::page) says, and at most 500.
     ///
     /// # Errors
     /// Those of any read.
     pub async fn attached_objects_on(&self, tags: &[TagId]) -> Result<Vec<TaggedObjects>, Error> {
         let mut all = vec![];
-        for some in tags.chunks(self.limits().batch) {
+        for some in tags.chunks(self.batch()) {
             let request = Request::post("list attached objects", ASSOCIATION);
             let request = request.action("list-attached-objects-on-tags").body(json!({ "tag_ids": some }));
             all.append(&mut self.list(request).await?);
@@ -302,13 +302,14 @@ impl VCenter {
         Ok(all)
     }
 
-    /// The tags of each of these objects; one without may be missing. So many in one request as the limits say.
+    /// The tags of each of these objects; one without may be missing. So many in one request as
+    /// [`Limits::page`](crate::Limits::page) says, and at most 500.
     ///
     /// # Errors
     /// Those of any read.
     pub async fn attached_tags_on(&self, objects: &[ObjectId]) -> Result<Vec<ObjectTags>, Error> {
         let mut all = vec![];
-        for some in objects.chunks(self.limits().batch) {
+        for some in objects.chunks(self.batch()) {
             let request = Request::post("list attached tags", ASSOCIATION);
             let request = request.action("list-attached-tags-on-objects").body(json!({ "object_ids": some }));
             all.append(&mut self.list(request).await?);
@@ -325,7 +326,7 @@ impl VCenter {
         let objects = self.attached_objects(&tag.id).await?;
         let machines: Vec<_> = objects.iter().filter_map(ObjectId::machine).collect();
         let mut all = vec![];
-        for some in machines.chunks(self.limits().batch) {
+        for some in machines.chunks(self.batch()) {
             let filter = MachineFilter { machines: some.to_vec(), ..MachineFilter::default() };
             all.append(&mut self.machines(&filter).await?);
         }

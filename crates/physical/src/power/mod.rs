@@ -12,7 +12,7 @@ pub mod redfish;
 
 pub use commands::{Command, Commands};
 pub use redfish::Redfish;
-pub use site_recovery_tls::settings::SecretRef;
+pub use site_recovery_https::SecretRef;
 
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Result, Stamp};

@@ -4,7 +4,7 @@
 
 #[path = "../support/emulator.rs"]
 mod emulator;
-#[path = "../support/trust.rs"]
+#[path = "../../../https/tests/support/trust.rs"]
 mod trust;
 
 mod commands;

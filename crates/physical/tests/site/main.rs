@@ -6,7 +6,7 @@
 mod emulator;
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../support/trust.rs"]
+#[path = "../../../https/tests/support/trust.rs"]
 mod trust;
 
 mod agent;

@@ -87,12 +87,12 @@ impl DeviceChange {
                 }
                 if *unit > 63 {
                     let rule = format!("0 to 63 at controller {controller}");
-                    return Err(Error::Invalid {
-                        field: "unit",
-                        value: format!("{unit}, beyond {rule}"),
-                        rule: "a controller has at most 64 units",
-                        remedy: "choose a free one",
-                    });
+                    return Err(Error::invalid(
+                        "unit",
+                        format!("{unit}, beyond {rule}"),
+                        "a controller has at most 64 units",
+                        "choose a free one",
+                    ));
                 }
                 (*key, "keys of new devices are negative")
             }

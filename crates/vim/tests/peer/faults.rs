@@ -2,7 +2,7 @@
 
 use crate::fake::{Fake, Reply, answer, envelope, fault};
 use site_recovery::ErrorKind;
-use site_recovery_vim::{Error, Fault, Moref};
+use site_recovery_vim::{Error, Fault, Lost, Moref};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn machine() -> Moref {
@@ -76,7 +76,7 @@ async fn a_server_that_hangs_is_silent_after_the_limit() {
     fake.settings.limits.answer_ms = 2_000;
     let vim = fake.connect().await;
     let error = vim.time().await.unwrap_err();
-    assert!(matches!(error, Error::Silent { .. }), "{error:?}");
+    assert!(matches!(error, Error::Lost(Lost::Silent { .. })), "{error:?}");
     assert_eq!((error.kind(), fake.seen("CurrentTime").len()), (ErrorKind::Unavailable, 1));
     assert!(vim.power_off(&machine()).await.unwrap_err().may_have_been_done());
 }
@@ -87,9 +87,9 @@ async fn a_server_that_is_gone_is_absent_and_a_change_was_not_made() {
     let vim = fake.connect().await;
     drop(fake);
     let error = vim.time().await.unwrap_err();
-    assert!(matches!(error, Error::Absent { .. }), "{error:?}");
+    assert!(matches!(error, Error::Lost(Lost::Absent { .. })), "{error:?}");
     let error = vim.shut_down_guest(&machine()).await.unwrap_err();
-    assert!(matches!(error, Error::Absent { .. }) && !error.may_have_been_done(), "{error:?}");
+    assert!(matches!(error, Error::Lost(Lost::Absent { .. })) && !error.may_have_been_done(), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use crate::fake::{Fake, Reply, Request};
 use bytes::Bytes;
 use site_recovery::ErrorKind;
-use site_recovery_vim::{DatastoreFile, DatastorePath, Error, FileRefusal};
+use site_recovery_vim::{DatastoreFile, DatastorePath, Error, FileRefusal, Lost};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const BYTES: &[u8] = b"0123456789abcdefghij";
@@ -112,7 +112,7 @@ async fn a_body_that_breaks_off_each_time_is_given_up() {
     let (fake, file) =
         file(|r| (r.verb == "GET").then(|| Reply::Part(206, range(7, 12), 6, BYTES[7..9].to_vec()))).await;
     let error = file.read(7, &mut [0; 6]).await.unwrap_err();
-    assert!(matches!(error, Error::Broken { .. }), "{error:?}");
+    assert!(matches!(error, Error::Lost(Lost::Broken { .. })), "{error:?}");
     assert_eq!(fake.seen("GET").len(), 4);
 }
 

@@ -9,6 +9,9 @@ mod files;
 mod operations;
 mod order;
 mod reading;
+#[path = "../../../https/tests/support/fake.rs"]
+mod server;
 mod sessions;
 mod tasks;
+#[path = "../../../https/tests/support/trust.rs"]
 mod trust;

@@ -3,7 +3,7 @@
 use crate::sim::{BOTH, LONG, Mode, Sim, first};
 use serde_json::json;
 use site_recovery::ErrorKind;
-use site_recovery_vim::{Error, Fault, SecretRef, Trust, Vim};
+use site_recovery_vim::{Error, Fault, Lost, SecretRef, Trust, Vim};
 use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +96,7 @@ async fn c2_strangers_and_wrong_passwords_are_told_apart() {
     let mut settings = sim.settings.clone();
     settings.trust = Trust::Sha256("0".repeat(64));
     let error = Vim::connect(&settings, Arc::new(site_recovery::SystemClock)).await.unwrap_err();
-    assert!(matches!(error, Error::Stranger { .. }), "{error:?}");
+    assert!(matches!(error, Error::Lost(Lost::Stranger { .. })), "{error:?}");
     let dir = tempfile::tempdir().unwrap();
     let wrong = dir.path().join("password");
     std::fs::write(&wrong, "canary").unwrap();

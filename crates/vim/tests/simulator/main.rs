@@ -7,4 +7,5 @@ mod changes;
 mod faults;
 mod inventory;
 mod machines;
+mod process;
 mod sim;

@@ -1,5 +1,7 @@
 use super::*;
-use crate::{Cluster, Details, Folder, FolderKind, Host, Machine, Power, Tag, TagName, TaggedObjects};
+use crate::{
+    Cluster, Details, Folder, FolderKind, Host, Machine, Power, Tag, TagName, TaggedObjects, Unusable,
+};
 use serde_json::json;
 
 fn shaped(dialect: Dialect, request: Request<'_>) -> (String, Option<Value>) {
@@ -50,11 +52,11 @@ fn an_identifier_is_one_part_of_an_address_or_refused() {
     let base = Url::parse("https://a").expect("an address");
     for bad in ["", ".", "..", "a\nb"] {
         let error = get(bad).shaped(Dialect::Api, &base).expect_err(bad);
-        assert!(matches!(error, Error::Invalid { field: "id", .. }), "{error:?}");
+        assert!(matches!(error, Error::Invalid(Unusable { field: "id", .. })), "{error:?}");
     }
     let many = vec!["a-long-name-of-a-machine"; 2_000];
     let error = Request::get("", "vcenter/vm").filter("names", many).shaped(Dialect::Api, &base);
-    assert!(matches!(error.expect_err("too long"), Error::Invalid { field: "filter", .. }));
+    assert!(matches!(error.expect_err("too long"), Error::Invalid(Unusable { field: "filter", .. })));
 }
 
 /// The same value in both shapes.

@@ -1,9 +1,9 @@
 //! What a network and a server in trouble do: each a clear error, and nothing that changes something is done twice.
 
-use crate::fake::{Fake, Reply, answer, refused};
+use crate::fake::{Fake, Reply, answer, part, refused, say};
 use site_recovery::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use vmware_vsphere_rest::{Error, MachineFilter, MachineId, Refusal};
+use vmware_vsphere_rest::{Error, Lost, MachineFilter, MachineId, Refusal};
 
 const MACHINES: &str = "GET /api/vcenter/vm";
 const STOP: &str = "POST /api/vcenter/vm/vm-1/power?action=stop";
@@ -27,7 +27,7 @@ fn at_first(line: &'static str, times: usize, make: impl Fn() -> Reply + Send + 
 }
 
 fn busy() -> Reply {
-    Reply::Say(503, "no healthy upstream".into())
+    say(503, "no healthy upstream".into())
 }
 
 fn unavailable() -> Reply {
@@ -35,7 +35,7 @@ fn unavailable() -> Reply {
 }
 
 fn cut() -> Reply {
-    Reply::Part(5_000, "[{\"vm\":\"vm-1\",".into())
+    part(5_000, "[{\"vm\":\"vm-1\",".into())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +61,7 @@ async fn a_read_is_given_up_after_the_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn o1_a_change_whose_answer_is_lost_is_never_repeated() {
     let late = || refused(500, "TIMED_OUT", "too slow");
-    let other = || Reply::Say(502, "<html>bad gateway</html>".into());
+    let other = || say(502, "<html>bad gateway</html>".into());
     for make in [busy as fn() -> Reply, || Reply::Break, cut, late, other] {
         let fake = at_first(STOP, 1, make);
         let error = fake.connect().await.stop(&machine()).await.unwrap_err();
@@ -72,7 +72,7 @@ async fn o1_a_change_whose_answer_is_lost_is_never_repeated() {
         assert_eq!((error.kind(), error.fact("outcome")), (ErrorKind::Unavailable, Some("unknown")));
     }
     let line = "POST /api/cis/tagging/tag";
-    let fake = at_first(line, 1, || Reply::Say(201, "{}".into()));
+    let fake = at_first(line, 1, || say(201, "{}".into()));
     let category = vmware_vsphere_rest::CategoryId::new("urn:c");
     let error = fake.connect().await.create_tag(&category, "gold").await.unwrap_err();
     assert!(error.may_have_been_done() && fake.seen(line).len() == 1, "{error:?}");
@@ -104,7 +104,7 @@ async fn a_server_that_hangs_is_silent_after_the_limit() {
     fake.settings.limits.answer_ms = 2_000;
     let vcenter = fake.connect().await;
     let error = vcenter.machines(&all()).await.unwrap_err();
-    assert!(matches!(error, Error::Silent { .. }), "{error:?}");
+    assert!(matches!(error, Error::Lost(Lost::Silent { .. })), "{error:?}");
     assert_eq!((error.kind(), fake.seen(MACHINES).len()), (ErrorKind::Unavailable, 1));
     assert!(vcenter.stop(&machine()).await.unwrap_err().may_have_been_done());
 }
@@ -115,9 +115,9 @@ async fn a_server_that_is_gone_is_absent_and_a_change_was_not_made() {
     let vcenter = fake.connect().await;
     drop(fake);
     let error = vcenter.machines(&all()).await.unwrap_err();
-    assert!(matches!(error, Error::Absent { .. }), "{error:?}");
+    assert!(matches!(error, Error::Lost(Lost::Absent { .. })), "{error:?}");
     let error = vcenter.shut_down_guest(&machine()).await.unwrap_err();
-    assert!(matches!(error, Error::Absent { .. }) && !error.may_have_been_done(), "{error:?}");
+    assert!(matches!(error, Error::Lost(Lost::Absent { .. })) && !error.may_have_been_done(), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

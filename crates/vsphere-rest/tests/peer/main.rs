@@ -4,6 +4,9 @@
 
 mod fake;
 mod faults;
+#[path = "../../../https/tests/support/fake.rs"]
+mod server;
 mod sessions;
 mod tags;
+#[path = "../../../https/tests/support/trust.rs"]
 mod trust;

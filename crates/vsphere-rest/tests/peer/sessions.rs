@@ -1,8 +1,10 @@
 //! Sessions: opened below `/api` or `/rest`, lost, opened anew; and what is never shown.
 
-use crate::fake::{Fake, PASSWORD, Reply, answer, connect, refused};
+use crate::fake::{Fake, PASSWORD, answer, connect, refused, say};
 use site_recovery::ErrorKind;
-use vmware_vsphere_rest::{Dialect, Error, Filter, MachineFilter, MachineId, Refusal, SecretRef, Trust};
+use vmware_vsphere_rest::{
+    Dialect, Error, Filter, Lost, MachineFilter, MachineId, Refusal, SecretRef, Trust,
+};
 
 const MACHINES: &str = "GET /api/vcenter/vm";
 const START: &str = "POST /api/vcenter/vm/vm-1/power?action=start";
@@ -13,7 +15,7 @@ fn machine() -> MachineId {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_lost_is_opened_anew_for_reads_and_changes() {
-    for lost in [|| refused(401, "UNAUTHENTICATED", "gone"), || Reply::Say(401, "gone".into())] {
+    for lost in [|| refused(401, "UNAUTHENTICATED", "gone"), || say(401, "gone".into())] {
         let fake = Fake::new(move |r| (!r.is_login() && r.is_in(1)).then(lost));
         let vcenter = fake.connect().await;
         assert!(vcenter.machines(&MachineFilter::default()).await.unwrap().is_empty());
@@ -60,7 +62,7 @@ async fn a_session_that_is_ended_is_not_used_again() {
 async fn older_servers_are_found_by_their_login_and_spoken_to_in_their_way() {
     for (status, body) in [(404, ""), (404, "<html/>"), (405, ""), (400, "{\"a\":1}")] {
         let fake = Fake::new(move |r| match r.path.as_str() {
-            "/api/session" => Some(Reply::Say(status, body.into())),
+            "/api/session" => Some(say(status, body.into())),
             "/rest/vcenter/vm/vm-1/power" => Some(answer(r#"{"value":{"state":"POWERED_ON"}}"#)),
             _ => None,
         });
@@ -82,7 +84,7 @@ async fn older_servers_are_found_by_their_login_and_spoken_to_in_their_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_has_no_such_api() {
-    let fake = Fake::new(|_| Some(Reply::Say(404, String::new())));
+    let fake = Fake::new(|_| Some(say(404, String::new())));
     let error = fake.try_connect().await.unwrap_err();
     assert!(matches!(error, Error::NoApi { .. }), "{error:?}");
     assert_eq!((error.kind(), fake.lines().len()), (ErrorKind::Unsupported, 2));
@@ -123,7 +125,7 @@ async fn c2_a_stranger_gets_nothing() {
     {
         settings.trust = trust;
         let error = connect(&settings).await.unwrap_err();
-        assert!(matches!(error, Error::Stranger { .. }), "{error:?}");
+        assert!(matches!(error, Error::Lost(Lost::Stranger { .. })), "{error:?}");
         assert_eq!(error.kind(), ErrorKind::Denied);
     }
     assert!(fake.lines().is_empty(), "nothing was said");
@@ -131,9 +133,9 @@ async fn c2_a_stranger_gets_nothing() {
     connect(&settings).await.unwrap();
     // The right authority, for another name.
     settings.url = settings.url.replace("127.0.0.1", "localhost");
-    assert!(matches!(connect(&settings).await.unwrap_err(), Error::Stranger { .. }));
+    assert!(matches!(connect(&settings).await.unwrap_err(), Error::Lost(Lost::Stranger { .. })));
     for trust in [Trust::Sha256("abc".into()), Trust::Ca(fake.write("none.pem", "nothing"))] {
         settings.trust = trust;
-        assert!(matches!(connect(&settings).await.unwrap_err(), Error::Invalid { .. }));
+        assert!(matches!(connect(&settings).await.unwrap_err(), Error::Invalid(_)));
     }
 }

@@ -1,6 +1,6 @@
 //! Tags: what is asked in how many requests, and what a watch says when its tag goes.
 
-use crate::fake::{Fake, Reply, answer, refused};
+use crate::fake::{Fake, answer, refused, say};
 use site_recovery::ErrorKind;
 use std::sync::{Arc, Mutex};
 use vmware_vsphere_rest::{Error, ObjectId, TagId, TagWatch};
@@ -102,7 +102,7 @@ async fn many_are_asked_in_batches_and_machines_by_tag_name_their_identifiers() 
     let objects = vec![("VirtualMachine", "vm-1"), ("VirtualMachine", "vm-2"), ("VirtualMachine", "vm-3")];
     let world = Arc::new(Mutex::new(World { tag_id: "urn:1", tag: "gold", objects, there: true }));
     let mut fake = serve(Arc::clone(&world));
-    fake.settings.limits.batch = 2;
+    fake.settings.limits.page = 2;
     let vcenter = fake.connect().await;
     assert!(vcenter.machines_by_tag(&"dr=gold".parse().unwrap()).await.unwrap().is_empty());
     let lists: Vec<_> = fake.lines().into_iter().filter(|l| l.starts_with("GET /api/vcenter")).collect();
@@ -110,9 +110,9 @@ async fn many_are_asked_in_batches_and_machines_by_tag_name_their_identifiers() 
     let none = vcenter.machines_by_tag(&"dr=tin".parse().unwrap()).await.unwrap_err();
     assert!(matches!(none, Error::NoTag { .. }) && none.to_string().contains("dr=tin"), "{none:?}");
 
-    let fake = Fake::new(|r| r.path.contains("tag-association").then(|| Reply::Say(200, "null".into())));
+    let fake = Fake::new(|r| r.path.contains("tag-association").then(|| say(200, "null".into())));
     let mut settings = fake.settings.clone();
-    settings.limits.batch = 2;
+    settings.limits.page = 2;
     let vcenter = crate::fake::connect(&settings).await.unwrap();
     let tags: Vec<_> = (0..5).map(|n| TagId::new(format!("urn:{n}"))).collect();
     assert!(vcenter.attached_objects_on(&tags).await.unwrap().is_empty());

@@ -1,15 +1,15 @@
 //! A simulator in trouble.
 
-use crate::sim::{BOTH, Sim, machines};
+use crate::sim::{BOTH, Mode, Sim, machines};
 use serde_json::json;
 use site_recovery::ErrorKind;
-use vmware_vsphere_rest::{Cardinality, Dialect, Error, MachineFilter, ObjectId, Power, Refusal};
+use vmware_vsphere_rest::{Cardinality, Dialect, Error, Lost, MachineFilter, ObjectId, Power, Refusal};
 use vmware_vsphere_rest::{SecretRef, TagWatch, Trust};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_end_at_any_time_and_nothing_is_done_twice() {
     for dialect in BOTH {
-        let Some(sim) = Sim::start("vcenter") else { return };
+        let Some(sim) = Sim::start(Mode::VCenter) else { return };
         let vcenter = sim.connect(dialect).await;
         let id = machines(&vcenter).await.remove(0).id;
         let expire = async || drop(sim.tell("sessions-expire", json!({})).await);
@@ -33,7 +33,7 @@ async fn sessions_end_at_any_time_and_nothing_is_done_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn o1_a_change_whose_answer_is_cut_off_was_done_once() {
-    let Some(sim) = Sim::start("vcenter") else { return };
+    let Some(sim) = Sim::start(Mode::VCenter) else { return };
     let vcenter = sim.connect(Dialect::Api).await;
     let path = "/api/cis/tagging/category";
     let cut = json!({ "path": path, "method": "POST", "kind": "short", "bytes": 5, "count": 1 });
@@ -58,11 +58,11 @@ async fn o1_a_change_whose_answer_is_cut_off_was_done_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c2_strangers_and_wrong_passwords_are_told_apart_and_who_is_gone_is_absent() {
-    let Some(mut sim) = Sim::start("vcenter") else { return };
+    let Some(mut sim) = Sim::start(Mode::VCenter) else { return };
     let right = sim.settings.clone();
     sim.settings.trust = Trust::Sha256("0".repeat(64));
     let error = sim.try_connect().await.unwrap_err();
-    assert!(matches!(error, Error::Stranger { .. }), "{error:?}");
+    assert!(matches!(error, Error::Lost(Lost::Stranger { .. })), "{error:?}");
     let dir = tempfile::tempdir().unwrap();
     let wrong = dir.path().join("password");
     std::fs::write(&wrong, "canary").unwrap();

@@ -1,6 +1,6 @@
 //! What is there, in both dialects.
 
-use crate::sim::{BOTH, Sim, machines};
+use crate::sim::{BOTH, Mode, Sim, machines};
 use serde_json::json;
 use site_recovery::ErrorKind;
 use vmware_vsphere_rest::{
@@ -14,7 +14,7 @@ fn names<T>(rows: &[T], name: impl Fn(&T) -> &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_listed() {
     for dialect in BOTH {
-        let Some(sim) = Sim::start("vcenter") else { return };
+        let Some(sim) = Sim::start(Mode::VCenter) else { return };
         let vcenter = sim.connect(dialect).await;
         let all = Filter::default();
         let datacenters = vcenter.datacenters(&all).await.unwrap();
@@ -43,7 +43,7 @@ async fn everything_is_listed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn machines_are_filtered_by_what_they_are_and_where() {
     for dialect in BOTH {
-        let Some(sim) = Sim::start("vcenter") else { return };
+        let Some(sim) = Sim::start(Mode::VCenter) else { return };
         let odd = "웹 \"1\" & 'b' + #?=";
         sim.tell("machine-create", json!({ "name": odd, "on": false })).await;
         let vcenter = sim.connect(dialect).await;
@@ -84,7 +84,7 @@ async fn machines_are_filtered_by_what_they_are_and_where() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_is_told_with_its_devices() {
     for dialect in BOTH {
-        let Some(sim) = Sim::start("vcenter") else { return };
+        let Some(sim) = Sim::start(Mode::VCenter) else { return };
         let vcenter = sim.connect(dialect).await;
         let row = machines(&vcenter).await.remove(0);
         let machine = vcenter.machine(&row.id).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_machine_is_told_with_its_devices() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_vcenter_has_no_such_api() {
-    let Some(sim) = Sim::start("esxi") else { return };
+    let Some(sim) = Sim::start(Mode::Esxi) else { return };
     let error = sim.try_connect().await.unwrap_err();
     assert!(matches!(error, Error::NoApi { .. }), "{error:?}");
 }

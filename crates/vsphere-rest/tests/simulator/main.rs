@@ -7,5 +7,7 @@
 mod faults;
 mod inventory;
 mod power;
+#[path = "../../../vim/tests/simulator/process.rs"]
+mod process;
 mod sim;
 mod tags;

@@ -1,13 +1,13 @@
 //! Machines switched on and off, asserted by what the API reads back and by what the simulator does by itself.
 
-use crate::sim::{BOTH, Sim, machines};
+use crate::sim::{BOTH, Mode, Sim, machines};
 use serde_json::json;
 use vmware_vsphere_rest::{Dialect, Guest, Power, Refusal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn power_is_switched_and_a_state_that_is_there_is_a_refusal_of_its_own() {
     for dialect in BOTH {
-        let Some(sim) = Sim::start("vcenter") else { return };
+        let Some(sim) = Sim::start(Mode::VCenter) else { return };
         let vcenter = sim.connect(dialect).await;
         let machine = machines(&vcenter).await.remove(0);
         let id = &machine.id;
@@ -37,7 +37,7 @@ async fn power_is_switched_and_a_state_that_is_there_is_a_refusal_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_is_shut_down_by_its_tools_alone() {
-    let Some(sim) = Sim::start("vcenter") else { return };
+    let Some(sim) = Sim::start(Mode::VCenter) else { return };
     let vcenter = sim.connect(Dialect::Api).await;
     let machine = machines(&vcenter).await.remove(0);
     let id = &machine.id;

@@ -1,6 +1,6 @@
 //! Tags, in both dialects. Below `/rest` this is VMware's own code, and it holds what `/api` shows.
 
-use crate::sim::{BOTH, Sim, machines};
+use crate::sim::{BOTH, Mode, Sim, machines};
 use serde_json::json;
 use site_recovery::ErrorKind;
 use vmware_vsphere_rest::{Cardinality, Dialect, Error, ObjectId, Refusal, TagName, TagWatch};
@@ -8,7 +8,7 @@ use vmware_vsphere_rest::{Cardinality, Dialect, Error, ObjectId, Refusal, TagNam
 #[tokio::test(flavor = "multi_thread")]
 async fn machines_are_chosen_by_tag_and_a_tag_is_followed() {
     for dialect in BOTH {
-        let Some(sim) = Sim::start("vcenter") else { return };
+        let Some(sim) = Sim::start(Mode::VCenter) else { return };
         let vcenter = sim.connect(dialect).await;
         let gold: TagName = "dr=gold".parse().unwrap();
         assert!(vcenter.find_tag(&gold).await.unwrap().is_none());
@@ -74,7 +74,7 @@ async fn machines_are_chosen_by_tag_and_a_tag_is_followed() {
 /// What one dialect writes the other reads.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_dialects_see_one_state() {
-    let Some(sim) = Sim::start("vcenter") else { return };
+    let Some(sim) = Sim::start(Mode::VCenter) else { return };
     let api = sim.connect(Dialect::Api).await;
     let category = api.create_category("dr", &Cardinality::Single, &[]).await.unwrap();
     let tag = api.create_tag(&category, "gold").await.unwrap();

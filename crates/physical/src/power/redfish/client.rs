@@ -5,9 +5,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Result};
-use site_recovery_tls::rustls::version::{TLS12, TLS13};
-use site_recovery_tls::settings::{Password, Secret};
-use std::error::Error as _;
+use site_recovery_https::{Password, Secret, because, is_stranger, whole};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -53,13 +51,7 @@ impl Client {
             ));
         }
         let password = Password::of(&settings.password)?;
-        let tls = settings.trust.client(&[&TLS13, &TLS12])?;
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .https_only(true)
-            .no_proxy()
-            // An answer that leads elsewhere would lead the password there.
-            .redirect(reqwest::redirect::Policy::none())
+        let http = site_recovery_https::builder(&settings.trust)?
             .timeout(Duration::from_secs(settings.seconds))
             .build()
             .map_err(|e| Error::new(ErrorKind::Unsupported, "no HTTPS can be spoken").caused_by(e))?;
@@ -151,19 +143,11 @@ fn sensitive(secret: &Secret) -> Result<HeaderValue> {
 
 /// Nobody answered, or somebody who is not trusted.
 fn no_answer(error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    let mut cause = error.source();
-    let mut last = error.to_string();
-    while let Some(next) = cause {
-        last = next.to_string();
-        cause = next.source();
-    }
-    let stranger = last.contains("certificate");
-    let (kind, message) = match stranger {
+    let (kind, message) = match is_stranger(&error) {
         true => (ErrorKind::Denied, "the controller's certificate is not the one that is trusted"),
         false => (ErrorKind::Unavailable, "the controller does not answer"),
     };
-    Error::new(kind, message).with("because", last)
+    Error::new(kind, message).with("because", because(&error))
 }
 
 /// What a status means to a caller.
@@ -199,13 +183,7 @@ async fn document(response: Response) -> Result<Value> {
     })
 }
 
-async fn body(mut response: Response) -> Result<Vec<u8>> {
-    let mut all = vec![];
-    while let Some(part) = response.chunk().await.map_err(no_answer)? {
-        if all.len() + part.len() > MOST {
-            return Err(Error::new(ErrorKind::Corrupt, "the controller's answer has no end"));
-        }
-        all.extend_from_slice(&part);
-    }
-    Ok(all)
+async fn body(response: Response) -> Result<Vec<u8>> {
+    let all = whole(response, MOST).await.map_err(no_answer)?;
+    all.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the controller's answer has no end"))
 }

@@ -16,7 +16,7 @@ use client::{Client, Document};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use site_recovery::{Clock, Error, ErrorKind, Finding, Result, Severity, Stamp};
-pub use site_recovery_tls::settings::Trust;
+pub use site_recovery_https::Trust;
 use std::sync::Arc;
 use std::time::Duration;
 

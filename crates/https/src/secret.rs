@@ -1,6 +1,6 @@
 //! The password by reference: settings say where it stands, never what it is.
 
-use super::Unusable;
+use crate::Unusable;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::File;

@@ -1,31 +1,10 @@
-//! What settings say of another server by reference: whom to take for it, and where the password for it stands.
+//! Whom to take for the server.
 
-mod secret;
-
-use rustls::{ClientConfig, SupportedProtocolVersion};
+use crate::Unusable;
 use serde::{Deserialize, Serialize};
+use site_recovery_tls::rustls::ClientConfig;
+use site_recovery_tls::rustls::version::{TLS12, TLS13};
 use std::path::PathBuf;
-
-pub use secret::{Password, Secret, SecretRef};
-
-/// What a setting refers to cannot be used. Never with a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unusable {
-    /// `password`, `trust.ca` or `trust.sha256`.
-    pub field: &'static str,
-    /// Its value and what is wrong with it, or where it stands where that may be secret.
-    pub value: String,
-    /// What it has to be.
-    pub rule: &'static str,
-    /// What to do.
-    pub remedy: &'static str,
-}
-
-impl From<Unusable> for site_recovery::Error {
-    fn from(Unusable { field, value, rule, remedy }: Unusable) -> Self {
-        Self::invalid(field, value, rule, remedy)
-    }
-}
 
 /// Whom to take for the server. With an authority its name is checked; with the digest of its certificate it is that very one,
 /// as hosts need that have signed their own.
@@ -40,10 +19,8 @@ pub enum Trust {
 
 impl Trust {
     /// A client that trusts so, and shows no certificate of its own.
-    ///
-    /// # Errors
-    /// Where the file or the digest is not what it has to be.
-    pub fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Result<ClientConfig, Unusable> {
+    pub(crate) fn config(&self) -> Result<ClientConfig, Unusable> {
+        let versions = &[&TLS13, &TLS12];
         match self {
             Self::Ca(path) => {
                 let unusable = |why: String| Unusable {
@@ -53,8 +30,8 @@ impl Trust {
                     remedy: "give the authority that signed the server's certificate",
                 };
                 let pem = std::fs::read(path).map_err(|e| unusable(e.kind().to_string()))?;
-                let trusted = crate::Trust::Authority(&pem);
-                crate::client(versions, trusted, None).map_err(|e| unusable(e.to_string()))
+                let trusted = site_recovery_tls::Trust::Authority(&pem);
+                site_recovery_tls::client(versions, trusted, None).map_err(|e| unusable(e.to_string()))
             }
             Self::Sha256(pin) => {
                 let unusable = |value| Unusable {
@@ -64,8 +41,8 @@ impl Trust {
                     remedy: "ask `openssl x509 -fingerprint -sha256`",
                 };
                 let digest = digest(pin).ok_or_else(|| unusable(format!("{pin:?}")))?;
-                let trusted = crate::Trust::Sha256(digest);
-                crate::client(versions, trusted, None).map_err(|e| unusable(e.to_string()))
+                let trusted = site_recovery_tls::Trust::Sha256(digest);
+                site_recovery_tls::client(versions, trusted, None).map_err(|e| unusable(e.to_string()))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Which server, and how long to wait.
 
-use crate::{Error, SecretRef, Trust};
+use crate::{SecretRef, Trust, Unusable};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Of vCenter or of a host: `https://vcenter.example`, with a port where it is not 443; `/sdk` may follow.
+    /// `https://vcenter.example`, with a port where it is not 443; `/sdk` may follow, as clients of VMware's servers are told.
     pub url: String,
     /// Whom to take for the server.
     pub trust: Trust,
-    /// `dr@vsphere.local`.
+    /// `dr@vsphere.local`; without a colon where it is sent with each login by HTTP's own means.
     pub user: String,
     /// Where the password stands.
     pub password: SecretRef,
@@ -32,11 +32,11 @@ pub struct Limits {
     pub answer_ms: u64,
     /// The most bytes of an answer. 16 MiB.
     pub answer_bytes: usize,
-    /// How often a read is tried while nobody is there or HTTP 503 comes. 4, with twice the pause each time.
+    /// How often a read is tried while nobody is there, a connection breaks or HTTP 503 comes. 4.
     pub tries: u32,
-    /// The first pause, in milliseconds. 250.
+    /// The pause before the second try, in milliseconds; twice as long before each further one. 250.
     pub pause_ms: u64,
-    /// The most objects of one page. 100.
+    /// The most objects of one page, and the most identifiers of one request. 100.
     pub page: u32,
 }
 
@@ -54,19 +54,20 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(crate) fn answer(&self) -> Duration {
+    /// How long an answer may take.
+    pub fn answer(&self) -> Duration {
         Duration::from_millis(self.answer_ms)
     }
 
     /// Before another try, counted from one.
-    pub(crate) fn pause(&self, tried: u32) -> Duration {
+    pub fn pause(&self, tried: u32) -> Duration {
         Duration::from_millis(self.pause_ms.saturating_mul(1 << tried.saturating_sub(1).min(10)))
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<(), Unusable> {
         let within = |field, value: u64, least: u64, most: u64, rule| match (least..=most).contains(&value) {
             true => Ok(()),
-            false => Err(Error::invalid(field, value, rule, "choose a limit in between")),
+            false => Err(Unusable::new(field, value, rule, "choose a limit in between")),
         };
         within("limits.connect_ms", self.connect_ms, 1, 600_000, "1 to 600,000")?;
         within("limits.answer_ms", self.answer_ms, 1, 3_600_000, "1 to 3,600,000")?;
@@ -79,25 +80,28 @@ impl Limits {
 
 impl Settings {
     /// The server's address, after everything was looked at.
-    pub(crate) fn address(&self) -> Result<Url, Error> {
+    ///
+    /// # Errors
+    /// Naming the field that breaks a rule.
+    pub fn address(&self) -> Result<Url, Unusable> {
         let remedy = "as https://vcenter.example";
         let url = Url::parse(&self.url);
         let url = url.map_err(|_| {
             // What is no address may still have a password in it.
             let shown = if self.url.contains('@') { "none" } else { &self.url };
-            Error::invalid("url", shown, "it is the address of a server", remedy)
+            Unusable::new("url", shown, "it is the address of a server", remedy)
         })?;
         if !url.username().is_empty() || url.password().is_some() {
             let rule = "no secret stands in an address";
-            return Err(Error::invalid("url", "one with a user in it", rule, "give user and password apart"));
+            return Err(Unusable::new("url", "one with a user in it", rule, "give user and password apart"));
         }
         let plain = matches!(url.path(), "/" | "/sdk") && url.query().is_none() && url.fragment().is_none();
         if url.scheme() != "https" || url.host_str().is_none() || !plain {
             let rule = "a server is spoken to by https, and has no path but /sdk";
-            return Err(Error::invalid("url", &self.url, rule, remedy));
+            return Err(Unusable::new("url", &self.url, rule, remedy));
         }
         if self.user.is_empty() || self.user.contains(char::is_control) {
-            return Err(Error::invalid("user", format!("{:?}", self.user), "it is a name", "name who asks"));
+            return Err(Unusable::new("user", format!("{:?}", self.user), "it is a name", "name who asks"));
         }
         self.limits.check()?;
         Ok(url)
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_would_not_do_are_refused_with_a_remedy() {
+    fn c1_addresses_that_would_not_do_are_refused_with_a_remedy_and_without_secrets() {
         assert_eq!(settings("https://a:8989").address().expect("right").as_str(), "https://a:8989/");
         for bad in
             ["http://a", "https://a/ui", "https://a/?x", "a", "https://u:hunter2@a", "https://u:hunter2@[a"]
@@ -128,8 +132,13 @@ mod tests {
         other.limits.tries = 0;
         assert!(other.address().expect_err("no tries").to_string().contains("limits.tries is 0"));
         other = settings("https://a");
-        other.user.clear();
-        assert!(other.address().is_err());
+        other.limits.page = 0;
+        assert!(other.address().expect_err("no page").to_string().contains("limits.page is 0"));
+        for bad in ["", "a\n"] {
+            other = settings("https://a");
+            other.user = bad.into();
+            assert!(other.address().expect_err(bad).to_string().starts_with("user is"));
+        }
     }
 
     #[test]
