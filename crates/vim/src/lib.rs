@@ -33,6 +33,7 @@
 //! | a connection, its session, the server's clock | [`Vim`], [`Settings`], [`Limits`] |
 //! | datacenters, hosts, datastores, networks | [`Vim::datacenters`] and its neighbours |
 //! | machines, their devices and snapshots | [`Machine`], [`Devices`], [`Snapshot`] |
+//! | a machine by its identifier, and its newest start | [`Vim::find`], [`Vim::newest_start`] |
 //! | what has changed on a disk | [`Vim::changed_areas`] |
 //! | machines changed, made, registered, removed | [`ConfigSpec`], [`DeviceChange`], [`Place`] |
 //! | what a server does after it has answered | [`Task`] |
@@ -74,6 +75,7 @@ mod collect;
 mod datastore_path;
 mod device;
 mod error;
+mod events;
 mod fault;
 mod files;
 #[cfg(test)]
@@ -103,6 +105,7 @@ pub use device::{
     NewDisk, Nic, NicKind, Provisioning,
 };
 pub use error::{Error, FileRefusal};
+pub use events::StartEvent;
 pub use fault::Fault;
 pub use files::DatastoreFile;
 pub use inventory::{Compute, Datacenter, Datastore, Folder, Host, Mount, NetworkEntity};

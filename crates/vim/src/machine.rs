@@ -1,12 +1,14 @@
 //! Virtual machines: what is read of them, and by which narrow paths. A wide one (`config`) costs the server much, and brings
 //! what some servers write wrongly.
 
-use crate::client::Vim;
+use crate::client::{Call, Vim};
 use crate::collect::{Missing, Properties, Scope};
 use crate::device::Devices;
 use crate::snapshot::Snapshot;
-use crate::xml::text;
+use crate::storage::lacks;
+use crate::xml::{Xml, text};
 use crate::{DatastorePath, Error, Firmware, Moref};
+use roxmltree::Node;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -271,6 +273,18 @@ impl Vim {
     /// [`ManagedObjectNotFound`](crate::Fault::ManagedObjectNotFound); those of any read.
     pub async fn machine(&self, machine: &Moref) -> Result<Machine, Error> {
         self.retrieve_one(machine, WHOLE, Machine::whole).await
+    }
+
+    /// The machine with this [`instance_uuid`](Machine::instance_uuid). Privilege: `System.View` on the root.
+    ///
+    /// # Errors
+    /// Those of any read. That there is none is no error.
+    pub async fn find(&self, instance_uuid: &str) -> Result<Option<Moref>, Error> {
+        let index = self.content().search_index.as_ref().ok_or_else(|| lacks("searchIndex"))?;
+        let mut arguments = Xml::new();
+        arguments.text("uuid", instance_uuid).text("vmSearch", true).text("instanceUuid", true);
+        let read = |node: Node<'_, '_>| Ok(Moref::at(node, "returnval"));
+        self.call(Call::read("FindByUuid", index, arguments), read).await
     }
 
     /// Whether it runs. Privilege: `System.Read`.

@@ -50,6 +50,10 @@ pub struct ServiceContent {
     pub authorization_manager: Option<Moref>,
     /// Knows licences.
     pub license_manager: Option<Moref>,
+    /// Finds machines by their identifiers.
+    pub search_index: Option<Moref>,
+    /// Remembers what happened.
+    pub event_manager: Option<Moref>,
     /// Makes folders and deletes files on datastores.
     pub file_manager: Option<Moref>,
     /// Makes and deletes virtual disks.
@@ -71,6 +75,8 @@ impl ServiceContent {
             view_manager: needed("viewManager")?,
             authorization_manager: Moref::at(node, "authorizationManager"),
             license_manager: Moref::at(node, "licenseManager"),
+            search_index: Moref::at(node, "searchIndex"),
+            event_manager: Moref::at(node, "eventManager"),
             file_manager: Moref::at(node, "fileManager"),
             virtual_disk_manager: Moref::at(node, "virtualDiskManager"),
             storage_resource_manager: Moref::at(node, "storageResourceManager"),

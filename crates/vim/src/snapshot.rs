@@ -102,6 +102,17 @@ impl Vim {
         self.start("RemoveSnapshot_Task", snapshot, arguments).await
     }
 
+    /// Takes a machine back to a snapshot. As no memory was kept, it is off afterwards. What stood above goes, unless another
+    /// snapshot holds it. Its configuration goes back as well. Privilege: `VirtualMachine.State.RevertToSnapshot`.
+    ///
+    /// # Errors
+    /// As [`Vim::remove_snapshot`].
+    pub async fn revert(&self, snapshot: &Moref) -> Result<Task, Error> {
+        let mut arguments = Xml::new();
+        arguments.text("suppressPowerOn", true);
+        self.start("RevertToSnapshot_Task", snapshot, arguments).await
+    }
+
     /// Merges files that removed snapshots have left behind. Privilege: `VirtualMachine.State.RemoveSnapshot`.
     ///
     /// # Errors

@@ -19,14 +19,7 @@ impl Vim {
         capacity: u64,
         provisioning: Provisioning,
     ) -> Result<Task, Error> {
-        if capacity == 0 || !capacity.is_multiple_of(1024) {
-            return Err(Error::invalid(
-                "capacity",
-                capacity,
-                "a disk has whole KiB, and one at least",
-                "round it up",
-            ));
-        }
+        whole_kib(capacity)?;
         let kind = match provisioning {
             Provisioning::Thin => "thin",
             Provisioning::Thick => "preallocated",
@@ -92,12 +85,19 @@ impl Vim {
     }
 }
 
+pub(crate) fn whole_kib(capacity: u64) -> Result<(), Error> {
+    if capacity > 0 && capacity.is_multiple_of(1024) {
+        return Ok(());
+    }
+    Err(Error::invalid("capacity", capacity, "a disk has whole KiB, and one at least", "round it up"))
+}
+
 fn named(datacenter: &Moref, file: &DatastorePath) -> Xml {
     let mut arguments = Xml::new();
     arguments.text("name", file).moref("datacenter", datacenter);
     arguments
 }
 
-fn lacks(name: &'static str) -> Error {
+pub(crate) fn lacks(name: &'static str) -> Error {
     Error::Refused { method: name, fault: crate::Fault::NotSupported, words: "the server has none".into() }
 }

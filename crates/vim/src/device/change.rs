@@ -1,6 +1,7 @@
 //! Changes of a machine's devices.
 
 use super::{ControllerKind, Disk, DiskMode, Network, Nic, NicKind, Provisioning};
+use crate::storage::whole_kib;
 use crate::xml::Xml;
 use crate::{DatastorePath, Error};
 
@@ -29,6 +30,13 @@ pub enum DeviceChange {
         mode: DiskMode,
         /// What it is made of.
         disk: NewDisk,
+    },
+    /// Makes a disk larger that no snapshot holds. Privilege: `VirtualMachine.Config.DiskExtend`.
+    GrowDisk {
+        /// As it is.
+        disk: Disk,
+        /// In bytes; whole KiB.
+        capacity: u64,
     },
     /// Takes a disk away from the machine. Its files stay.
     DetachDisk(Disk),
@@ -78,12 +86,14 @@ impl DeviceChange {
             Self::AddController { key, .. } | Self::AddNic { key, .. } => {
                 (*key, "keys of new devices are negative")
             }
+            Self::GrowDisk { disk, capacity } if *capacity < disk.capacity => {
+                let rule = "a disk that is there never becomes smaller";
+                return Err(Error::invalid("capacity", capacity, rule, "make another one"));
+            }
+            Self::GrowDisk { capacity, .. } => return whole_kib(*capacity),
             Self::AddDisk { key, disk, controller, unit, .. } => {
-                if let NewDisk::New { capacity, .. } = disk
-                    && (*capacity == 0 || capacity % 1024 != 0)
-                {
-                    let rule = "a disk has whole KiB, and one at least";
-                    return Err(Error::invalid("capacity", capacity, rule, "round it up"));
+                if let NewDisk::New { capacity, .. } = disk {
+                    whole_kib(*capacity)?;
                 }
                 if *unit > 63 {
                     let rule = format!("0 to 63 at controller {controller}");
@@ -116,6 +126,19 @@ impl DeviceChange {
                 let made = matches!(disk, NewDisk::New { .. });
                 x.maybe("fileOperation", made.then_some("create"));
                 x.typed("device", "VirtualDisk", |x| disk.write(x, *key, *controller, *unit, mode));
+            }
+            Self::GrowDisk { disk, capacity } => {
+                x.text("operation", "edit").typed("device", "VirtualDisk", |x| {
+                    x.text("key", disk.key).typed("backing", "VirtualDiskFlatVer2BackingInfo", |x| {
+                        x.text(
+                            "fileName",
+                            disk.backing.file.as_ref().map(ToString::to_string).unwrap_or_default(),
+                        );
+                        x.text("diskMode", disk.backing.mode.word());
+                    });
+                    x.text("controllerKey", disk.controller).maybe("unitNumber", disk.unit);
+                    x.text("capacityInKB", capacity / 1024).text("capacityInBytes", capacity);
+                });
             }
             Self::DetachDisk(disk) => {
                 x.text("operation", "remove").typed("device", "VirtualDisk", |x| {

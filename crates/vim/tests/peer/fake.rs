@@ -73,6 +73,7 @@ fn usual(request: &Request, logins: &AtomicUsize) -> Reply {
         "CreateContainerView" => value(call, "ContainerView", "view-1"),
         "CreatePropertyCollector" => value(call, "PropertyCollector", "collector-1"),
         "CreateFilter" => value(call, "PropertyFilter", "filter-1"),
+        "CreateCollectorForEvents" => value(call, "EventHistoryCollector", "events-1"),
         "WaitForUpdatesEx" => answer(call, &ended("task-1", "<state>success</state>")),
         task if task.ends_with("_Task") => value(call, "Task", "task-1"),
         _ => answer(call, ""),
@@ -97,6 +98,8 @@ const CONTENT: &str = "<returnval>\
     <sessionManager type=\"SessionManager\">SessionManager</sessionManager>\
     <authorizationManager type=\"AuthorizationManager\">AuthorizationManager</authorizationManager>\
     <licenseManager type=\"LicenseManager\">LicenseManager</licenseManager>\
+    <searchIndex type=\"SearchIndex\">SearchIndex</searchIndex>\
+    <eventManager type=\"EventManager\">EventManager</eventManager>\
     <fileManager type=\"FileManager\">FileManager</fileManager>\
     <virtualDiskManager type=\"VirtualDiskManager\">virtualDiskManager</virtualDiskManager>\
     <storageResourceManager type=\"StorageResourceManager\">StorageResourceManager</storageResourceManager>\

@@ -66,6 +66,7 @@ fn whole() -> ConfigSpec {
         memory_mib: Some(4096),
         devices: vec![
             DeviceChange::AddController { key: -1, kind: ControllerKind::ParaVirtual, bus: 0 },
+            DeviceChange::GrowDisk { disk: disk(), capacity: 2 << 20 },
             DeviceChange::AddController { key: -2, kind: ControllerKind::Nvme, bus: 0 },
             DeviceChange::AddController { key: -3, kind: ControllerKind::Ahci, bus: 0 },
             DeviceChange::AddController { key: -4, kind: ControllerKind::LsiLogicSas, bus: 1 },
@@ -157,6 +158,9 @@ async fn every_request_is_in_the_order_of_the_schema() {
     tasks.push(vim.destroy(&machine).await.unwrap());
     tasks.push(vim.create_disk(&datacenter, &file, 1 << 20, Provisioning::Thin).await.unwrap());
     tasks.push(vim.delete_disk(&datacenter, &file).await.unwrap());
+    tasks.push(vim.revert(&moref("VirtualMachineSnapshot")).await.unwrap());
+    vim.find("5029c9d2-0000-0000-0000-000000000001").await.unwrap();
+    vim.newest_start(&machine).await.unwrap();
     assert_eq!(vim.disk_uuid(&datacenter, &file).await.unwrap(), "60 00");
     vim.make_folder(&datacenter, &path("[a] b/c")).await.unwrap();
     tasks.push(vim.delete_file(&datacenter, &path("[a] b/c")).await.unwrap());

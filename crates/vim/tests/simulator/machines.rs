@@ -148,3 +148,62 @@ async fn a_machine_is_kept_where_it_is() {
         assert_eq!(vim.storage_drs_override(&pod, &machine).await.unwrap(), wanted);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_found_by_its_identifier_and_each_start_is_remembered() {
+    for mode in BOTH {
+        let Some(sim) = Sim::start(mode) else { return };
+        let vim = sim.connect().await;
+        let machine = first(&vim).await;
+        let uuid = machine.instance_uuid.clone().unwrap();
+        assert_eq!(vim.find(&uuid).await.unwrap(), Some(machine.moref.clone()));
+        assert_eq!(vim.find("5029c9d2-0000-0000-0000-000000000001").await.unwrap(), None);
+
+        let at = async || vim.newest_start(&machine.moref).await.unwrap();
+        let before = at().await;
+        vim.power_off(&machine.moref).await.unwrap().wait(LONG).await.unwrap();
+        let task = vim.create_snapshot(&machine.moref, "below", "", false).await.unwrap();
+        let snapshot = task.object(LONG).await.unwrap();
+        assert_eq!(at().await, before, "nothing was started");
+        vim.power_on(&machine.moref, None).await.unwrap().wait(LONG).await.unwrap();
+        let started = at().await.expect("a start");
+        assert!(before.is_none_or(|b| b.key < started.key));
+
+        // Back to below, which leaves it off.
+        sim.write(&machine.name, 0, 4096).await;
+        vim.revert(&snapshot).await.unwrap().wait(LONG).await.unwrap();
+        let now = vim.machine(&machine.moref).await.unwrap();
+        assert_eq!(now.power, Power::Off);
+        let disk = &now.details.unwrap().devices.disks[0];
+        let delta =
+            sim.local(disk.backing.file.as_ref().unwrap()).to_str().unwrap().replace(".vmdk", "-delta.vmdk");
+        assert!(
+            std::fs::read(delta).unwrap()[..4096].iter().all(|b| *b == 0),
+            "what was written since is gone"
+        );
+        assert_eq!(at().await, Some(started));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_grows_and_keeps_its_bytes() {
+    for mode in BOTH {
+        let Some(sim) = Sim::start(mode) else { return };
+        let vim = sim.connect().await;
+        let machine = first(&vim).await;
+        sim.write(&machine.name, 0, 4096).await;
+        let disk = machine.details.unwrap().devices.disks[0].clone();
+        let (file, capacity) = (disk.backing.file.clone().unwrap(), disk.capacity + (1 << 20));
+        let less = DeviceChange::GrowDisk { disk: disk.clone(), capacity: 1024 };
+        let less = ConfigSpec { devices: vec![less], ..ConfigSpec::default() };
+        assert_eq!(vim.reconfigure(&machine.moref, &less).await.unwrap_err().kind(), ErrorKind::Invalid);
+        let change = DeviceChange::GrowDisk { disk, capacity };
+        let spec = ConfigSpec { devices: vec![change], ..ConfigSpec::default() };
+        vim.reconfigure(&machine.moref, &spec).await.unwrap().wait(LONG).await.unwrap();
+        let bytes = std::fs::read(sim.local(&file.flat().unwrap())).unwrap();
+        assert_eq!(bytes.len() as u64, capacity);
+        assert!(bytes[..4096].iter().all(|b| *b == 0xff) && bytes[8192..].iter().all(|b| *b == 0));
+        let now = vim.machine(&machine.moref).await.unwrap().details.unwrap();
+        assert_eq!(now.devices.disks[0].capacity, capacity);
+    }
+}

@@ -1,0 +1,58 @@
+//! What a server remembers of a machine: when it was started.
+
+use crate::client::{Call, Vim};
+use crate::collect::Properties;
+use crate::storage::lacks;
+use crate::xml::{Xml, moment, number, text, typed};
+use crate::{Error, Moref};
+use site_recovery::Timestamp;
+
+/// Every way in which a machine begins to run.
+const STARTS: &[&str] =
+    &["VmStartingEvent", "VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmResumingEvent", "VmResettingEvent"];
+
+/// A start of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartEvent {
+    /// Of the event: higher than that of any before, for as long as the server remembers. A host forgets all when its agent
+    /// is started anew.
+    pub key: i64,
+    /// By the server's clock.
+    pub when: Option<Timestamp>,
+}
+
+impl Vim {
+    /// The newest start of a machine that the server remembers. Privilege: `System.View`.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn newest_start(&self, machine: &Moref) -> Result<Option<StartEvent>, Error> {
+        let events = self.content().event_manager.as_ref().ok_or_else(|| lacks("eventManager"))?;
+        let mut arguments = Xml::new();
+        arguments.inside("filter", |x| {
+            x.inside("entity", |x| {
+                x.moref("entity", machine).text("recursion", "self");
+            });
+            for kind in STARTS {
+                x.text("eventTypeId", kind);
+            }
+        });
+        let call = Call::read("CreateCollectorForEvents", events, arguments);
+        let collector = self.call_for_object(call).await?;
+        let page = "latestPage";
+        let read = |p: &Properties<'_, '_>| {
+            // Servers differ in how they read a filter's types.
+            let starts = p.list(page, "Event").filter(|e| typed(*e).is_some_and(|t| STARTS.contains(&t)));
+            let of = |event| {
+                let key = number(event, "key").ok_or_else(|| Error::garbage("an event has no key"))?;
+                Ok(StartEvent { key, when: text(event, "createdTime").and_then(moment) })
+            };
+            let starts = starts.map(of).collect::<Result<Vec<_>, Error>>()?;
+            Ok(starts.into_iter().max_by_key(|start| start.key))
+        };
+        let found = self.retrieve_one(&collector, &[page], read).await;
+        // One that stays ends with the session.
+        let _ = self.call(Call::bound("DestroyCollector", &collector, Xml::new()), |_| Ok(())).await;
+        found
+    }
+}
