@@ -17,9 +17,9 @@
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     Capture, Clock, Epoch, Error, ErrorKind, Fate, Generation, Instance, Machine, MachineId, Op, OpKey,
-    Result, RoleName, Stamp, Timestamp,
+    Result, RoleName, Timestamp,
 };
-use site_recovery_register::{conflict, durable, refused};
+use site_recovery_register::{Witness, conflict, durable, refused};
 use std::path::{Path, PathBuf};
 
 /// One server's directory.
@@ -72,16 +72,6 @@ struct SeenOff {
     when: Timestamp,
 }
 
-/// A platform's stamp with our own starts counted out.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Witness {
-    /// What the platform said after our last act.
-    ours: Option<Vec<u8>>,
-    /// What is told as long as it says that.
-    told: String,
-}
-
 /// `owed.json`: what an agent is told before anything else, once it answers again.
 #[allow(clippy::large_enum_variant, reason = "few of them exist at a time")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,32 +79,6 @@ pub(crate) enum Owed {
     Release { key: OpKey, capture: Capture, machine: MachineId, fate: Fate },
     Dismiss { key: OpKey, instance: Instance },
     Enrol { key: OpKey, machine: Machine },
-}
-
-impl Witness {
-    /// What is told of what the platform says now.
-    pub(crate) fn told(&self, says: &Stamp) -> Stamp {
-        if self.ours.as_ref() == Some(&says.0) {
-            return Stamp(self.told.clone().into_bytes());
-        }
-        let both = [self.told.as_bytes(), &says.0].concat();
-        Stamp(OpKey(format!("Stamp/{}", hex(&both))).to_name().into_bytes())
-    }
-
-    /// Right before an act of ours: whatever happened past us until now stays told.
-    pub(crate) fn before(&mut self, says: &Stamp) {
-        self.told = String::from_utf8_lossy(&self.told(says).0).into_owned();
-        self.ours = Some(says.0.clone());
-    }
-
-    /// Right after it: what changed meanwhile was ours.
-    pub(crate) fn after(&mut self, says: &Stamp) {
-        self.ours = Some(says.0.clone());
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl Home {
@@ -304,27 +268,5 @@ pub(crate) fn must_be_off(name: &str, runs: Option<bool>) -> Result<()> {
         Some(false) => Ok(()),
         Some(true) => Err(refused(format!("{name} runs: stop or fence it first"))),
         None => Err(refused(format!("nobody can say whether {name} runs: ask again, or fence it first"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn our_own_starts_leave_the_stamp_and_others_change_it_for_ever() {
-        let at = |n: u8| Stamp(vec![n]);
-        let mut witness = Witness::default();
-        let first = witness.told(&at(1));
-        witness.before(&at(1));
-        witness.after(&at(2));
-        assert_eq!(witness.told(&at(2)), first);
-        let started = witness.told(&at(3));
-        assert_ne!(started, first);
-        // Past us between two acts of ours, and back to what the platform said before.
-        witness.before(&at(3));
-        witness.after(&at(2));
-        assert_eq!(witness.told(&at(2)), started);
-        assert_ne!(witness.told(&at(3)), started);
     }
 }

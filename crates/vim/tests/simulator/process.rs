@@ -29,7 +29,7 @@ pub(crate) struct Sim {
 }
 
 /// Where the simulator stands. Says so where it does not, and fails where it has to.
-fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin");
     let found =
@@ -44,13 +44,17 @@ fn program() -> Option<PathBuf> {
 
 impl Sim {
     pub(crate) fn start(mode: Mode) -> Option<Self> {
+        Self::start_with(mode, &["--machines", "2", "--disk-size", "4194304"])
+    }
+
+    pub(crate) fn start_with(mode: Mode, arguments: &[&str]) -> Option<Self> {
         let program = program()?;
         let dir = tempfile::tempdir().unwrap();
         let password = dir.path().join("password");
         std::fs::write(&password, "s3cret\n").unwrap();
         let mut child = Command::new(program)
             .args(["--mode", if mode == Mode::VCenter { "vcenter" } else { "esxi" }])
-            .args(["--machines", "2", "--disk-size", "4194304"])
+            .args(arguments)
             .arg("--password-file")
             .arg(&password)
             .arg("--dir")
@@ -78,6 +82,12 @@ impl Sim {
 
     /// Does something to the site, around the client.
     pub(crate) async fn tell(&self, verb: &str, body: Value) -> Value {
+        let told = self.try_tell(verb, &body).await;
+        told.unwrap_or_else(|why| panic!("{verb} {body}: {why}"))
+    }
+
+    /// The same, where it may refuse.
+    pub(crate) async fn try_tell(&self, verb: &str, body: &Value) -> Result<Value, String> {
         // As little HTTP as will do: the connection ends with the answer.
         let (address, path) = self.control.strip_prefix("http://").unwrap().split_once('/').unwrap();
         let body = body.to_string();
@@ -88,8 +98,7 @@ impl Sim {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, said) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(" 200 "), "{verb} {body}: {answer}");
-        serde_json::from_str(said).unwrap()
+        if head.contains(" 200 ") { Ok(serde_json::from_str(said).unwrap()) } else { Err(said.to_owned()) }
     }
 }
 

@@ -1,0 +1,310 @@
+//! The machine in which this process runs: disks of others are attached to it, and are block devices here.
+
+use crate::Inner;
+use crate::describe::disk_name;
+use async_trait::async_trait;
+use site_recovery::{Error, ErrorKind, Result};
+use site_recovery_register::{Told, not_found, refused};
+use site_recovery_vim::{
+    self as vim, ConfigSpec, Controller, ControllerKind, DatastorePath, DeviceChange, DiskMode, Fault,
+    NewDisk, Snapshot,
+};
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a change of the appliance is made anew because somebody else changed it meanwhile.
+const AGAIN: usize = 6;
+
+/// Where this process runs, and how it finds the disks that are attached there.
+#[derive(Debug, Clone)]
+pub struct Appliance {
+    uuid: String,
+    devices: Arc<dyn DeviceResolver>,
+}
+
+/// A disk that was attached to the appliance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachedDisk {
+    /// The identifier of its backing, lower case, which its guest sees where `disk.EnableUUID` is set. All snapshots of one disk
+    /// have the same.
+    pub uuid: String,
+    /// Which controller of its kind: 0 to 3.
+    pub bus: u32,
+    /// Where at the controller: the target of its SCSI address.
+    pub unit: u32,
+    /// Its descriptor on the datastore.
+    pub file: DatastorePath,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// Finds the block device of a disk that was attached to this machine.
+#[async_trait]
+pub trait DeviceResolver: Debug + Send + Sync {
+    /// Its path; `None` while it is not seen yet.
+    ///
+    /// # Errors
+    /// `Conflict` where several look like it.
+    async fn resolve(&self, disk: &AttachedDisk) -> Result<Option<PathBuf>>;
+}
+
+/// Devices of a Linux guest, by what `/sys/block` says: the identifier, and the place at the controller. The appliance needs
+/// `disk.EnableUUID`.
+#[derive(Debug, Clone)]
+pub struct BlockDevices {
+    sys: PathBuf,
+    dev: PathBuf,
+}
+
+impl Default for BlockDevices {
+    fn default() -> Self {
+        Self { sys: "/sys/block".into(), dev: "/dev".into() }
+    }
+}
+
+impl BlockDevices {
+    /// Looks there instead of at `/sys/block` and `/dev`.
+    pub fn below(sys: impl Into<PathBuf>, dev: impl Into<PathBuf>) -> Self {
+        Self { sys: sys.into(), dev: dev.into() }
+    }
+
+    fn look(&self, disk: &AttachedDisk) -> Result<Option<PathBuf>> {
+        let wanted: String = disk.uuid.chars().filter(char::is_ascii_hexdigit).collect();
+        let mut found = vec![];
+        for entry in std::fs::read_dir(&self.sys).told("list", &self.sys)? {
+            let entry = entry.told("list", &self.sys)?;
+            let said = |file: &str| std::fs::read_to_string(entry.path().join("device").join(file)).ok();
+            let Some(wwid) = said("wwid") else { continue };
+            let wwid = wwid.trim().to_ascii_lowercase();
+            if wwid.strip_prefix("naa.").or(wwid.strip_prefix("eui.")) == Some(&wanted) {
+                found.push(entry);
+            }
+        }
+        if found.len() > 1 {
+            // Several states of one disk: told apart by their places.
+            found.retain(|entry| target(&entry.path()) == Some(disk.unit));
+        }
+        match &found[..] {
+            [] => Ok(None),
+            [one] => Ok(Some(self.dev.join(one.file_name()))),
+            several => {
+                let names: Vec<_> =
+                    several.iter().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+                let message =
+                    format!("{} all look like {}: detach what is not used", names.join(", "), disk.file);
+                Err(site_recovery_register::conflict(message))
+            }
+        }
+    }
+}
+
+/// The target of `host:channel:target:lun`.
+fn target(device: &Path) -> Option<u32> {
+    let address = std::fs::read_link(device.join("device")).ok()?;
+    address.file_name()?.to_str()?.split(':').nth(2)?.parse().ok()
+}
+
+#[async_trait]
+impl DeviceResolver for BlockDevices {
+    async fn resolve(&self, disk: &AttachedDisk) -> Result<Option<PathBuf>> {
+        let (this, disk) = (self.clone(), disk.clone());
+        site_recovery_register::blocking(move || this.look(&disk)).await
+    }
+}
+
+impl Appliance {
+    /// The machine with this instance UUID.
+    pub fn new(instance_uuid: impl Into<String>, devices: Arc<dyn DeviceResolver>) -> Self {
+        Self { uuid: instance_uuid.into().to_ascii_lowercase(), devices }
+    }
+}
+
+/// What is to be attached.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) file: DatastorePath,
+    pub(crate) size: u64,
+}
+
+impl Inner {
+    pub(crate) async fn appliance_machine(&self) -> Result<vim::Machine> {
+        let Some(appliance) = &self.appliance else {
+            let message = "this site has no appliance: tell it the machine in which this process runs";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        };
+        let found = self.vim.find(&appliance.uuid).await?;
+        let lacks = || not_found(format!("the appliance {} is no machine of this server", appliance.uuid));
+        Ok(self.vim.machine(&found.ok_or_else(lacks)?).await?)
+    }
+
+    /// Attaches files to the appliance, in one act, and finds them here. What is attached already stays.
+    pub(crate) async fn attach(
+        &self,
+        wanted: &[Wanted],
+        mode: &DiskMode,
+    ) -> Result<Vec<(AttachedDisk, PathBuf)>> {
+        let attached = {
+            let _slots = self.slots.lock().await;
+            self.attached(wanted, mode).await?
+        };
+        let mut found = vec![];
+        for disk in attached {
+            let path = self.seen_here(&disk).await?;
+            found.push((disk, path));
+        }
+        Ok(found)
+    }
+
+    async fn attached(&self, wanted: &[Wanted], mode: &DiskMode) -> Result<Vec<AttachedDisk>> {
+        for again in 0.. {
+            let machine = self.appliance_machine().await?;
+            let missing: Vec<&Wanted> = wanted.iter().filter(|w| on(&machine, &w.file).is_none()).collect();
+            if missing.is_empty() {
+                return wanted.iter().map(|w| attached(&machine, w, mode)).collect();
+            }
+            let spec = ConfigSpec {
+                change_version: details(&machine)?.change_version.clone(),
+                devices: places(&machine, &missing, mode)?,
+                ..ConfigSpec::default()
+            };
+            match self.reconfigure(&machine.moref, &spec).await {
+                // Looked at once more, whatever became of it.
+                Ok(()) => {}
+                Err(e) if e.may_have_been_done() => return Err(e.into()),
+                Err(e) if again < AGAIN && is_of_another(&e) => {}
+                Err(e) => return Err(e.into()),
+            }
+            if again == AGAIN {
+                break;
+            }
+        }
+        Err(refused("the appliance does not keep the disks that are attached to it"))
+    }
+
+    /// Takes disks with these files away from the appliance. Their files stay.
+    pub(crate) async fn detach(&self, files: &[DatastorePath]) -> Result<()> {
+        if self.appliance.is_none() || files.is_empty() {
+            return Ok(());
+        }
+        let _slots = self.slots.lock().await;
+        for again in 0..=AGAIN {
+            let machine = self.appliance_machine().await?;
+            let disks = files.iter().filter_map(|file| on(&machine, file));
+            let devices: Vec<_> = disks.map(|disk| DeviceChange::DetachDisk(disk.clone())).collect();
+            if devices.is_empty() {
+                return Ok(());
+            }
+            let change_version = details(&machine)?.change_version.clone();
+            let spec = ConfigSpec { change_version, devices, ..ConfigSpec::default() };
+            match self.reconfigure(&machine.moref, &spec).await {
+                Ok(()) => {}
+                Err(e) if again < AGAIN && (e.may_have_been_done() || is_of_another(&e)) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(refused("the appliance keeps disks that are taken away from it"))
+    }
+
+    /// Takes the disks of a capture away from the appliance.
+    pub(crate) async fn let_go(&self, snapshot: &Snapshot) -> Result<()> {
+        if self.appliance.is_none() {
+            return Ok(());
+        }
+        let devices = match self.vim.snapshot_devices(&snapshot.moref).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        let files: Vec<_> = devices.disks.into_iter().filter_map(|disk| disk.backing.file).collect();
+        self.detach(&files).await
+    }
+
+    async fn seen_here(&self, disk: &AttachedDisk) -> Result<PathBuf> {
+        let appliance = self.appliance.as_ref().expect("it was attached there");
+        let until = self.clock.now().after(self.patience.device);
+        loop {
+            if let Some(path) = appliance.devices.resolve(disk).await? {
+                return Ok(path);
+            }
+            if self.clock.now() >= until {
+                let message = format!(
+                    "{} was attached to the appliance and is not seen here: set disk.EnableUUID on it, and check that this \
+                     process runs in it",
+                    disk.file
+                );
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+            self.clock.sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+fn is_of_another(error: &vim::Error) -> bool {
+    matches!(
+        error.fault(),
+        Some(Fault::ConcurrentAccess | Fault::TaskInProgress | Fault::InvalidDeviceSpec { .. })
+    )
+}
+
+fn details(machine: &vim::Machine) -> Result<&vim::Details> {
+    machine.details.as_deref().ok_or_else(|| refused("the appliance tells nothing of its configuration"))
+}
+
+/// The appliance's disk of this file.
+pub(crate) fn on<'a>(machine: &'a vim::Machine, file: &DatastorePath) -> Option<&'a vim::Disk> {
+    let disks = machine.details.as_deref()?.devices.disks.iter();
+    disks.into_iter().find(|disk| disk.backing.file.as_ref() == Some(file))
+}
+
+fn attached(machine: &vim::Machine, wanted: &Wanted, mode: &DiskMode) -> Result<AttachedDisk> {
+    let disk = on(machine, &wanted.file).expect("looked for before");
+    if disk.backing.mode != *mode {
+        let message =
+            format!("{} is attached to the appliance in another mode: detach it there", wanted.file);
+        return Err(refused(message));
+    }
+    let controller = details(machine)?.devices.controller_of(disk);
+    Ok(AttachedDisk {
+        uuid: disk_name(disk),
+        bus: controller.map(|c| c.bus).unwrap_or_default(),
+        unit: disk.unit.unwrap_or_default(),
+        file: wanted.file.clone(),
+        size: wanted.size,
+    })
+}
+
+/// Where new disks go: free units of controllers that take disks while the machine runs, and of one more where they are full.
+fn places(machine: &vim::Machine, wanted: &[&Wanted], mode: &DiskMode) -> Result<Vec<DeviceChange>> {
+    let devices = &details(machine)?.devices;
+    let scsi: Vec<&Controller> =
+        devices.controllers.iter().filter(|c| c.kind.is_scsi() && !c.shared).collect();
+    let taken =
+        |c: &Controller, unit| devices.disks.iter().any(|d| d.controller == c.key && d.unit == Some(unit));
+    let free =
+        scsi.iter().flat_map(|c| c.kind.units().filter(|unit| !taken(c, *unit)).map(|unit| (c.key, unit)));
+    let buses = (0..4).filter(|bus| scsi.iter().all(|c| c.bus != *bus));
+    let more = buses.map(|bus| (-1000 - i32::try_from(bus).unwrap_or_default(), bus));
+    let more: Vec<(i32, u32)> = more.collect();
+    let kind = ControllerKind::ParaVirtual;
+    let added = more.iter().flat_map(|(key, _)| kind.units().map(move |unit| (*key, unit)));
+    let places: Vec<(i32, u32)> = free.chain(added).take(wanted.len()).collect();
+    if places.len() < wanted.len() {
+        let message = format!("the appliance has no place for {} more disks", wanted.len());
+        return Err(Error::new(ErrorKind::OutOfSpace, message));
+    }
+    let needed = more.iter().filter(|(key, _)| places.iter().any(|(controller, _)| controller == key));
+    let mut changes: Vec<DeviceChange> = needed
+        .map(|(key, bus)| DeviceChange::AddController { key: *key, kind: kind.clone(), bus: *bus })
+        .collect();
+    for (n, (wanted, (controller, unit))) in wanted.iter().zip(places).enumerate() {
+        changes.push(DeviceChange::AddDisk {
+            key: -2000 - i32::try_from(n).unwrap_or_default(),
+            controller,
+            unit,
+            mode: mode.clone(),
+            disk: NewDisk::Existing { file: wanted.file.clone(), capacity: Some(wanted.size) },
+        });
+    }
+    Ok(changes)
+}

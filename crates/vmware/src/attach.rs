@@ -1,0 +1,198 @@
+//! An existing machine's disks become ours, and a machine that we made goes.
+
+use crate::Inner;
+use crate::appliance::on;
+use crate::describe::{disk_name, in_order};
+use crate::names::parts;
+use crate::notes::{Mark, MarkedDisk, Notes};
+use crate::rules;
+use crate::vm::Vm;
+use site_recovery::{DiskSpec, ErrorKind, Instance, Machine, Op, Result, Settings};
+use site_recovery_register::refused;
+use site_recovery_vim::{self as vim, Controller, DatastorePath, DeviceChange, DiskMode, NewDisk};
+use std::time::Duration;
+
+impl Inner {
+    pub(crate) async fn attach_existing(
+        &self,
+        op: &Op,
+        machine: &Machine,
+        instance: &Instance,
+        settings: &Settings,
+    ) -> Result<Instance> {
+        let instance = Instance { machine: machine.id().clone(), ..instance.clone() };
+        let (_turn, mut vm) = self.turned(op, &instance).await?;
+        if vm.machine.power != vim::Power::Off {
+            return Err(refused(format!(
+                "{} reads as {:?}: stop or fence it first",
+                vm.name, vm.machine.power
+            )));
+        }
+        self.block(op, &mut vm, "landing").await?;
+        let pins = self.estate.pin(&self.vim, &vm.moref).await?;
+        self.make_room(op, &mut vm, machine, settings).await?;
+        let mut mark = vm.notes.mark.clone().expect("made with the room");
+        for marked in mark.disks.values_mut() {
+            marked.included |= machine.included().any(|disk| disk.id == marked.id);
+        }
+        let note = |notes: &mut Notes| {
+            notes.mark = Some(mark.clone());
+            let landing = notes.landing.get_or_insert_default();
+            landing.attached = true;
+            landing.pins.extend(pins.clone());
+        };
+        self.change(op, &mut vm, vec![], note).await?;
+        self.saw(&vm).await?;
+        self.hold(&vm).await?;
+        Ok(vm.marked()?.instance(&self.name))
+    }
+
+    /// Makes disks that are missing and grows those that are too small; the bytes that are there stay.
+    async fn make_room(&self, op: &Op, vm: &mut Vm, machine: &Machine, settings: &Settings) -> Result<()> {
+        if vm.notes.mark.is_none() {
+            let found: Vec<String> = in_order(&vm.details.devices).into_iter().map(disk_name).collect();
+            let nics: Vec<i32> = vm.details.devices.nics.iter().map(|nic| nic.key).collect();
+            let mut mark = Mark {
+                machine: machine.id().clone(),
+                uuid: vm.name.clone(),
+                generation: machine.instance.generation,
+                disks: Default::default(),
+                nics: Default::default(),
+                made: None,
+                armed: None,
+            };
+            mark.describe(machine, &found, &nics);
+            self.change(op, vm, vec![], |notes| notes.mark = Some(mark.clone())).await?;
+        }
+        let mut grown = vec![];
+        for spec in machine.included() {
+            let Some(disk) = held(vm, spec) else { continue };
+            if disk.capacity < spec.size {
+                grown.push(DeviceChange::GrowDisk {
+                    disk: disk.clone(),
+                    capacity: spec.size.next_multiple_of(1024),
+                });
+            }
+        }
+        if !grown.is_empty() {
+            must_have_no_snapshots(vm, "grows")?;
+            // No file of it may be open elsewhere.
+            let files: Vec<DatastorePath> = vm.files().map(|(_, file)| file.clone()).collect();
+            self.detach(&files).await?;
+            self.change(op, vm, grown, |_| {}).await?;
+        }
+        let missing: Vec<DiskSpec> =
+            machine.included().filter(|spec| held(vm, spec).is_none()).cloned().collect();
+        for spec in missing {
+            must_have_no_snapshots(vm, "is added")?;
+            self.add_disk(op, vm, &spec, settings).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_disk(&self, op: &Op, vm: &mut Vm, spec: &DiskSpec, settings: &Settings) -> Result<()> {
+        let devices = &vm.details.devices;
+        let free = |c: &Controller| Some((c.key, devices.free_unit(c)?));
+        let place = devices.controllers.iter().filter(|c| c.kind.is_scsi() && !c.shared).find_map(free);
+        let (controller, unit) =
+            place.ok_or_else(|| refused(format!("{} has no place for another disk", vm.name)))?;
+        let datastore =
+            settings.datastore.as_deref().or(vm.machine.file.as_ref().map(DatastorePath::datastore));
+        let file = DatastorePath::new(datastore.unwrap_or_default(), "")?;
+        let provisioning = rules::provisioning(&spec.id, settings);
+        let capacity = spec.size.next_multiple_of(1024);
+        let disk = NewDisk::New { file, capacity, provisioning };
+        let add = DeviceChange::AddDisk { key: -1, controller, unit, mode: DiskMode::Persistent, disk };
+        let before: Vec<String> = devices.disks.iter().map(disk_name).collect();
+        self.change(op, vm, vec![add], |_| {}).await?;
+        let made = vm.details.devices.disks.iter().map(disk_name).find(|name| !before.contains(name));
+        let made =
+            made.ok_or_else(|| refused(format!("{} does not show the disk that was added", vm.name)))?;
+        let marked = MarkedDisk { id: spec.id.clone(), included: true };
+        let note = |notes: &mut Notes| {
+            if let Some(mark) = &mut notes.mark {
+                mark.disks.insert(made.clone(), marked.clone());
+            }
+        };
+        self.change(op, vm, vec![], note).await
+    }
+
+    /// Removes an arm that was kept, or a machine that `attach` made.
+    pub(crate) async fn remove(&self, op: &Op, instance: &Instance) -> Result<()> {
+        let (_turn, mut vm) = match self.turned(op, instance).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => return self.forget(&instance.machine),
+            found => found?,
+        };
+        if let Some(arm) = parts(&instance.name).1 {
+            return self.remove_arm(op, &mut vm, arm).await;
+        }
+        if vm.notes.mark.as_ref().is_none_or(|mark| mark.made.is_none()) {
+            return Err(refused(format!("{} was there before: it is never removed", vm.name)));
+        }
+        if vm.machine.power != vim::Power::Off {
+            self.stop_hard(&mut vm).await?;
+        }
+        drop(self.end_handles(&vm).await?);
+        let appliance = self.appliance_machine().await?;
+        if let Some((_, file)) = vm.files().find(|(_, file)| on(&appliance, file).is_some()) {
+            return Err(refused(format!("{file} is attached to the appliance still")));
+        }
+        self.unpin(op, &mut vm).await?;
+        let gone = async { self.vim.destroy(&vm.moref).await?.wait(self.patience.change).await };
+        if let Err(e) = gone.await
+            && self.vim.find(&vm.name).await?.is_some()
+        {
+            return Err(e.into());
+        }
+        match self.vim.find(&vm.name).await? {
+            None => self.forget(&instance.machine),
+            Some(_) => Err(refused(format!("{} is there after it was removed", vm.name))),
+        }
+    }
+
+    pub(crate) async fn unpin(&self, op: &Op, vm: &mut Vm) -> Result<()> {
+        let pins = vm.notes.landing.as_ref().map(|landing| landing.pins.clone()).unwrap_or_default();
+        if pins.is_empty() {
+            return Ok(());
+        }
+        self.estate.unpin(&self.vim, &vm.moref, &pins).await?;
+        let note = |notes: &mut Notes| {
+            if let Some(landing) = &mut notes.landing {
+                landing.pins.clear();
+            }
+        };
+        self.change(op, vm, vec![], note).await
+    }
+
+    async fn stop_hard(&self, vm: &mut Vm) -> Result<()> {
+        let off = async { self.vim.power_off(&vm.moref).await?.wait(self.patience.change).await };
+        let off = off.await;
+        self.look_again(vm).await?;
+        match off {
+            Err(e) if vm.machine.power != vim::Power::Off => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) async fn stop(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
+        self.vm(instance).await?.notes.landed(&instance.name)?;
+        self.fence(op, instance, grace, "stopped").await
+    }
+}
+
+/// The machine's disk of this id.
+fn held<'a>(vm: &'a Vm, spec: &DiskSpec) -> Option<&'a vim::Disk> {
+    let mark = vm.notes.mark.as_ref()?;
+    let (name, _) = mark.disks.iter().find(|(_, marked)| marked.id == spec.id)?;
+    vm.details.devices.disks.iter().find(|disk| disk_name(disk) == *name)
+}
+
+fn must_have_no_snapshots(vm: &Vm, what: &str) -> Result<()> {
+    match vm.snapshots().count() {
+        0 => Ok(()),
+        n => Err(refused(format!(
+            "{} has {n} snapshots: no disk {what} above them; merge them first",
+            vm.name
+        ))),
+    }
+}

@@ -1,0 +1,157 @@
+//! How a site is opened, and what it is told.
+
+use crate::appliance::Appliance;
+use crate::estate::Estate;
+use crate::{Inner, Site};
+use serde::{Deserialize, Serialize};
+use site_recovery::{Capability, Clock, Error, ErrorKind, Result, RoleName, SystemClock};
+use site_recovery_register::{Register, conflict, durable};
+use site_recovery_vim::{Settings, Vim};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+const FORMAT: u32 = 1;
+
+/// How long the site waits for what the server does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Patience {
+    /// For a change of a machine's configuration, its start and its end: 5 minutes.
+    pub change: Duration,
+    /// For a snapshot to be taken, quiescing included: 15 minutes.
+    pub snapshot: Duration,
+    /// For a snapshot to be merged: 12 hours.
+    pub merge: Duration,
+    /// For a disk that was attached to the appliance to be seen there: 30 s.
+    pub device: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        Self {
+            change: minutes(5),
+            snapshot: minutes(15),
+            merge: minutes(12 * 60),
+            device: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Opens a [`Site`]. For the adapters of vCenter and of a host.
+#[derive(Debug)]
+pub struct Builder {
+    name: RoleName,
+    state: PathBuf,
+    settings: Settings,
+    estate: Arc<dyn Estate>,
+    clock: Arc<dyn Clock>,
+    appliance: Option<Appliance>,
+    patience: Patience,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Identity {
+    format: u32,
+    name: RoleName,
+}
+
+impl Builder {
+    /// A site of this name at a server. What the site keeps of its own stands in `state`: the epoch register, and where each
+    /// machine's disks were seen last. No failure of the server takes that directory along.
+    pub fn new(
+        name: RoleName,
+        state: impl Into<PathBuf>,
+        settings: Settings,
+        estate: Arc<dyn Estate>,
+    ) -> Self {
+        let clock = Arc::new(SystemClock);
+        Self {
+            name,
+            state: state.into(),
+            settings,
+            estate,
+            clock,
+            appliance: None,
+            patience: Patience::default(),
+        }
+    }
+
+    /// The clock; the system's where none is given.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The machine in which this process runs. Without one nothing can land here, and disks of running machines are read by
+    /// other means.
+    #[must_use]
+    pub fn appliance(mut self, appliance: Appliance) -> Self {
+        self.appliance = Some(appliance);
+        self
+    }
+
+    /// How long to wait for the server.
+    #[must_use]
+    pub fn patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Connects, and opens the site.
+    ///
+    /// # Errors
+    /// Those of [`Vim::connect`]; `Unsupported` for a server of another kind, or one that may not be changed; `Conflict` when
+    /// the state directory is another site's; `NotFound` for an appliance that is not there.
+    pub async fn open(self) -> Result<Site> {
+        let name = self.name.clone();
+        self.opened().await.map(|inner| Site(Arc::new(inner))).map_err(|e| e.at(&name, "open"))
+    }
+
+    async fn opened(self) -> Result<Inner> {
+        let identity = self.state.join("site.json");
+        match durable::read::<Identity>(&identity)? {
+            None => durable::write(&identity, &Identity { format: FORMAT, name: self.name.clone() })?,
+            Some(found) if found.format > FORMAT => {
+                let message =
+                    format!("{} is of format {}, this is {FORMAT}", identity.display(), found.format);
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            Some(found) if found.name != self.name => {
+                let message = format!("{} is of the site {}", self.state.display(), found.name);
+                return Err(conflict(message).with("asked", &self.name));
+            }
+            Some(_) => {}
+        }
+        let vim = Vim::connect(&self.settings, Arc::clone(&self.clock)).await?;
+        self.estate.admit(&vim).await?;
+        let lands = self.appliance.is_some();
+        let inner = Inner {
+            register: Register::at(self.state.join("epochs")),
+            name: self.name,
+            vim,
+            estate: self.estate,
+            state: self.state,
+            clock: self.clock,
+            appliance: self.appliance,
+            patience: self.patience,
+            capability: Capability {
+                freezes: true,
+                quiesces_applications: true,
+                groups: false,
+                drills: false,
+                branches: lands,
+                opens_while_booted: false,
+                ..Capability::default()
+            },
+            handles: std::sync::Mutex::default(),
+            slots: tokio::sync::Mutex::default(),
+        };
+        if inner.appliance.is_some() {
+            inner.appliance_machine().await?;
+        }
+        Ok(inner)
+    }
+}

@@ -1,0 +1,201 @@
+//! Disks that are block devices or files here: those of a capture that is attached to the appliance, and those that the way back
+//! lands on.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::Errno;
+use site_recovery::{Disk, DiskMut, Error, Extent, Fill, Pool, Result, Run};
+use site_recovery_register::{Told, blocking, durable, refused};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// How many bytes of zeros are written at a time where they have to be.
+const PIECE: u64 = 4 << 20;
+
+/// A device, until all handles to it are ended. Whoever ends it waits for what is being read or written.
+#[derive(Debug)]
+pub(crate) struct Device {
+    path: PathBuf,
+    size: u64,
+    file: RwLock<Option<File>>,
+    /// Made before the next write, where that has to be known.
+    tells: Mutex<Option<PathBuf>>,
+}
+
+impl Device {
+    /// Opens the first `size` bytes of a device, for reading or for both.
+    ///
+    /// # Errors
+    /// `Conflict` where it is smaller; those of the file system.
+    pub(crate) fn open(path: &Path, size: u64, writable: bool) -> Result<Arc<Self>> {
+        let file = OpenOptions::new().read(true).write(writable).open(path).told("open", path)?;
+        let has =
+            rustix::fs::seek(&file, SeekFrom::End(0)).map_err(std::io::Error::from).told("look at", path)?;
+        if has < size {
+            let message =
+                format!("{} has {has} bytes, and the disk {size}: it is another one", path.display());
+            return Err(site_recovery_register::conflict(message));
+        }
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            size,
+            file: RwLock::new(Some(file)),
+            tells: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn is_at(&self, path: &Path, size: u64) -> bool {
+        self.path == path && self.size == size
+    }
+
+    /// From here on nothing is read or written by any handle.
+    pub(crate) fn end(&self) {
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.with("flush", File::sync_data)
+    }
+
+    /// The next write makes this file first, durably.
+    pub(crate) fn tell_of_writes(&self, marker: PathBuf) {
+        *self.tells.lock().unwrap_or_else(PoisonError::into_inner) = Some(marker);
+    }
+
+    fn told(&self) -> Result<()> {
+        let mut tells = self.tells.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(marker) = &*tells {
+            durable::write_bytes(marker, b"written\n")?;
+            *tells = None;
+        }
+        Ok(())
+    }
+
+    fn with<T>(&self, doing: &str, f: impl FnOnce(&File) -> std::io::Result<T>) -> Result<T> {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = &*file else {
+            return Err(refused("this disk handle has ended: the disks were given back"));
+        };
+        f(file).told(doing, &self.path)
+    }
+
+    fn inside(&self, run: Run) -> Result<()> {
+        if run.start.checked_add(run.len).is_some_and(|end| end <= self.size) {
+            return Ok(());
+        }
+        let value = format!("{} bytes from {}", run.len, run.start);
+        let rule = format!("the disk has {} bytes", self.size);
+        Err(Error::invalid("run", value, &rule, "stay inside the disk").with("device", self.path.display()))
+    }
+}
+
+/// A handle.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceDisk(pub(crate) Arc<Device>);
+
+impl DeviceDisk {
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        f: impl FnOnce(&File) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let device = Arc::clone(&self.0);
+        blocking(move || device.with(doing, f)).await
+    }
+
+    async fn changing(
+        &self,
+        doing: &'static str,
+        f: impl FnOnce(&File) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let device = Arc::clone(&self.0);
+        blocking(move || {
+            device.told()?;
+            device.with(doing, f)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Disk for DeviceDisk {
+    fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
+        let size = self.0.size;
+        self.on_thread("map", move |file| extents(file, range, size)).await
+    }
+
+    async fn read(&self, run: Run, pool: &Pool) -> Result<Bytes> {
+        self.0.inside(run)?;
+        let mut block = pool.take(run.len as usize).await?;
+        let read = move |file: &File| file.read_exact_at(&mut block, run.start).map(|()| block.freeze());
+        self.on_thread("read", read).await
+    }
+}
+
+#[async_trait]
+impl DiskMut for DeviceDisk {
+    async fn write(&self, start: u64, data: Bytes) -> Result<()> {
+        self.0.inside(Run::new(start, data.len() as u64))?;
+        self.changing("write", move |file| file.write_all_at(&data, start)).await
+    }
+
+    async fn zero(&self, run: Run) -> Result<()> {
+        self.0.inside(run)?;
+        self.changing("zero", move |file| zero(file, run)).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.on_thread("flush", File::sync_data).await
+    }
+}
+
+/// The extents of `range`, cut to `size`. What nobody can tell, as of any block device, is data.
+fn extents(file: &File, range: Run, size: u64) -> std::io::Result<Vec<Extent>> {
+    let end = range.end().min(size);
+    let (mut at, mut all) = (range.start, vec![]);
+    while at < end {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data.min(end),
+            Err(Errno::NXIO) if file.metadata()?.is_file() => end,
+            Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP | Errno::SPIPE) => at,
+            Err(e) => return Err(e.into()),
+        };
+        if data > at {
+            all.push(Extent { run: Run::new(at, data - at), fill: Fill::Zero });
+        }
+        if data == end {
+            break;
+        }
+        let hole = match rustix::fs::seek(file, SeekFrom::Hole(data)) {
+            Ok(hole) => hole.min(end),
+            Err(_) => end,
+        };
+        all.push(Extent { run: Run::new(data, hole - data), fill: Fill::Data });
+        at = hole;
+    }
+    Ok(all)
+}
+
+/// Makes a run read as zeros, and gives the space back where that is known to leave zeros.
+fn zero(file: &File, run: Run) -> std::io::Result<()> {
+    if run.len == 0 {
+        return Ok(());
+    }
+    for how in [FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE] {
+        match rustix::fs::fallocate(file, how | FallocateFlags::KEEP_SIZE, run.start, run.len) {
+            Ok(()) => return Ok(()),
+            // Of a device, also for runs that are no whole sectors.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let zeros = vec![0; PIECE.min(run.len) as usize];
+    run.pieces(PIECE).try_for_each(|p| file.write_all_at(&zeros[..p.len as usize], p.start))
+}

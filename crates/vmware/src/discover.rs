@@ -1,0 +1,70 @@
+//! Which machines there are.
+
+use crate::Inner;
+use crate::describe::{Networks, describe, is_protectable};
+use crate::vm::Vm;
+use site_recovery::{Machine, Result};
+use site_recovery_vim::{Folder, Moref};
+
+/// A datacenter, as files are read by.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// `Berlin/DC0`; `ha-datacenter` on a host.
+    pub(crate) path: String,
+    /// The folder of its machines.
+    pub(crate) machines: Option<Moref>,
+}
+
+impl Inner {
+    pub(crate) async fn discovered(&self) -> Result<Vec<Machine>> {
+        let root = &self.vim.content().root_folder;
+        let chosen = self.estate.chosen(&self.vim).await?;
+        let networks = Networks::of(self.vim.networks().await?);
+        let appliance: Vec<Moref> = match &self.appliance {
+            Some(_) => vec![self.appliance_machine().await?.moref],
+            None => vec![],
+        };
+        let all = self.vim.machines_whole(root).await?.into_iter();
+        let ours = all.filter(|m| {
+            is_protectable(m, &appliance) && chosen.as_ref().is_none_or(|c| c.contains(&m.moref))
+        });
+        let mut found = vec![];
+        for machine in ours {
+            let called = machine.name.clone();
+            let vm = Vm::of(machine).map_err(|e| e.with("called", &called))?;
+            if vm.details.devices.disks.is_empty() {
+                tracing::warn!(machine = called, "it has no disk: there is nothing to protect");
+                continue;
+            }
+            let machine = self.described(&vm, &networks);
+            machine.validate().map_err(|e| e.with("called", &called))?;
+            found.push(machine);
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn described(&self, vm: &Vm, networks: &Networks) -> Machine {
+        let (machine, details) = (&vm.machine, &vm.details);
+        describe(&self.name, machine, details, &details.devices, vm.notes.mark.as_ref(), networks)
+    }
+
+    /// The datacenter that has one of these datastores.
+    pub(crate) async fn datacenter_of(&self, datastores: &[Moref]) -> Result<Option<Found>> {
+        let all = self.vim.datacenters().await?;
+        let Some(found) = all.into_iter().find(|d| d.datastores.iter().any(|s| datastores.contains(s)))
+        else {
+            return Ok(None);
+        };
+        let folders = if self.vim.is_vcenter() { self.vim.folders().await? } else { vec![] };
+        let (mut path, mut at): (String, Option<&Moref>) = (found.name.clone(), found.parent.as_ref());
+        // No deeper than there are folders.
+        for _ in 0..folders.len() {
+            let above: Option<&Folder> = folders.iter().find(|f| Some(&f.moref) == at);
+            let Some(above) = above else { break };
+            path = format!("{}/{path}", above.name);
+            at = above.parent.as_ref();
+        }
+        let path = if self.vim.is_vcenter() { path } else { "ha-datacenter".to_owned() };
+        Ok(Some(Found { path, machines: found.machines }))
+    }
+}

@@ -1,0 +1,150 @@
+//! A site of VMware's, whichever server answers for it: what the adapters for vCenter and for a standalone ESXi host share. An
+//! application opens a site by one of those.
+//!
+//! [`Site`] is one object for all that a site does: [`Source`](site_recovery::Source) and
+//! [`LandingSite`](site_recovery::LandingSite), under one name and with one epoch register. Clones share everything.
+//!
+//! # How it works
+//! - *Names*: an instance is called by the machine's instance UUID, which moves and renames leave alone; what people call it is
+//!   not unique there.
+//! - *Marks* stand in the machine's own configuration; the epoch register in the site's state directory, and again in the
+//!   configuration, so that an engine elsewhere meets it.
+//! - *Capture*: a snapshot, quiesced where that is wanted and the tools run. It goes with `release`; what has changed is asked of
+//!   VMware's change tracking (CBT), which is never more than a hint: whatever looks odd is [`Lost`](site_recovery::Changes::Lost).
+//! - *Reading*: a disk of a capture is read by the first means that serves; see [`Means`].
+//! - *Landing*: the machine's disks are attached to the [`Appliance`] as well, the machine in which the master target runs, and
+//!   written there as block devices. While it runs, the lock that it has on the files keeps the machine from starting.
+//! - *Branches* are snapshots of the machine. What stood above one is kept as a side arm of its tree.
+//!
+//! # What keeps a machine off
+//! | | reads as |
+//! |---|---|
+//! | its disks are attached to the appliance, and that runs | `Blocked` |
+//! | else | `Tells`: the newest start that the server remembers. Our own are counted out |
+//!
+//! Beside that a fence takes the machine out of its host's autostart, and leaves a mark that says who fenced it and how it is lifted.
+//!
+//! # What it promises, and where that ends
+//! - Check of the epoch and effect are one act under the machine's locked register, on this host. *Window*: an engine on another
+//!   host meets the epoch in the machine's configuration; what it checked before ours was written may still happen.
+//! - *Window*: a host without vCenter forgets its events when its agent starts anew. A start between two such moments, seen from a
+//!   fence before the first, is not told.
+//! - Reverting the machine to a snapshot of somebody's takes our marks back with it.
+#![forbid(unsafe_code)]
+
+mod appliance;
+mod attach;
+mod branch;
+mod builder;
+mod capture;
+mod changes;
+mod describe;
+mod device;
+mod discover;
+mod estate;
+mod fence;
+mod handles;
+mod landing;
+mod making;
+mod names;
+mod notes;
+mod power;
+mod read;
+mod rules;
+mod snapshots;
+mod source;
+mod tracking;
+mod vm;
+
+pub use appliance::{Appliance, AttachedDisk, BlockDevices, DeviceResolver};
+pub use builder::{Builder, Patience};
+pub use estate::Estate;
+pub use read::Means;
+
+use async_trait::async_trait;
+use device::Device;
+use site_recovery::{Capability, Clock, DiskId, ErrorKind, MachineId, Op, Result, Role, RoleName};
+use site_recovery_register::{Register, act};
+use site_recovery_vim::Vim;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The machines of a vCenter or of one host as a site. See the [crate's documentation](crate) for its windows.
+#[derive(Debug, Clone)]
+pub struct Site(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: RoleName,
+    vim: Vim,
+    estate: Arc<dyn Estate>,
+    state: PathBuf,
+    register: Register,
+    clock: Arc<dyn Clock>,
+    appliance: Option<Appliance>,
+    patience: Patience,
+    capability: Capability,
+    /// Landing disks that were given out, by machine and disk.
+    handles: Mutex<BTreeMap<(String, DiskId), Arc<Device>>>,
+    /// One change of the appliance at a time.
+    slots: tokio::sync::Mutex<()>,
+}
+
+impl Site {
+    /// The connection, for what the site itself does not do.
+    pub fn vim(&self) -> &Vim {
+        &self.0.vim
+    }
+
+    /// Runs one act on a thread of its own. What has got its turn is finished even when nobody waits for it any more.
+    async fn act<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        f: impl AsyncFnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.0);
+        let runtime = tokio::runtime::Handle::current();
+        act(move || runtime.block_on(f(&inner))).await.map_err(|e| e.at(&self.0.name, operation))
+    }
+}
+
+impl Inner {
+    fn handles(&self) -> MutexGuard<'_, BTreeMap<(String, DiskId), Arc<Device>>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Role for Site {
+    fn name(&self) -> RoleName {
+        self.0.name.clone()
+    }
+
+    fn capability(&self) -> Capability {
+        self.0.capability.clone()
+    }
+
+    /// In the site's own register, and in the configuration of the machine where that can be reached: this works while the
+    /// server is silent.
+    async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
+        let (op, machine) = (op.clone(), machine.clone());
+        self.act("claim", async move |site| {
+            let _turn = site.register.turn(&op, &machine)?;
+            let told = async {
+                let Some(instance) = site.instance_of(&machine).await? else { return Ok(()) };
+                let mut vm = site.vm(&instance).await?;
+                site.pass(&op, &mut vm).await?;
+                site.settle_request(&op, &mut vm).await
+            };
+            match told.await {
+                Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::NotFound) => {
+                    tracing::warn!(%machine, error = %e, "claimed in the site's own register alone");
+                    Ok(())
+                }
+                told => told,
+            }
+        })
+        .await
+    }
+}

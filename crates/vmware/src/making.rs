@@ -1,0 +1,221 @@
+//! New machines for the way back: on the host of the appliance, under a free name, with identifiers of their own.
+
+use crate::Inner;
+use crate::describe::{disk_name, in_order};
+use crate::notes::{FenceMark, Landing, Mark, Notes};
+use crate::rules;
+use crate::vm::Vm;
+use site_recovery::{Error, Instance, Machine, Op, OpKey, Result, Settings, audit};
+use site_recovery_register::refused;
+use site_recovery_vim::{
+    ConfigSpec, ControllerKind, DatastorePath, DeviceChange, DiskMode, Fault, Firmware, Host, Moref, NewDisk,
+    NicKind, Place,
+};
+use std::collections::BTreeSet;
+
+/// No name is tried beyond this number.
+const NAMES: u32 = 1000;
+
+impl Inner {
+    /// Makes a machine, or finds the one that this key made: it is known by its instance UUID.
+    pub(crate) async fn attach_new(
+        &self,
+        op: &Op,
+        machine: &Machine,
+        settings: &Settings,
+    ) -> Result<Instance> {
+        let _turn = self.register.turn(op, machine.id())?;
+        let uuid = uuid_of(&op.key);
+        let moref = match self.vim.find(&uuid).await? {
+            Some(found) => found,
+            None => self.make(machine, settings, &uuid).await?,
+        };
+        let mut vm = Vm::of(self.vim.machine(&moref).await?)?;
+        self.settle_new(op, &mut vm, machine).await?;
+        Ok(vm.marked()?.instance(&self.name))
+    }
+
+    /// Writes down whose a new machine is, and attaches its disks.
+    async fn settle_new(&self, op: &Op, vm: &mut Vm, machine: &Machine) -> Result<()> {
+        let attached = vm.notes.landing.as_ref().is_some_and(|landing| landing.attached);
+        if !attached {
+            let included: Vec<_> = machine.included().cloned().collect();
+            let found: Vec<String> = in_order(&vm.details.devices).into_iter().map(disk_name).collect();
+            if found.len() != included.len() {
+                return Err(refused(format!(
+                    "{} was made with {} disks of {}",
+                    vm.name,
+                    found.len(),
+                    included.len()
+                )));
+            }
+            let nics: Vec<i32> = vm.details.devices.nics.iter().map(|nic| nic.key).collect();
+            let mut mark = Mark {
+                machine: machine.id().clone(),
+                uuid: vm.name.clone(),
+                generation: machine.instance.generation,
+                disks: Default::default(),
+                nics: Default::default(),
+                made: Some(op.key.clone()),
+                armed: None,
+            };
+            mark.describe(&Machine { disks: included, ..machine.clone() }, &found, &nics);
+            let pins = self.estate.pin(&self.vim, &vm.moref).await?;
+            let fence = FenceMark {
+                by: op.key.clone(),
+                epoch: op.epoch.clone(),
+                when: self.clock.now(),
+                ran_before: false,
+                autostart: false,
+                asked: false,
+                why: "landing".into(),
+                lift: format!(
+                    "it was made by {} for a way back that is not over; remove it, or start it there",
+                    self.name
+                ),
+            };
+            let note = |notes: &mut Notes| {
+                notes.mark = Some(mark.clone());
+                notes.fence.get_or_insert_with(|| fence.clone());
+                notes.landing = Some(Landing { attached: true, pins: pins.clone(), ..Landing::default() });
+            };
+            self.change(op, vm, vec![], note).await?;
+        }
+        self.saw(vm).await?;
+        self.hold(vm).await
+    }
+
+    async fn make(&self, machine: &Machine, settings: &Settings, uuid: &str) -> Result<Moref> {
+        let host = self.landing_host().await?;
+        let place = self.place(&host).await?;
+        let networks = self.vim.networks().await?;
+        let datastore = settings.datastore.as_deref().ok_or_else(|| {
+            Error::invalid("settings.datastore", "not said", "a new machine has a datastore", "name one")
+        })?;
+        let mut spec = ConfigSpec {
+            instance_uuid: Some(uuid.to_owned()),
+            guest_id: Some(rules::guest_id(machine, settings)),
+            annotation: Some(format!("Made by site-recovery for {}", machine.id())),
+            files: Some(DatastorePath::new(datastore, "")?),
+            disk_uuid: Some(true),
+            cpus: Some(machine.cpus.max(1)),
+            memory_mib: Some(machine.memory.div_ceil(1 << 20).next_multiple_of(4).max(4)),
+            devices: disks(machine, settings, datastore)?,
+            firmware: Some(match machine.firmware {
+                site_recovery::Firmware::Bios => Firmware::Bios,
+                site_recovery::Firmware::Uefi { secure_boot } => Firmware::Efi { secure_boot },
+            }),
+            change_tracking: Some(true),
+            ..ConfigSpec::default()
+        };
+        let nics = machine.nics.iter().filter(|nic| !settings.nics.get(&nic.id).is_some_and(|n| n.excluded));
+        for (n, nic) in nics.enumerate() {
+            let Some(network) = rules::network(nic, settings, &networks, &host.networks) else { continue };
+            spec.devices.push(DeviceChange::AddNic {
+                key: -3000 - i32::try_from(n).unwrap_or_default(),
+                kind: NicKind::Vmxnet3,
+                network: network.backing.clone().expect("such alone are chosen"),
+                // The old machine may be there still, with its own.
+                mac: None,
+                starts_connected: true,
+            });
+        }
+        let taken: BTreeSet<String> =
+            self.vim.machines(&self.vim.content().root_folder).await?.into_iter().map(|m| m.name).collect();
+        let base = settings.name.clone().unwrap_or_else(|| called(machine));
+        let names = std::iter::once(base.clone()).chain((2..NAMES).map(|n| format!("{base}-{n}")));
+        for name in names.filter(|name| !taken.contains(name)) {
+            spec.name = Some(name);
+            let made =
+                async { self.vim.create_machine(&place, &spec).await?.object(self.patience.change).await };
+            return match made.await {
+                Err(e) if matches!(e.fault(), Some(Fault::DuplicateName { .. })) => continue,
+                // Whatever became of the answer: it is known by its identifier.
+                Err(e) => match self.vim.find(uuid).await? {
+                    Some(found) => Ok(found),
+                    None => Err(e.into()),
+                },
+                Ok(made) => Ok(made),
+            };
+        }
+        Err(refused(format!("no name like {base} is free")))
+    }
+
+    /// The host of the appliance.
+    pub(crate) async fn landing_host(&self) -> Result<Host> {
+        let appliance = self.appliance_machine().await?;
+        let host = self.vim.hosts().await?.into_iter().find(|h| Some(&h.moref) == appliance.host.as_ref());
+        host.ok_or_else(|| refused("the host of the appliance is not seen: its discovery is not complete"))
+    }
+
+    async fn place(&self, host: &Host) -> Result<Place> {
+        let computes = self.vim.computes().await?;
+        let compute = computes.into_iter().find(|c| c.hosts.contains(&host.moref));
+        let pool = compute.and_then(|compute| compute.pool);
+        let appliance = self.appliance_machine().await?;
+        // Beside the appliance, unless that is in a vApp.
+        let folder = match appliance.parent.filter(|parent| parent.kind == "Folder") {
+            Some(folder) => Some(folder),
+            None => self.datacenter_of(&host.datastores).await?.and_then(|found| found.machines),
+        };
+        let lacks = || refused("the host of the appliance has no pool or no folder that can be seen");
+        let (pool, folder) = pool.zip(folder).ok_or_else(lacks)?;
+        Ok(Place { folder, pool, host: Some(host.moref.clone()) })
+    }
+}
+
+/// What people call it; a machine that came from VMware has an identifier for a name.
+fn called(machine: &Machine) -> String {
+    machine.instance.name.clone()
+}
+
+/// All disks at one kind of controller, the system's first.
+fn disks(machine: &Machine, settings: &Settings, datastore: &str) -> Result<Vec<DeviceChange>> {
+    let kind = rules::controller(machine, settings);
+    let per: Vec<u32> = kind.units().collect();
+    let included: Vec<_> = machine.included().collect();
+    let mut changes = vec![];
+    for (bus, chunk) in included.chunks(per.len()).enumerate() {
+        let controller = -1 - i32::try_from(bus).unwrap_or_default();
+        let most = if kind == ControllerKind::Ahci || kind.is_scsi() || kind == ControllerKind::Nvme {
+            4
+        } else {
+            1
+        };
+        if bus >= most {
+            let rule = format!("at most {} disks hang at controllers of this kind", most * per.len());
+            return Err(Error::invalid(
+                "machine.disks",
+                included.len(),
+                &rule,
+                "leave some out, or choose another kind",
+            ));
+        }
+        changes.push(DeviceChange::AddController {
+            key: controller,
+            kind: kind.clone(),
+            bus: u32::try_from(bus).unwrap_or_default(),
+        });
+        for (disk, unit) in chunk.iter().zip(&per) {
+            changes.push(DeviceChange::AddDisk {
+                key: -100 - i32::try_from(changes.len()).unwrap_or_default(),
+                controller,
+                unit: *unit,
+                mode: DiskMode::Persistent,
+                disk: NewDisk::New {
+                    file: DatastorePath::new(datastore, "")?,
+                    capacity: disk.size.next_multiple_of(1024),
+                    provisioning: rules::provisioning(&disk.id, settings),
+                },
+            });
+        }
+    }
+    Ok(changes)
+}
+
+/// An identifier that is the key's alone, in the form of a random UUID.
+pub(crate) fn uuid_of(key: &OpKey) -> String {
+    let digest = audit::sha256_hex(format!("site-recovery/{key}").as_bytes());
+    let part = |from: usize, to: usize| &digest[from..to];
+    format!("{}-{}-4{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
+}

@@ -1,0 +1,107 @@
+//! Snapshots of a machine, taken and removed so that a lost answer is found out by looking.
+
+use crate::Inner;
+use crate::vm::Vm;
+use serde::{Deserialize, Serialize};
+use site_recovery::{Consistency, Op, OpKey, Result};
+use site_recovery_vim::{self as vim, Fault, Moref, Snapshot};
+
+/// What the description of a snapshot of ours says: whose it is, and what was reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Described {
+    pub(crate) key: OpKey,
+    pub(crate) by: String,
+    pub(crate) reached: Option<Consistency>,
+    pub(crate) why: Option<String>,
+}
+
+impl Described {
+    pub(crate) fn new(op: &Op) -> Self {
+        let by = format!("site-recovery, engine {} at epoch {}", op.epoch.owner, op.epoch.number);
+        Self { key: op.key.clone(), by, reached: None, why: None }
+    }
+
+    /// What was said of a snapshot; people may have changed it.
+    pub(crate) fn of(snapshot: &Snapshot) -> Option<Self> {
+        serde_json::from_str(&snapshot.description).ok()
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("plain data")
+    }
+}
+
+impl Inner {
+    /// Takes a snapshot, or finds the one of this name, and reads the machine again.
+    pub(crate) async fn take(
+        &self,
+        vm: &mut Vm,
+        name: &str,
+        told: &Described,
+        quiesce: bool,
+    ) -> std::result::Result<Moref, vim::Error> {
+        if let Some(found) = vm.snapshot(name) {
+            return Ok(found.moref.clone());
+        }
+        let taken = async {
+            let task = self.vim.create_snapshot(&vm.moref, name, &told.text(), quiesce).await?;
+            task.object(self.patience.snapshot).await
+        };
+        let taken = taken.await;
+        self.look_again(vm).await?;
+        match (taken, vm.snapshot(name)) {
+            // Whatever became of the answer.
+            (_, Some(found)) => Ok(found.moref.clone()),
+            (Ok(moref), None) => {
+                let fault = Fault::ManagedObjectNotFound { object: Some(moref) };
+                Err(vim::Error::Refused { method: "CreateSnapshot_Task", fault, words: String::new() })
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Removes a snapshot, waits until it is merged, and reads the machine again. Gone already is no error.
+    pub(crate) async fn drop_snapshot(&self, vm: &mut Vm, snapshot: &Moref) -> Result<()> {
+        let removed =
+            async { self.vim.remove_snapshot(snapshot).await?.wait(self.patience.merge).await.map(drop) };
+        let removed = removed.await;
+        self.look_again(vm).await?;
+        let gone = vm.snapshots().all(|s| s.moref != *snapshot);
+        match removed {
+            Err(error) if !gone => return Err(error.into()),
+            _ => {}
+        }
+        self.merge_leftovers(vm).await
+    }
+
+    /// Merges files that removed snapshots have left behind, unless somebody has them open.
+    pub(crate) async fn merge_leftovers(&self, vm: &mut Vm) -> Result<()> {
+        if !vm.details.consolidation_needed {
+            return Ok(());
+        }
+        let merged =
+            async { self.vim.consolidate(&vm.moref).await?.wait(self.patience.merge).await.map(drop) };
+        match merged.await {
+            // A capture that is read, or a landing disk: whoever lets go of it comes here again.
+            Err(error) if matches!(error.fault(), Some(Fault::FileLocked { .. })) => {
+                tracing::info!(
+                    machine = vm.name,
+                    "files of a removed snapshot are in use, and are merged later"
+                );
+                Ok(())
+            }
+            merged => {
+                merged?;
+                self.look_again(vm).await.map_err(Into::into)
+            }
+        }
+    }
+
+    pub(crate) async fn look_again(&self, vm: &mut Vm) -> std::result::Result<(), vim::Error> {
+        let machine = self.vim.machine(&vm.moref).await?;
+        if let Ok(found) = Vm::of(machine) {
+            *vm = found;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! A machine as it stands at the server just now, with our notes on it, and changes of it that nobody else's get between.
+
+use crate::Inner;
+use crate::names::parts;
+use crate::notes::{Mark, Notes};
+use serde::{Deserialize, Serialize};
+use site_recovery::{Error, ErrorKind, Instance, MachineId, Op, OpKey, Result};
+use site_recovery_register::{Turn, durable, not_found};
+use site_recovery_vim::{
+    self as vim, ConfigSpec, DatastorePath, Details, DeviceChange, Fault, Moref, Snapshot,
+};
+use std::path::PathBuf;
+
+/// How often a change is made anew because somebody else changed the machine meanwhile.
+const AGAIN: usize = 6;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Vm {
+    pub(crate) moref: Moref,
+    /// The instance's name.
+    pub(crate) name: String,
+    pub(crate) machine: vim::Machine,
+    pub(crate) details: Details,
+    pub(crate) notes: Notes,
+}
+
+impl Vm {
+    /// # Errors
+    /// `Unavailable` where its host or files are not reached; `Denied` where the user may not read it.
+    pub(crate) fn of(mut machine: vim::Machine) -> Result<Self> {
+        let name = machine.instance_uuid.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let called = &machine.name;
+        if let Some(missing) = machine.missing.iter().find(|m| matches!(m.fault, Fault::NoPermission { .. }))
+        {
+            let message = format!("{called}: {} may not be read: {}", missing.path, missing.fault);
+            return Err(Error::new(ErrorKind::Denied, message).with("machine", &name));
+        }
+        if let Some(state) = machine.connection.as_deref().filter(|state| *state != "connected") {
+            let message = format!("{called} is {state}: its host or its files are not reached");
+            return Err(Error::new(ErrorKind::Unavailable, message).with("machine", &name));
+        }
+        let details = machine.details.take().map(|details| *details);
+        let Some(details) = details.filter(|_| !name.is_empty() && machine.file.is_some()) else {
+            let message = format!("{called} tells nothing of its configuration");
+            return Err(Error::new(ErrorKind::Unavailable, message).with("machine", &machine.moref));
+        };
+        let mut notes = Notes::of(&details.extra).map_err(|e| e.with("machine", &name))?;
+        if notes.mark.as_ref().is_some_and(|mark| mark.uuid != name) {
+            // A clone brings along what the other one is called.
+            tracing::warn!(machine = called, "it carries the notes of the machine that it was cloned from");
+            notes = Notes::default();
+        }
+        Ok(Self { moref: machine.moref.clone(), name, details, machine, notes })
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.machine.power == vim::Power::On
+    }
+
+    pub(crate) fn marked(&self) -> Result<&Mark> {
+        let lacks = || not_found(format!("{} was never enrolled", self.name));
+        self.notes.mark.as_ref().ok_or_else(lacks)
+    }
+
+    /// All snapshots, older ones first.
+    pub(crate) fn snapshots(&self) -> impl Iterator<Item = &Snapshot> {
+        self.details.snapshots.iter().flat_map(Snapshot::all)
+    }
+
+    pub(crate) fn snapshot(&self, name: &str) -> Option<&Snapshot> {
+        self.snapshots().find(|s| s.name == name)
+    }
+
+    /// The files that the machine writes, by the name of each disk in the mark.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (String, &DatastorePath)> {
+        let disks = self.details.devices.disks.iter();
+        disks.filter_map(|disk| Some((crate::describe::disk_name(disk), disk.backing.file.as_ref()?)))
+    }
+}
+
+/// Where a machine was seen last: for `claim`, which knows no more than its id, and for a machine that is gone.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seen {
+    uuid: String,
+    /// By the datacenter's path, as files are read by.
+    datacenter: Option<String>,
+    disks: Vec<DatastorePath>,
+}
+
+impl Inner {
+    fn seen_path(&self, machine: &MachineId) -> PathBuf {
+        self.state.join("machines").join(format!("{}.json", OpKey::from(machine.as_str()).to_name()))
+    }
+
+    fn seen(&self, machine: &MachineId) -> Result<Option<Seen>> {
+        durable::read(&self.seen_path(machine))
+    }
+
+    /// Notes where a machine stands.
+    pub(crate) async fn saw(&self, vm: &Vm) -> Result<()> {
+        let Some(mark) = &vm.notes.mark else { return Ok(()) };
+        let disks: Vec<DatastorePath> = vm.files().map(|(_, file)| file.clone()).collect();
+        let before = self.seen(&mark.machine)?;
+        if before.is_some_and(|seen| seen.uuid == vm.name && seen.disks == disks) {
+            return Ok(());
+        }
+        let datacenter = self.datacenter_of(&vm.details.datastores).await?.map(|found| found.path);
+        durable::write(&self.seen_path(&mark.machine), &Seen { uuid: vm.name.clone(), datacenter, disks })
+    }
+
+    /// Where the files of a machine's disks were last, and by which datacenter they are read.
+    pub(crate) fn last_seen(&self, machine: &MachineId) -> Result<Option<(String, Vec<DatastorePath>)>> {
+        Ok(self.seen(machine)?.map(|seen| (seen.datacenter.unwrap_or_default(), seen.disks)))
+    }
+
+    /// Forgets it.
+    pub(crate) fn forget(&self, machine: &MachineId) -> Result<()> {
+        durable::remove_file(&self.seen_path(machine))
+    }
+
+    /// The instance that a machine id was given to.
+    pub(crate) async fn instance_of(&self, machine: &MachineId) -> Result<Option<Instance>> {
+        let of = |uuid| Instance {
+            machine: machine.clone(),
+            site: self.name.clone(),
+            name: uuid,
+            generation: site_recovery::Generation(0),
+        };
+        if let Some(seen) = self.seen(machine)? {
+            return Ok(Some(of(seen.uuid)));
+        }
+        // It was enrolled by an engine with another state directory.
+        let all = self.vim.machines_whole(&self.vim.content().root_folder).await?;
+        let marked = all.into_iter().filter_map(|m| Vm::of(m).ok());
+        Ok(marked
+            .into_iter()
+            .find(|vm| vm.notes.mark.as_ref().is_some_and(|m| m.machine == *machine))
+            .map(|vm| of(vm.name)))
+    }
+
+    /// The machine of an instance, or that of the arm that it names.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` where it carries another machine's mark; those of [`Vm::of`].
+    pub(crate) async fn vm(&self, instance: &Instance) -> Result<Vm> {
+        let gone = || not_found(format!("{} is no machine of {}", instance.name, self.name));
+        if instance.site != self.name {
+            return Err(gone());
+        }
+        let (uuid, _) = parts(&instance.name);
+        let Some(moref) = self.vim.find(uuid).await? else { return Err(gone()) };
+        let vm = Vm::of(self.vim.machine(&moref).await?)?;
+        vm.notes.must_be_of(instance)?;
+        Ok(vm)
+    }
+
+    /// Waits for the turn of the instance's machine, passes both registers, and reads it.
+    pub(crate) async fn turned(&self, op: &Op, instance: &Instance) -> Result<(Turn, Vm)> {
+        let turn = self.register.turn(op, &instance.machine)?;
+        let mut vm = self.vm(instance).await?;
+        self.pass(op, &mut vm).await?;
+        Ok((turn, vm))
+    }
+
+    /// Compares the epoch in the machine's configuration, and raises it.
+    pub(crate) async fn pass(&self, op: &Op, vm: &mut Vm) -> Result<()> {
+        if vm.notes.epoch.as_ref() == Some(&op.epoch) {
+            return Ok(());
+        }
+        self.change(op, vm, vec![], |_| {}).await
+    }
+
+    /// Changes notes and devices in one act, and reads the machine again.
+    ///
+    /// # Errors
+    /// `StaleEpoch` where another engine came first; those of the server.
+    pub(crate) async fn change(
+        &self,
+        op: &Op,
+        vm: &mut Vm,
+        devices: Vec<DeviceChange>,
+        note: impl Fn(&mut Notes),
+    ) -> Result<()> {
+        let spec = ConfigSpec { devices, ..ConfigSpec::default() };
+        self.configure(op, vm, spec, note).await
+    }
+
+    /// As [`change`](Self::change), with whatever else of the configuration.
+    pub(crate) async fn configure(
+        &self,
+        op: &Op,
+        vm: &mut Vm,
+        spec: ConfigSpec,
+        note: impl Fn(&mut Notes),
+    ) -> Result<()> {
+        for again in 0.. {
+            if !op.epoch.passes(vm.notes.epoch.as_ref()) {
+                let held = vm.notes.epoch.as_ref().expect("every epoch passes none");
+                let message = format!(
+                    "epoch {} of {} does not pass: {} is held by {} at epoch {}",
+                    op.epoch.number, op.epoch.owner, vm.name, held.owner, held.number
+                );
+                return Err(Error::new(ErrorKind::StaleEpoch, message));
+            }
+            let mut notes = vm.notes.clone();
+            note(&mut notes);
+            notes.epoch = Some(op.epoch.clone());
+            let extra = vm.notes.to(&notes);
+            let bare = ConfigSpec { change_version: None, ..spec.clone() };
+            if extra.is_empty() && bare == ConfigSpec::default() {
+                return Ok(());
+            }
+            let change = ConfigSpec { change_version: vm.details.change_version.clone(), extra, ..bare };
+            let done = self.reconfigure(&vm.moref, &change).await;
+            *vm = Vm::of(self.vim.machine(&vm.moref).await?)?;
+            match done {
+                Err(e) if e.fault() == Some(&Fault::ConcurrentAccess) && again < AGAIN => {}
+                // The answer was lost: what is tells whether it was done.
+                Err(e) if e.may_have_been_done() && vm.notes == notes && spec.devices.is_empty() => {
+                    return Ok(());
+                }
+                done => return Ok(done?),
+            }
+        }
+        unreachable!("the last time ends it")
+    }
+
+    pub(crate) async fn reconfigure(
+        &self,
+        machine: &Moref,
+        spec: &ConfigSpec,
+    ) -> std::result::Result<(), vim::Error> {
+        self.vim.reconfigure(machine, spec).await?.wait(self.patience.change).await.map(drop)
+    }
+}

@@ -1,0 +1,102 @@
+//! VMware vCenter as a site: its machines are protected, and machines land at it.
+//!
+//! ```no_run
+//! # async fn example(settings: site_recovery_vsphere::Settings) -> site_recovery::Result<()> {
+//! use site_recovery::Source;
+//! use site_recovery_vsphere::{Appliance, BlockDevices, VCenter};
+//! use std::sync::Arc;
+//!
+//! // The machine in which the program runs: disks of others are attached to it.
+//! let appliance = Appliance::new("5029c9d2-1e0c-4a4b-9d53-0d8c2c7a9f10", Arc::new(BlockDevices::default()));
+//! let berlin = VCenter::new(settings)
+//!     .tagged("dr=gold".parse()?) // category dr, tag gold; all machines where nothing is said
+//!     .site("berlin".into(), "/var/lib/site-recovery/berlin")
+//!     .appliance(appliance)
+//!     .open()
+//!     .await?;
+//! for machine in berlin.discover().await? {
+//!     println!("{}", machine.instance.name);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a site of VMware's is, how it works and where its promises end: `site_recovery_vmware`. What vCenter adds:
+//! - Machines can be chosen by tag, over its Automation API. Who gets the tag is discovered, who loses it is not any more; what is
+//!   enrolled stays so.
+//! - Machines whose disks are attached elsewhere, and the appliance, are kept from moving by overrides of DRS and storage DRS, as
+//!   long as that lasts. An override that somebody made stays as it is.
+#![forbid(unsafe_code)]
+
+mod choice;
+mod stay;
+
+use async_trait::async_trait;
+use site_recovery::{Error, ErrorKind, Finding, Result, RoleName};
+use site_recovery_vim::{Moref, Vim};
+use site_recovery_vmware::{Builder, Estate};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use site_recovery_vim::{Limits, SecretRef, Settings, Trust};
+pub use site_recovery_vmware::{
+    Appliance, AttachedDisk, BlockDevices, DeviceResolver, Means, Patience, Site as VsphereSite,
+};
+pub use vmware_vsphere_rest::TagName;
+
+/// A vCenter, and which of its machines belong to a site.
+#[derive(Debug)]
+pub struct VCenter {
+    settings: Settings,
+    choice: choice::Choice,
+}
+
+impl VCenter {
+    /// All machines of the vCenter behind these settings.
+    pub fn new(settings: Settings) -> Self {
+        let choice = choice::Choice::new(settings.clone());
+        Self { settings, choice }
+    }
+
+    /// Those alone that have this tag.
+    #[must_use]
+    pub fn tagged(mut self, tag: TagName) -> Self {
+        self.choice.tag = Some(tag);
+        self
+    }
+
+    /// Them as a site of this name; what it keeps of its own stands in `state`, on no disk of the vCenter's.
+    pub fn site(self, name: RoleName, state: impl Into<PathBuf>) -> Builder {
+        let settings = self.settings.clone();
+        Builder::new(name, state, settings, Arc::new(self))
+    }
+}
+
+#[async_trait]
+impl Estate for VCenter {
+    async fn admit(&self, vim: &Vim) -> Result<()> {
+        if vim.is_vcenter() {
+            return Ok(());
+        }
+        let name = &vim.about().full_name;
+        let message = format!("{name} is no vCenter: open it as a site of one host (site_recovery_esxi)");
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    async fn chosen(&self, _: &Vim) -> Result<Option<BTreeSet<Moref>>> {
+        self.choice.machines().await
+    }
+
+    async fn pin(&self, vim: &Vim, machine: &Moref) -> Result<Vec<String>> {
+        stay::pin(vim, machine).await
+    }
+
+    async fn unpin(&self, vim: &Vim, machine: &Moref, pins: &[String]) -> Result<()> {
+        stay::unpin(vim, machine, pins).await
+    }
+
+    async fn check(&self, _: &Vim, _: &Moref) -> Result<Vec<Finding>> {
+        Ok(vec![])
+    }
+}

@@ -1,0 +1,71 @@
+//! What keeps a machine where it is, host and datastore: overrides of DRS and of storage DRS.
+
+use site_recovery::Result;
+use site_recovery_vim::{Moref, Override, Vim};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(300);
+
+pub(crate) async fn pin(vim: &Vim, machine: &Moref) -> Result<Vec<String>> {
+    let mut pins = vec![];
+    if let Some(cluster) = cluster_of(vim, machine).await?
+        && vim.drs_override(&cluster, machine).await? == Override::None
+    {
+        drs(vim, &cluster, machine, Override::Stays).await?;
+        pins.push(format!("drs:{}", cluster.id));
+    }
+    for pod in pods_of(vim, machine).await? {
+        if vim.storage_drs_override(&pod, machine).await? == Override::None {
+            storage_drs(vim, &pod, machine, Override::Stays).await?;
+            pins.push(format!("storage-drs:{}", pod.id));
+        }
+    }
+    Ok(pins)
+}
+
+pub(crate) async fn unpin(vim: &Vim, machine: &Moref, pins: &[String]) -> Result<()> {
+    for pin in pins {
+        match pin.split_once(':') {
+            Some(("drs", id)) => {
+                drs(vim, &Moref::new("ClusterComputeResource", id), machine, Override::None).await?;
+            }
+            Some(("storage-drs", id)) => {
+                storage_drs(vim, &Moref::new("StoragePod", id), machine, Override::None).await?;
+            }
+            _ => tracing::warn!(pin, "nobody knows what keeps the machine where it is"),
+        }
+    }
+    Ok(())
+}
+
+async fn drs(vim: &Vim, cluster: &Moref, machine: &Moref, wanted: Override) -> Result<()> {
+    if let Some(task) = vim.set_drs_override(cluster, machine, wanted).await? {
+        task.wait(LIMIT).await?;
+    }
+    Ok(())
+}
+
+async fn storage_drs(vim: &Vim, pod: &Moref, machine: &Moref, wanted: Override) -> Result<()> {
+    if let Some(task) = vim.set_storage_drs_override(pod, machine, wanted).await? {
+        task.wait(LIMIT).await?;
+    }
+    Ok(())
+}
+
+async fn cluster_of(vim: &Vim, machine: &Moref) -> Result<Option<Moref>> {
+    let host = vim.machine(machine).await?.host;
+    let Some(host) = host else { return Ok(None) };
+    let all = vim.computes().await?.into_iter();
+    Ok(all.filter(|c| c.is_cluster()).find(|c| c.hosts.contains(&host)).map(|c| c.moref))
+}
+
+/// The pods of storage DRS that have a disk of the machine.
+async fn pods_of(vim: &Vim, machine: &Moref) -> Result<Vec<Moref>> {
+    let details = vim.machine(machine).await?.details;
+    let used = details.map(|details| details.datastores).unwrap_or_default();
+    let stores = vim.datastores().await?.into_iter().filter(|store| used.contains(&store.moref));
+    let mut pods: Vec<Moref> = stores.filter_map(|s| s.parent).filter(|p| p.kind == "StoragePod").collect();
+    pods.sort();
+    pods.dedup();
+    Ok(pods)
+}
