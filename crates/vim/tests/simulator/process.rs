@@ -31,9 +31,10 @@ pub(crate) struct Sim {
 /// Where the simulator stands. Says so where it does not, and fails where it has to.
 pub(crate) fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin");
-    let found =
-        std::env::split_paths(&path).chain([tools]).map(|dir| dir.join(PROGRAM)).find(|p| p.is_file());
+    // Of a crate, or of the tests that cross crates.
+    let tools =
+        ["../..", ".."].map(|up| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(up).join("target/tools/bin"));
+    let found = std::env::split_paths(&path).chain(tools).map(|dir| dir.join(PROGRAM)).find(|p| p.is_file());
     if found.is_none() {
         let client = env!("CARGO_PKG_NAME");
         println!("SKIPPED {client} on VMware's simulator: {PROGRAM} is absent; tests/run --setup builds it");

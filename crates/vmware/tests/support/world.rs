@@ -44,13 +44,13 @@ impl DeviceResolver for Files {
 }
 
 pub(crate) struct World {
-    pub(crate) sim: Sim,
+    pub(crate) sim: Arc<Sim>,
     pub(crate) site: Site,
     /// A connection of the test's own.
     pub(crate) eyes: Vim,
     pub(crate) files: Files,
     pub(crate) appliance: String,
-    pub(crate) dir: TempDir,
+    pub(crate) dir: Arc<TempDir>,
     open: Open,
     asked: Mutex<Option<Option<i64>>>,
 }
@@ -63,10 +63,15 @@ impl World {
         let found = eyes.machines(&eyes.content().root_folder).await.unwrap();
         let [only] = &found[..] else { panic!("{} machines at the start", found.len()) };
         let appliance = only.instance_uuid.clone().unwrap();
+        Some(Self::over(Arc::new(sim), Arc::new(tempfile::tempdir().unwrap()), open, &appliance).await)
+    }
+
+    /// On a simulator that runs already: another life of the adapter's process.
+    pub(crate) async fn over(sim: Arc<Sim>, dir: Arc<TempDir>, open: Open, appliance: &str) -> Self {
+        let eyes = Vim::connect(&sim.settings, Arc::new(SystemClock)).await.unwrap();
         let files = Files(sim.datastores.clone());
-        let dir = tempfile::tempdir().unwrap();
-        let site = opened(&sim, dir.path(), open, &appliance, &files).await;
-        Some(Self { sim, site, eyes, files, appliance, dir, open, asked: Mutex::default() })
+        let site = opened(&sim, dir.path(), open, appliance, &files).await;
+        Self { sim, site, eyes, files, appliance: appliance.to_owned(), dir, open, asked: Mutex::default() }
     }
 
     /// A crash of the adapter's process.
