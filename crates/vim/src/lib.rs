@@ -38,6 +38,7 @@
 //! | machines changed, made, registered, removed | [`ConfigSpec`], [`DeviceChange`], [`Place`] |
 //! | what a server does after it has answered | [`Task`] |
 //! | bytes of files on datastores | [`DatastoreFile`], [`DatastorePath`] |
+//! | the disks of a snapshot, each whole | [`Vim::export_snapshot`], [`Lease`] |
 //! | disks and folders without a machine | [`Vim::create_disk`], [`Vim::make_folder`] |
 //! | DRS, storage DRS and autostart | [`Override`], [`Vim::set_autostart`] |
 //! | privileges and licences | [`Vim::lacking`], [`Vim::probe_writes`] |
@@ -74,6 +75,7 @@ mod client;
 mod collect;
 mod datastore_path;
 mod device;
+mod download;
 mod error;
 mod events;
 mod fault;
@@ -82,6 +84,7 @@ mod files;
 mod fuzz;
 mod http;
 mod inventory;
+mod lease;
 mod lifecycle;
 mod machine;
 mod moref;
@@ -104,11 +107,13 @@ pub use device::{
     Backing, BackingKind, Controller, ControllerKind, DeviceChange, Devices, Disk, DiskMode, Network,
     NewDisk, Nic, NicKind, Provisioning,
 };
+pub use download::Download;
 pub use error::{Error, FileRefusal};
 pub use events::StartEvent;
 pub use fault::Fault;
 pub use files::DatastoreFile;
 pub use inventory::{Compute, Datacenter, Datastore, Folder, Host, Mount, NetworkEntity};
+pub use lease::{Lease, LeaseDevice};
 pub use lifecycle::{Place, Writes};
 pub use machine::{Details, Machine, Power, Tools};
 pub use moref::Moref;
