@@ -1,5 +1,16 @@
 //! How a disk of a capture is read: by the first means that serves.
 
+#[cfg(test)]
+mod fuzz;
+#[cfg_attr(not(test), allow(dead_code, reason = "no site reads by a lease yet"))]
+mod nfc;
+#[cfg_attr(not(test), allow(dead_code, reason = "no site reads by a lease yet"))]
+mod scratch;
+#[cfg_attr(not(test), allow(dead_code, reason = "no site reads by a lease yet"))]
+mod stream_vmdk;
+#[cfg(test)]
+mod tests;
+
 use crate::Inner;
 use crate::appliance::Wanted;
 use crate::describe::disk_name;
