@@ -79,6 +79,14 @@ impl Http {
         if ours { request.header(COOKIE, cookie) } else { request }
     }
 
+    /// The certificate that the server shows and that is trusted, in its binary form.
+    pub(crate) async fn certificate(&self) -> Result<Vec<u8>, Error> {
+        let request = self.0.request(Method::HEAD, self.0.base().clone());
+        let response = self.0.send(request, self.0.limits().answer()).await?;
+        let shown = site_recovery_https::certificate(&response);
+        shown.map(<[u8]>::to_vec).ok_or_else(|| Error::garbage("the server shows no certificate"))
+    }
+
     pub(crate) fn base(&self) -> &Url {
         self.0.base()
     }

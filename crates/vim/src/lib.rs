@@ -41,6 +41,7 @@
 //! | the disks of a snapshot, each whole | [`Vim::export_snapshot`], [`Lease`] |
 //! | disks and folders without a machine | [`Vim::create_disk`], [`Vim::make_folder`] |
 //! | DRS, storage DRS and autostart | [`Override`], [`Vim::set_autostart`] |
+//! | how another program logs in to the server | [`Vim::login`] |
 //! | privileges and licences | [`Vim::lacking`], [`Vim::probe_writes`] |
 //!
 //! # Errors
@@ -86,6 +87,7 @@ mod http;
 mod inventory;
 mod lease;
 mod lifecycle;
+mod login;
 mod machine;
 mod moref;
 mod names;
@@ -115,12 +117,13 @@ pub use files::DatastoreFile;
 pub use inventory::{Compute, Datacenter, Datastore, Folder, Host, Mount, NetworkEntity};
 pub use lease::{Lease, LeaseDevice};
 pub use lifecycle::{Place, Writes};
+pub use login::Login;
 pub use machine::{Details, Machine, Power, Tools};
 pub use moref::Moref;
 pub use placement::Override;
 pub use rights::Licence;
 pub use service::{About, Product, ServiceContent};
-pub use site_recovery_https::{Limits, Lost, SecretRef, Settings, Trust, Unusable};
+pub use site_recovery_https::{Limits, Lost, Secret, SecretRef, Settings, Trust, Unusable};
 pub use snapshot::Snapshot;
 pub use spec::{ConfigSpec, Firmware};
 pub use task::{Task, TaskInfo, TaskResult, TaskState};

@@ -26,7 +26,7 @@ fn call(r: &Request) -> &str {
 }
 
 /// A host with one snapshot of one disk, and a lease in this state; its disk is sent so.
-fn host(state: &'static str, send: impl Fn() -> Reply + Send + Sync + 'static) -> Fake {
+pub(super) fn host(state: &'static str, send: impl Fn() -> Reply + Send + Sync + 'static) -> Fake {
     let size = disk().len();
     Fake::answering(move |r| {
         let inside = match call(r) {

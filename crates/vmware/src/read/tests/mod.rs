@@ -9,6 +9,7 @@ mod server;
 mod simulator;
 mod stream;
 pub(super) mod streams;
+mod vddk;
 
 use site_recovery::{Disk, Fill, Pool, Run};
 
