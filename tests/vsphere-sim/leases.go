@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"path"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -53,15 +55,31 @@ func (f *frozen) ExportSnapshot(ctx *simulator.Context, req *types.ExportSnapsho
 	if body.Res == nil {
 		return answer
 	}
-	disks := make(map[string]string)
-	for _, disk := range disksIn(f.Config.Hardware.Device) {
-		var at object.DatastorePath
-		name := disk.Backing.(*flat).FileName
-		at.FromString(name)
-		disks[path.Base(at.Path)] = name
-	}
-	f.site.leases.add(body.Res.Returnval.Value, disks)
+	lease := ctx.Session.Get(body.Res.Returnval).(*simulator.HttpNfcLease)
+	f.site.leases.add(body.Res.Returnval.Value, f.named(lease))
 	return answer
+}
+
+// named gives the disks of a lease the keys and file names that a real host gives them, and says which disk is behind a name.
+// VMware's simulator numbers them by kind, and names them by their files, of which two may have one name.
+func (f *frozen) named(lease *simulator.HttpNfcLease) map[string]string {
+	devices := object.VirtualDeviceList(f.Config.Hardware.Device)
+	disks, frozen := make(map[string]string), disksIn(devices)
+	urls := lease.Info.DeviceUrl
+	for i := range urls {
+		if urls[i].Disk == nil || !*urls[i].Disk {
+			continue
+		}
+		disk, name := frozen[len(disks)], fmt.Sprintf("disk-%d.vmdk", len(disks))
+		at := devices.FindByKey(disk.ControllerKey)
+		kind := reflect.TypeOf(at).Elem().Name()
+		bus := at.(types.BaseVirtualController).GetVirtualController().BusNumber
+		urls[i].Key = fmt.Sprintf("/%s/%s%d:%d", lease.Info.Entity.Value, kind, bus, *disk.UnitNumber)
+		urls[i].Url = strings.TrimSuffix(urls[i].Url, path.Base(urls[i].Url)) + name
+		urls[i].TargetId = name
+		disks[name] = disk.Backing.(*flat).FileName
+	}
+	return disks
 }
 
 // serveLease sends a disk whole, as a streamOptimized VMDK; a Range is not looked at, as on a real host.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -11,7 +12,10 @@ import (
 	"testing"
 
 	"github.com/vmware/govmomi/nfc"
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -42,6 +46,8 @@ func TestAnExportHoldsTheFrozenDisk(t *testing.T) {
 		for _, item := range info.Items {
 			if strings.HasSuffix(item.Path, ".vmdk") {
 				address = item.URL
+				same(w, "key", strings.HasSuffix(item.DeviceId, "/"+w.controller(one)), true)
+				same(w, "name", item.Path, "disk-0.vmdk")
 			}
 		}
 		// Such an address needs no session.
@@ -70,4 +76,21 @@ func TestAnExportHoldsTheFrozenDisk(t *testing.T) {
 		w.ok(err)
 		same(w, "status after the end", got.StatusCode, http.StatusNotFound)
 	})
+}
+
+// controller names the place of a snapshot's first disk as a real host's lease does.
+func (w *world) controller(snapshot types.ManagedObjectReference) string {
+	var got mo.VirtualMachineSnapshot
+	w.ok(property.DefaultCollector(w.client.Client).RetrieveOne(w.ctx, snapshot, []string{"config.hardware.device"}, &got))
+	devices := object.VirtualDeviceList(got.Config.Hardware.Device)
+	disk := disksIn(devices)[0]
+	switch at := devices.FindByKey(disk.ControllerKey).(type) {
+	case *types.ParaVirtualSCSIController:
+		return fmt.Sprintf("ParaVirtualSCSIController%d:%d", at.BusNumber, *disk.UnitNumber)
+	case *types.VirtualLsiLogicController:
+		return fmt.Sprintf("VirtualLsiLogicController%d:%d", at.BusNumber, *disk.UnitNumber)
+	default:
+		w.Fatalf("the disk hangs at a %T", at)
+		return ""
+	}
 }

@@ -2,6 +2,7 @@
 
 use crate::{Limits, Lost, Settings, Trust, Unusable, because};
 use reqwest::redirect::Policy;
+use reqwest::tls::TlsInfo;
 use reqwest::{ClientBuilder, Method, RequestBuilder, Response, Url};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ impl Https {
     pub fn new(settings: &Settings) -> Result<Self, Unusable> {
         let (base, limits) = (settings.address()?, settings.limits);
         let builder = builder(&settings.trust)?
+            .tls_info(true)
             .connect_timeout(Duration::from_millis(limits.connect_ms))
             .pool_idle_timeout(IDLE);
         let client = builder.build().map_err(|e| {
@@ -90,6 +92,11 @@ pub fn builder(trust: &Trust) -> Result<ClientBuilder, Unusable> {
     let builder = reqwest::Client::builder().tls_backend_preconfigured(trust.config()?).https_only(true);
     // An answer that leads elsewhere would lead the password there.
     Ok(builder.no_proxy().redirect(Policy::none()))
+}
+
+/// The certificate of the server that gave this answer, in its binary form. It was trusted before anything was sent.
+pub fn certificate(response: &Response) -> Option<&[u8]> {
+    response.extensions().get::<TlsInfo>()?.peer_certificate()
 }
 
 /// The body of an answer; nothing where it has more than `most` bytes.

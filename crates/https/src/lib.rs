@@ -3,6 +3,7 @@
 //! - [`Settings`]: the server's address, whom to [trust](Trust) as it, who asks, where the password [stands](SecretRef), and
 //!   [limits](Limits).
 //! - [`Https`]: requests to that server. [`Lost`] tells apart why no answer came, or not whole.
+//! - [`certificate`]: the one that a server showed.
 //! - [`builder`], [`whole`], [`is_stranger`] and [`because`]: the same in parts, for a client with settings of its own.
 //!
 //! Nothing is sent before the server has shown that it is the one that is trusted, and nothing switches that off. An answer that
@@ -20,7 +21,7 @@ mod settings;
 mod trust;
 mod unusable;
 
-pub use client::{Https, builder, whole};
+pub use client::{Https, builder, certificate, whole};
 pub use lost::{Lost, because, is_stranger};
 pub use secret::{Password, Secret, SecretRef};
 pub use settings::{Limits, Settings};

@@ -17,7 +17,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use roxmltree::Node;
 use site_recovery::{Clock, Timestamp};
-use site_recovery_https::Password;
+use site_recovery_https::{Password, Secret};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,6 +168,11 @@ impl Vim {
             Err(e) if e.is_logged_out() => Ok(()),
             other => other,
         }
+    }
+
+    /// User, and password as it stands now.
+    pub(crate) fn who(&self) -> Result<(&str, Secret), Error> {
+        Ok((&self.0.user, self.0.password.read()?))
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {

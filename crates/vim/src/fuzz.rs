@@ -3,12 +3,14 @@
 use crate::changed;
 use crate::collect::Properties;
 use crate::fault::Fault;
+use crate::lease::Terms;
 use crate::machine::Machine;
 use crate::service::ServiceContent;
 use crate::task::TaskInfo;
 use crate::xml::{list, moment, parse};
 use crate::{DatastorePath, Error, names};
 use allocation_counter::measure;
+use reqwest::Url;
 use site_recovery_testkit::fuzz::{SPELL, fixed, mutated, write_corpus};
 
 /// The memory that a byte of a document may cost: a node for each four of `<a/>`, and vectors that have just doubled.
@@ -34,7 +36,7 @@ fn machines() -> [Vec<u8>; 2] {
     [whole(ESXI), whole(SIMULATOR)]
 }
 
-fn others() -> [Vec<u8>; 3] {
+fn others() -> [Vec<u8>; 4] {
     let areas = "<returnval><startOffset>0</startOffset><length>1000</length><changedArea><start>0</start><length>64</length>\
                  </changedArea><changedArea><start>100</start><length>64</length></changedArea></returnval>";
     let task = "<info><state>error</state><progress>40</progress><error><fault><name>x</name></fault><localizedMessage>no\
@@ -42,7 +44,9 @@ fn others() -> [Vec<u8>; 3] {
     let content = "<returnval><rootFolder type=\"Folder\">f</rootFolder><propertyCollector type=\"P\">p</propertyCollector>\
                    <viewManager type=\"V\">v</viewManager><about><apiType>HostAgent</apiType></about>\
                    <sessionManager type=\"S\">s</sessionManager></returnval>";
-    [areas, task, content].map(|text| text.as_bytes().to_vec())
+    let lease = "<info><leaseTimeout>300</leaseTimeout><deviceUrl><key>/7/ParaVirtualSCSIController0:0</key><disk>true</disk>\
+                 <url>https://*/ha-nfc/52-a/disk-0.vmdk</url></deviceUrl></info>";
+    [areas, task, content, lease].map(|text| text.as_bytes().to_vec())
 }
 
 /// All readers, over whatever the document is.
@@ -57,6 +61,7 @@ fn read(bytes: &[u8]) -> usize {
         Err(other) => panic!("{other:?}"),
     };
     let root = document.root_element();
+    let server = Url::parse("https://esx.example:8443/").expect("right");
     let mut read = 0;
     for node in root.descendants() {
         if let Ok(areas) = changed::of(node, 0, 1000) {
@@ -65,6 +70,9 @@ fn read(bytes: &[u8]) -> usize {
         }
         let shown = Fault::of(node).to_string();
         assert!(shown.len() < 2_000 && !shown.contains(char::is_control), "{shown:?}");
+        if let Ok(terms) = Terms::of(node, &server) {
+            assert!(!terms.every.is_zero() && terms.devices.iter().all(|d| d.address.scheme() == "https"));
+        }
         let _ = (TaskInfo::of(node), ServiceContent::of(node));
         for object in list(node, "objects") {
             let machine = Properties::of(object, "propSet").and_then(|p| Machine::whole(&p));

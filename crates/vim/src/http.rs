@@ -3,7 +3,7 @@
 use crate::{Error, Lost, Settings};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use site_recovery_https::Https;
 use std::time::Duration;
 
@@ -70,6 +70,25 @@ impl Http {
         })?;
         let request = with(self.0.request(method, url)).header(COOKIE, cookie);
         Ok(self.0.send(request, self.0.limits().answer()).await?)
+    }
+
+    /// A request, of any length, for what this server has given the address of. Only this server is told of the session.
+    pub(crate) fn open(&self, url: Url, cookie: &HeaderValue) -> RequestBuilder {
+        let ours = url.origin() == self.0.base().origin();
+        let request = self.0.request(Method::GET, url);
+        if ours { request.header(COOKIE, cookie) } else { request }
+    }
+
+    /// The certificate that the server shows and that is trusted, in its binary form.
+    pub(crate) async fn certificate(&self) -> Result<Vec<u8>, Error> {
+        let request = self.0.request(Method::HEAD, self.0.base().clone());
+        let response = self.0.send(request, self.0.limits().answer()).await?;
+        let shown = site_recovery_https::certificate(&response);
+        shown.map(<[u8]>::to_vec).ok_or_else(|| Error::garbage("the server shows no certificate"))
+    }
+
+    pub(crate) fn base(&self) -> &Url {
+        self.0.base()
     }
 
     pub(crate) fn status(&self, status: StatusCode) -> Error {

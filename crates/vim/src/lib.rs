@@ -38,8 +38,10 @@
 //! | machines changed, made, registered, removed | [`ConfigSpec`], [`DeviceChange`], [`Place`] |
 //! | what a server does after it has answered | [`Task`] |
 //! | bytes of files on datastores | [`DatastoreFile`], [`DatastorePath`] |
+//! | the disks of a snapshot, each whole | [`Vim::export_snapshot`], [`Lease`] |
 //! | disks and folders without a machine | [`Vim::create_disk`], [`Vim::make_folder`] |
 //! | DRS, storage DRS and autostart | [`Override`], [`Vim::set_autostart`] |
+//! | how another program logs in to the server | [`Vim::login`] |
 //! | privileges and licences | [`Vim::lacking`], [`Vim::probe_writes`] |
 //!
 //! # Errors
@@ -74,6 +76,7 @@ mod client;
 mod collect;
 mod datastore_path;
 mod device;
+mod download;
 mod error;
 mod events;
 mod fault;
@@ -82,7 +85,9 @@ mod files;
 mod fuzz;
 mod http;
 mod inventory;
+mod lease;
 mod lifecycle;
+mod login;
 mod machine;
 mod moref;
 mod names;
@@ -104,18 +109,21 @@ pub use device::{
     Backing, BackingKind, Controller, ControllerKind, DeviceChange, Devices, Disk, DiskMode, Network,
     NewDisk, Nic, NicKind, Provisioning,
 };
+pub use download::Download;
 pub use error::{Error, FileRefusal};
 pub use events::StartEvent;
 pub use fault::Fault;
 pub use files::DatastoreFile;
 pub use inventory::{Compute, Datacenter, Datastore, Folder, Host, Mount, NetworkEntity};
+pub use lease::{Lease, LeaseDevice};
 pub use lifecycle::{Place, Writes};
+pub use login::Login;
 pub use machine::{Details, Machine, Power, Tools};
 pub use moref::Moref;
 pub use placement::Override;
 pub use rights::Licence;
 pub use service::{About, Product, ServiceContent};
-pub use site_recovery_https::{Limits, Lost, SecretRef, Settings, Trust, Unusable};
+pub use site_recovery_https::{Limits, Lost, Secret, SecretRef, Settings, Trust, Unusable};
 pub use snapshot::Snapshot;
 pub use spec::{ConfigSpec, Firmware};
 pub use task::{Task, TaskInfo, TaskResult, TaskState};

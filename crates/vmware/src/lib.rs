@@ -54,6 +54,9 @@ mod rules;
 mod snapshots;
 mod source;
 mod tracking;
+#[cfg(test)]
+#[path = "../../https/tests/support/trust.rs"]
+mod trust;
 mod vm;
 
 pub use appliance::{Appliance, AttachedDisk, BlockDevices, DeviceResolver};

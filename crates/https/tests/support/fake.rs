@@ -35,6 +35,8 @@ pub(crate) enum Reply {
     Say(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// A length, and fewer bytes than that; then the connection ends.
     Part(u16, Vec<(&'static str, String)>, usize, Vec<u8>),
+    /// A length, and fewer bytes than that; then nothing, until the other side gives up.
+    Stall(u16, usize, Vec<u8>),
     /// Nothing, until the other side gives up.
     Hang,
     /// Nothing: the connection ends.
@@ -148,9 +150,13 @@ impl Server {
             self.seen.lock().unwrap().push(request.clone());
             let written = match (self.answers)(&request) {
                 Reply::Break => return,
+                Reply::Stall(status, len, body) => {
+                    let _ = say(&mut tls, status, &[], len, &body);
+                    wait(&mut tls);
+                    return;
+                }
                 Reply::Hang => {
-                    // Until the other side is tired of it.
-                    while matches!(tls.read(&mut [0]), Ok(1)) {}
+                    wait(&mut tls);
                     return;
                 }
                 Reply::Endless => {
@@ -174,6 +180,11 @@ impl Server {
             }
         }
     }
+}
+
+/// Until the other side is tired of it.
+fn wait(from: &mut impl Read) {
+    while matches!(from.read(&mut [0]), Ok(1)) {}
 }
 
 fn say(

@@ -6,6 +6,7 @@
 mod fake;
 mod faults;
 mod files;
+mod leases;
 mod operations;
 mod order;
 mod reading;

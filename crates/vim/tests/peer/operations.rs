@@ -1,6 +1,6 @@
 //! What is asked of a server, element by element. That it is in the schema's order is looked at for each request by the fake.
 
-use crate::fake::{Fake, Reply, answer, ended, fault};
+use crate::fake::{Fake, Reply, answer, ended, fault, value};
 use site_recovery::ErrorKind;
 use site_recovery_vim::*;
 use std::collections::BTreeSet;
@@ -125,6 +125,13 @@ async fn every_request_is_in_the_order_of_the_schema() {
             Some(answer(r.call(), "<returnval><startOffset>0</startOffset><length>8</length></returnval>"))
         }
         "QueryVirtualDiskUuid" => Some(answer(r.call(), "<returnval>60 00</returnval>")),
+        "ExportSnapshot" => Some(value(r.call(), "HttpNfcLease", "lease-1")),
+        "WaitForUpdatesEx" => {
+            let ready =
+                "<changeSet><name>state</name><op>assign</op><val>ready</val></changeSet></objectSet>";
+            let ended = ended("task-1", "<state>success</state>");
+            Some(answer(r.call(), &ended.replace("</objectSet>", ready)))
+        }
         _ => None,
     });
     let vim = fake.connect().await;
@@ -146,6 +153,10 @@ async fn every_request_is_in_the_order_of_the_schema() {
     tasks.push(vim.remove_snapshot(&snapshot).await.unwrap());
     tasks.push(vim.consolidate(&machine).await.unwrap());
     vim.snapshot_devices(&snapshot).await.unwrap();
+    let lease = vim.export_snapshot(&snapshot, LONG).await.unwrap();
+    lease.progress(7).await.unwrap();
+    lease.complete().await.unwrap();
+    vim.export_snapshot(&snapshot, LONG).await.unwrap().abort().await.unwrap();
     vim.changed_areas(&machine, Some(&snapshot), 2000, 8, EVERYTHING).await.unwrap();
     tasks.push(vim.reconfigure(&machine, &whole()).await.unwrap());
     tasks.push(vim.create_machine(&place, &whole()).await.unwrap());

@@ -238,3 +238,26 @@ async fn a_session_that_is_ended_is_not_used_again() {
     vim.time().await.unwrap();
     assert!(is_in(&fake.seen("CurrentTime")[0], 2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c1_another_program_is_told_of_the_certificate_that_was_trusted_and_shows_no_password() {
+    let fake = Fake::new(|r| (r.verb == "HEAD").then(|| Reply::Say(302, vec![], vec![])));
+    let login = fake.connect().await.login().await.unwrap();
+    let (_, port) = fake.settings.url.rsplit_once(':').unwrap();
+    assert_eq!((login.server.as_str(), login.port.to_string().as_str()), ("127.0.0.1", port));
+    assert_eq!((login.user.as_str(), login.password.expose()), ("dr@vsphere.local", PASSWORD));
+    assert!(!format!("{login:?}").contains("canary"));
+    // What OpenSSL says of the very certificate, asked past our own client.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|dir| dir.join("openssl").is_file()) {
+        println!("SKIPPED the digest of a certificate: openssl is absent");
+        assert!(std::env::var("SITE_RECOVERY_PEERS").as_deref() != Ok("required"), "openssl is required");
+        return;
+    }
+    let show = format!("openssl s_client -connect 127.0.0.1:{port} </dev/null 2>/dev/null");
+    let digest = "openssl x509 -noout -fingerprint -sha1";
+    let said = std::process::Command::new("sh").args(["-c", &format!("{show} | {digest}")]).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    let (_, wanted) = said.trim().split_once('=').expect("openssl tells a fingerprint");
+    assert_eq!(login.thumbprint, wanted);
+}

@@ -6,6 +6,7 @@
 mod changes;
 mod faults;
 mod inventory;
+mod leases;
 mod machines;
 mod process;
 mod sim;
