@@ -152,6 +152,7 @@ fn web() -> Machine {
             name: "web".into(),
             generation: Generation(0),
         },
+        title: None,
         disks: vec![disk],
         nics: vec![],
         cpus: 1,

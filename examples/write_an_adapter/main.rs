@@ -71,6 +71,7 @@ fn machine(name: &str, disks: &[u64]) -> Machine {
             name: name.into(),
             generation: Default::default(),
         },
+        title: None,
         disks: disks.iter().enumerate().map(disk).collect(),
         nics: vec![],
         cpus: 1,

@@ -135,6 +135,7 @@ mod tests {
         };
         let machine = crate::Machine {
             instance,
+            title: None,
             disks: vec![],
             nics: vec![],
             cpus: 1,

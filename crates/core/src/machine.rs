@@ -111,11 +111,18 @@ pub struct GuestFacts {
     pub snapshots: Option<u32>,
 }
 
+/// Characters of a title.
+const LONGEST_TITLE: usize = 256;
+
 /// A machine: an instance and what it is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Which, and where.
     pub instance: Instance,
+    /// What people call it there, where that is not its instance's name; need not be unique. 1–256 characters, none of them a
+    /// control character.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// Its disks, the system disk first.
     pub disks: Vec<DiskSpec>,
     /// Its network adapters, the primary one first.
@@ -140,6 +147,23 @@ impl Machine {
         &self.instance.machine
     }
 
+    /// What people call it: its title, or else its instance's name. For people, and never to look a machine up.
+    pub fn called(&self) -> &str {
+        self.title.as_deref().unwrap_or(&self.instance.name)
+    }
+
+    /// The nearest to what it is called that every site takes as a [name](crate::Settings::name), with room for a suffix of
+    /// nine characters: letters, digits and hyphens. Where nothing of its title is left, the nearest to its instance's name.
+    pub fn proper_name(&self) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let proper = |name: &str| -> String {
+            let all: String = name.chars().map(plain).skip_while(|c| *c == '-').take(54).collect();
+            all.trim_end_matches('-').to_owned()
+        };
+        let mut names = [self.called(), &self.instance.name].into_iter().map(proper);
+        names.find(|name| !name.is_empty()).unwrap_or_else(|| "machine".to_owned())
+    }
+
     /// The replicated disks.
     pub fn included(&self) -> impl Iterator<Item = &DiskSpec> {
         self.disks.iter().filter(|d| d.included)
@@ -150,7 +174,7 @@ impl Machine {
         self.disks.iter().find(|d| &d.id == id)
     }
 
-    /// The same machine as another instance.
+    /// The same machine as another instance, still called the same.
     #[must_use]
     pub fn standing_as(&self, instance: Instance) -> Machine {
         Machine { instance, ..self.clone() }
@@ -164,7 +188,7 @@ impl Machine {
     pub fn must_fit(&self, found: &Machine) -> Result<()> {
         let (told, have) = (self.disks.len(), found.disks.len());
         if told != have {
-            let rule = format!("{} has {have} disks", found.instance.name);
+            let rule = format!("{found} has {have} disks");
             return Err(Error::invalid("machine.disks", told, &rule, "discover it again"));
         }
         let mut pairs = self.disks.iter().zip(&found.disks);
@@ -179,10 +203,27 @@ impl Machine {
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid), naming the field: no disk, a disk twice, a disk of no size, the
-    /// system disk left out, no name.
+    /// system disk left out, no name, a title that is none.
     pub fn validate(&self) -> Result<()> {
         if self.instance.name.is_empty() {
             return Err(Error::invalid("machine.name", "empty", "a machine has a name", "name it"));
+        }
+        if let Some(title) = &self.title {
+            let (length, rule) =
+                (title.chars().count(), "1-256 characters, none of them a control character");
+            let value = match length {
+                0 => "empty".to_owned(),
+                1..=LONGEST_TITLE => format!("{title:?}"),
+                _ => format!("{length} characters long"),
+            };
+            if !(1..=LONGEST_TITLE).contains(&length) || title.contains(char::is_control) {
+                return Err(Error::invalid(
+                    "machine.title",
+                    value,
+                    rule,
+                    "leave it out, or rename the machine",
+                ));
+            }
         }
         if self.disks.is_empty() {
             return Err(Error::invalid("machine.disks", "empty", "a machine has a disk", "add one"));
@@ -206,6 +247,16 @@ impl Machine {
     }
 }
 
+/// What it is called, with its instance's name where that is another.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.title {
+            Some(title) => write!(f, "{title} ({})", self.instance.name),
+            None => f.write_str(&self.instance.name),
+        }
+    }
+}
+
 /// A small file that belongs to a machine beside its disks: firmware variables, TPM state. At most 1 MiB. It travels in
 /// manifests, which are not sealed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,6 +277,86 @@ impl fmt::Debug for Sidecar {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const UUID: &str = "5012ab3c-0000-4000-8000-00000000000a";
+
+    fn titled(title: Option<&str>) -> Machine {
+        let disk = DiskSpec { id: "root".into(), size: 512, role: DiskRole::System, included: true };
+        Machine {
+            instance: Instance {
+                machine: "web".into(),
+                site: "here".into(),
+                name: UUID.into(),
+                generation: Generation(0),
+            },
+            title: title.map(str::to_owned),
+            disks: vec![disk],
+            nics: vec![],
+            cpus: 1,
+            memory: 1,
+            firmware: Firmware::Bios,
+            os: OsFamily::Linux,
+            platform: Platform::Virtual,
+            guest: GuestFacts::default(),
+        }
+    }
+
+    #[test]
+    fn a_machine_is_called_by_its_title_and_stays_so_as_another_instance() {
+        assert_eq!(titled(None).called(), UUID);
+        assert_eq!(titled(None).to_string(), UUID);
+        let web = titled(Some("운영/웹 서버"));
+        assert_eq!(web.called(), "운영/웹 서버");
+        assert_eq!(web.to_string(), format!("운영/웹 서버 ({UUID})"));
+        let there = Instance { name: "web-dr".into(), ..web.instance.clone() };
+        assert_eq!(web.standing_as(there).called(), "운영/웹 서버");
+    }
+
+    #[test]
+    fn a_proper_name_is_taken_by_every_site_whatever_the_title() {
+        let long = "x".repeat(256);
+        for (title, name) in [
+            (Some("Web server/2 (운영)"), "Web-server-2"),
+            (Some("../../etc"), "etc"),
+            (Some("운영 웹 서버"), UUID),
+            (Some("///"), UUID),
+            (Some(&*long), &long[..54]),
+            (None, UUID),
+        ] {
+            let proper = titled(title).proper_name();
+            assert_eq!(proper, name, "{title:?}");
+            let name = Some(format!("{proper}-test-999"));
+            crate::Settings { name, ..Default::default() }.validate().expect("a name with a suffix");
+        }
+        let mut nameless = titled(Some("웹"));
+        nameless.instance.name = "서버".into();
+        assert_eq!(nameless.proper_name(), "machine");
+    }
+
+    #[test]
+    fn a_title_that_is_none_is_refused_by_field_value_and_rule() {
+        let long = "웹".repeat(256);
+        for good in [None, Some("운영/웹 서버"), Some(" "), Some(&*long)] {
+            titled(good).validate().expect("a title");
+        }
+        let longer = "웹".repeat(257);
+        for (bad, value) in [
+            ("", "empty"),
+            (&*longer, "257 characters long"),
+            ("a\nb", r#""a\nb""#),
+            ("\u{7f}", r#""\u{7f}""#),
+        ] {
+            let error = titled(Some(bad)).validate().expect_err(value);
+            assert_eq!(
+                (error.kind(), error.fact("field")),
+                (crate::ErrorKind::Invalid, Some("machine.title"))
+            );
+            let told = error.message().to_owned();
+            for part in [value, "1-256 characters", "rename the machine"] {
+                assert!(told.contains(part), "{told:?} lacks {part:?}");
+            }
+        }
+    }
 
     #[test]
     fn c1_the_state_of_a_tpm_is_in_no_log() {

@@ -218,6 +218,7 @@ impl Known {
         };
         Machine {
             instance: Instance { machine, site: site.clone(), name: self.home.name.clone(), generation },
+            title: None,
             disks: self.disks.iter().map(|d| d.spec.clone()).collect(),
             nics: d.nics.iter().map(nic).collect(),
             cpus: d.cpus,

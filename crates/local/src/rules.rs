@@ -97,19 +97,11 @@ pub(crate) fn refuse_critical(found: &[Finding]) -> Result<()> {
 
 /// How the recovered machine is called.
 pub(crate) fn name_for(machine: &Machine, settings: &Settings, purpose: Purpose) -> String {
-    let name = settings.name.clone().unwrap_or_else(|| usable(&machine.instance.name));
+    let name = settings.name.clone().unwrap_or_else(|| machine.proper_name());
     match purpose {
         Purpose::Failover => name,
         Purpose::Drill => format!("{name}-test"),
     }
-}
-
-/// The nearest name that the rules allow, with room for `-test`.
-pub(crate) fn usable(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    let text: String = name.chars().map(plain).take(54).collect();
-    let text = text.trim_matches('-');
-    if text.is_empty() { "machine".into() } else { text.to_owned() }
 }
 
 fn named(name: &str) -> Result<()> {

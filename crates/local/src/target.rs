@@ -1,7 +1,7 @@
 //! The site as a target.
 
 use crate::home::{Home, How, Mark};
-use crate::rules::{name_for, usable};
+use crate::rules::name_for;
 use crate::{LocalSite, Site, handles, tracking};
 use async_trait::async_trait;
 use site_recovery::{
@@ -124,7 +124,7 @@ impl Target for LocalSite {
     async fn propose(&self, machine: &Machine) -> Result<Settings> {
         let machine = machine.clone();
         self.act("propose", move |site| {
-            let base = usable(&machine.instance.name);
+            let base = machine.proper_name();
             let free = |name: &String| {
                 !site.root.join(name).exists() && !site.root.join(format!("{name}-test")).exists()
             };

@@ -64,6 +64,7 @@ fn recovery() -> Recovery {
 fn machine_of(instance: Instance) -> Machine {
     Machine {
         instance,
+        title: None,
         disks: vec![],
         nics: vec![],
         cpus: 1,

@@ -34,6 +34,7 @@ fn captured() -> Machine {
             name: "Web 1".into(),
             generation: Generation(0),
         },
+        title: None,
         disks: vec![
             disk("root", sizes[1], DiskRole::System, true),
             disk("data", sizes[0], DiskRole::Data, true),
@@ -79,6 +80,27 @@ fn holds_the_point(world: &World, name: &str) {
     for (id, bytes) in point() {
         assert!(disk_bytes(world, name, id.as_str()) == bytes, "disk {id} of {name}");
     }
+}
+
+#[tokio::test]
+async fn what_people_call_a_machine_becomes_a_name_that_a_directory_takes() {
+    let world = World::new();
+    for (title, name) in [("../운영/Web (2)", "Web--2"), ("운영 웹 서버", "Web-1"), ("///", "Web-1")] {
+        let machine = Machine { title: Some(title.into()), ..captured() };
+        let proposed = world.site.propose(&machine).await.unwrap();
+        assert_eq!(proposed.name.as_deref(), Some(name), "{title}");
+        let found = world.site.check(&machine, &proposed).await.unwrap();
+        assert!(!found.iter().any(Finding::blocks), "{title}: {found:?}");
+        // As it is made without settings.
+        let what = Recovery { machine, ..recovery(Purpose::Drill, 1) };
+        let (op, name) = (op(title), format!("{name}-test"));
+        let armed = world.site.materialise(&op, &what, &store()).await.unwrap();
+        assert_eq!(armed.instance.name, name, "{title}");
+        holds_the_point(&world, &name);
+        world.site.destroy(&op, &armed.instance).await.unwrap();
+        assert!(!world.path(&name).exists(), "{title}");
+    }
+    assert!(world.site.discover().await.unwrap().is_empty());
 }
 
 #[tokio::test]

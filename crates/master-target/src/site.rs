@@ -102,7 +102,7 @@ impl Desk {
         if taken + wanted <= MOST_DISKS {
             return Ok(());
         }
-        let value = format!("{wanted} disks of {} beside {taken}", machine.instance.name);
+        let value = format!("{wanted} disks of {machine} beside {taken}");
         let rule = format!("a master target has at most {MOST_DISKS} disks attached");
         Err(Error::invalid(
             "machine.disks",
@@ -138,6 +138,7 @@ fn nobody(site: &site_recovery::RoleName) -> Machine {
     let name = "any".to_owned();
     Machine {
         instance: Instance { machine: "any".into(), site: site.clone(), name, generation: Generation(0) },
+        title: None,
         disks: vec![],
         nics: vec![],
         cpus: 1,

@@ -23,6 +23,7 @@ fn machine() -> Machine {
     let instance = Instance { machine, site, name: "web-01".into(), generation: Generation(0) };
     Machine {
         instance,
+        title: None,
         disks: vec![disk],
         nics: vec![],
         cpus: 2,

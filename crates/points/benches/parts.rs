@@ -116,6 +116,7 @@ fn machine() -> Machine {
     let (machine, site) = ("web".into(), "here".into());
     Machine {
         instance: Instance { machine, site, name: "web-01".into(), generation: Generation(0) },
+        title: None,
         disks: vec![disk],
         nics: vec![],
         cpus: 2,

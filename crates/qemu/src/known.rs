@@ -72,6 +72,7 @@ impl Known {
         let snapshots = self.disks.iter().filter_map(|d| d.image.as_ref()).map(|i| i.snapshots).max();
         Machine {
             instance: Instance { machine, site: site.clone(), name: self.home.name.clone(), generation },
+            title: None,
             disks,
             nics: d.nics.iter().map(nic).collect(),
             cpus: d.cpus,

@@ -148,19 +148,11 @@ pub(crate) fn refuse_critical(found: &[Finding]) -> Result<()> {
 
 /// How the recovered machine is called.
 pub(crate) fn name_for(machine: &Machine, settings: &Settings, purpose: Purpose) -> String {
-    let name = settings.name.clone().unwrap_or_else(|| usable(&machine.instance.name));
+    let name = settings.name.clone().unwrap_or_else(|| machine.proper_name());
     match purpose {
         Purpose::Failover => name,
         Purpose::Drill => format!("{name}-test"),
     }
-}
-
-/// The nearest name that the rules allow, with room for `-test`.
-pub(crate) fn usable(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    let text: String = name.chars().map(plain).take(54).collect();
-    let text = text.trim_matches('-');
-    if text.is_empty() { "machine".into() } else { text.to_owned() }
 }
 
 fn named(name: &str) -> Result<()> {
@@ -217,4 +209,29 @@ pub(crate) fn describe(machine: &Machine, settings: &Settings, kind: Kind) -> De
 pub(crate) fn recovered(what: &Recovery, instance: site_recovery::Instance) -> Machine {
     let disks = what.machine.included().cloned().collect();
     Machine { disks, ..what.machine.standing_as(instance) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_call_a_machine_becomes_a_name_that_is_taken() {
+        let web = site_recovery_testkit::suite::machine("web-1");
+        for (title, name) in [
+            (Some("../운영/Web (2)"), "Web--2"),
+            (Some("운영 웹 서버"), "web-1"),
+            (Some("///"), "web-1"),
+            (None, "web-1"),
+        ] {
+            let machine = Machine { title: title.map(str::to_owned), ..web.clone() };
+            for (purpose, suffix) in [(Purpose::Failover, ""), (Purpose::Drill, "-test")] {
+                let made = name_for(&machine, &Settings::default(), purpose);
+                assert_eq!(made, format!("{name}{suffix}"), "{title:?}");
+                named(&made).expect("a name");
+            }
+            let chosen = Settings { name: Some("chosen".into()), ..Settings::default() };
+            assert_eq!(name_for(&machine, &chosen, Purpose::Failover), "chosen");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::mark::{How, Mark};
 use crate::materialise::point_of;
 use crate::network::ISOLATED;
 use crate::place::short;
-use crate::rules::{name_for, usable};
+use crate::rules::name_for;
 use crate::{QemuSite, Site};
 use async_trait::async_trait;
 use site_recovery::{
@@ -156,7 +156,7 @@ impl Target for QemuSite {
     async fn propose(&self, machine: &Machine) -> Result<Settings> {
         let machine = machine.clone();
         self.act("propose", move |site| {
-            let base = usable(&machine.instance.name);
+            let base = machine.proper_name();
             let free = |name: &String| {
                 !site.root.join(name).exists() && !site.root.join(format!("{name}-test")).exists()
             };

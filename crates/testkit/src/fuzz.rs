@@ -151,6 +151,7 @@ pub fn manifest() -> Manifest {
     let disk = |id: &str, size, role| DiskSpec { id: id.into(), size, role, included: true };
     let machine = Machine {
         instance,
+        title: Some("웹/서버 1".into()),
         disks: vec![disk("root", 1 << 20, DiskRole::System), disk("data", 5 << 30, DiskRole::Data)],
         nics: vec![Nic {
             id: "eth0".into(),

@@ -58,6 +58,7 @@ impl Site {
                 name: "web-01".into(),
                 generation,
             },
+            title: None,
             disks: vec![disk],
             nics: vec![],
             cpus: 2,

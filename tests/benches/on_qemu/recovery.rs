@@ -95,6 +95,7 @@ fn recovery(disk: DiskId, size: u64) -> Recovery {
     Recovery {
         machine: Machine {
             instance,
+            title: None,
             disks: vec![DiskSpec { id: disk, size, role: DiskRole::System, included: true }],
             nics: vec![],
             cpus: 1,

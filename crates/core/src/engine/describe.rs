@@ -25,8 +25,8 @@ pub(crate) async fn anew(turn: &Turn, item: &Item) -> Result<()> {
     turn.record(&Cause::engine("the machine is described anew"), &events, |_| {}).await
 }
 
-/// As it is told now, under the instance that it is here; a replicated disk that is missing stays in the description,
-/// since its points do.
+/// As it is told now, under the instance that it is here. A replicated disk that is missing stays in the description,
+/// since its points do; and so does a title, which a site that knows none would take from the sites that do.
 fn merged(known: &Machine, now: Machine) -> Machine {
     let mut disks = known.disks.clone();
     for disk in now.disks {
@@ -35,23 +35,23 @@ fn merged(known: &Machine, now: Machine) -> Machine {
             None => disks.push(crate::DiskSpec { included: false, ..disk }),
         }
     }
-    Machine { instance: known.instance.clone(), disks, ..now }
+    let title = now.title.or_else(|| known.title.clone());
+    Machine { instance: known.instance.clone(), title, disks, ..now }
 }
 
 fn differences(known: &Machine, now: &Machine) -> Vec<Finding> {
-    let name = &known.instance.name;
     let mut found = vec![];
     for disk in &now.disks {
         let before = known.disks.iter().find(|d| d.id == disk.id);
         if let Some(before) = before.filter(|before| disk.size < before.size) {
             let cause =
-                format!("disk {} of {name} shrank from {} to {} bytes", disk.id, before.size, disk.size);
+                format!("disk {} of {known} shrank from {} to {} bytes", disk.id, before.size, disk.size);
             let remedy = "disable the protection and protect the machine again";
             found.push(Finding::new("disk-shrank", Severity::Critical, cause, remedy));
         }
     }
     for disk in known.included().filter(|d| !now.disks.iter().any(|n| n.id == d.id)) {
-        let cause = format!("disk {} of {name} is gone", disk.id);
+        let cause = format!("disk {} of {known} is gone", disk.id);
         let remedy = "attach it again, or disable the protection and protect the machine without it";
         found.push(Finding::new("disk-gone", Severity::Critical, cause, remedy));
     }

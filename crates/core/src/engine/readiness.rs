@@ -134,7 +134,7 @@ fn fencing(way: &str, leg: &Leg) -> Vec<Finding> {
 fn guest(shared: &Shared, machine: &Machine) -> Vec<Finding> {
     let (guest, mut findings) = (&machine.guest, vec![]);
     if guest.snapshots.is_some_and(|n| n > 0) {
-        let cause = format!("{} has snapshots; reprotect refuses them", machine.instance.name);
+        let cause = format!("{machine} has snapshots; reprotect refuses them");
         findings.push(Finding::new(
             "snapshots",
             Severity::Warning,
@@ -143,7 +143,7 @@ fn guest(shared: &Shared, machine: &Machine) -> Vec<Finding> {
         ));
     }
     if machine.included().all(|d| d.role != DiskRole::System) {
-        let cause = format!("{} has no system disk among its replicated disks", machine.instance.name);
+        let cause = format!("{machine} has no system disk among its replicated disks");
         findings.push(Finding::new("no-system-disk", Severity::Info, cause, "it is booted as the site can"));
     }
     if let Firmware::Uefi { secure_boot: true } = machine.firmware {

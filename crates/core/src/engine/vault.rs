@@ -130,7 +130,7 @@ impl Vault {
         let (mut members, mut ready) = (vec![], vec![]);
         for name in &request.machines {
             let found = seen.iter().find(|m| &m.instance.name == name).ok_or_else(|| {
-                let names: Vec<&str> = seen.iter().map(|m| m.instance.name.as_str()).collect();
+                let names: Vec<String> = seen.iter().map(Machine::to_string).collect();
                 let message =
                     format!("{} has no machine named {name}; it has {}", leg.source.name(), names.join(", "));
                 Error::new(ErrorKind::NotFound, message)
@@ -193,12 +193,11 @@ impl Vault {
 
     /// The machine under an id of its own, with the excluded disks marked.
     fn minted(&self, found: &Machine, request: &ProtectRequest) -> Result<Machine> {
-        let name = &found.instance.name;
         for slot in self.shared.all_slots() {
             if let Some(item) =
                 slot.unit().members.iter().find(|i| i.instances.iter().any(|x| x.is(&found.instance)))
             {
-                let message = format!("{name} is protected already, as {}", item.id());
+                let message = format!("{found} is protected already, as {}", item.id());
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
         }
@@ -207,7 +206,7 @@ impl Vault {
             match machine.disks.iter_mut().find(|d| &d.id == disk) {
                 Some(disk) => disk.included = false,
                 None => {
-                    let rule = format!("{name} has no such disk");
+                    let rule = format!("{found} has no such disk");
                     return Err(Error::invalid(
                         "protect.excluded",
                         disk,
@@ -217,8 +216,7 @@ impl Vault {
                 }
             }
         }
-        let plain: String =
-            name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect();
+        let plain: String = found.proper_name().chars().take(40).collect();
         machine.instance.machine = MachineId(format!("{plain}-{:08x}", self.shared.random.bits() as u32));
         machine.validate()?;
         Ok(machine)

@@ -20,7 +20,7 @@ pub trait Source: Role {
     /// with placeholders that `enrol` will replace: ids that are not empty and unique at the site, generation 0.
     ///
     /// # Contract
-    /// - SRC-1 A machine that cannot be described is an error that names it, never left out in silence.
+    /// - SRC-1 A machine that cannot be described is an error that names it, never left out in silence. What is told is valid.
     async fn discover(&self) -> Result<Vec<Machine>>;
 
     /// Takes a machine into care: writes the mark (ids of machine and disks, which disks are included) and opens its

@@ -35,6 +35,11 @@ fn o9_manifests() {
 }
 
 #[test]
+fn o9_machines() {
+    json("machines", &samples::machines());
+}
+
+#[test]
 fn o9_phase_records() {
     json("phase_records", &samples::phase_records());
 }

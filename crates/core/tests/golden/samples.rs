@@ -437,10 +437,16 @@ fn full_settings() -> Settings {
     }
 }
 
+/// One that people call by its name, and one that they do not.
+pub(crate) fn machines() -> Vec<Machine> {
+    vec![machine(), Machine { title: Some("운영/웹 \"1\"".into()), ..machine() }]
+}
+
 fn machine() -> Machine {
     let disk = |id: &str, role, included| DiskSpec { id: id.into(), size: 1 << 30, role, included };
     Machine {
         instance: here(),
+        title: None,
         disks: vec![disk("disk-0", DiskRole::System, true), disk("disk-1", DiskRole::Data, false)],
         nics: vec![Nic {
             id: "nic-0".into(),

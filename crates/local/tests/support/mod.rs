@@ -179,6 +179,7 @@ pub async fn read_all(disk: &dyn Disk) -> Vec<u8> {
 pub async fn permit(op: &Op, instance: &Instance) -> BootPermit {
     let machine = Machine {
         instance: instance.clone(),
+        title: None,
         disks: vec![],
         nics: vec![],
         cpus: 1,

@@ -46,6 +46,7 @@ impl Oracle {
         };
         let machine = Machine {
             instance,
+            title: None,
             disks: disks.collect(),
             nics: vec![],
             cpus: 1,

@@ -105,6 +105,7 @@ impl Known {
         };
         Machine {
             instance: Instance { machine, site: site.clone(), name: name.to_owned(), generation },
+            title: None,
             disks: server.disks.iter().map(|d| self.spec(d)).collect(),
             nics: server.adapters.iter().map(nic).collect(),
             cpus: server.cpus,

@@ -82,7 +82,9 @@ impl Site {
                 )));
             }
             (Some(named), _) => named.clone(),
-            (None, Some(_)) => self.free_name(settings.name.as_deref().unwrap_or(&machine.instance.name))?,
+            (None, Some(_)) => {
+                self.free_name(&settings.name.clone().unwrap_or_else(|| machine.proper_name()))?
+            }
             (None, None) => {
                 let message = "hardware cannot be made: name the server to land on in settings.site.server";
                 return Err(refused(message)

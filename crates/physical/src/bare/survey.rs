@@ -76,7 +76,7 @@ impl Site {
             found.push(Finding::new(
                 "landing.firmware",
                 Severity::Critical,
-                format!("{} starts by {there}, and {server} was started by {here}", machine.instance.name),
+                format!("{machine} starts by {there}, and {server} was started by {here}"),
                 format!("start {server} by {there}"),
             ));
         }

@@ -19,6 +19,7 @@ impl Server {
         };
         Machine {
             instance,
+            title: None,
             disks: self.disks.iter().map(disk).collect(),
             nics: self.adapters.iter().map(nic).collect(),
             cpus: self.cpus,

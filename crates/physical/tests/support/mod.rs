@@ -247,6 +247,7 @@ pub fn machine(id: &str, site: &str, name: &str, disks: &[(&str, u64)]) -> Machi
             name: name.into(),
             generation: Generation(0),
         },
+        title: None,
         disks: disks.iter().enumerate().map(disk).collect(),
         nics: vec![],
         cpus: 1,

@@ -65,6 +65,7 @@ pub(crate) fn machine() -> Machine {
             name: "web-01".into(),
             generation: Generation(0),
         },
+        title: None,
         disks: SIZES.map(disk).to_vec(),
         nics: vec![],
         cpus: 2,

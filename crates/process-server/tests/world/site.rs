@@ -44,6 +44,7 @@ impl Site {
         let generation = Generation(0);
         let machine = Machine {
             instance: Instance { machine: machine_id(), site: "site".into(), name: "vm".into(), generation },
+            title: None,
             disks: disks.iter().map(spec).collect(),
             nics: vec![],
             cpus: 1,

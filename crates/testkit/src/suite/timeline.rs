@@ -14,7 +14,8 @@ const PAGE: u64 = 4096;
 /// Turns plain records into the form that a replica takes.
 pub(super) type Dress = fn(Record) -> Record;
 
-/// A machine of two disks, one of them no multiple of a page, as if it came from a site named `elsewhere`.
+/// A machine of two disks, one of them no multiple of a page, as if it came from a site named `elsewhere`,
+/// where people call it what no site takes as a name.
 pub fn machine(id: &str) -> Machine {
     let disk = |id: &str, size, role| DiskSpec { id: id.into(), size, role, included: true };
     Machine {
@@ -24,6 +25,7 @@ pub fn machine(id: &str) -> Machine {
             name: id.into(),
             generation: Generation(0),
         },
+        title: Some(format!("{id}/시험")),
         disks: vec![
             disk("system", 256 * 1024, DiskRole::System),
             disk("data", 17 * PAGE + 1536, DiskRole::Data),

@@ -8,6 +8,7 @@ use site_recovery::{
 };
 use site_recovery_testkit::engine::{DISK, MemoryEngine};
 use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
+use site_recovery_testkit::journal::MemoryJournal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,5 +208,30 @@ async fn d9_a_machine_that_changes_is_described_anew() -> Result<()> {
     let recovered = engine.pair.cloud.bytes(&there);
     assert!(recovered.iter().all(|(disk, bytes)| truth.get(disk) == Some(bytes)), "disks of the point");
     assert!(recovered.values().any(|b| b.len() as u64 == 2 * DISK), "the grown disk is whole");
+    Ok(())
+}
+
+/// What people call a machine is known all round the circle, past a site that knows no titles and to whoever adopts it.
+#[tokio::test]
+async fn d9_what_people_call_a_machine_stays_known() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let (here, cloud) = (&engine.pair.here, &engine.pair.cloud);
+    let id = web.id().clone();
+    here.entitle("web", Some("웹/서버"));
+    web.check_readiness().await?;
+    let machine = web.item()?.machine;
+    assert_eq!((machine.called(), machine.instance.name.as_str(), machine.id()), ("웹/서버", "web", &id));
+    engine.vault.replicate_now(web.id()).await?;
+    let newest = web.points().await?.pop().expect("a point").id;
+    let manifest = engine.pair.forward.replica.manifest(&id, newest).await?;
+    assert_eq!((manifest.machine.called(), manifest.control.item.machine.called()), ("웹/서버", "웹/서버"));
+    let there = failed_over(&engine, &web).await?;
+    Settings { name: Some(there.clone()), ..Settings::default() }.validate()?;
+    cloud.entitle(&there, None);
+    web.check_readiness().await?;
+    assert_eq!(web.item()?.machine.called(), "웹/서버");
+    let anew = MemoryEngine::over(engine.pair.clone(), MemoryJournal::new()).await?;
+    anew.vault.adopt("out").await?;
+    assert_eq!(anew.vault.item(&id)?.item()?.machine.called(), "웹/서버");
     Ok(())
 }

@@ -156,6 +156,7 @@ pub fn manifest(id: &MachineId) -> Manifest {
     let generation = Generation(0);
     let machine = Machine {
         instance: Instance { machine: id.clone(), site: "here".into(), name: "web".into(), generation },
+        title: None,
         disks: vec![],
         nics: vec![],
         cpus: 1,

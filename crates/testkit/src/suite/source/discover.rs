@@ -2,12 +2,12 @@ use super::super::case::{must, must_be, must_fail, op, skip};
 use super::{Enrolled, SourceFixture, described, discovered, enrol};
 use site_recovery::{Consistency, DiskId, ErrorKind, Machine};
 
-/// SRC-1: a machine that cannot be described is an error that names it.
+/// SRC-1: a machine that cannot be described is an error that names it; what is told is valid.
 pub async fn src_01_nothing_is_left_out_in_silence<F: SourceFixture>() {
     let rule = "SRC-1";
     let world = F::new().await;
     for name in world.machines() {
-        discovered(rule, &world, &name).await;
+        must(rule, "validate what is told", discovered(rule, &world, &name).await.validate());
     }
     let [_, name] = world.machines();
     if !world.spoil(&name).await {

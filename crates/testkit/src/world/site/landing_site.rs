@@ -37,7 +37,7 @@ impl LandingSite for Site {
                 None => match state.made_by(&op.key) {
                     Some(vm) => vm.instance().name.clone(),
                     None => {
-                        let name = state.free_name(&machine.instance.name);
+                        let name = state.free_name(&machine.proper_name());
                         let instance = Instance {
                             site: self.name.clone(),
                             name: name.clone(),

@@ -248,6 +248,11 @@ impl Site {
         });
     }
 
+    /// People call the machine something else, or by its name again.
+    pub fn entitle(&self, name: &str, title: Option<&str>) {
+        self.truth(name, |vm| vm.machine.title = title.map(str::to_owned));
+    }
+
     /// Somebody makes a snapshot of the machine that is not ours.
     pub fn snapshot_outside(&self, name: &str) {
         self.truth(name, |vm| *vm.machine.guest.snapshots.get_or_insert(0) += 1);
@@ -441,6 +446,7 @@ fn plain(instance: Instance) -> Machine {
     };
     Machine {
         instance,
+        title: None,
         disks: vec![],
         nics: vec![nic],
         cpus: 1,

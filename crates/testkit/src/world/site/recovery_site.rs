@@ -51,7 +51,7 @@ impl RecoverySite for Site {
             if let Some(vm) = state.made_by(&op.key) {
                 return Ok(state.armed(vm, what));
             }
-            let wish = what.settings.name.as_ref().unwrap_or(&what.machine.instance.name);
+            let wish = &what.settings.name.clone().unwrap_or_else(|| what.machine.proper_name());
             if state.foreign(wish, id) && what.settings.name.is_some() {
                 return Err(Error::new(ErrorKind::Conflict, format!("{wish} belongs to somebody else")));
             }
@@ -126,7 +126,7 @@ impl Target for Site {
     async fn propose(&self, machine: &Machine) -> Result<Settings> {
         self.ask("propose", |state| {
             Ok(Settings {
-                name: Some(state.free_name(&proper(&machine.instance.name))),
+                name: Some(state.free_name(&machine.proper_name())),
                 network: Some(PRODUCTION.into()),
                 test_network: Some(ISOLATED.into()),
                 ..Settings::default()
@@ -225,14 +225,4 @@ impl Vm {
 pub(in crate::world) fn field(error: &Error) -> &str {
     let field = error.fact("field").unwrap_or("settings");
     field.strip_prefix("settings.").unwrap_or(field)
-}
-
-/// The nearest name that every site takes, with room for a number.
-fn proper(name: &str) -> String {
-    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
-    let short: String = plain.skip_while(|c| *c == '-').take(56).collect();
-    match short.trim_end_matches('-') {
-        "" => "machine".to_owned(),
-        name => name.to_owned(),
-    }
 }

@@ -102,6 +102,7 @@ fn web() -> Machine {
     let root = DiskSpec { id: DiskId("root".into()), size: SIZE, role: DiskRole::System, included: true };
     Machine {
         instance,
+        title: None,
         disks: vec![root],
         nics: vec![],
         cpus: 1,
