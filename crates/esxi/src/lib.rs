@@ -34,7 +34,7 @@ use std::time::Duration;
 
 pub use site_recovery_vim::{Limits, SecretRef, Settings, Trust};
 pub use site_recovery_vmware::{
-    Appliance, AttachedDisk, BlockDevices, DeviceResolver, Means, Patience, Site as EsxiSite,
+    Appliance, AttachedDisk, BlockDevices, DeviceResolver, Means, Patience, Site as EsxiSite, Vddk,
 };
 
 /// The machines of a host as a site of this name; what it keeps of its own stands in `state`, on no disk of the host's.

@@ -2,7 +2,7 @@
 
 use crate::appliance::Appliance;
 use crate::estate::Estate;
-use crate::{Inner, Site};
+use crate::{Inner, Site, Vddk};
 use serde::{Deserialize, Serialize};
 use site_recovery::{Capability, Clock, Error, ErrorKind, Result, RoleName, SystemClock};
 use site_recovery_register::{Register, conflict, durable};
@@ -48,6 +48,8 @@ pub struct Builder {
     estate: Arc<dyn Estate>,
     clock: Arc<dyn Clock>,
     appliance: Option<Appliance>,
+    vddk: Option<Vddk>,
+    scratch: Option<PathBuf>,
     patience: Patience,
 }
 
@@ -74,6 +76,8 @@ impl Builder {
             estate,
             clock,
             appliance: None,
+            vddk: None,
+            scratch: None,
             patience: Patience::default(),
         }
     }
@@ -90,6 +94,21 @@ impl Builder {
     #[must_use]
     pub fn appliance(mut self, appliance: Appliance) -> Self {
         self.appliance = Some(appliance);
+        self
+    }
+
+    /// Reads disks of running machines through VMware's VDDK, where there is no appliance.
+    #[must_use]
+    pub fn vddk(mut self, vddk: Vddk) -> Self {
+        self.vddk = Some(vddk);
+        self
+    }
+
+    /// Reads disks of running machines by NFC leases, where nothing else serves: each comes whole into a file without a name in
+    /// this folder, which needs room for all of its data.
+    #[must_use]
+    pub fn leases(mut self, scratch: impl Into<PathBuf>) -> Self {
+        self.scratch = Some(scratch.into());
         self
     }
 
@@ -136,6 +155,8 @@ impl Builder {
             state: self.state,
             clock: self.clock,
             appliance: self.appliance,
+            vddk: self.vddk,
+            scratch: self.scratch,
             patience: self.patience,
             capability: Capability {
                 freezes: true,

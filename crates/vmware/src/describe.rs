@@ -90,6 +90,7 @@ pub(crate) fn describe(
     });
     Machine {
         instance,
+        title: title(&machine.name),
         disks: disks.collect(),
         nics: nics.collect(),
         cpus: details.cpus,
@@ -106,6 +107,12 @@ pub(crate) fn describe(
             ..GuestFacts::default()
         },
     }
+}
+
+/// What people call it, as far as it can be shown.
+fn title(name: &str) -> Option<String> {
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(256).collect();
+    (!shown.is_empty()).then_some(shown)
 }
 
 /// How many snapshots are not ours.

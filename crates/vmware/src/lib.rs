@@ -62,7 +62,7 @@ mod vm;
 pub use appliance::{Appliance, AttachedDisk, BlockDevices, DeviceResolver};
 pub use builder::{Builder, Patience};
 pub use estate::Estate;
-pub use read::Means;
+pub use read::{Means, Vddk};
 
 use async_trait::async_trait;
 use device::Device;
@@ -86,6 +86,9 @@ struct Inner {
     register: Register,
     clock: Arc<dyn Clock>,
     appliance: Option<Appliance>,
+    vddk: Option<Vddk>,
+    /// Where leases bring disks.
+    scratch: Option<PathBuf>,
     patience: Patience,
     capability: Capability,
     /// Landing disks that were given out, by machine and disk.

@@ -122,7 +122,7 @@ impl Inner {
         }
         let taken: BTreeSet<String> =
             self.vim.machines(&self.vim.content().root_folder).await?.into_iter().map(|m| m.name).collect();
-        let base = settings.name.clone().unwrap_or_else(|| called(machine));
+        let base = settings.name.clone().unwrap_or_else(|| machine.called().to_owned());
         let names = std::iter::once(base.clone()).chain((2..NAMES).map(|n| format!("{base}-{n}")));
         for name in names.filter(|name| !taken.contains(name)) {
             spec.name = Some(name);
@@ -162,11 +162,6 @@ impl Inner {
         let (pool, folder) = pool.zip(folder).ok_or_else(lacks)?;
         Ok(Place { folder, pool, host: Some(host.moref.clone()) })
     }
-}
-
-/// What people call it; a machine that came from VMware has an identifier for a name.
-fn called(machine: &Machine) -> String {
-    machine.instance.name.clone()
 }
 
 /// All disks at one kind of controller, the system's first.

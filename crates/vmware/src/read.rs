@@ -1,6 +1,6 @@
 //! How a disk of a capture is read: by the first means that serves.
-#![cfg_attr(not(test), allow(dead_code, reason = "no site reads by leases and by VDDK yet"))]
 
+mod flat_file;
 #[cfg(test)]
 mod fuzz;
 mod nbdkit;
@@ -11,18 +11,20 @@ mod stream_vmdk;
 mod tests;
 mod vddk;
 
+pub use vddk::Vddk;
+
 use crate::Inner;
 use crate::appliance::Wanted;
 use crate::describe::disk_name;
 use crate::device::{Device, DeviceDisk};
-use async_trait::async_trait;
-use bytes::Bytes;
-use site_recovery::{Capture, Disk, Disks, Error, ErrorKind, Extent, Fill, MachineId, Op, Pool, Result, Run};
+use crate::vm::Vm;
+use site_recovery::{Capture, Disk, DiskId, Disks, Error, ErrorKind, MachineId, Op, Result};
 use site_recovery_register::refused;
-use site_recovery_vim::{self as vim, DatastoreFile, DiskMode, FileRefusal, Moref};
+use site_recovery_vim::{self as vim, DiskMode, Moref};
 use std::sync::Arc;
+use vddk::Frozen;
 
-/// By what a disk is read.
+/// By what a disk is read. They are tried in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Means {
@@ -31,37 +33,18 @@ pub enum Means {
     /// The disk's flat file, by ranges over HTTPS from its datastore. Serves machines that are off, and such that run where the
     /// storage lets it; never a disk that stands on another file.
     DatastoreHttps,
+    /// VMware's [VDDK](Vddk), which the user brings along. Serves machines that run.
+    Vddk,
+    /// An NFC lease: the whole disk comes into a file of ours before the first byte is read. Serves machines that run, for a first
+    /// copy; what little has changed costs as much.
+    Lease,
 }
 
-/// A flat file on a datastore.
-#[derive(Debug)]
-struct FlatFile {
-    file: DatastoreFile,
-    size: u64,
-}
-
-#[async_trait]
-impl Disk for FlatFile {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
-        let end = range.end().min(self.size);
-        let run = Run::new(range.start, end.saturating_sub(range.start));
-        Ok(if run.len == 0 { vec![] } else { vec![Extent { run, fill: Fill::Data }] })
-    }
-
-    async fn read(&self, run: Run, pool: &Pool) -> Result<Bytes> {
-        if run.start.checked_add(run.len).is_none_or(|end| end > self.size) {
-            let value = format!("{} bytes from {}", run.len, run.start);
-            let rule = format!("the disk has {} bytes", self.size);
-            return Err(Error::invalid("run", value, &rule, "stay inside the disk"));
-        }
-        let mut block = pool.take(run.len as usize).await?;
-        self.file.read(run.start, &mut block).await?;
-        Ok(block.freeze())
-    }
+/// An included disk as a snapshot froze it.
+struct Included<'a> {
+    id: DiskId,
+    disk: &'a vim::Disk,
+    wanted: Wanted,
 }
 
 impl Inner {
@@ -79,51 +62,88 @@ impl Inner {
             let Some(file) = &disk.backing.file else {
                 return Err(refused(format!("disk {} of {} has no file", marked.id, vm.name)));
             };
-            included.push((marked.id.clone(), disk, Wanted { file: file.clone(), size: disk.capacity }));
+            let wanted = Wanted { file: file.clone(), size: disk.capacity };
+            included.push(Included { id: marked.id.clone(), disk, wanted });
         }
         if self.appliance.is_some() {
-            let wanted: Vec<Wanted> = included.iter().map(|(.., wanted)| wanted.clone()).collect();
-            let attached = self.attach(&wanted, &DiskMode::IndependentNonpersistent).await?;
-            let mut disks = Disks::new();
-            for ((id, ..), (at, path)) in included.iter().zip(attached) {
-                tracing::debug!(disk = %id, means = ?Means::HotAdd, device = %path.display(), "read");
-                disks.insert(id.clone(), Arc::new(DeviceDisk(Device::open(&path, at.size, false)?)) as _);
-            }
-            return Ok(disks);
+            return self.attached_disks(&included).await;
         }
         let mut disks = Disks::new();
-        for (id, disk, _) in included {
-            let file = self.flat_file(&vm.details.datastores, disk).await.map_err(|e| e.with("disk", &id))?;
-            tracing::debug!(disk = %id, means = ?Means::DatastoreHttps, "read");
-            disks.insert(id, Arc::new(FlatFile { file, size: disk.capacity }) as _);
+        for one in included {
+            let disk =
+                self.remote_disk(&vm, &snapshot.moref, &one).await.map_err(|e| e.with("disk", &one.id))?;
+            disks.insert(one.id, disk);
         }
         Ok(disks)
     }
 
-    /// The flat file of a disk, where one byte of it can be read.
-    async fn flat_file(&self, datastores: &[Moref], disk: &vim::Disk) -> Result<DatastoreFile> {
-        let descriptor = disk.backing.file.as_ref().expect("looked at before");
-        let remedy = "give the site an appliance, which attaches the disk";
-        if !disk.backing.parents.is_empty() {
-            let message =
-                format!("{descriptor} stands on another file, and is not read over HTTPS: {remedy}");
-            return Err(Error::new(ErrorKind::Unsupported, message));
+    async fn attached_disks(&self, included: &[Included<'_>]) -> Result<Disks> {
+        let wanted: Vec<Wanted> = included.iter().map(|one| one.wanted.clone()).collect();
+        let attached = self.attach(&wanted, &DiskMode::IndependentNonpersistent).await?;
+        let mut disks = Disks::new();
+        for (one, (at, path)) in included.iter().zip(attached) {
+            tracing::debug!(disk = %one.id, means = ?Means::HotAdd, device = %path.display(), "read");
+            disks.insert(one.id.clone(), Arc::new(DeviceDisk(Device::open(&path, at.size, false)?)) as _);
         }
-        let of: Vec<Moref> = disk.backing.datastore.iter().chain(datastores).cloned().collect();
-        let datacenter = self.datacenter_of(&of).await?.map(|found| found.path).unwrap_or_default();
-        let flat =
-            descriptor.flat().ok_or_else(|| refused(format!("{descriptor} is no descriptor of a disk")))?;
-        let file = self.vim.file(&datacenter, flat);
-        match file.read(0, &mut [0]).await {
-            Ok(()) => Ok(file),
-            Err(vim::Error::File {
-                path,
-                why: why @ (FileRefusal::Locked(_) | FileRefusal::RangeIgnored | FileRefusal::NotFound),
-            }) => {
-                let message = format!("{path} cannot be read over HTTPS: {why}; {remedy}");
-                Err(Error::new(ErrorKind::Unsupported, message))
+        Ok(disks)
+    }
+
+    /// A disk that is not attached here, by the first of the other means that serves.
+    async fn remote_disk(&self, vm: &Vm, snapshot: &Moref, one: &Included<'_>) -> Result<Arc<dyn Disk>> {
+        let mut why = vec![];
+        match self.flat_file(&vm.details.datastores, one.disk).await {
+            Ok(file) => {
+                tracing::debug!(disk = %one.id, means = ?Means::DatastoreHttps, "read");
+                return Ok(Arc::new(file));
             }
-            Err(e) => Err(e.into()),
+            Err(e) => passed_by(&mut why, e)?,
         }
+        if let Some(vddk) = &self.vddk {
+            let frozen =
+                Frozen { machine: &vm.moref, snapshot, file: &one.wanted.file, capacity: one.disk.capacity };
+            match vddk.open(&self.vim, frozen, self.patience.device).await {
+                Ok(disk) => {
+                    tracing::debug!(disk = %one.id, means = ?Means::Vddk, "read");
+                    return Ok(Arc::new(disk));
+                }
+                Err(e) => passed_by(&mut why, e)?,
+            }
+        }
+        if let Some(scratch) = &self.scratch {
+            let leased = nfc::by_lease(
+                &self.vim,
+                snapshot,
+                one.disk.key,
+                one.disk.capacity,
+                scratch,
+                self.patience.snapshot,
+            );
+            match leased.await {
+                Ok(disk) => {
+                    tracing::info!(disk = %one.id, means = ?Means::Lease, "the whole disk was fetched");
+                    return Ok(Arc::new(disk));
+                }
+                Err(e) => passed_by(&mut why, e)?,
+            }
+        }
+        let message = format!(
+            "{} is read by nothing that this site has: {}; {REMEDY}",
+            one.wanted.file,
+            why.join("; ")
+        );
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
+}
+
+const REMEDY: &str = "give the site an appliance, VDDK, or a folder for leases, or switch the machine off";
+
+/// A means that does not serve is no error; a server that does not answer, or does not let us, is.
+fn passed_by(why: &mut Vec<String>, error: Error) -> Result<()> {
+    match error.kind() {
+        ErrorKind::Unsupported | ErrorKind::Refused | ErrorKind::Busy | ErrorKind::NotFound => {
+            why.push(error.message().to_owned());
+            Ok(())
+        }
+        _ => Err(error),
     }
 }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 
 pub use site_recovery_vim::{Limits, SecretRef, Settings, Trust};
 pub use site_recovery_vmware::{
-    Appliance, AttachedDisk, BlockDevices, DeviceResolver, Means, Patience, Site as VsphereSite,
+    Appliance, AttachedDisk, BlockDevices, DeviceResolver, Means, Patience, Site as VsphereSite, Vddk,
 };
 pub use vmware_vsphere_rest::TagName;
 

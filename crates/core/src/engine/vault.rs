@@ -8,7 +8,7 @@ use crate::audit::AuditRecord;
 use crate::workflow::Course;
 use crate::{
     DiskId, EngineId, Epoch, Error, ErrorKind, Finding, Item, Machine, MachineId, Operation, Policy, Request,
-    Result, Settings, Unit, UnitId,
+    Result, RoleName, Settings, Unit, UnitId,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Vault {
 /// What to protect.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProtectRequest {
-    /// Names of the machines at the source of the leg out. More than one: a replication group.
+    /// Names of the machines at the source of the leg out, or titles that no other has. More than one: a replication group.
     pub machines: Vec<String>,
     /// The group's name; needed for more than one machine.
     pub group: Option<String>,
@@ -129,12 +129,7 @@ impl Vault {
         let epoch = Epoch { number: 1, owner: shared.id.clone() };
         let (mut members, mut ready) = (vec![], vec![]);
         for name in &request.machines {
-            let found = seen.iter().find(|m| &m.instance.name == name).ok_or_else(|| {
-                let names: Vec<String> = seen.iter().map(Machine::to_string).collect();
-                let message =
-                    format!("{} has no machine named {name}; it has {}", leg.source.name(), names.join(", "));
-                Error::new(ErrorKind::NotFound, message)
-            })?;
+            let found = named(&seen, name, &leg.source.name())?;
             let machine = self.minted(found, &request)?;
             let settings = match &request.settings {
                 Some(settings) if request.machines.len() == 1 => settings.clone(),
@@ -285,15 +280,23 @@ impl Vault {
         Ok(ItemHandle::new(&self.shared, &slot, machine))
     }
 
-    /// One item by the name that its machine has where it runs.
+    /// One item by the name that its machine has where it stands, or by its title where no other has that.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `Conflict` for a title that several have.
     pub fn find(&self, name: &str) -> Result<ItemHandle> {
-        let named = |i: &ItemHandle| i.item().is_ok_and(|i| i.instances.iter().any(|x| x.name == name));
-        self.items().into_iter().find(named).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("no machine named {name} is protected here"))
-        })
+        let items = self.items();
+        let stands = |i: &&ItemHandle| i.item().is_ok_and(|i| i.instances.iter().any(|x| x.name == name));
+        if let Some(found) = items.iter().find(stands) {
+            return Ok(found.clone());
+        }
+        let called = |i: &&ItemHandle| i.item().is_ok_and(|i| i.machine.title.as_deref() == Some(name));
+        let found: Vec<&ItemHandle> = items.iter().filter(called).collect();
+        match &found[..] {
+            [one] => Ok((*one).clone()),
+            [] => Err(Error::new(ErrorKind::NotFound, format!("no machine named {name} is protected here"))),
+            several => Err(ambiguous(name, several.iter().map(|i| i.id().to_string()))),
+        }
     }
 
     /// One group by its name.
@@ -325,4 +328,27 @@ impl Vault {
         let (_, entries) = self.shared.journal.load(&audit_subject(unit)).await?;
         crate::audit::read(&entries).map_err(|e| e.with("unit", unit))
     }
+}
+
+/// The machine of this name, or the only one that people call so.
+fn named<'a>(seen: &'a [Machine], name: &str, source: &RoleName) -> Result<&'a Machine> {
+    if let Some(found) = seen.iter().find(|m| m.instance.name == name) {
+        return Ok(found);
+    }
+    let called: Vec<&Machine> = seen.iter().filter(|m| m.title.as_deref() == Some(name)).collect();
+    match &called[..] {
+        [one] => Ok(one),
+        [] => {
+            let names: Vec<String> = seen.iter().map(Machine::to_string).collect();
+            let message = format!("{source} has no machine named {name}; it has {}", names.join(", "));
+            Err(Error::new(ErrorKind::NotFound, message))
+        }
+        several => Err(ambiguous(name, several.iter().map(|m| m.instance.name.clone()))),
+    }
+}
+
+fn ambiguous(title: &str, names: impl Iterator<Item = String>) -> Error {
+    let names: Vec<String> = names.collect();
+    let message = format!("{} machines are called {title}: say which of {}", names.len(), names.join(", "));
+    Error::new(ErrorKind::Conflict, message)
 }

@@ -40,6 +40,29 @@ async fn a_cancelled_failover_goes_on_replicating() -> Result<()> {
     Ok(())
 }
 
+/// A machine is named by what people call it, as long as that names one.
+#[tokio::test]
+async fn a_machine_is_protected_and_found_by_its_title() -> Result<()> {
+    let (engine, _) = MemoryEngine::protecting("web").await?;
+    for (name, title) in [("id-1", "shop / db"), ("id-2", "twin"), ("id-3", "twin")] {
+        engine.pair.here.add_machine(name, &[("boot", 64 * 1024)]);
+        engine.pair.here.entitle(name, Some(title));
+    }
+    let shop = engine.vault.protect(ProtectRequest::machine("shop / db")).await?;
+    shop.until_done().await?;
+    assert_eq!(engine.vault.find("shop / db")?.id(), engine.vault.find("id-1")?.id());
+    assert_eq!(shop.item()?.machine.instance.name, "id-1");
+    let twins = engine.vault.protect(ProtectRequest::machine("twin")).await.expect_err("two are called so");
+    assert_eq!(twins.kind(), ErrorKind::Conflict);
+    assert!(twins.to_string().contains("id-2") && twins.to_string().contains("id-3"), "{twins}");
+    for name in ["id-2", "id-3"] {
+        engine.vault.protect(ProtectRequest::machine(name)).await?.until_done().await?;
+    }
+    assert_eq!(engine.vault.find("twin").expect_err("both are").kind(), ErrorKind::Conflict);
+    assert_eq!(engine.vault.find("nobody").expect_err("none is").kind(), ErrorKind::NotFound);
+    Ok(())
+}
+
 /// Bad input is refused before anything changes, naming field, value, rule and remedy.
 #[tokio::test]
 async fn bad_input_changes_nothing() -> Result<()> {

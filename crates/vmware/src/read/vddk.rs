@@ -21,15 +21,16 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How often is looked for the words of what has failed; they come by another way than the failure.
 const LOOKS: usize = 50;
 
-/// Where the user has VDDK.
+/// Where the user has VMware's VDDK, behind `nbdkit`. It may not be passed on, and was never run with this crate: what is given to
+/// it is what the documentation of `nbdkit-vddk-plugin` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Vddk {
+pub struct Vddk {
     /// `nbdkit`, with its plugin `vddk`.
-    pub(crate) nbdkit: PathBuf,
+    pub nbdkit: PathBuf,
     /// The folder `vmware-vix-disklib-distrib`; without it, where the plugin looks by itself.
-    pub(crate) libdir: Option<PathBuf>,
+    pub libdir: Option<PathBuf>,
     /// In order of preference, `file:nbdssl:nbd`; without them VDDK chooses.
-    pub(crate) transports: Option<String>,
+    pub transports: Option<String>,
 }
 
 /// Which disk.
