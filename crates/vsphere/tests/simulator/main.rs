@@ -3,6 +3,8 @@
 
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
+#[path = "../../../vmware/tests/support/reading.rs"]
+mod reading;
 #[path = "../../../vmware/tests/support/suites.rs"]
 mod suites;
 #[path = "../../../vmware/tests/support/world.rs"]
