@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -32,9 +34,28 @@ func (s *site) snapshotTaken(vm *simulator.VirtualMachine, take func() (types.An
 	return result, nil
 }
 
-// snapshotsRemoved merges what is no longer frozen.
-func (s *site) snapshotsRemoved(vm *simulator.VirtualMachine) types.BaseMethodFault {
-	before := s.links(vm)
+// snapshotsLeave says how the chains are before snapshots are removed. VMware's simulator deletes the files of a snapshot by the
+// keys that they had when it was taken; a change of the machine's devices numbers all files anew, and disks would be deleted.
+func (s *site) snapshotsLeave(vm *simulator.VirtualMachine) *links {
+	if vm.LayoutEx != nil {
+		names := map[int32]string{}
+		for _, file := range vm.LayoutEx.File {
+			names[file.Key] = file.Name
+		}
+		for i := range vm.LayoutEx.Snapshot {
+			of := &vm.LayoutEx.Snapshot[i]
+			for _, key := range []*int32{&of.DataKey, &of.MemoryKey} {
+				if strings.HasSuffix(names[*key], ".vmdk") {
+					*key = -1
+				}
+			}
+		}
+	}
+	return s.links(vm)
+}
+
+// snapshotsRemoved merges what is no longer frozen, and deletes what was and belongs to nobody.
+func (s *site) snapshotsRemoved(vm *simulator.VirtualMachine, before *links) types.BaseMethodFault {
 	// VMware's simulator leaves the children of a removed snapshot behind.
 	for _, snapshot := range s.snapshotsOf(vm.Self) {
 		if vm.Snapshot == nil || !inTree(vm.Snapshot.RootSnapshotList, snapshot.Self) {

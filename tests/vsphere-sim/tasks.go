@@ -34,8 +34,9 @@ func (s *site) around(t *simulator.Task, run execute) execute {
 		case "VirtualMachine.createSnapshotEx":
 			result, fault = s.snapshotTaken(vm, func() (types.AnyType, types.BaseMethodFault) { return run(t) })
 		case "VirtualMachine.removeSnapshot", "VirtualMachine.RemoveAllSnapshots":
+			before := s.snapshotsLeave(vm)
 			if result, fault = run(t); fault == nil {
-				fault = s.snapshotsRemoved(vm)
+				fault = s.snapshotsRemoved(vm, before)
 			}
 		case "VirtualMachine.reconfigVm":
 			if result, fault = run(t); fault == nil {

@@ -21,7 +21,7 @@ impl Inner {
         let (_turn, mut vm) = self.landed(op, instance).await?;
         let landing = vm.notes.landed(&vm.name)?.clone();
         if landing.branch.is_some() || landing.done.contains(&op.key) {
-            return Ok(());
+            return self.hold_if(&vm, landing.attached).await;
         }
         must_be_off(&vm)?;
         let guard = self.end_handles(&vm).await?;
@@ -45,6 +45,7 @@ impl Inner {
         let landing = vm.notes.landed(&vm.name)?.clone();
         let kept = names::kept(&op.key);
         if landing.kept.contains_key(&kept) {
+            self.hold_if(&vm, landing.attached).await?;
             return Ok(self.arm_of(&vm, &kept));
         }
         must_be_off(&vm)?;
@@ -84,7 +85,7 @@ impl Inner {
     pub(crate) async fn merge(&self, op: &Op, instance: &Instance) -> Result<()> {
         let (_turn, mut vm) = self.landed(op, instance).await?;
         let landing = vm.notes.landed(&vm.name)?.clone();
-        let Some(branch) = landing.branch else { return Ok(()) };
+        let Some(branch) = landing.branch else { return self.hold_if(&vm, landing.attached).await };
         let guard = if landing.attached { Some(self.end_handles(&vm).await?) } else { None };
         if let Some(snapshot) = vm.snapshot(&branch.snapshot).cloned() {
             self.drop_snapshot(&mut vm, &snapshot.moref).await?;
@@ -106,7 +107,7 @@ impl Inner {
         let Some(below) = landing.kept.get(arm) else {
             return match vm.snapshot(arm) {
                 Some(_) => Err(refused(format!("{arm} is no arm that was kept for {}", vm.name))),
-                None => Ok(()),
+                None => self.hold_if(vm, landing.attached).await,
             };
         };
         let attached = landing.attached;

@@ -66,6 +66,9 @@ impl Inner {
             tracing::info!(machine = vm.name, "its virtual hardware tracks no changes: it is compared");
             return Ok(());
         }
+        if let Some(left) = vm.snapshot(names::tracking()).cloned() {
+            self.drop_snapshot(vm, &left.moref).await?;
+        }
         let tracked = |vm: &Vm| vm.details.devices.disks.iter().any(|d| d.backing.change_id.is_some());
         if vm.details.change_tracking && tracked(vm) {
             return Ok(());
