@@ -2,9 +2,10 @@
 
 use crate::Inner;
 use crate::describe::{Networks, describe, is_protectable};
+use crate::notes::MARK;
 use crate::vm::Vm;
 use site_recovery::{Machine, Result};
-use site_recovery_vim::{Folder, Moref};
+use site_recovery_vim::{Folder, Machine as Listed, Moref};
 
 /// A datacenter, as files are read by.
 #[derive(Debug, Clone)]
@@ -24,10 +25,15 @@ impl Inner {
             Some(_) => vec![self.appliance_machine().await?.moref],
             None => vec![],
         };
-        let all = self.vim.machines_whole(root).await?.into_iter();
-        let ours = all.filter(|m| {
-            is_protectable(m, &appliance) && chosen.as_ref().is_none_or(|c| c.contains(&m.moref))
-        });
+        // What is enrolled stays so, also when it is not chosen any more.
+        let enrolled =
+            |m: &Listed| m.details.as_ref().is_some_and(|details| details.extra.contains_key(MARK));
+        let belongs = |m: &Listed| {
+            is_protectable(m, &appliance)
+                && (chosen.as_ref().is_none_or(|chosen| chosen.contains(&m.moref)) || enrolled(m))
+        };
+        let all = self.vim.machines_whole(root).await?;
+        let ours = all.into_iter().filter(belongs);
         let mut found = vec![];
         for machine in ours {
             let called = machine.name.clone();

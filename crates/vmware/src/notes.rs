@@ -24,6 +24,9 @@ use std::collections::BTreeMap;
 /// How many keys that are done are remembered: far more than one engine asks about again.
 const REMEMBERED: usize = 48;
 
+/// The key of an enrolled machine.
+pub(crate) const MARK: &str = "site-recovery.mark";
+
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Notes {
     pub(crate) mark: Option<Mark>,

@@ -22,13 +22,14 @@
 //! ```
 //!
 //! What a site of VMware's is, how it works and where its promises end: `site_recovery_vmware`. What vCenter adds:
-//! - Machines can be chosen by tag, over its Automation API. Who gets the tag is discovered, who loses it is not any more; what is
-//!   enrolled stays so.
+//! - Machines can be chosen by tag, over its Automation API, and the tag can be [followed](Following). What is enrolled stays so when
+//!   it loses the tag.
 //! - Machines whose disks are attached elsewhere, and the appliance, are kept from moving by overrides of DRS and storage DRS, as
 //!   long as that lasts. An override that somebody made stays as it is.
 #![forbid(unsafe_code)]
 
 mod choice;
+mod follow;
 mod stay;
 
 use async_trait::async_trait;
@@ -39,6 +40,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use follow::{Followed, Following};
 pub use site_recovery_vim::{Limits, SecretRef, Settings, Trust};
 pub use site_recovery_vmware::{
     Appliance, AttachedDisk, BlockDevices, DeviceResolver, Means, Patience, Site as VsphereSite, Vddk,
@@ -64,6 +66,11 @@ impl VCenter {
     pub fn tagged(mut self, tag: TagName) -> Self {
         self.choice.tag = Some(tag);
         self
+    }
+
+    /// Follows the tag by which machines are chosen; nothing where there is none.
+    pub fn following(&self) -> Option<Following> {
+        self.choice.tag.clone().map(|tag| Following::new(self.settings.clone(), tag))
     }
 
     /// Them as a site of this name; what it keeps of its own stands in `state`, on no disk of the vCenter's.

@@ -9,6 +9,7 @@ mod process;
 mod reading;
 #[path = "../../../vmware/tests/support/suites.rs"]
 mod suites;
+mod vcenter;
 #[path = "../../../vmware/tests/support/world.rs"]
 mod world;
 

@@ -1,0 +1,135 @@
+//! What vCenter has beside a host: tags by which machines are chosen, and overrides that keep them where they are.
+
+use crate::process::{Mode, Sim};
+use crate::world::World;
+use serde_json::json;
+use site_recovery::*;
+use site_recovery_testkit::suite::op;
+use site_recovery_vim::{Moref, Override, Vim};
+use site_recovery_vmware::Builder;
+use site_recovery_vsphere::VCenter;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use vmware_vsphere_rest as rest;
+
+fn tagged(sim: &Sim) -> VCenter {
+    VCenter::new(sim.settings.clone()).tagged("dr=gold".parse().unwrap())
+}
+
+fn open(sim: &Sim, state: PathBuf) -> Builder {
+    tagged(sim).site("berlin".into(), state)
+}
+
+async fn names(world: &World) -> Vec<String> {
+    let all = world.site.discover().await.unwrap();
+    let mut names: Vec<String> = all.into_iter().map(|m| m.title.unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_are_chosen_by_tag_and_the_tag_is_followed() {
+    let Some(world) = World::start(Mode::VCenter, open).await else { return };
+    let site = &world.site;
+    let missing = site.discover().await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+
+    let vcenter = rest::VCenter::connect(&world.sim.settings, Arc::new(SystemClock)).await.unwrap();
+    let category = vcenter.create_category("dr", &rest::Cardinality::Single, &[]).await.unwrap();
+    let tag = vcenter.create_tag(&category, "gold").await.unwrap();
+    let (web, db) = (world.machine("웹/1 50%", &[128]).await, world.machine("db", &[128]).await);
+    let id = async |name: &str| rest::MachineId::new(world.moref(name).await.id);
+    let attach = async |name: &str| vcenter.attach(&tag, &(&id(name).await).into()).await.unwrap();
+    let detach = async |name: &str| vcenter.detach(&tag, &(&id(name).await).into()).await.unwrap();
+    assert!(names(&world).await.is_empty());
+
+    let mut following = tagged(&world.sim).following().unwrap();
+    assert_eq!(following.look(site).await.unwrap(), Default::default());
+    attach(&web).await;
+    assert_eq!(names(&world).await, ["웹/1 50%"]);
+    let followed = following.look(site).await.unwrap();
+    assert_eq!((followed.gained.len(), followed.lost.len()), (1, 0));
+    assert_eq!(followed.gained[0].instance.name, web);
+
+    // Enrolled, it stays known without the tag.
+    world.enrol(&web, "m-web").await;
+    detach(&web).await;
+    attach(&db).await;
+    let followed = following.look(site).await.unwrap();
+    assert_eq!((followed.gained[0].title.as_deref(), followed.lost), (Some("db"), vec![web.clone()]));
+    assert_eq!(names(&world).await, ["db", "웹/1 50%"]);
+    site.dismiss(&op("dismiss"), &world.discovered(&web).await.instance).await.unwrap();
+    assert_eq!(names(&world).await, ["db"]);
+    detach(&db).await;
+    assert_eq!(following.look(site).await.unwrap().lost, [db]);
+}
+
+async fn overrides(vim: &Vim, machine: &Moref) -> (Override, Override) {
+    let cluster = vim.computes().await.unwrap().into_iter().find(|c| c.is_cluster()).unwrap().moref;
+    let pod = vim.folders().await.unwrap().into_iter().find(|f| f.moref.kind == "StoragePod").unwrap().moref;
+    let drs = vim.drs_override(&cluster, machine).await.unwrap();
+    (drs, vim.storage_drs_override(&pod, machine).await.unwrap())
+}
+
+/// A machine in the cluster and on the pod's datastore, off and enrolled.
+async fn clustered(world: &World) -> Machine {
+    world
+        .sim
+        .tell(
+            "machine-create",
+            json!({ "name": "web", "datastore": "LocalDS_0", "disks": [131_072], "cluster": true }),
+        )
+        .await;
+    let all = world.eyes.machines(&world.eyes.content().root_folder).await.unwrap();
+    let name = all.into_iter().find(|m| m.name == "web").unwrap().instance_uuid.unwrap();
+    world.enrol(&name, "m-web").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lands_stays_where_it_is_until_it_starts_and_then_moves_as_before() {
+    let Some(world) = World::start(Mode::VCenter, crate::open).await else { return };
+    let machine = clustered(&world).await;
+    let (instance, moref) = (machine.instance.clone(), world.moref(&machine.instance.name).await);
+    assert_eq!(overrides(&world.eyes, &moref).await, (Override::None, Override::None));
+    let settings = Settings { datastore: Some("LocalDS_0".into()), ..Settings::default() };
+    let attach = async || {
+        let existing = Some(instance.clone());
+        world.site.attach(&op("attach"), &machine, existing, &settings).await.unwrap();
+    };
+    attach().await;
+    let pinned = overrides(&world.eyes, &moref).await;
+    assert_eq!(pinned.0, Override::Stays);
+    attach().await;
+    assert_eq!(overrides(&world.eyes, &moref).await, pinned);
+    world.site.detach(&op("detach"), &instance).await.unwrap();
+    let item = Item::new(machine.clone(), op("start").epoch, Policy::default(), "out", "back");
+    let proof =
+        Fenced::prove(&op("start"), &item, Some(&instance), &Sources::new(), Duration::ZERO).await.unwrap();
+    let what = Recovery {
+        machine: machine.clone(),
+        sidecars: vec![],
+        point: PointId(1),
+        taken: Timestamp(1),
+        consistency: Consistency::Crash,
+        generation: Generation(1),
+        purpose: Purpose::Failover,
+        settings: settings.clone(),
+    };
+    world.site.start(&op("start"), &instance, &what, BootPermit::Fenced(proof)).await.unwrap();
+    assert_eq!(overrides(&world.eyes, &moref).await, (Override::None, Override::None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_override_that_somebody_made_stays_as_it_is() {
+    let Some(world) = World::start(Mode::VCenter, crate::open).await else { return };
+    let machine = clustered(&world).await;
+    let moref = world.moref(&machine.instance.name).await;
+    let cluster = world.eyes.computes().await.unwrap().into_iter().find(|c| c.is_cluster()).unwrap().moref;
+    let task = world.eyes.set_drs_override(&cluster, &moref, Override::Moves).await.unwrap().unwrap();
+    task.wait(Duration::from_secs(30)).await.unwrap();
+    let settings = Settings { datastore: Some("LocalDS_0".into()), ..Settings::default() };
+    let existing = Some(machine.instance.clone());
+    world.site.attach(&op("attach"), &machine, existing, &settings).await.unwrap();
+    assert_eq!(overrides(&world.eyes, &moref).await.0, Override::Moves);
+}
