@@ -3,6 +3,7 @@
 mod flat_file;
 #[cfg(test)]
 mod fuzz;
+mod merged;
 mod nbdkit;
 mod nfc;
 mod scratch;

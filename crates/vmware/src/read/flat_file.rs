@@ -1,17 +1,32 @@
 //! A disk's flat file, by ranges over HTTPS from its datastore.
 
+use super::merged::{Merged, Ranges};
 use crate::Inner;
 use async_trait::async_trait;
 use bytes::Bytes;
-use site_recovery::{Disk, Error, ErrorKind, Extent, Fill, Pool, Result, Run};
+use site_recovery::{Block, Disk, Error, ErrorKind, Extent, Fill, Pool, Result, Run};
 use site_recovery_register::refused;
-use site_recovery_vim::{self as vim, DatastoreFile, FileRefusal, Moref};
+use site_recovery_vim::{self as vim, DatastoreFile, DatastorePath, FileRefusal, Moref};
+use std::fmt;
 
 /// A flat file on a datastore.
-#[derive(Debug)]
 pub(crate) struct FlatFile {
-    file: DatastoreFile,
+    bytes: Merged<DatastoreFile>,
+    path: DatastorePath,
     size: u64,
+}
+
+impl fmt::Debug for FlatFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FlatFile({}, {} bytes)", self.path, self.size)
+    }
+}
+
+#[async_trait]
+impl Ranges for DatastoreFile {
+    async fn read(&self, start: u64, buffer: &mut [u8]) -> Result<()> {
+        Ok(DatastoreFile::read(self, start, buffer).await?)
+    }
 }
 
 #[async_trait]
@@ -32,9 +47,8 @@ impl Disk for FlatFile {
             let rule = format!("the disk has {} bytes", self.size);
             return Err(Error::invalid("run", value, &rule, "stay inside the disk"));
         }
-        let mut block = pool.take(run.len as usize).await?;
-        self.file.read(run.start, &mut block).await?;
-        Ok(block.freeze())
+        let block = pool.take(run.len as usize).await?;
+        self.bytes.read(run, block).await.map(Block::freeze)
     }
 }
 
@@ -55,7 +69,10 @@ impl Inner {
             descriptor.flat().ok_or_else(|| refused(format!("{descriptor} is no descriptor of a disk")))?;
         let file = self.vim.file(&datacenter, flat);
         match file.read(0, &mut [0]).await {
-            Ok(()) => Ok(FlatFile { file, size: disk.capacity }),
+            Ok(()) => {
+                let path = file.path().clone();
+                Ok(FlatFile { bytes: Merged::new(file), path, size: disk.capacity })
+            }
             Err(vim::Error::File {
                 path,
                 why: why @ (FileRefusal::Locked(_) | FileRefusal::RangeIgnored | FileRefusal::NotFound),
