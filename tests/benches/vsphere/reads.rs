@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
 
 const DISK: u64 = 1 << 30;
 const DATACENTER: &str = "DC0";
@@ -169,18 +170,25 @@ pub(crate) async fn child(words: &[String]) -> Outcome<()> {
     let file = &vim.file(DATACENTER, DatastorePath::new(DATASTORE, flat)?);
     let local = if local.is_empty() { None } else { Some(File::open(local)?) };
     let local = local.as_ref();
+    // A buffer for each read that is under way, as a pool has.
+    let buffers = &Mutex::new(vec![vec![0; reads.len as usize]; reads.at_once]);
     let read = stream::iter(reads.starts())
         .map(|start| async move {
-            let mut buffer = vec![0; reads.len as usize];
+            let mut buffer = lock(buffers)?.pop().ok_or("more reads than buffers")?;
             file.read(start, &mut buffer).await?;
             compare(local, start, &buffer, file)?;
-            Outcome::Ok(buffer.len() as u64)
+            lock(buffers)?.push(buffer);
+            Outcome::Ok(reads.len)
         })
-        .buffered(reads.at_once)
+        .buffer_unordered(reads.at_once)
         .try_fold(0, |sum, len| async move { Ok(sum + len) });
     println!("{}", read.await?);
     vim.log_out().await?;
     Ok(())
+}
+
+fn lock<T>(of: &Mutex<T>) -> Outcome<MutexGuard<'_, T>> {
+    of.lock().map_err(|_| "a read panicked".into())
 }
 
 fn compare(local: Option<&File>, start: u64, buffer: &[u8], file: &DatastoreFile) -> Outcome<()> {
