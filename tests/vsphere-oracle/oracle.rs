@@ -1,5 +1,6 @@
 //! What stands at a site by VMware's own client, for tests that must not take our client's word. See `README.md` beside this
 //! file for the document.
+#![allow(dead_code, reason = "each client uses a part")]
 
 use serde_json::Value;
 use site_recovery_https::{SecretRef, Settings, Trust};
