@@ -6,7 +6,7 @@ use site_recovery::ErrorKind;
 use site_recovery_vim::*;
 
 /// Where a machine can be made.
-async fn place(vim: &Vim) -> Place {
+pub(crate) async fn place(vim: &Vim) -> Place {
     let (host, compute) = (vim.hosts().await.unwrap(), vim.computes().await.unwrap());
     let compute = compute.into_iter().find(|c| !c.is_cluster()).unwrap();
     let folder = vim.datacenters().await.unwrap()[0].machines.clone().unwrap();
@@ -14,7 +14,7 @@ async fn place(vim: &Vim) -> Place {
     Place { folder, pool: compute.pool.unwrap(), host: Some(host.moref) }
 }
 
-fn spec(name: &str) -> ConfigSpec {
+pub(crate) fn spec(name: &str) -> ConfigSpec {
     let controller = DeviceChange::AddController { key: -1, kind: ControllerKind::ParaVirtual, bus: 0 };
     let disk = DeviceChange::AddDisk {
         key: -2,

@@ -8,5 +8,8 @@ mod faults;
 mod inventory;
 mod leases;
 mod machines;
+#[path = "../../../../tests/vsphere-oracle/oracle.rs"]
+mod oracle;
 mod process;
+mod seen;
 mod sim;
