@@ -1,7 +1,7 @@
 //! What keeps a machine where it is: overrides of DRS, of storage DRS, and of a host's autostart.
 
 use crate::client::{Call, Vim};
-use crate::collect::{Properties, is};
+use crate::collect::Properties;
 use crate::xml::{Xml, child, list, text};
 use crate::{Error, Fault, Moref, Task};
 use roxmltree::Node;
@@ -110,8 +110,8 @@ impl Vim {
         self.start("ConfigureStorageDrsForPod_Task", manager, arguments).await.map(Some)
     }
 
-    /// Whether a host starts a machine when it starts itself. `autostart` is the
-    /// [host's manager](crate::Host::autostart). Privilege: `System.Read`.
+    /// Whether a machine is among those that a host starts when it starts itself. Whether it starts any at all is a setting of the
+    /// host's own, which may change. `autostart` is the [host's manager](crate::Host::autostart). Privilege: `System.Read`.
     ///
     /// # Errors
     /// Those of any read.
@@ -119,11 +119,10 @@ impl Vim {
         let path = "config";
         let read = |p: &Properties<'_, '_>| {
             let config = p.node(path);
-            let enabled = config.is_some_and(|c| is(c, "defaults.enabled"));
             let mut all = config.into_iter().flat_map(|config| list(config, "powerInfo"));
             let ours = all.find(|info| Moref::at(*info, "key").is_some_and(|m| m.id == machine.id));
             let starts = |info| text(info, "startAction").is_some_and(|a| a.eq_ignore_ascii_case("powerOn"));
-            Ok(enabled && ours.is_some_and(starts))
+            Ok(ours.is_some_and(starts))
         };
         self.retrieve_one(autostart, &[path], read).await
     }

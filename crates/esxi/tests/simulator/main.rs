@@ -3,10 +3,14 @@
 
 #[path = "../../../vmware/tests/support/lost.rs"]
 mod lost;
+#[path = "../../../../tests/vsphere-oracle/oracle.rs"]
+mod oracle;
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
 #[path = "../../../vmware/tests/support/reading.rs"]
 mod reading;
+#[path = "../../../vmware/tests/support/seen.rs"]
+mod seen;
 #[path = "../../../vmware/tests/support/suites.rs"]
 mod suites;
 #[path = "../../../vmware/tests/support/world.rs"]
