@@ -14,7 +14,7 @@ use std::sync::Arc;
 impl Life {
     /// One page is written at the side that runs, and one cycle ships the blocks of that and of what was written since the last
     /// point, and no more.
-    async fn a_cycle_is_a_delta(&self, direction: Direction, when: &str) {
+    pub(crate) async fn a_cycle_is_a_delta(&self, direction: Direction, when: &str) {
         let web = self.web().unwrap();
         let state = web.state().unwrap();
         assert_eq!((state.phase, state.direction), (Phase::Protected, direction), "{when}");
@@ -43,7 +43,7 @@ impl Life {
     }
 
     /// Nothing of ours is left at the server but the marks.
-    async fn nothing_is_left(&self, when: &str) {
+    pub(crate) async fn nothing_is_left(&self, when: &str) {
         assert_eq!(self.world.snapshots(&self.web).await, Vec::<String>::new(), "{when}: snapshots");
         let appliance = self.world.moref(&self.world.appliance).await;
         let disks = self.world.eyes.machine(&appliance).await.unwrap().details.unwrap().devices.disks;
@@ -51,19 +51,19 @@ impl Life {
     }
 }
 
-async fn fail_over(life: &Life, direction: Direction) -> Result<()> {
+pub(crate) async fn fail_over(life: &Life, direction: Direction) -> Result<()> {
     life.web()?.failover(FailoverRequest::planned(direction)).await?.done().await.map(drop)
 }
 
 /// Towards the server, which is told the datastore; or towards the store, which knows none.
-async fn reprotect(life: &Life, to: Direction) -> Result<()> {
+pub(crate) async fn reprotect(life: &Life, to: Direction) -> Result<()> {
     let datastore = (to == BACK).then(|| "LocalDS_0".to_owned());
     let settings = datastore.map(|name| Settings { datastore: Some(name), ..Settings::default() });
     let request = ReprotectRequest { settings, ..ReprotectRequest::default() };
     life.web()?.reprotect(request).await?.done().await.map(drop)
 }
 
-async fn commit(life: &Life) {
+pub(crate) async fn commit(life: &Life) {
     done(life.web().unwrap().commit(CommitRequest::default()).await).await;
 }
 

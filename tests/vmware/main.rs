@@ -5,5 +5,6 @@ mod circle;
 mod ground;
 #[path = "../../crates/vim/tests/simulator/process.rs"]
 mod process;
+mod undone;
 #[path = "../../crates/vmware/tests/support/world.rs"]
 mod world;
