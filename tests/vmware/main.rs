@@ -5,6 +5,7 @@ mod circle;
 mod ground;
 #[path = "../../crates/vim/tests/simulator/process.rs"]
 mod process;
+mod reads;
 mod undone;
 #[path = "../../crates/vmware/tests/support/world.rs"]
 mod world;
