@@ -6,7 +6,7 @@ use crate::collect::{Missing, Properties, Scope};
 use crate::device::Devices;
 use crate::snapshot::Snapshot;
 use crate::storage::lacks;
-use crate::xml::{Xml, text};
+use crate::xml::{Xml, list, number, text};
 use crate::{DatastorePath, Error, Firmware, Moref};
 use roxmltree::Node;
 use std::collections::BTreeMap;
@@ -62,6 +62,7 @@ const WHOLE: &[&str] = &[
     "guest.toolsVersionStatus2",
     "guest.guestFamily",
     "guest.hostName",
+    "guest.net",
     "snapshot",
 ];
 
@@ -179,6 +180,8 @@ pub struct Tools {
     pub family: Option<String>,
     /// Its name, as it calls itself.
     pub host_name: Option<String>,
+    /// What its adapters are called by, by the key of the adapter's device. Those that have none are not there.
+    pub addresses: BTreeMap<i32, Vec<String>>,
 }
 
 impl Machine {
@@ -242,11 +245,18 @@ impl Details {
                 version_status: p.text("guest.toolsVersionStatus2"),
                 family: p.text("guest.guestFamily"),
                 host_name: p.text("guest.hostName"),
+                addresses: p.list("guest.net", "GuestNicInfo").filter_map(addresses).collect(),
             },
             snapshots: snapshots.map(Snapshot::roots).unwrap_or_default(),
             current_snapshot: snapshots.and_then(|s| Moref::at(s, "currentSnapshot")),
         })
     }
+}
+
+/// The addresses of an adapter, of a `GuestNicInfo`.
+fn addresses(node: Node<'_, '_>) -> Option<(i32, Vec<String>)> {
+    let found: Vec<String> = list(node, "ipAddress").filter_map(|n| n.text().map(str::to_owned)).collect();
+    number(node, "deviceConfigId").map(|key| (key, found)).filter(|(_, found)| !found.is_empty())
 }
 
 impl Vim {

@@ -86,7 +86,8 @@ pub(crate) fn describe(
         let marked = mark.and_then(|mark| mark.nics.get(&nic.key));
         let id = marked.cloned().unwrap_or_else(|| NicId(format!("nic-{}", nic.key)));
         let network = nic.network.as_ref().and_then(|network| networks.name(network));
-        Nic { id, mac: nic.mac.clone(), network, addresses: vec![] }
+        let addresses = details.tools.addresses.get(&nic.key).cloned().unwrap_or_default();
+        Nic { id, mac: nic.mac.clone(), network, addresses }
     });
     Machine {
         instance,

@@ -35,7 +35,7 @@ fn properties() -> Value {
             "config.guestId", "config.guestFullName", "config.annotation", "config.files.vmPathName",
             "config.flags.diskUuidEnabled", "config.changeTrackingEnabled", "config.hardware.numCPU",
             "config.hardware.memoryMB", "config.hardware.device", "config.extraConfig", "guest.toolsRunningStatus",
-            "guest.toolsVersionStatus2", "guest.guestFamily", "guest.hostName", "snapshot",
+            "guest.toolsVersionStatus2", "guest.guestFamily", "guest.hostName", "guest.net", "snapshot",
         ],
     })
 }
