@@ -52,6 +52,20 @@ impl Vim {
         self.retrieve_one(cluster, &[path], read).await
     }
 
+    /// Whether DRS of a cluster moves machines between hosts by itself. Privilege: `System.Read`.
+    ///
+    /// # Errors
+    /// Those of any read; a cluster is vCenter's alone.
+    pub async fn drs_moves(&self, cluster: &Moref) -> Result<bool, Error> {
+        let path = "configurationEx";
+        let read = |p: &Properties<'_, '_>| {
+            let config = p.node(path).and_then(|node| child(node, "drsConfig"));
+            let full = |c| is(c, "enabled") && text(c, "defaultVmBehavior") == Some("fullyAutomated");
+            Ok(config.is_some_and(full))
+        };
+        self.retrieve_one(cluster, &[path], read).await
+    }
+
     /// Sets it. Nothing is done where it is so. Privilege: `Host.Inventory.EditCluster`.
     ///
     /// # Errors
@@ -82,6 +96,21 @@ impl Vim {
             let config = p.node(path).and_then(|entry| child(entry, "storageDrsConfig"));
             let all = config.into_iter().flat_map(|config| list(config, "vmConfig"));
             Ok(Override::among(all, "vm", machine))
+        };
+        self.retrieve_one(pod, &[path], read).await
+    }
+
+    /// Whether storage DRS of a pod moves disks between its datastores by itself. Privilege: `System.Read`.
+    ///
+    /// # Errors
+    /// Those of any read; a pod is vCenter's alone.
+    pub async fn storage_drs_moves(&self, pod: &Moref) -> Result<bool, Error> {
+        let path = "podStorageDrsEntry";
+        let read = |p: &Properties<'_, '_>| {
+            let config = p.node(path).and_then(|entry| child(entry, "storageDrsConfig"));
+            let config = config.and_then(|config| child(config, "podConfig"));
+            let full = |c| is(c, "enabled") && text(c, "defaultVmBehavior") == Some("automated");
+            Ok(config.is_some_and(full))
         };
         self.retrieve_one(pod, &[path], read).await
     }

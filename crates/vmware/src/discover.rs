@@ -5,7 +5,7 @@ use crate::describe::{Networks, describe, is_protectable};
 use crate::notes::MARK;
 use crate::vm::Vm;
 use site_recovery::{Machine, Result};
-use site_recovery_vim::{Folder, Machine as Listed, Moref};
+use site_recovery_vim::{Folder, Machine as Listed, Moref, Vim};
 
 /// A datacenter, as files are read by.
 #[derive(Debug, Clone)]
@@ -54,23 +54,26 @@ impl Inner {
         describe(&self.name, machine, details, &details.devices, vm.notes.mark.as_ref(), networks)
     }
 
-    /// The datacenter that has one of these datastores.
     pub(crate) async fn datacenter_of(&self, datastores: &[Moref]) -> Result<Option<Found>> {
-        let all = self.vim.datacenters().await?;
-        let Some(found) = all.into_iter().find(|d| d.datastores.iter().any(|s| datastores.contains(s)))
-        else {
-            return Ok(None);
-        };
-        let folders = if self.vim.is_vcenter() { self.vim.folders().await? } else { vec![] };
-        let (mut path, mut at): (String, Option<&Moref>) = (found.name.clone(), found.parent.as_ref());
-        // No deeper than there are folders.
-        for _ in 0..folders.len() {
-            let above: Option<&Folder> = folders.iter().find(|f| Some(&f.moref) == at);
-            let Some(above) = above else { break };
-            path = format!("{}/{path}", above.name);
-            at = above.parent.as_ref();
-        }
-        let path = if self.vim.is_vcenter() { path } else { "ha-datacenter".to_owned() };
-        Ok(Some(Found { path, machines: found.machines }))
+        datacenter_of(&self.vim, datastores).await
     }
+}
+
+/// The datacenter that has one of these datastores.
+pub(crate) async fn datacenter_of(vim: &Vim, datastores: &[Moref]) -> Result<Option<Found>> {
+    let all = vim.datacenters().await?;
+    let Some(found) = all.into_iter().find(|d| d.datastores.iter().any(|s| datastores.contains(s))) else {
+        return Ok(None);
+    };
+    let folders = if vim.is_vcenter() { vim.folders().await? } else { vec![] };
+    let (mut path, mut at): (String, Option<&Moref>) = (found.name.clone(), found.parent.as_ref());
+    // No deeper than there are folders.
+    for _ in 0..folders.len() {
+        let above: Option<&Folder> = folders.iter().find(|f| Some(&f.moref) == at);
+        let Some(above) = above else { break };
+        path = format!("{}/{path}", above.name);
+        at = above.parent.as_ref();
+    }
+    let path = if vim.is_vcenter() { path } else { "ha-datacenter".to_owned() };
+    Ok(Some(Found { path, machines: found.machines }))
 }
