@@ -60,8 +60,7 @@ impl Vim {
         let path = "configurationEx";
         let read = |p: &Properties<'_, '_>| {
             let config = p.node(path).and_then(|node| child(node, "drsConfig"));
-            let full = |c| is(c, "enabled") && text(c, "defaultVmBehavior") == Some("fullyAutomated");
-            Ok(config.is_some_and(full))
+            Ok(config.is_some_and(is_automated))
         };
         self.retrieve_one(cluster, &[path], read).await
     }
@@ -109,8 +108,7 @@ impl Vim {
         let read = |p: &Properties<'_, '_>| {
             let config = p.node(path).and_then(|entry| child(entry, "storageDrsConfig"));
             let config = config.and_then(|config| child(config, "podConfig"));
-            let full = |c| is(c, "enabled") && text(c, "defaultVmBehavior") == Some("automated");
-            Ok(config.is_some_and(full))
+            Ok(config.is_some_and(is_automated))
         };
         self.retrieve_one(pod, &[path], read).await
     }
@@ -173,6 +171,12 @@ impl Vim {
         });
         self.call(Call::change("ReconfigureAutostart", autostart, arguments), |_| Ok(())).await
     }
+}
+
+/// What is not said is taken for the worst.
+fn is_automated(config: Node<'_, '_>) -> bool {
+    is(config, "enabled")
+        && !matches!(text(config, "defaultVmBehavior"), Some("manual" | "partiallyAutomated"))
 }
 
 fn override_spec(xml: &mut Xml, operation: &str, key: &str, machine: &Moref, wanted: Override) {

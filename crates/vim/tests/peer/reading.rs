@@ -281,7 +281,7 @@ async fn rights_and_licences_are_read() {
 async fn overrides_and_autostart_are_read() {
     let fake = serving(
         "<objects><obj type=\"X\">x</obj><propSet><name>configurationEx</name><val xsi:type=\"ClusterConfigInfoEx\">\
-         <drsConfig><enabled>true</enabled><defaultVmBehavior>fullyAutomated</defaultVmBehavior></drsConfig>\
+         <drsConfig><enabled>true</enabled></drsConfig>\
          <drsVmConfig><key type=\"VirtualMachine\">vm-1</key><enabled>false</enabled></drsVmConfig>\
          <drsVmConfig><key type=\"VirtualMachine\">vm-2</key></drsVmConfig></val></propSet>\
          <propSet><name>podStorageDrsEntry</name><val><storageDrsConfig>\
@@ -296,7 +296,7 @@ async fn overrides_and_autostart_are_read() {
         Moref::new("StoragePod", "p"),
         Moref::new("HostAutoStartManager", "a"),
     );
-    assert!(vim.drs_moves(&cluster).await.unwrap(), "it moves them by itself");
+    assert!(vim.drs_moves(&cluster).await.unwrap(), "where it does not say otherwise, it moves them");
     assert!(!vim.storage_drs_moves(&pod).await.unwrap(), "it only recommends");
     for (id, drs, storage, starts) in [
         ("vm-1", Override::Stays, Override::Moves, true),

@@ -5,6 +5,7 @@
 mod lost;
 #[path = "../../../../tests/vsphere-oracle/oracle.rs"]
 mod oracle;
+mod kind;
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
 #[path = "../../../vmware/tests/support/readiness.rs"]
