@@ -118,7 +118,7 @@ async fn a_machine_says_what_keeps_it_from_being_protected_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_taken_is_told_and_one_that_is_ours_is_not() {
+async fn a_new_machine_stands_on_the_appliances_host_under_a_name_that_is_free() {
     let Some((world, machine)) = ground().await else { return };
     world.machine("web-back", &[128]).await;
     let settings = |name: &str| Settings {
@@ -130,6 +130,17 @@ async fn a_name_that_is_taken_is_told_and_one_that_is_ours_is_not() {
     let found = world.site.survey(&machine, &settings("web-back")).await.unwrap().findings;
     assert_eq!(codes(&found, Severity::Warning), ["landing.name"]);
     let landed = world.site.attach(&suite::op("land"), &machine, None, &settings("web-new")).await.unwrap();
+    let whole = async |name: &str| world.eyes.machine(&world.moref(name).await).await.unwrap();
+    let (made, stands) = (whole(&landed.name).await, whole(&world.appliance).await);
+    assert_eq!((made.name.as_str(), &made.host), ("web-new", &stands.host));
+    assert!(
+        made.details
+            .unwrap()
+            .devices
+            .disks
+            .iter()
+            .all(|disk| { disk.backing.file.as_ref().is_some_and(|file| file.datastore() == "LocalDS_1") })
+    );
     let found = world.site.survey(&machine, &settings("web-new")).await.unwrap().findings;
     assert_eq!(codes(&found, Severity::Warning), [""; 0], "it is the one that was made: {found:?}");
     world.site.remove(&suite::op("remove"), &landed).await.unwrap();
