@@ -1,7 +1,7 @@
 //! What keeps a machine where it is: overrides of DRS, of storage DRS, and of a host's autostart.
 
 use crate::client::{Call, Vim};
-use crate::collect::Properties;
+use crate::collect::{Properties, is};
 use crate::xml::{Xml, child, list, text};
 use crate::{Error, Fault, Moref, Task};
 use roxmltree::Node;

@@ -2,7 +2,7 @@
 
 use super::rights::{Object, On, Way};
 use super::{appliance, host, machines, place, reading, rights, server};
-use crate::describe::is_protectable;
+use crate::discover::{belongs, datacenter_of};
 use crate::estate::Estate;
 use crate::notes::Notes;
 use crate::rules;
@@ -40,10 +40,7 @@ impl Look<'_> {
         let chosen = self.estate.chosen(vim).await?;
         let all = vim.machines_whole(&vim.content().root_folder).await?;
         let but: Vec<Moref> = its.map(|machine| machine.moref.clone()).into_iter().collect();
-        let ours = |m: &&vim::Machine| {
-            is_protectable(m, &but) && chosen.as_ref().is_none_or(|c| c.contains(&m.moref))
-        };
-        let ours: Vec<&vim::Machine> = all.iter().filter(ours).collect();
+        let ours: Vec<&vim::Machine> = all.iter().filter(|m| belongs(m, &but, chosen.as_ref())).collect();
         found.push(seen(vim, &ours, &there));
         found.extend(machines::findings(&ours));
         found.extend(machines::snapshots(&ours));
@@ -166,7 +163,7 @@ impl Look<'_> {
         if let Some(folder) = appliance.parent.clone().filter(|parent| parent.kind == "Folder") {
             return Ok(Some(folder));
         }
-        let found = crate::discover::datacenter_of(self.vim, &host.datastores).await?;
+        let found = datacenter_of(self.vim, &host.datastores).await?;
         Ok(found.and_then(|found| found.machines))
     }
 

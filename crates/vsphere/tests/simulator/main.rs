@@ -1,11 +1,11 @@
 //! A vCenter, VMware's simulator in its place.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod kind;
 #[path = "../../../vmware/tests/support/lost.rs"]
 mod lost;
 #[path = "../../../../tests/vsphere-oracle/oracle.rs"]
 mod oracle;
-mod kind;
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
 #[path = "../../../vmware/tests/support/readiness.rs"]
