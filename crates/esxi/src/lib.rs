@@ -23,8 +23,10 @@
 //! - Its events, by which a start past us is seen, are forgotten when its agent starts anew.
 #![forbid(unsafe_code)]
 
+mod check;
+
 use async_trait::async_trait;
-use site_recovery::{Error, ErrorKind, Finding, Result, RoleName};
+use site_recovery::{Error, ErrorKind, Finding, Result, RoleName, SystemClock};
 use site_recovery_vim::{Moref, Vim, Writes};
 use site_recovery_vmware::{Builder, Estate};
 use std::collections::BTreeSet;
@@ -42,6 +44,19 @@ pub fn site(name: RoleName, state: impl Into<PathBuf>, settings: Settings) -> Bu
     Builder::new(name, state, settings, Arc::new(Host))
 }
 
+/// What stands in the way of the whole circle at a host. Reads alone, and writes nothing here: no site is opened. `appliance` is
+/// the instance UUID of the machine in which the program would run.
+///
+/// # Errors
+/// Those of the connection; those of the server's that are no finding.
+pub async fn check(settings: &Settings, appliance: Option<&str>) -> Result<Vec<Finding>> {
+    let vim = Vim::connect(settings, Arc::new(SystemClock)).await?;
+    let found = site_recovery_vmware::check(&vim, &Host, appliance).await;
+    // Its session ends by itself, where nobody can end it.
+    let _ = vim.log_out().await;
+    found
+}
+
 #[derive(Debug)]
 struct Host;
 
@@ -54,6 +69,9 @@ impl Estate for Host {
             return unsupported(format!(
                 "{name} is no host alone: open it as a site of vCenter (site_recovery_vsphere)"
             ));
+        }
+        if let Some(vcenter) = vim.hosts().await?.into_iter().find_map(|host| host.managed_by) {
+            return unsupported(check::managed(&vcenter));
         }
         // Asked of some machine: the licence has no call of its own that tells.
         let machines = vim.machines(&vim.content().root_folder).await?;
@@ -80,7 +98,8 @@ impl Estate for Host {
         Ok(())
     }
 
-    async fn check(&self, _: &Vim, _: &Moref) -> Result<Vec<Finding>> {
-        Ok(vec![])
+    async fn check(&self, vim: &Vim, _: Option<&Moref>) -> Result<Vec<Finding>> {
+        let hosts = vim.hosts().await?;
+        Ok(check::findings(vim.about(), &hosts, &vim.licences().await?))
     }
 }

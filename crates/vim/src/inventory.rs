@@ -6,6 +6,7 @@ use crate::collect::{Properties, Scope, is};
 use crate::xml::{child, text};
 use crate::{Error, Network};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// A datacenter; a host has one, `ha-datacenter`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Host {
     pub version: Option<String>,
     /// Of the hardware.
     pub uuid: Option<String>,
+    /// The address of the vCenter that manages it; of a host that none manages there is none.
+    pub managed_by: Option<String>,
     /// What starts machines with it: for [`Vim::autostart`].
     pub autostart: Option<Moref>,
     /// Which it reaches.
@@ -131,6 +134,11 @@ fn named(p: &Properties<'_, '_>) -> (Moref, String, Option<Moref>) {
     (p.object.clone(), p.name().unwrap_or_default(), p.moref("parent"))
 }
 
+/// A host that none manages may say its own address.
+fn is_of_its_own(address: &str) -> bool {
+    address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified())
+}
+
 impl Host {
     fn of(p: &Properties<'_, '_>) -> Result<Self, Error> {
         let (moref, name, parent) = named(p);
@@ -142,6 +150,7 @@ impl Host {
             maintenance: p.flag("runtime.inMaintenanceMode").unwrap_or_default(),
             version: p.text("summary.config.product.version"),
             uuid: p.text("summary.hardware.uuid"),
+            managed_by: p.text("summary.managementServerIp").filter(|address| !is_of_its_own(address)),
             autostart: p.moref("configManager.autoStartManager"),
             datastores: p.morefs("datastore"),
             networks: p.morefs("network"),
@@ -216,6 +225,7 @@ impl Vim {
             "runtime.inMaintenanceMode",
             "summary.config.product.version",
             "summary.hardware.uuid",
+            "summary.managementServerIp",
             "configManager.autoStartManager",
             "datastore",
             "network",

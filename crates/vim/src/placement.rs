@@ -1,7 +1,7 @@
 //! What keeps a machine where it is: overrides of DRS, of storage DRS, and of a host's autostart.
 
 use crate::client::{Call, Vim};
-use crate::collect::Properties;
+use crate::collect::{Properties, is};
 use crate::xml::{Xml, child, list, text};
 use crate::{Error, Fault, Moref, Task};
 use roxmltree::Node;
@@ -52,6 +52,19 @@ impl Vim {
         self.retrieve_one(cluster, &[path], read).await
     }
 
+    /// Whether DRS of a cluster moves machines between hosts by itself. Privilege: `System.Read`.
+    ///
+    /// # Errors
+    /// Those of any read; a cluster is vCenter's alone.
+    pub async fn drs_moves(&self, cluster: &Moref) -> Result<bool, Error> {
+        let path = "configurationEx";
+        let read = |p: &Properties<'_, '_>| {
+            let config = p.node(path).and_then(|node| child(node, "drsConfig"));
+            Ok(config.is_some_and(is_automated))
+        };
+        self.retrieve_one(cluster, &[path], read).await
+    }
+
     /// Sets it. Nothing is done where it is so. Privilege: `Host.Inventory.EditCluster`.
     ///
     /// # Errors
@@ -82,6 +95,20 @@ impl Vim {
             let config = p.node(path).and_then(|entry| child(entry, "storageDrsConfig"));
             let all = config.into_iter().flat_map(|config| list(config, "vmConfig"));
             Ok(Override::among(all, "vm", machine))
+        };
+        self.retrieve_one(pod, &[path], read).await
+    }
+
+    /// Whether storage DRS of a pod moves disks between its datastores by itself. Privilege: `System.Read`.
+    ///
+    /// # Errors
+    /// Those of any read; a pod is vCenter's alone.
+    pub async fn storage_drs_moves(&self, pod: &Moref) -> Result<bool, Error> {
+        let path = "podStorageDrsEntry";
+        let read = |p: &Properties<'_, '_>| {
+            let config = p.node(path).and_then(|entry| child(entry, "storageDrsConfig"));
+            let config = config.and_then(|config| child(config, "podConfig"));
+            Ok(config.is_some_and(is_automated))
         };
         self.retrieve_one(pod, &[path], read).await
     }
@@ -144,6 +171,12 @@ impl Vim {
         });
         self.call(Call::change("ReconfigureAutostart", autostart, arguments), |_| Ok(())).await
     }
+}
+
+/// What is not said is taken for the worst.
+fn is_automated(config: Node<'_, '_>) -> bool {
+    is(config, "enabled")
+        && !matches!(text(config, "defaultVmBehavior"), Some("manual" | "partiallyAutomated"))
 }
 
 fn override_spec(xml: &mut Xml, operation: &str, key: &str, machine: &Moref, wanted: Override) {

@@ -5,7 +5,7 @@ use crate::collect::{Properties, is};
 use crate::xml::{Xml, list, text};
 use crate::{Error, Fault, Moref};
 use roxmltree::Node;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A licence of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,19 @@ impl Vim {
     /// [`NotSupported`](Fault::NotSupported) where the server has no such call; [`InvalidArgument`](Fault::InvalidArgument) for a
     /// privilege that it does not know; those of any read.
     pub async fn lacking<'a>(&self, object: &Moref, privileges: &[&'a str]) -> Result<Vec<&'a str>, Error> {
+        let found = self.lacking_on(std::slice::from_ref(object), privileges).await?;
+        Ok(found.into_values().next().unwrap_or_default())
+    }
+
+    /// The same of many objects, by one call. An object of which the server says nothing lacks all.
+    ///
+    /// # Errors
+    /// As [`Vim::lacking`].
+    pub async fn lacking_on<'a>(
+        &self,
+        objects: &[Moref],
+        privileges: &[&'a str],
+    ) -> Result<BTreeMap<Moref, Vec<&'a str>>, Error> {
         let (method, words) = ("HasPrivilegeOnEntities", "the server has none".into());
         let Some(manager) = &self.content().authorization_manager else {
             return Err(Error::Refused { method, fault: Fault::NotSupported, words });
@@ -33,15 +46,25 @@ impl Vim {
         let mut once_more = true;
         loop {
             let mut arguments = Xml::new();
-            arguments.moref("entity", object).text("sessionId", self.session_key().await?);
+            for object in objects {
+                arguments.moref("entity", object);
+            }
+            arguments.text("sessionId", self.session_key().await?);
             for privilege in privileges {
                 arguments.text("privId", privilege);
             }
             let read = |node: Node<'_, '_>| {
-                let of = |entity| list(entity, "privAvailability").filter(|p| is(*p, "isGranted"));
-                let granted = all_returned(node).flat_map(of).filter_map(|p| text(p, "privId"));
-                let granted: BTreeSet<&str> = granted.collect();
-                Ok(privileges.iter().copied().filter(|p| !granted.contains(p)).collect())
+                let mut granted: BTreeSet<(Moref, &str)> = BTreeSet::new();
+                for told in all_returned(node) {
+                    let Some(object) = Moref::at(told, "entity") else { continue };
+                    let held = list(told, "privAvailability").filter(|p| is(*p, "isGranted"));
+                    granted.extend(held.filter_map(|p| Some((object.clone(), text(p, "privId")?))));
+                }
+                let lacks = |object: &Moref| {
+                    let lacking = |p: &&str| !granted.contains(&(object.clone(), *p));
+                    (object.clone(), privileges.iter().copied().filter(lacking).collect())
+                };
+                Ok(objects.iter().map(lacks).collect())
             };
             match self.call(Call::bound(method, manager, arguments), read).await {
                 Err(error) if error.is_logged_out() && once_more => once_more = false,

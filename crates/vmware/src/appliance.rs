@@ -119,6 +119,10 @@ impl Appliance {
     pub fn new(instance_uuid: impl Into<String>, devices: Arc<dyn DeviceResolver>) -> Self {
         Self { uuid: instance_uuid.into().to_ascii_lowercase(), devices }
     }
+
+    pub(crate) fn uuid(&self) -> &str {
+        &self.uuid
+    }
 }
 
 /// What is to be attached.

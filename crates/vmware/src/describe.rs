@@ -117,7 +117,7 @@ fn title(name: &str) -> Option<String> {
 }
 
 /// How many snapshots are not ours.
-fn strangers(roots: &[vim::Snapshot]) -> u32 {
+pub(crate) fn strangers(roots: &[vim::Snapshot]) -> u32 {
     let all = roots.iter().flat_map(vim::Snapshot::all);
     all.filter(|s| !crate::names::is_ours(&s.name)).count() as u32
 }

@@ -5,7 +5,8 @@ use crate::describe::{Networks, describe, is_protectable};
 use crate::notes::MARK;
 use crate::vm::Vm;
 use site_recovery::{Machine, Result};
-use site_recovery_vim::{Folder, Machine as Listed, Moref};
+use site_recovery_vim::{Folder, Machine as Listed, Moref, Vim};
+use std::collections::BTreeSet;
 
 /// A datacenter, as files are read by.
 #[derive(Debug, Clone)]
@@ -25,15 +26,8 @@ impl Inner {
             Some(_) => vec![self.appliance_machine().await?.moref],
             None => vec![],
         };
-        // What is enrolled stays so, also when it is not chosen any more.
-        let enrolled =
-            |m: &Listed| m.details.as_ref().is_some_and(|details| details.extra.contains_key(MARK));
-        let belongs = |m: &Listed| {
-            is_protectable(m, &appliance)
-                && (chosen.as_ref().is_none_or(|chosen| chosen.contains(&m.moref)) || enrolled(m))
-        };
         let all = self.vim.machines_whole(root).await?;
-        let ours = all.into_iter().filter(belongs);
+        let ours = all.into_iter().filter(|machine| belongs(machine, &appliance, chosen.as_ref()));
         let mut found = vec![];
         for machine in ours {
             let called = machine.name.clone();
@@ -54,23 +48,34 @@ impl Inner {
         describe(&self.name, machine, details, &details.devices, vm.notes.mark.as_ref(), networks)
     }
 
-    /// The datacenter that has one of these datastores.
     pub(crate) async fn datacenter_of(&self, datastores: &[Moref]) -> Result<Option<Found>> {
-        let all = self.vim.datacenters().await?;
-        let Some(found) = all.into_iter().find(|d| d.datastores.iter().any(|s| datastores.contains(s)))
-        else {
-            return Ok(None);
-        };
-        let folders = if self.vim.is_vcenter() { self.vim.folders().await? } else { vec![] };
-        let (mut path, mut at): (String, Option<&Moref>) = (found.name.clone(), found.parent.as_ref());
-        // No deeper than there are folders.
-        for _ in 0..folders.len() {
-            let above: Option<&Folder> = folders.iter().find(|f| Some(&f.moref) == at);
-            let Some(above) = above else { break };
-            path = format!("{}/{path}", above.name);
-            at = above.parent.as_ref();
-        }
-        let path = if self.vim.is_vcenter() { path } else { "ha-datacenter".to_owned() };
-        Ok(Some(Found { path, machines: found.machines }))
+        datacenter_of(&self.vim, datastores).await
     }
+}
+
+/// Whether a machine that was read whole is one of the site's: chosen, where there is a choice, or enrolled. What is enrolled stays
+/// so, also when it is not chosen any more.
+pub(crate) fn belongs(machine: &Listed, appliance: &[Moref], chosen: Option<&BTreeSet<Moref>>) -> bool {
+    let enrolled = || machine.details.as_ref().is_some_and(|details| details.extra.contains_key(MARK));
+    let chosen = chosen.is_none_or(|chosen| chosen.contains(&machine.moref));
+    is_protectable(machine, appliance) && (chosen || enrolled())
+}
+
+/// The datacenter that has one of these datastores.
+pub(crate) async fn datacenter_of(vim: &Vim, datastores: &[Moref]) -> Result<Option<Found>> {
+    let all = vim.datacenters().await?;
+    let Some(found) = all.into_iter().find(|d| d.datastores.iter().any(|s| datastores.contains(s))) else {
+        return Ok(None);
+    };
+    let folders = if vim.is_vcenter() { vim.folders().await? } else { vec![] };
+    let (mut path, mut at): (String, Option<&Moref>) = (found.name.clone(), found.parent.as_ref());
+    // No deeper than there are folders.
+    for _ in 0..folders.len() {
+        let above: Option<&Folder> = folders.iter().find(|f| Some(&f.moref) == at);
+        let Some(above) = above else { break };
+        path = format!("{}/{path}", above.name);
+        at = above.parent.as_ref();
+    }
+    let path = if vim.is_vcenter() { path } else { "ha-datacenter".to_owned() };
+    Ok(Some(Found { path, machines: found.machines }))
 }

@@ -25,6 +25,6 @@ pub trait Estate: Debug + Send + Sync {
     /// Takes back what `pin` named.
     async fn unpin(&self, vim: &Vim, machine: &Moref, pins: &[String]) -> Result<()>;
 
-    /// What stands in the way of the whole circle at this kind of server.
-    async fn check(&self, vim: &Vim, appliance: &Moref) -> Result<Vec<Finding>>;
+    /// What stands in the way of the whole circle at this kind of server, whichever kind it is. Reads alone.
+    async fn check(&self, vim: &Vim, appliance: Option<&Moref>) -> Result<Vec<Finding>>;
 }

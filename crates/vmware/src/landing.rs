@@ -1,11 +1,13 @@
 //! The site as a place for the way back to land on.
 
+use crate::appliance::Appliance;
+use crate::readiness::{Look, Way};
 use crate::rules;
 use crate::{Inner, Site};
 use async_trait::async_trait;
 use site_recovery::{
-    Armed, BootPermit, Booted, DiskId, DiskMut, Error, ErrorKind, Generation, Instance, LandingSite,
-    Location, Machine, Offers, Op, Purpose, Recovery, Result, Settings, Stamp, Survey,
+    Armed, BootPermit, Booted, DiskId, DiskMut, Error, ErrorKind, Generation, Instance, LandingSite, Machine,
+    Op, Purpose, Recovery, Result, Settings, Stamp, Survey,
 };
 use site_recovery_register::refused;
 use std::sync::Arc;
@@ -123,22 +125,20 @@ impl LandingSite for Site {
 }
 
 impl Inner {
+    pub(crate) fn look(&self) -> Look<'_> {
+        let appliance = self.appliance.as_ref().map(Appliance::uuid);
+        let means = match (&self.vddk, &self.scratch) {
+            (None, None) => &[][..],
+            (Some(_), None) => &[Way::Vddk],
+            (None, Some(_)) => &[Way::Lease],
+            (Some(_), Some(_)) => &[Way::Vddk, Way::Lease],
+        };
+        Look { vim: &self.vim, estate: &*self.estate, appliance, means }
+    }
+
+    /// All is asked of the server just now, so that what it says is fresh.
     async fn survey(&self, machine: &Machine, settings: &Settings) -> Result<Survey> {
-        let host = self.landing_host().await?;
-        let offers: Vec<_> = self
-            .vim
-            .datastores()
-            .await?
-            .iter()
-            .map(|datastore| rules::offer(datastore, &host.moref))
-            .collect();
-        let networks = self.vim.networks().await?;
-        let exists = settings.location == Location::Original;
-        let mut findings = rules::check(machine, settings);
-        findings.extend(rules::check_datastore(&offers, machine, settings, exists));
-        findings.extend(rules::check_networks(machine, settings, &networks, &host.networks));
-        let appliance = self.appliance_machine().await?;
-        findings.extend(self.estate.check(&self.vim, &appliance.moref).await?);
-        Ok(Survey { findings, offers: Offers { datastores: offers, retention_volumes: vec![] } })
+        let here = self.here(machine).await?;
+        self.look().survey(machine, settings, here.as_ref()).await
     }
 }

@@ -50,6 +50,7 @@ mod names;
 mod notes;
 mod power;
 mod read;
+mod readiness;
 mod rules;
 mod snapshots;
 mod source;
@@ -63,10 +64,11 @@ pub use appliance::{Appliance, AttachedDisk, BlockDevices, DeviceResolver};
 pub use builder::{Builder, Patience};
 pub use estate::Estate;
 pub use read::{Means, Vddk};
+pub use readiness::{On, RIGHTS, Right, Way};
 
 use async_trait::async_trait;
 use device::Device;
-use site_recovery::{Capability, Clock, DiskId, ErrorKind, MachineId, Op, Result, Role, RoleName};
+use site_recovery::{Capability, Clock, DiskId, ErrorKind, Finding, MachineId, Op, Result, Role, RoleName};
 use site_recovery_register::{Register, act};
 use site_recovery_vim::Vim;
 use std::collections::BTreeMap;
@@ -103,6 +105,14 @@ impl Site {
         &self.0.vim
     }
 
+    /// What stands in the way of the whole circle at this server, whatever machine is to go round. Reads alone.
+    ///
+    /// # Errors
+    /// Those of the server's that are no finding: it does not answer, its session ended.
+    pub async fn check(&self) -> Result<Vec<Finding>> {
+        self.0.look().whole().await.map_err(|e| e.at(&self.0.name, "check"))
+    }
+
     /// Runs one act on a thread of its own. What has got its turn is finished even when nobody waits for it any more.
     async fn act<T: Send + 'static>(
         &self,
@@ -113,6 +123,16 @@ impl Site {
         let runtime = tokio::runtime::Handle::current();
         act(move || runtime.block_on(f(&inner))).await.map_err(|e| e.at(&self.0.name, operation))
     }
+}
+
+/// As [`Site::check`], where no site is open: nothing is written, at the server or here. `appliance` is the instance UUID of the
+/// machine in which a site would run.
+///
+/// # Errors
+/// As [`Site::check`].
+pub async fn check(vim: &Vim, estate: &dyn Estate, appliance: Option<&str>) -> Result<Vec<Finding>> {
+    let appliance = appliance.map(str::to_ascii_lowercase);
+    readiness::Look { vim, estate, appliance: appliance.as_deref(), means: &[] }.whole().await
 }
 
 impl Inner {

@@ -6,6 +6,7 @@ mod fuzz;
 mod merged;
 mod nbdkit;
 mod nfc;
+mod probe;
 mod scratch;
 mod stream_vmdk;
 #[cfg(test)]
@@ -92,23 +93,8 @@ impl Inner {
     /// A disk that is not attached here, by the first of the other means that serves.
     async fn remote_disk(&self, vm: &Vm, snapshot: &Moref, one: &Included<'_>) -> Result<Arc<dyn Disk>> {
         let mut why = vec![];
-        match self.flat_file(&vm.details.datastores, one.disk).await {
-            Ok(file) => {
-                tracing::debug!(disk = %one.id, means = ?Means::DatastoreHttps, "read");
-                return Ok(Arc::new(file));
-            }
-            Err(e) => passed_by(&mut why, e)?,
-        }
-        if let Some(vddk) = &self.vddk {
-            let frozen =
-                Frozen { machine: &vm.moref, snapshot, file: &one.wanted.file, capacity: one.disk.capacity };
-            match vddk.open(&self.vim, frozen, self.patience.device).await {
-                Ok(disk) => {
-                    tracing::debug!(disk = %one.id, means = ?Means::Vddk, "read");
-                    return Ok(Arc::new(disk));
-                }
-                Err(e) => passed_by(&mut why, e)?,
-            }
+        if let Some(disk) = self.disk_by_ranges(vm, snapshot, one, &mut why).await? {
+            return Ok(disk);
         }
         if let Some(scratch) = &self.scratch {
             let leased = nfc::by_lease(
@@ -127,13 +113,45 @@ impl Inner {
                 Err(e) => passed_by(&mut why, e)?,
             }
         }
-        let message = format!(
-            "{} is read by nothing that this site has: {}; {REMEDY}",
-            one.wanted.file,
-            why.join("; ")
-        );
-        Err(Error::new(ErrorKind::Unsupported, message))
+        Err(by_nothing(one, &why))
     }
+
+    /// By what gives single runs of a disk; says why not, where nothing does.
+    async fn disk_by_ranges(
+        &self,
+        vm: &Vm,
+        snapshot: &Moref,
+        one: &Included<'_>,
+        why: &mut Vec<String>,
+    ) -> Result<Option<Arc<dyn Disk>>> {
+        match self.flat_file(&vm.details.datastores, one.disk).await {
+            Ok(file) => {
+                tracing::debug!(disk = %one.id, means = ?Means::DatastoreHttps, "read");
+                return Ok(Some(Arc::new(file)));
+            }
+            Err(e) => passed_by(why, e)?,
+        }
+        if let Some(vddk) = &self.vddk {
+            let frozen =
+                Frozen { machine: &vm.moref, snapshot, file: &one.wanted.file, capacity: one.disk.capacity };
+            match vddk.open(&self.vim, frozen, self.patience.device).await {
+                Ok(disk) => {
+                    tracing::debug!(disk = %one.id, means = ?Means::Vddk, "read");
+                    return Ok(Some(Arc::new(disk)));
+                }
+                Err(e) => passed_by(why, e)?,
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn by_nothing(one: &Included<'_>, why: &[String]) -> Error {
+    let (file, why) = (&one.wanted.file, why.join("; "));
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("{file} is read by nothing that this site has: {why}; {REMEDY}"),
+    )
 }
 
 const REMEDY: &str = "give the site an appliance, VDDK, or a folder for leases, or switch the machine off";

@@ -107,6 +107,7 @@ impl Inner {
         fits(&self.vm(&machine.instance).await?)?;
         let (_turn, mut vm) = self.turned(op, &machine.instance).await?;
         fits(&vm)?;
+        self.must_be_readable(op, &mut vm, machine).await?;
         let found: Vec<String> = in_order(&vm.details.devices).into_iter().map(disk_name).collect();
         let nics: Vec<i32> = vm.details.devices.nics.iter().map(|nic| nic.key).collect();
         let mut mark = vm.notes.mark.clone().unwrap_or_else(|| Mark {

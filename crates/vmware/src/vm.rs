@@ -4,7 +4,7 @@ use crate::Inner;
 use crate::names::parts;
 use crate::notes::{Mark, Notes};
 use serde::{Deserialize, Serialize};
-use site_recovery::{Error, ErrorKind, Instance, MachineId, Op, OpKey, Result};
+use site_recovery::{Error, ErrorKind, Instance, Machine, MachineId, Op, OpKey, Result};
 use site_recovery_register::{Turn, durable, not_found};
 use site_recovery_vim::{
     self as vim, ConfigSpec, DatastorePath, Details, DeviceChange, Fault, Moref, Snapshot,
@@ -116,6 +116,18 @@ impl Inner {
     /// Forgets it.
     pub(crate) fn forget(&self, machine: &MachineId) -> Result<()> {
         durable::remove_file(&self.seen_path(machine))
+    }
+
+    /// The machine as it stands here: by where it was seen last, or by its instance where that is of this site.
+    pub(crate) async fn here(&self, machine: &Machine) -> Result<Option<vim::Machine>> {
+        let told = Some(&machine.instance).filter(|instance| instance.site == self.name);
+        let told = told.map(|instance| parts(&instance.name).0.to_owned());
+        let Some(uuid) = self.seen(machine.id())?.map(|seen| seen.uuid).or(told) else { return Ok(None) };
+        let Some(moref) = self.vim.find(&uuid).await? else { return Ok(None) };
+        match self.vim.machine(&moref).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            found => Ok(Some(found?)),
+        }
     }
 
     /// The instance that a machine id was given to.

@@ -24,16 +24,17 @@
 //! What a site of VMware's is, how it works and where its promises end: `site_recovery_vmware`. What vCenter adds:
 //! - Machines can be chosen by tag, over its Automation API, and the tag can be [followed](Following). What is enrolled stays so when
 //!   it loses the tag.
-//! - Machines whose disks are attached elsewhere, and the appliance, are kept from moving by overrides of DRS and storage DRS, as
-//!   long as that lasts. An override that somebody made stays as it is.
+//! - Machines that land are kept from moving by overrides of DRS and storage DRS, until they start. An override that somebody made
+//!   stays as it is. The appliance is the operator's: readiness says where it could be moved.
 #![forbid(unsafe_code)]
 
+mod check;
 mod choice;
 mod follow;
 mod stay;
 
 use async_trait::async_trait;
-use site_recovery::{Error, ErrorKind, Finding, Result, RoleName};
+use site_recovery::{Error, ErrorKind, Finding, Result, RoleName, SystemClock};
 use site_recovery_vim::{Moref, Vim};
 use site_recovery_vmware::{Builder, Estate};
 use std::collections::BTreeSet;
@@ -73,6 +74,19 @@ impl VCenter {
         self.choice.tag.clone().map(|tag| Following::new(self.settings.clone(), tag))
     }
 
+    /// What stands in the way of the whole circle at this vCenter. Reads alone, and writes nothing here: no site is opened.
+    /// `appliance` is the instance UUID of the machine in which the program would run.
+    ///
+    /// # Errors
+    /// Those of the connection; those of the server's that are no finding.
+    pub async fn check(&self, appliance: Option<&str>) -> Result<Vec<Finding>> {
+        let vim = Vim::connect(&self.settings, Arc::new(SystemClock)).await?;
+        let found = site_recovery_vmware::check(&vim, self, appliance).await;
+        // Its session ends by itself, where nobody can end it.
+        let _ = vim.log_out().await;
+        found
+    }
+
     /// Them as a site of this name; what it keeps of its own stands in `state`, on no disk of the vCenter's.
     pub fn site(self, name: RoleName, state: impl Into<PathBuf>) -> Builder {
         let settings = self.settings.clone();
@@ -103,7 +117,7 @@ impl Estate for VCenter {
         stay::unpin(vim, machine, pins).await
     }
 
-    async fn check(&self, _: &Vim, _: &Moref) -> Result<Vec<Finding>> {
-        Ok(vec![])
+    async fn check(&self, vim: &Vim, appliance: Option<&Moref>) -> Result<Vec<Finding>> {
+        check::findings(vim, appliance).await
     }
 }

@@ -1,7 +1,7 @@
 //! What keeps a machine where it is, host and datastore: overrides of DRS and of storage DRS.
 
 use site_recovery::Result;
-use site_recovery_vim::{Moref, Override, Vim};
+use site_recovery_vim::{Compute, Moref, Override, Vim};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -9,10 +9,10 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub(crate) async fn pin(vim: &Vim, machine: &Moref) -> Result<Vec<String>> {
     let mut pins = vec![];
     if let Some(cluster) = cluster_of(vim, machine).await?
-        && vim.drs_override(&cluster, machine).await? == Override::None
+        && vim.drs_override(&cluster.moref, machine).await? == Override::None
     {
-        drs(vim, &cluster, machine, Override::Stays).await?;
-        pins.push(format!("drs:{}", cluster.id));
+        drs(vim, &cluster.moref, machine, Override::Stays).await?;
+        pins.push(format!("drs:{}", cluster.moref.id));
     }
     for pod in pods_of(vim, machine).await? {
         if vim.storage_drs_override(&pod, machine).await? == Override::None {
@@ -52,15 +52,15 @@ async fn storage_drs(vim: &Vim, pod: &Moref, machine: &Moref, wanted: Override) 
     Ok(())
 }
 
-async fn cluster_of(vim: &Vim, machine: &Moref) -> Result<Option<Moref>> {
+pub(crate) async fn cluster_of(vim: &Vim, machine: &Moref) -> Result<Option<Compute>> {
     let host = vim.machine(machine).await?.host;
     let Some(host) = host else { return Ok(None) };
     let all = vim.computes().await?.into_iter();
-    Ok(all.filter(|c| c.is_cluster()).find(|c| c.hosts.contains(&host)).map(|c| c.moref))
+    Ok(all.filter(|c| c.is_cluster()).find(|c| c.hosts.contains(&host)))
 }
 
 /// The pods of storage DRS that have a disk of the machine.
-async fn pods_of(vim: &Vim, machine: &Moref) -> Result<Vec<Moref>> {
+pub(crate) async fn pods_of(vim: &Vim, machine: &Moref) -> Result<Vec<Moref>> {
     let details = vim.machine(machine).await?.details;
     let used = details.map(|details| details.datastores).unwrap_or_default();
     let stores = vim.datastores().await?.into_iter().filter(|store| used.contains(&store.moref));

@@ -1,12 +1,15 @@
 //! One host, VMware's simulator in its place.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod kind;
 #[path = "../../../vmware/tests/support/lost.rs"]
 mod lost;
 #[path = "../../../../tests/vsphere-oracle/oracle.rs"]
 mod oracle;
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
+#[path = "../../../vmware/tests/support/readiness.rs"]
+mod readiness;
 #[path = "../../../vmware/tests/support/reading.rs"]
 mod reading;
 #[path = "../../../vmware/tests/support/seen.rs"]
@@ -24,4 +27,8 @@ const MODE: Mode = Mode::Esxi;
 
 fn open(sim: &Sim, state: PathBuf) -> Builder {
     site_recovery_esxi::site("branch".into(), state, sim.settings.clone())
+}
+
+async fn looked_at(sim: &Sim, appliance: Option<&str>) -> site_recovery::Result<Vec<site_recovery::Finding>> {
+    site_recovery_esxi::check(&sim.settings, appliance).await
 }

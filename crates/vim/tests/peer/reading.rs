@@ -267,6 +267,10 @@ async fn rights_and_licences_are_read() {
     let wanted = ["System.Read", "Datastore.Browse", "Never.Heard.Of"];
     let lacking = vim.lacking(&Moref::new("Folder", "f"), &wanted).await.unwrap();
     assert_eq!(lacking, ["Datastore.Browse", "Never.Heard.Of"]);
+    let both = [Moref::new("Folder", "f"), Moref::new("Folder", "g")];
+    let lacking = vim.lacking_on(&both, &wanted).await.unwrap();
+    assert_eq!(lacking[&both[0]], ["Datastore.Browse", "Never.Heard.Of"]);
+    assert_eq!(lacking[&both[1]], wanted, "of whom nothing is said");
     let [licence] = &vim.licences().await.unwrap()[..] else { panic!("one") };
     assert_eq!(
         (licence.name.as_str(), licence.features.first().unwrap().as_str()),
@@ -279,9 +283,11 @@ async fn rights_and_licences_are_read() {
 async fn overrides_and_autostart_are_read() {
     let fake = serving(
         "<objects><obj type=\"X\">x</obj><propSet><name>configurationEx</name><val xsi:type=\"ClusterConfigInfoEx\">\
+         <drsConfig><enabled>true</enabled></drsConfig>\
          <drsVmConfig><key type=\"VirtualMachine\">vm-1</key><enabled>false</enabled></drsVmConfig>\
          <drsVmConfig><key type=\"VirtualMachine\">vm-2</key></drsVmConfig></val></propSet>\
-         <propSet><name>podStorageDrsEntry</name><val><storageDrsConfig><vmConfig><vm type=\"VirtualMachine\">vm-1</vm>\
+         <propSet><name>podStorageDrsEntry</name><val><storageDrsConfig>\
+         <podConfig><enabled>true</enabled><defaultVmBehavior>manual</defaultVmBehavior></podConfig><vmConfig><vm type=\"VirtualMachine\">vm-1</vm>\
          <enabled>true</enabled></vmConfig></storageDrsConfig></val></propSet>\
          <propSet><name>config</name><val><defaults><enabled>true</enabled></defaults><powerInfo><key type=\"VirtualMachine\">vm-1</key>\
          <startAction>powerOn</startAction></powerInfo></val></propSet></objects>",
@@ -292,6 +298,8 @@ async fn overrides_and_autostart_are_read() {
         Moref::new("StoragePod", "p"),
         Moref::new("HostAutoStartManager", "a"),
     );
+    assert!(vim.drs_moves(&cluster).await.unwrap(), "where it does not say otherwise, it moves them");
+    assert!(!vim.storage_drs_moves(&pod).await.unwrap(), "it only recommends");
     for (id, drs, storage, starts) in [
         ("vm-1", Override::Stays, Override::Moves, true),
         ("vm-2", Override::Moves, Override::None, false),

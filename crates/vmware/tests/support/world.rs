@@ -63,6 +63,8 @@ impl World {
         let found = eyes.machines(&eyes.content().root_folder).await.unwrap();
         let [only] = &found[..] else { panic!("{} machines at the start", found.len()) };
         let appliance = only.instance_uuid.clone().unwrap();
+        let shown = ConfigSpec { disk_uuid: Some(true), ..ConfigSpec::default() };
+        eyes.reconfigure(&only.moref, &shown).await.unwrap().wait(Duration::from_secs(30)).await.unwrap();
         Some(Self::over(Arc::new(sim), Arc::new(tempfile::tempdir().unwrap()), open, &appliance).await)
     }
 

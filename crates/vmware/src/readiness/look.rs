@@ -1,0 +1,263 @@
+//! Reads what the server says, and has it judged. Changes nothing there, and keeps nothing here.
+
+use super::rights::{Object, On, Way};
+use super::{appliance, host, machines, place, reading, rights, server};
+use crate::discover::{belongs, datacenter_of};
+use crate::estate::Estate;
+use crate::notes::Notes;
+use crate::rules;
+use site_recovery::{Finding, Location, Machine, Offers, Result, Settings, Severity, Survey};
+use site_recovery_vim::{self as vim, Compute, Datastore, Host, Moref, Vim};
+use std::collections::BTreeSet;
+
+/// At what is looked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look<'a> {
+    pub(crate) vim: &'a Vim,
+    pub(crate) estate: &'a dyn Estate,
+    /// The instance UUID of the appliance.
+    pub(crate) appliance: Option<&'a str>,
+    /// By what else disks of machines that run are read: [`Way::Vddk`], [`Way::Lease`].
+    pub(crate) means: &'a [Way],
+}
+
+/// What the server has beside machines, read once.
+struct Inventory {
+    hosts: Vec<Host>,
+    computes: Vec<Compute>,
+    datastores: Vec<Datastore>,
+}
+
+impl Look<'_> {
+    /// All that can be said without a machine that is to land.
+    pub(crate) async fn whole(&self) -> Result<Vec<Finding>> {
+        let vim = self.vim;
+        let mut found = server::findings(vim.about(), vim.skew().await?);
+        let appliance = self.find_appliance().await?;
+        let its = appliance.as_ref().ok();
+        found.extend(self.estate.check(vim, its.map(|machine| &machine.moref)).await?);
+        let there = self.inventory().await?;
+        let chosen = self.estate.chosen(vim).await?;
+        let all = vim.machines_whole(&vim.content().root_folder).await?;
+        let but: Vec<Moref> = its.map(|machine| machine.moref.clone()).into_iter().collect();
+        let ours: Vec<&vim::Machine> = all.iter().filter(|m| belongs(m, &but, chosen.as_ref())).collect();
+        found.push(seen(vim, &ours, &there));
+        found.extend(machines::findings(&ours));
+        found.extend(machines::snapshots(&ours));
+        let at = its.and_then(|machine| there.host_of(machine));
+        let others: Vec<&Host> =
+            there.hosts.iter().filter(|h| at.is_none_or(|at| at.moref != h.moref)).collect();
+        found.extend(host::others(&others));
+        let asked: &[Way] = match &appliance {
+            Ok(machine) => {
+                found.extend(appliance::findings(machine, None));
+                match at {
+                    Some(at) => {
+                        found.extend(host::of_appliance(at));
+                        let offers: Vec<_> =
+                            there.datastores.iter().map(|d| rules::offer(d, &at.moref)).collect();
+                        found.extend(place::any(&offers));
+                        let (pool, folder) = (there.pool_of(at), self.folder(machine, at).await?);
+                        found.extend(host::incomplete(at, &offers, pool.is_some(), folder.is_some()));
+                    }
+                    None => found.push(host::unseen(&machine.name)),
+                }
+                &[Way::Protect, Way::Original, Way::Alternate]
+            }
+            Err(why) => {
+                found.push(why.clone());
+                if self.means.is_empty() {
+                    found.extend(reading::findings(&reading::attempt(vim, &ours).await?));
+                }
+                &[Way::Protect]
+            }
+        };
+        let mut objects = there.objects(&ours);
+        if let Some(machine) = its {
+            objects.extend(self.of_appliance(machine, &there).await?);
+        }
+        let asked = [asked, self.means].concat();
+        let (lacking, unchecked) = rights::ask(vim, &self.rooted(objects), &asked).await?;
+        found.extend(rights::findings(&lacking));
+        found.extend(unchecked);
+        Ok(found)
+    }
+
+    /// What stands in the way of landing a machine, and where there is room. `here` is the machine as it stands at this server.
+    pub(crate) async fn survey(
+        &self,
+        machine: &Machine,
+        settings: &Settings,
+        here: Option<&vim::Machine>,
+    ) -> Result<Survey> {
+        let vim = self.vim;
+        let mut found = rules::check(machine, settings);
+        found.extend(server::findings(vim.about(), vim.skew().await?));
+        found.extend(machines::findings(here.as_slice()));
+        let stands = match self.find_appliance().await? {
+            Ok(stands) => stands,
+            Err(why) => {
+                found.push(Finding { severity: Severity::Critical, ..why });
+                return Ok(Survey { findings: found, offers: Offers::default() });
+            }
+        };
+        found.extend(self.estate.check(vim, Some(&stands.moref)).await?);
+        let there = self.inventory().await?;
+        let Some(at) = there.host_of(&stands) else {
+            found.push(host::unseen(&stands.name));
+            return Ok(Survey { findings: found, offers: Offers::default() });
+        };
+        let offers: Vec<_> = there.datastores.iter().map(|d| rules::offer(d, &at.moref)).collect();
+        let networks = vim.networks().await?;
+        let original = settings.location == Location::Original;
+        found.extend(rules::check_datastore(&offers, machine, settings, original));
+        found.extend(rules::check_networks(machine, settings, &networks, &at.networks));
+        found.extend(host::of_appliance(at));
+        let (pool, folder) = (there.pool_of(at), self.folder(&stands, at).await?);
+        found.extend(host::incomplete(at, &offers, pool.is_some(), folder.is_some()));
+        found.extend(place::any(&offers));
+        found.extend(appliance::findings(&stands, Some(wanted(machine, here, &stands))));
+        // Where the machine is gone, a new one is made at the original location, too.
+        let ways: &[Way] = match here.filter(|_| original) {
+            Some(here) => {
+                let used = here.details.as_ref().map(|details| &details.datastores[..]).unwrap_or_default();
+                let pairs = there.datastores.iter().zip(&offers);
+                let its: Vec<_> =
+                    pairs.filter(|(d, _)| used.contains(&d.moref)).map(|(_, offer)| offer).collect();
+                found.extend(place::reach(&here.name, &its));
+                &[Way::Protect, Way::Original]
+            }
+            None => {
+                let name = settings.name.clone().unwrap_or_else(|| machine.called().to_owned());
+                let taken = self.is_taken(&name, machine).await?;
+                found.extend(place::name(&name, settings.name.is_some(), taken));
+                &[Way::Protect, Way::Alternate]
+            }
+        };
+        let mut objects = there.objects(here.as_slice());
+        objects.extend(self.of_appliance(&stands, &there).await?);
+        let (lacking, unchecked) = rights::ask(vim, &self.rooted(objects), ways).await?;
+        found.extend(rights::findings(&lacking));
+        found.extend(unchecked);
+        Ok(Survey { findings: found, offers: Offers { datastores: offers, retention_volumes: vec![] } })
+    }
+
+    /// The appliance, or what is to be said instead.
+    async fn find_appliance(&self) -> Result<std::result::Result<vim::Machine, Finding>> {
+        let Some(uuid) = self.appliance else { return Ok(Err(appliance::none(Severity::Warning))) };
+        match self.vim.find(uuid).await? {
+            Some(moref) => Ok(Ok(self.vim.machine(&moref).await?)),
+            None => Ok(Err(appliance::unseen(uuid))),
+        }
+    }
+
+    async fn inventory(&self) -> Result<Inventory> {
+        let vim = self.vim;
+        let (hosts, computes, datastores) =
+            (vim.hosts().await?, vim.computes().await?, vim.datastores().await?);
+        Ok(Inventory { hosts, computes, datastores })
+    }
+
+    /// Where new machines go: beside the appliance, unless that is in a vApp.
+    async fn folder(&self, appliance: &vim::Machine, host: &Host) -> Result<Option<Moref>> {
+        if let Some(folder) = appliance.parent.clone().filter(|parent| parent.kind == "Folder") {
+            return Ok(Some(folder));
+        }
+        let found = datacenter_of(self.vim, &host.datastores).await?;
+        Ok(found.and_then(|found| found.machines))
+    }
+
+    /// What the appliance and its surroundings have to allow.
+    async fn of_appliance(&self, appliance: &vim::Machine, there: &Inventory) -> Result<Vec<Object>> {
+        let mut objects = vec![(On::Appliance, appliance.moref.clone(), appliance.name.clone())];
+        let Some(at) = there.host_of(appliance) else { return Ok(objects) };
+        let near = format!("of {}", at.name);
+        objects.extend(there.pool_of(at).map(|pool| (On::Pool, pool, near.clone())));
+        objects.extend(self.folder(appliance, at).await?.map(|folder| (On::Folder, folder, near.clone())));
+        objects.extend(at.networks.iter().map(|network| (On::Network, network.clone(), near.clone())));
+        let eligible = |d: &&Datastore| rules::offer(d, &at.moref).ineligible.is_none();
+        let near = there.datastores.iter().filter(eligible);
+        objects.extend(near.map(|d| (On::Datastore, d.moref.clone(), d.name.clone())));
+        Ok(objects)
+    }
+
+    /// With the root, and each object once.
+    fn rooted(&self, objects: Vec<Object>) -> Vec<Object> {
+        let root = (On::Root, self.vim.content().root_folder.clone(), "of the inventory".to_owned());
+        let mut seen = BTreeSet::new();
+        let all = std::iter::once(root).chain(objects);
+        all.filter(|(on, moref, _)| seen.insert((*on, moref.clone()))).collect()
+    }
+
+    /// Whether a machine of this name is there that was not made for this one.
+    async fn is_taken(&self, name: &str, machine: &Machine) -> Result<bool> {
+        let all = self.vim.machines(&self.vim.content().root_folder).await?;
+        for found in all.iter().filter(|found| found.name == name) {
+            let whole = self.vim.machine(&found.moref).await?;
+            let notes = whole.details.as_ref().and_then(|details| Notes::of(&details.extra).ok());
+            let mark = notes.and_then(|notes| notes.mark);
+            if mark.is_none_or(|mark| mark.machine != *machine.id() || mark.made.is_none()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Inventory {
+    fn host_of(&self, machine: &vim::Machine) -> Option<&Host> {
+        self.hosts.iter().find(|host| Some(&host.moref) == machine.host.as_ref())
+    }
+
+    fn pool_of(&self, host: &Host) -> Option<Moref> {
+        self.computes.iter().find(|c| c.hosts.contains(&host.moref)).and_then(|compute| compute.pool.clone())
+    }
+
+    /// What machines need by themselves: they, their hosts and clusters, their datastores and the pods of these.
+    fn objects(&self, machines: &[&vim::Machine]) -> Vec<Object> {
+        let mut objects: Vec<Object> =
+            machines.iter().map(|m| (On::Machine, m.moref.clone(), m.name.clone())).collect();
+        let on: BTreeSet<&Moref> = machines.iter().filter_map(|m| m.host.as_ref()).collect();
+        let hosts = self.hosts.iter().filter(|host| on.contains(&host.moref));
+        objects.extend(hosts.map(|host| (On::Host, host.moref.clone(), host.name.clone())));
+        let clusters =
+            self.computes.iter().filter(|c| c.is_cluster() && c.hosts.iter().any(|h| on.contains(h)));
+        objects.extend(clusters.map(|cluster| (On::Cluster, cluster.moref.clone(), cluster.name.clone())));
+        let used: BTreeSet<&Moref> = machines
+            .iter()
+            .filter_map(|m| m.details.as_ref())
+            .flat_map(|details| &details.datastores)
+            .collect();
+        for datastore in self.datastores.iter().filter(|d| used.contains(&d.moref)) {
+            objects.push((On::Datastore, datastore.moref.clone(), datastore.name.clone()));
+            if let Some(pod) = datastore.parent.clone().filter(|parent| parent.kind == "StoragePod") {
+                objects.push((On::Pod, pod, format!("of {}", datastore.name)));
+            }
+        }
+        objects
+    }
+}
+
+fn seen(vim: &Vim, machines: &[&vim::Machine], there: &Inventory) -> Finding {
+    let name = &vim.about().full_name;
+    let (machines, hosts, datastores) = (machines.len(), there.hosts.len(), there.datastores.len());
+    let cause =
+        format!("{name} shows {machines} machines to protect, {hosts} hosts, {datastores} datastores");
+    let remedy = "nothing; where it should be more, the user may not see the rest";
+    Finding::new("server.inventory", Severity::Info, cause, remedy)
+}
+
+/// How many disks the machine brings, and how many of them are at the appliance already.
+fn wanted(machine: &Machine, here: Option<&vim::Machine>, appliance: &vim::Machine) -> appliance::Wanted {
+    let disks = |machine: Option<&vim::Machine>| -> Vec<vim::DatastorePath> {
+        let details = machine.and_then(|machine| machine.details.as_ref());
+        details
+            .into_iter()
+            .flat_map(|d| &d.devices.disks)
+            .filter_map(|disk| disk.backing.file.clone())
+            .collect()
+    };
+    let there = disks(Some(appliance));
+    let held = disks(here).iter().filter(|file| there.contains(file)).count();
+    appliance::Wanted { os: machine.os, disks: machine.included().count(), held }
+}
