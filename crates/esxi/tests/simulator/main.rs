@@ -1,6 +1,8 @@
 //! One host, VMware's simulator in its place.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../../../vmware/tests/support/making.rs"]
+mod making;
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
 #[path = "../../../vmware/tests/support/reading.rs"]
