@@ -217,5 +217,11 @@ fn o1_a_failback_to_vcenter_survives_a_crash_at_every_write_and_loses_nothing() 
         commit(life).await;
         life.nothing_is_left(when).await;
     };
-    sweep(|| Ground::new(Mode::VCenter), replicated_back, async |life| fail_over(life, BACK).await, BACK, then);
+    sweep(
+        || Ground::new(Mode::VCenter),
+        replicated_back,
+        async |life| fail_over(life, BACK).await,
+        BACK,
+        then,
+    );
 }

@@ -51,7 +51,8 @@ impl Hall {
         let power = Some(Arc::clone(&self.server) as _);
         let server = Server { name: SERVER.into(), agent, power, shutdown: None };
         let short = Duration::from_millis(200);
-        let patience = Patience { between: Duration::from_millis(5), off: short, on: short, ..Patience::default() };
+        let patience =
+            Patience { between: Duration::from_millis(5), off: short, on: short, ..Patience::default() };
         let site = PhysicalSite::builder("hall".into(), dir.join("hall"), Arc::new(SystemClock));
         site.patience(patience).server(server).open().unwrap()
     }
@@ -116,7 +117,13 @@ impl Source for InServer {
     async fn fence(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
         self.here()?.fence(op, instance, grace).await
     }
-    async fn unfence(&self, op: &Op, instance: &Instance, permit: BootPermit, start: Start) -> Result<Lifted> {
+    async fn unfence(
+        &self,
+        op: &Op,
+        instance: &Instance,
+        permit: BootPermit,
+        start: Start,
+    ) -> Result<Lifted> {
         self.here()?.unfence(op, instance, permit, start).await
     }
 }

@@ -3,6 +3,7 @@
 
 #[path = "../../crates/physical/tests/agent_support/mod.rs"]
 mod agent_support;
+mod alternate;
 mod circle;
 #[path = "../../crates/physical/tests/support/mod.rs"]
 mod fake_power;

@@ -124,12 +124,8 @@ async fn is_as_described(life: &Life) {
     let plugged = matches!(&nic.network, Some(Network::Standard { name, .. }) if name == NETWORK);
     assert!(plugged, "{:?}", nic.network);
     assert_ne!(nic.mac.as_deref(), Some("52:54:00:00:00:01"), "the server may be there still");
-    let kinds: Vec<&ControllerKind> = details
-        .devices
-        .disks
-        .iter()
-        .map(|disk| &details.devices.controller_of(disk).unwrap().kind)
-        .collect();
+    let kinds: Vec<&ControllerKind> =
+        details.devices.disks.iter().map(|disk| &details.devices.controller_of(disk).unwrap().kind).collect();
     assert_eq!(kinds, [&ControllerKind::ParaVirtual; 2]);
     for disk in &details.devices.disks {
         assert_eq!(disk.backing.file.as_ref().unwrap().datastore(), DATASTORE);
