@@ -1,7 +1,7 @@
 //! VMware to a directory and back, by bytes: protected, a delta, failed over, changed there, replicated back through the master
 //! target by what changed alone, failed back, and protected again by a delta.
 
-use crate::ground::{BACK, Ground, Life, OUT, done, is_here};
+use crate::ground::{BACK, Ground, Life, OUT, done, is_here, same};
 use crate::process::Mode;
 use site_recovery::state::{Direction, Kind, Phase, Resync};
 use site_recovery::{
@@ -39,12 +39,13 @@ impl Life {
         let few = 1..=3 * HASH_BLOCK;
         assert!(few.contains(&changed), "{when}: {changed} bytes, where three pages were written at most");
         let newest = self.newest(&replica, web.id()).await;
-        assert!(newest == self.bytes(direction).await, "{when}: the newest point is not what runs");
+        assert!(same(&newest, &self.bytes(direction).await), "{when}: the newest point is not what runs");
     }
 
     /// Nothing of ours is left at the server but the marks.
     pub(crate) async fn nothing_is_left(&self, when: &str) {
-        assert_eq!(self.world.snapshots(&self.web).await, Vec::<String>::new(), "{when}: snapshots");
+        let name = self.at_the_server().expect("it stands at the server");
+        assert_eq!(self.world.snapshots(&name).await, Vec::<String>::new(), "{when}: snapshots");
         let appliance = self.world.moref(&self.world.appliance).await;
         let disks = self.world.eyes.machine(&appliance).await.unwrap().details.unwrap().devices.disks;
         assert_eq!(disks.len(), 1, "{when}: the appliance has its own disk alone: {disks:?}");
@@ -111,10 +112,10 @@ fn d4_a_host_goes_over_and_comes_back_with_only_what_changed() {
     the_whole_circle(Mode::Esxi);
 }
 
-/// Runs `act` on a ground made by `stage`, once to its end, and to its death at every journal write; then `then` in the engine
+/// Runs `act` on a ground that `stage` has brought so far, once to its end, and to its death at every journal write; then `then` in the engine
 /// that comes after, which has resumed. Between the two the guest at the side that runs writes, if one does.
-fn sweep(
-    mode: Mode,
+pub(crate) fn sweep(
+    ground: impl Fn() -> Ground,
     stage: fn(&Ground),
     act: impl AsyncFn(&Life) -> Result<()>,
     from: Direction,
@@ -123,7 +124,8 @@ fn sweep(
     if !is_here() {
         return;
     }
-    let ground = Ground::new(mode);
+    let fresh = ground;
+    let ground = fresh();
     stage(&ground);
     let writes = ground.live(Crash::Never, async |life| {
         act(life).await.unwrap();
@@ -132,7 +134,7 @@ fn sweep(
     println!("{writes} journal writes");
     assert!(writes > 3, "only {writes} journal writes");
     for crash in Crash::sweep(writes) {
-        let ground = Ground::new(mode);
+        let ground = fresh();
         stage(&ground);
         ground.live(crash, async |life| {
             let _ = act(life).await;
@@ -186,7 +188,7 @@ fn o1_a_failover_of_vcenter_survives_a_crash_at_every_write_and_loses_nothing() 
         life.both_sides_are_the_same(when).await;
         life.nothing_is_left(when).await;
     };
-    sweep(Mode::VCenter, protected, async |life| fail_over(life, OUT).await, OUT, then);
+    sweep(|| Ground::new(Mode::VCenter), protected, async |life| fail_over(life, OUT).await, OUT, then);
 }
 
 #[test]
@@ -199,7 +201,7 @@ fn o1_a_reprotect_towards_a_host_survives_a_crash_at_every_write_and_the_next_cy
         fail_over(life, BACK).await.unwrap();
         life.both_sides_are_the_same(when).await;
     };
-    sweep(Mode::Esxi, committed, async |life| reprotect(life, BACK).await, BACK, then);
+    sweep(|| Ground::new(Mode::Esxi), committed, async |life| reprotect(life, BACK).await, BACK, then);
 }
 
 #[test]
@@ -215,5 +217,11 @@ fn o1_a_failback_to_vcenter_survives_a_crash_at_every_write_and_loses_nothing() 
         commit(life).await;
         life.nothing_is_left(when).await;
     };
-    sweep(Mode::VCenter, replicated_back, async |life| fail_over(life, BACK).await, BACK, then);
+    sweep(
+        || Ground::new(Mode::VCenter),
+        replicated_back,
+        async |life| fail_over(life, BACK).await,
+        BACK,
+        then,
+    );
 }

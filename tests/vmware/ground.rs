@@ -1,10 +1,12 @@
-//! What outlives an engine: a server of VMware's, simulated, with a machine `web` on it, and the directories of all else.
+//! What outlives an engine: a server of VMware's, simulated, with a machine `web` on it, or a physical server `web` beside it,
+//! and the directories of all else.
 
+use crate::hall::{Hall, SERVER};
 use crate::process::{Mode, Sim};
 use crate::world::World;
 use site_recovery::state::{Direction, Phase};
 use site_recovery::{
-    Deadlines, ItemHandle, Job, Leg, MachineId, Policy, Pool, ProtectRequest, Replica, Result, Run,
+    Deadlines, ItemHandle, Job, Leg, MachineId, Policy, Pool, ProtectRequest, Replica, Result, Run, Source,
     SystemClock, Vault,
 };
 use site_recovery_journal::SqliteJournal;
@@ -24,6 +26,8 @@ use tempfile::TempDir;
 pub(crate) const OUT: Direction = Direction::PrimaryToRecovery;
 pub(crate) const BACK: Direction = Direction::RecoveryToPrimary;
 pub(crate) const PAGE: u64 = 4096;
+/// The leg out of what came back as a machine of the server's, where another one came from elsewhere.
+pub(crate) const OUT_OF_VMWARE: &str = "out of VMware";
 /// In KiB.
 const DISKS: [u64; 2] = [512, 260];
 
@@ -33,7 +37,8 @@ pub(crate) struct Ground {
     sim: Arc<Sim>,
     dir: Arc<TempDir>,
     appliance: String,
-    /// The machine, as the site calls it.
+    hall: Option<Arc<Hall>>,
+    /// The machine, as its first site calls it.
     pub(crate) web: String,
 }
 
@@ -45,6 +50,7 @@ pub(crate) struct Life {
     pub(crate) master_target: Arc<MasterTarget>,
     pub(crate) journal: CrashingJournal,
     pub(crate) vault: Vault,
+    pub(crate) hall: Option<Arc<Hall>>,
     pub(crate) web: String,
 }
 
@@ -76,7 +82,22 @@ impl Ground {
                 }
             }
             let (sim, dir, appliance) = (world.sim.clone(), world.dir.clone(), world.appliance.clone());
-            Self { sim, dir, appliance, web }
+            Self { sim, dir, appliance, hall: None, web }
+        })
+    }
+
+    /// A physical server that runs, with bytes on both disks; the server of VMware's has the appliance alone.
+    pub(crate) fn physical(mode: Mode) -> Self {
+        let hall = Hall::new();
+        for (disk, pages) in [(0, 128), (1, 256)] {
+            for page in (0..pages).step_by(3) {
+                hall.disks.disk(disk).write(page * PAGE, &pattern(page + pages));
+            }
+        }
+        runtime().block_on(async {
+            let world = World::start(mode, open).await.expect("looked for before");
+            let (sim, dir, appliance) = (world.sim.clone(), world.dir.clone(), world.appliance.clone());
+            Self { sim, dir, appliance, hall: Some(Arc::new(hall)), web: SERVER.into() }
         })
     }
 
@@ -104,14 +125,20 @@ impl Ground {
         let journal = CrashingJournal::new(journal, crash);
         let target = Arc::new(cloud.clone());
         let deadlines = Deadlines { retry_after: Duration::ZERO, tries: 2, ..Deadlines::default() };
+        let first: Arc<dyn Source> = match &self.hall {
+            Some(hall) => Arc::new(hall.site(&dir)),
+            None => here.clone(),
+        };
         let vault = Vault::builder()
-            .out(Leg::out(here, process_server.clone(), points.clone(), target.clone()))
+            .out(Leg::out(first, process_server.clone(), points.clone(), target.clone()))
+            .leg(OUT_OF_VMWARE, Leg::out(here, process_server.clone(), points.clone(), target.clone()))
             .back(Leg::back(target, process_server, master_target.clone()))
             .journal(Arc::new(journal.clone()))
             .deadlines(deadlines)
             .build()
             .await?;
-        Ok(Life { world, cloud, points, master_target, journal, vault, web: self.web.clone() })
+        let (hall, web) = (self.hall.clone(), self.web.clone());
+        Ok(Life { world, cloud, points, master_target, journal, vault, hall, web })
     }
 }
 
@@ -143,7 +170,11 @@ impl Life {
         let bytes = pattern(WRITTEN.fetch_add(1, Ordering::SeqCst));
         match direction {
             OUT => {
-                self.world.write(&self.web, disk, page * PAGE, &bytes).await;
+                match (&self.hall, self.at_the_server()) {
+                    (_, Some(name)) => self.world.write(&name, disk, page * PAGE, &bytes).await,
+                    (Some(hall), None) => hall.disks.disk(disk).write(page * PAGE, &bytes),
+                    (None, None) => self.world.write(&self.web, disk, page * PAGE, &bytes).await,
+                }
                 Ok(())
             }
             BACK => {
@@ -152,6 +183,12 @@ impl Life {
                 self.cloud.write_disk(&instance, &id, page * PAGE, bytes.into()).await
             }
         }
+    }
+
+    /// What the machine is called at the server of VMware's, where it stands or stood there last.
+    pub(crate) fn at_the_server(&self) -> Option<String> {
+        let item = self.web().ok()?.item().ok()?;
+        item.instances.iter().rev().find(|i| i.site.as_str() == "here").map(|i| i.name.clone())
     }
 
     /// What the machine is called in the cloud.
@@ -164,7 +201,11 @@ impl Life {
     /// The bytes of the machine at a side, past the adapters.
     pub(crate) async fn bytes(&self, direction: Direction) -> Content {
         if direction == OUT {
-            return vec![self.world.content(&self.web, 0).await, self.world.content(&self.web, 1).await];
+            let name = match (&self.hall, self.at_the_server()) {
+                (Some(hall), None) => return [0, 1].map(|disk| hall.disks.disk(disk).content()).to_vec(),
+                (_, name) => name.unwrap_or_else(|| self.web.clone()),
+            };
+            return vec![self.world.content(&name, 0).await, self.world.content(&name, 1).await];
         }
         let home = self.world.dir.path().join("cloud").join(self.in_the_cloud());
         let text = fs::read(home.join("machine.json")).unwrap();
@@ -174,7 +215,7 @@ impl Life {
     }
 
     pub(crate) async fn both_sides_are_the_same(&self, when: &str) {
-        assert!(self.bytes(OUT).await == self.bytes(BACK).await, "{when}: the sides differ");
+        assert!(same(&self.bytes(OUT).await, &self.bytes(BACK).await), "{when}: the sides differ");
     }
 
     /// The bytes of the newest point of a replica, in the order of the machine's disks.
@@ -193,6 +234,16 @@ impl Life {
 
 pub(crate) async fn done(job: Result<Job>) {
     job.unwrap().done().await.unwrap();
+}
+
+/// Whether disks hold the same bytes. One that was made for another may be larger, by zeros of less than one KiB.
+pub(crate) fn same(some: &Content, others: &Content) -> bool {
+    let alike = |(some, other): (&Vec<u8>, &Vec<u8>)| {
+        let (short, long) = if some.len() < other.len() { (some, other) } else { (other, some) };
+        let (first, rest) = long.split_at(short.len());
+        first == &short[..] && rest.len() < 1024 && rest.iter().all(|byte| *byte == 0)
+    };
+    some.len() == others.len() && some.iter().zip(others).all(alike)
 }
 
 /// A page that is like no other.

@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How often a change of the appliance is made anew because somebody else changed it meanwhile.
 const AGAIN: usize = 6;
 
+/// What is added where controllers are full.
+const MORE: ControllerKind = ControllerKind::ParaVirtual;
+
 /// Where this process runs, and how it finds the disks that are attached there.
 #[derive(Debug, Clone)]
 pub struct Appliance {
@@ -187,6 +190,12 @@ impl Inner {
         Err(refused("the appliance does not keep the disks that are attached to it"))
     }
 
+    /// Refuses more disks than the appliance has places for.
+    pub(crate) async fn must_take(&self, disks: usize) -> Result<()> {
+        let free = free_places(&self.appliance_machine().await?)?.0.len();
+        if free < disks { Err(no_place(disks)) } else { Ok(()) }
+    }
+
     /// Takes disks with these files away from the appliance. Their files stay.
     pub(crate) async fn detach(&self, files: &[DatastorePath]) -> Result<()> {
         if self.appliance.is_none() || files.is_empty() {
@@ -278,8 +287,12 @@ fn attached(machine: &vim::Machine, wanted: &Wanted, mode: &DiskMode) -> Result<
     })
 }
 
-/// Where new disks go: free units of controllers that take disks while the machine runs, and of one more where they are full.
-fn places(machine: &vim::Machine, wanted: &[&Wanted], mode: &DiskMode) -> Result<Vec<DeviceChange>> {
+/// Places at controllers that take disks while the machine runs.
+type Places = Vec<(i32, u32)>;
+
+/// Where new disks go: free units of such controllers, and of more of them where they are full; the keys of those that would have
+/// to be added, with their buses.
+fn free_places(machine: &vim::Machine) -> Result<(Places, Places)> {
     let devices = &details(machine)?.devices;
     let scsi: Vec<&Controller> =
         devices.controllers.iter().filter(|c| c.kind.is_scsi() && !c.shared).collect();
@@ -288,24 +301,30 @@ fn places(machine: &vim::Machine, wanted: &[&Wanted], mode: &DiskMode) -> Result
     let free =
         scsi.iter().flat_map(|c| c.kind.units().filter(|unit| !taken(c, *unit)).map(|unit| (c.key, unit)));
     let buses = (0..4).filter(|bus| scsi.iter().all(|c| c.bus != *bus));
-    let more = buses.map(|bus| (-1000 - i32::try_from(bus).unwrap_or_default(), bus));
-    let more: Vec<(i32, u32)> = more.collect();
-    let kind = ControllerKind::ParaVirtual;
-    let added = more.iter().flat_map(|(key, _)| kind.units().map(move |unit| (*key, unit)));
-    let places: Vec<(i32, u32)> = free.chain(added).take(wanted.len()).collect();
-    if places.len() < wanted.len() {
-        let message = format!("the appliance has no place for {} more disks", wanted.len());
-        return Err(Error::new(ErrorKind::OutOfSpace, message));
+    let more: Places = buses.map(|bus| (-1000 - i32::try_from(bus).unwrap_or_default(), bus)).collect();
+    let added = more.iter().flat_map(|(key, _)| MORE.units().map(move |unit| (*key, unit)));
+    Ok((free.chain(added).collect(), more))
+}
+
+fn no_place(wanted: usize) -> Error {
+    let message = format!("the appliance has no place for {wanted} more disks");
+    Error::new(ErrorKind::OutOfSpace, message)
+}
+
+fn places(machine: &vim::Machine, wanted: &[&Wanted], mode: &DiskMode) -> Result<Vec<DeviceChange>> {
+    let (free, more) = free_places(machine)?;
+    if free.len() < wanted.len() {
+        return Err(no_place(wanted.len()));
     }
+    let places = &free[..wanted.len()];
     let needed = more.iter().filter(|(key, _)| places.iter().any(|(controller, _)| controller == key));
-    let mut changes: Vec<DeviceChange> = needed
-        .map(|(key, bus)| DeviceChange::AddController { key: *key, kind: kind.clone(), bus: *bus })
-        .collect();
+    let mut changes: Vec<DeviceChange> =
+        needed.map(|(key, bus)| DeviceChange::AddController { key: *key, kind: MORE, bus: *bus }).collect();
     for (n, (wanted, (controller, unit))) in wanted.iter().zip(places).enumerate() {
         changes.push(DeviceChange::AddDisk {
             key: -2000 - i32::try_from(n).unwrap_or_default(),
-            controller,
-            unit,
+            controller: *controller,
+            unit: *unit,
             mode: mode.clone(),
             disk: NewDisk::Existing { file: wanted.file.clone(), capacity: Some(wanted.size) },
         });

@@ -1,7 +1,6 @@
 //! An existing machine's disks become ours, and a machine that we made goes.
 
 use crate::Inner;
-use crate::appliance::on;
 use crate::describe::{disk_name, in_order};
 use crate::names::parts;
 use crate::notes::{Mark, MarkedDisk, Notes};
@@ -120,7 +119,7 @@ impl Inner {
     /// Removes an arm that was kept, or a machine that `attach` made.
     pub(crate) async fn remove(&self, op: &Op, instance: &Instance) -> Result<()> {
         let (_turn, mut vm) = match self.turned(op, instance).await {
-            Err(e) if e.kind() == ErrorKind::NotFound => return self.forget(&instance.machine),
+            Err(e) if e.kind() == ErrorKind::NotFound => return self.forget(instance),
             found => found?,
         };
         if let Some(arm) = parts(&instance.name).1 {
@@ -132,22 +131,10 @@ impl Inner {
         if vm.machine.power != vim::Power::Off {
             self.stop_hard(&mut vm).await?;
         }
-        drop(self.end_handles(&vm).await?);
-        let appliance = self.appliance_machine().await?;
-        if let Some((_, file)) = vm.files().find(|(_, file)| on(&appliance, file).is_some()) {
-            return Err(refused(format!("{file} is attached to the appliance still")));
-        }
         self.unpin(op, &mut vm).await?;
-        let gone = async { self.vim.destroy(&vm.moref).await?.wait(self.patience.change).await };
-        if let Err(e) = gone.await
-            && self.vim.find(&vm.name).await?.is_some()
-        {
-            return Err(e.into());
-        }
-        match self.vim.find(&vm.name).await? {
-            None => self.forget(&instance.machine),
-            Some(_) => Err(refused(format!("{} is there after it was removed", vm.name))),
-        }
+        self.destroy(&vm).await?;
+        self.end_making(&instance.machine)?;
+        self.forget(instance)
     }
 
     pub(crate) async fn unpin(&self, op: &Op, vm: &mut Vm) -> Result<()> {

@@ -37,6 +37,8 @@ impl Inner {
         // Its file is read again before each use: a snapshot or a move changes it.
         let attached = self.attach(std::slice::from_ref(&wanted), &DiskMode::Persistent).await?;
         let (at, path) = attached.into_iter().next().expect("as many as were wanted");
+        // Whoever has a handle may write.
+        self.end_making(&instance.machine)?;
         let key = (vm.name.clone(), disk.clone());
         let held = self.handles().get(&key).filter(|device| device.is_at(&path, at.size)).cloned();
         let device = match held {
@@ -102,6 +104,7 @@ impl Inner {
     pub(crate) async fn arm(&self, op: &Op, instance: &Instance, generation: Generation) -> Result<Armed> {
         let (_turn, mut vm) = self.turned(op, instance).await?;
         vm.notes.landed(&vm.name)?;
+        self.end_making(&instance.machine)?;
         let by = ArmedBy { key: op.key.clone(), generation, since: None };
         let again =
             vm.marked()?.armed.as_ref().is_some_and(|a| a.key == by.key && a.generation == generation);

@@ -58,6 +58,7 @@ mod tracking;
 #[cfg(test)]
 #[path = "../../https/tests/support/trust.rs"]
 mod trust;
+mod unfinished;
 mod vm;
 
 pub use appliance::{Appliance, AttachedDisk, BlockDevices, DeviceResolver};
@@ -157,19 +158,26 @@ impl Role for Site {
         let (op, machine) = (op.clone(), machine.clone());
         self.act("claim", async move |site| {
             let _turn = site.register.turn(&op, &machine)?;
-            let told = async {
-                let Some(instance) = site.instance_of(&machine).await? else { return Ok(()) };
-                let mut vm = site.vm(&instance).await?;
-                site.pass(&op, &mut vm).await?;
-                site.settle_request(&op, &mut vm).await
-            };
-            match told.await {
-                Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::NotFound) => {
+            let silent = |e: site_recovery::Error| match e.kind() {
+                ErrorKind::Unavailable | ErrorKind::NotFound => {
                     tracing::warn!(%machine, error = %e, "claimed in the site's own register alone");
                     Ok(())
                 }
-                told => told,
+                _ => Err(e),
+            };
+            let instances = match site.instances_of(&machine).await {
+                Err(e) => return silent(e),
+                found => found?,
+            };
+            for instance in instances {
+                let told = async {
+                    let mut vm = site.vm(&instance).await?;
+                    site.pass(&op, &mut vm).await?;
+                    site.settle_request(&op, &mut vm).await
+                };
+                told.await.or_else(silent)?;
             }
+            Ok(())
         })
         .await
     }

@@ -4,20 +4,24 @@ use crate::Inner;
 use crate::describe::{disk_name, in_order};
 use crate::notes::{FenceMark, Landing, Mark, Notes};
 use crate::rules;
+use crate::unfinished::Unfinished;
 use crate::vm::Vm;
-use site_recovery::{Error, Instance, Machine, Op, OpKey, Result, Settings, audit};
+use site_recovery::{Error, ErrorKind, Instance, Machine, Nic, Op, OpKey, Result, Settings, audit};
 use site_recovery_register::refused;
 use site_recovery_vim::{
-    ConfigSpec, ControllerKind, DatastorePath, DeviceChange, DiskMode, Fault, Firmware, Host, Moref, NewDisk,
-    NicKind, Place,
+    ConfigSpec, ControllerKind, DatastorePath, DeviceChange, DiskMode, Fault, Firmware, Host, NewDisk, Place,
 };
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// No name is tried beyond this number.
 const NAMES: u32 = 1000;
+/// Of a machine's name.
+const MOST_CHARACTERS: usize = 80;
 
 impl Inner {
-    /// Makes a machine, or finds the one that this key made: it is known by its instance UUID.
+    /// Makes a machine, or finds the one that this key made: it is known by its instance UUID. One that an earlier key made, and
+    /// that has nothing on it yet, goes.
     pub(crate) async fn attach_new(
         &self,
         op: &Op,
@@ -25,14 +29,26 @@ impl Inner {
         settings: &Settings,
     ) -> Result<Instance> {
         let _turn = self.register.turn(op, machine.id())?;
-        let uuid = uuid_of(&op.key);
-        let moref = match self.vim.find(&uuid).await? {
+        self.clear_unfinished(machine.id(), &op.key).await?;
+        let disks = machine.included().count();
+        let mut vm = match self.whole(&uuid_of(&op.key), disks).await? {
             Some(found) => found,
-            None => self.make(machine, settings, &uuid).await?,
+            None => self.make(op, machine, settings).await?,
         };
-        let mut vm = Vm::of(self.vim.machine(&moref).await?)?;
-        self.settle_new(op, &mut vm, machine).await?;
-        Ok(vm.marked()?.instance(&self.name))
+        let settled = async {
+            self.settle_new(op, &mut vm, machine).await?;
+            Ok(vm.marked()?.instance(&self.name))
+        };
+        let settled: Result<Instance> = settled.await;
+        // What fails for good leaves nothing behind; what may be tried again goes on from here.
+        if let Err(e) = &settled
+            && !e.is_temporary()
+            && let Some(mine) = self.unfinished(machine.id())?.filter(|made| made.key == op.key)
+            && let Err(e) = self.unmake(machine.id(), &mine).await
+        {
+            tracing::warn!(machine = %machine.id(), error = %e, "a machine that was made for nothing stays until the next attach");
+        }
+        settled
     }
 
     /// Writes down whose a new machine is, and attaches its disks.
@@ -49,7 +65,11 @@ impl Inner {
                     included.len()
                 )));
             }
-            let nics: Vec<i32> = vm.details.devices.nics.iter().map(|nic| nic.key).collect();
+            let keys: Vec<i32> = vm.details.devices.nics.iter().map(|nic| nic.key).collect();
+            let making = self.unfinished(machine.id())?.filter(|made| made.key == op.key);
+            let plugged = making.map(|made| made.nics).unwrap_or_default();
+            let nics = plugged.iter().filter_map(|id| machine.nics.iter().find(|nic| nic.id == *id));
+            let nics: Vec<Nic> = nics.cloned().collect();
             let mut mark = Mark {
                 machine: machine.id().clone(),
                 uuid: vm.name.clone(),
@@ -59,7 +79,7 @@ impl Inner {
                 made: Some(op.key.clone()),
                 armed: None,
             };
-            mark.describe(&Machine { disks: included, ..machine.clone() }, &found, &nics);
+            mark.describe(&Machine { disks: included, nics, ..machine.clone() }, &found, &keys);
             let pins = self.estate.pin(&self.vim, &vm.moref).await?;
             let fence = FenceMark {
                 by: op.key.clone(),
@@ -85,7 +105,8 @@ impl Inner {
         self.hold(vm).await
     }
 
-    async fn make(&self, machine: &Machine, settings: &Settings, uuid: &str) -> Result<Moref> {
+    async fn make(&self, op: &Op, machine: &Machine, settings: &Settings) -> Result<Vm> {
+        let uuid = uuid_of(&op.key);
         let host = self.landing_host().await?;
         let place = self.place(&host).await?;
         let networks = self.vim.networks().await?;
@@ -93,7 +114,7 @@ impl Inner {
             Error::invalid("settings.datastore", "not said", "a new machine has a datastore", "name one")
         })?;
         let mut spec = ConfigSpec {
-            instance_uuid: Some(uuid.to_owned()),
+            instance_uuid: Some(uuid.clone()),
             guest_id: Some(rules::guest_id(machine, settings)),
             annotation: Some(format!("Made by site-recovery for {}", machine.id())),
             files: Some(DatastorePath::new(datastore, "")?),
@@ -108,37 +129,83 @@ impl Inner {
             change_tracking: Some(true),
             ..ConfigSpec::default()
         };
-        let nics = machine.nics.iter().filter(|nic| !settings.nics.get(&nic.id).is_some_and(|n| n.excluded));
-        for (n, nic) in nics.enumerate() {
-            let Some(network) = rules::network(nic, settings, &networks, &host.networks) else { continue };
+        self.must_take(machine.included().count()).await?;
+        let mut plugged = vec![];
+        for (n, (nic, network)) in
+            rules::plugged(machine, settings, &networks, &host.networks).into_iter().enumerate()
+        {
             spec.devices.push(DeviceChange::AddNic {
                 key: -3000 - i32::try_from(n).unwrap_or_default(),
-                kind: NicKind::Vmxnet3,
-                network: network.backing.clone().expect("such alone are chosen"),
+                kind: rules::adapter(machine),
+                network,
                 // The old machine may be there still, with its own.
                 mac: None,
                 starts_connected: true,
             });
+            plugged.push(nic.id.clone());
         }
+        self.begin_making(machine.id(), &Unfinished { key: op.key.clone(), nics: plugged })?;
         let taken: BTreeSet<String> =
             self.vim.machines(&self.vim.content().root_folder).await?.into_iter().map(|m| m.name).collect();
-        let base = settings.name.clone().unwrap_or_else(|| machine.called().to_owned());
-        let names = std::iter::once(base.clone()).chain((2..NAMES).map(|n| format!("{base}-{n}")));
-        for name in names.filter(|name| !taken.contains(name)) {
+        let base = settings.name.as_deref().unwrap_or(machine.called());
+        let made = names(base).filter(|name| !taken.contains(name));
+        for name in made {
             spec.name = Some(name);
             let made =
                 async { self.vim.create_machine(&place, &spec).await?.object(self.patience.change).await };
-            return match made.await {
-                Err(e) if matches!(e.fault(), Some(Fault::DuplicateName { .. })) => continue,
-                // Whatever became of the answer: it is known by its identifier.
-                Err(e) => match self.vim.find(uuid).await? {
-                    Some(found) => Ok(found),
-                    None => Err(e.into()),
-                },
-                Ok(made) => Ok(made),
+            let error = match made.await {
+                Ok(made) => return Vm::of(self.vim.machine(&made).await?),
+                Err(error) => error,
             };
+            // Whatever became of the answer: it is known by its identifier.
+            if error.may_have_been_done() {
+                self.turns_up(&uuid).await?;
+            }
+            if let Some(found) = self.whole(&uuid, machine.included().count()).await? {
+                return Ok(found);
+            }
+            match error.fault() {
+                Some(Fault::DuplicateName { .. }) => {}
+                Some(Fault::NoDiskSpace { .. }) => {
+                    let message = format!(
+                        "there is no room on {datastore} for the disks of {machine}; make some, or name another in \
+                         settings.datastore"
+                    );
+                    return Err(Error::new(ErrorKind::OutOfSpace, message).caused_by(error));
+                }
+                _ => return Err(error.into()),
+            }
         }
         Err(refused(format!("no name like {base} is free")))
+    }
+
+    /// Waits a little for a machine that may be in the making.
+    async fn turns_up(&self, uuid: &str) -> Result<()> {
+        let until = self.clock.now().after(self.patience.device);
+        while self.vim.find(uuid).await?.is_none() && self.clock.now() < until {
+            self.clock.sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
+    /// A machine that we made, by its identifier. A server shows it before it has all of its disks.
+    async fn whole(&self, uuid: &str, disks: usize) -> Result<Option<Vm>> {
+        let until = self.clock.now().after(self.patience.device);
+        loop {
+            let Some(moref) = self.vim.find(uuid).await? else { return Ok(None) };
+            let found = self.vim.machine(&moref).await.map_err(Error::from).and_then(Vm::of);
+            match found {
+                Ok(vm) if vm.notes.mark.is_some() || vm.details.devices.disks.len() >= disks => {
+                    return Ok(Some(vm));
+                }
+                Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Unavailable) => return Err(e),
+                _ if self.clock.now() < until => self.clock.sleep(Duration::from_millis(200)).await,
+                _ => {
+                    let message = format!("{uuid} is being made, and has not all of its {disks} disks yet");
+                    return Err(Error::new(ErrorKind::Busy, message));
+                }
+            }
+        }
     }
 
     /// The host of the appliance.
@@ -162,6 +229,14 @@ impl Inner {
         let (pool, folder) = pool.zip(folder).ok_or_else(lacks)?;
         Ok(Place { folder, pool, host: Some(host.moref.clone()) })
     }
+}
+
+/// A name, and others like it, each of which the server takes.
+fn names(base: &str) -> impl Iterator<Item = String> {
+    let cut = |room: usize| base.chars().take(room).collect::<String>();
+    let first = cut(MOST_CHARACTERS);
+    let rest = cut(MOST_CHARACTERS - 4);
+    std::iter::once(first).chain((2..NAMES).map(move |n| format!("{rest}-{n}")))
 }
 
 /// All disks at one kind of controller, the system's first.

@@ -40,7 +40,7 @@ impl Inner {
                 format!("{} is not seen, and the user may not see everything (System.View)", instance.name);
             return Err(Error::new(ErrorKind::Denied, message));
         }
-        let Some((datacenter, disks)) = self.last_seen(&instance.machine)? else { return Err(gone) };
+        let Some((datacenter, disks)) = self.last_seen(instance)? else { return Err(gone) };
         for disk in disks {
             match self.vim.file(&datacenter, disk.clone()).size().await {
                 Err(e) if e.kind() == ErrorKind::NotFound => {}

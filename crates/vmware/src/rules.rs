@@ -1,10 +1,10 @@
 //! What this kind of site asks of settings for a machine that lands.
 
 use site_recovery::{
-    DiskId, Error, ErrorKind, Finding, Location, Machine, Offer, OsFamily, Placement, Result, Settings,
+    DiskId, Error, ErrorKind, Finding, Location, Machine, Nic, Offer, OsFamily, Placement, Result, Settings,
     Severity,
 };
-use site_recovery_vim::{ControllerKind, Datastore, Moref, NetworkEntity, Provisioning};
+use site_recovery_vim::{ControllerKind, Datastore, Moref, Network, NetworkEntity, NicKind, Provisioning};
 
 /// Settings that only this kind of site knows: the guest that the machine is made for, and what its disks hang at.
 const KNOWN: &[&str] = &["guest_id", "controller"];
@@ -179,13 +179,33 @@ pub(crate) fn check_datastore(
 
 /// The network that an adapter of a new machine is plugged into: the one set for all, or the one of the same name.
 pub(crate) fn network<'a>(
-    nic: &site_recovery::Nic,
+    nic: &Nic,
     settings: &Settings,
     all: &'a [NetworkEntity],
     host: &[Moref],
 ) -> Option<&'a NetworkEntity> {
     let wanted = settings.network.as_ref().or(nic.network.as_ref())?;
     all.iter().find(|n| n.name == *wanted && n.backing.is_some() && host.contains(&n.moref))
+}
+
+/// The adapters of a new machine: those for which there is a network.
+pub(crate) fn plugged<'a>(
+    machine: &'a Machine,
+    settings: &Settings,
+    all: &[NetworkEntity],
+    host: &[Moref],
+) -> Vec<(&'a Nic, Network)> {
+    let made = |nic: &&Nic| !settings.nics.get(&nic.id).is_some_and(|nic| nic.excluded);
+    let with = |nic: &'a Nic| Some((nic, network(nic, settings, all, host)?.backing.clone()?));
+    machine.nics.iter().filter(made).filter_map(with).collect()
+}
+
+/// What adapters of a new machine are: what every such guest has a driver for.
+pub(crate) fn adapter(machine: &Machine) -> NicKind {
+    match machine.os {
+        OsFamily::Linux => NicKind::Vmxnet3,
+        OsFamily::Windows | OsFamily::Other => NicKind::E1000e,
+    }
 }
 
 /// Adapters for which there is no network, and a network that is not there.
@@ -220,4 +240,52 @@ pub(crate) fn check_networks(
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use site_recovery_vim::Mount;
+
+    fn host() -> Moref {
+        Moref::new("HostSystem", "host-1")
+    }
+
+    /// Mounted at the appliance's host, for writing.
+    fn datastore() -> Datastore {
+        let mount = Mount { host: host(), writable: true, accessible: true };
+        Datastore {
+            moref: Moref::new("Datastore", "datastore-1"),
+            name: "fast".into(),
+            parent: None,
+            kind: Some("VMFS".into()),
+            url: None,
+            capacity: 10 << 30,
+            free: 1 << 30,
+            accessible: true,
+            maintenance: Some("normal".into()),
+            mounts: vec![mount],
+        }
+    }
+
+    fn ineligible(change: impl FnOnce(&mut Datastore)) -> Option<String> {
+        let mut changed = datastore();
+        change(&mut changed);
+        offer(&changed, &host()).ineligible
+    }
+
+    #[test]
+    fn disks_go_where_the_appliances_host_writes() {
+        assert_eq!(ineligible(|_| {}), None);
+        for (change, why) in [
+            ((|d| d.mounts[0].writable = false) as fn(&mut Datastore), "only read"),
+            (|d| d.mounts[0].accessible = false, "does not reach"),
+            (|d| d.mounts[0].host.id = "host-2".into(), "does not have"),
+            (|d| d.accessible = false, "no host"),
+            (|d| d.maintenance = Some("inMaintenance".into()), "maintenance"),
+        ] {
+            let told = ineligible(change).expect(why);
+            assert!(told.contains(why), "{told}");
+        }
+    }
 }

@@ -127,12 +127,12 @@ impl Inner {
 
     async fn dismiss(&self, op: &Op, instance: &Instance) -> Result<()> {
         let (_turn, mut vm) = match self.turned(op, instance).await {
-            Err(e) if e.kind() == ErrorKind::NotFound => return self.forget(&instance.machine),
+            Err(e) if e.kind() == ErrorKind::NotFound => return self.forget(instance),
             found => found?,
         };
         self.sweep_captures(&mut vm, &[]).await?;
         self.change(op, &mut vm, vec![], |notes| notes.mark = None).await?;
-        self.forget(&instance.machine)
+        self.forget(instance)
     }
 
     async fn consolidate(&self, op: &Op, instance: &Instance) -> Result<()> {

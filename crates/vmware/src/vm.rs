@@ -78,8 +78,9 @@ impl Vm {
     }
 }
 
-/// Where a machine was seen last: for `claim`, which knows no more than its id, and for a machine that is gone.
-#[derive(Debug, Serialize, Deserialize)]
+/// Where a machine was seen last: for `claim`, which knows no more than its id, and for a machine that is gone. One that came
+/// back as a new machine stands here as often as it did so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Seen {
     uuid: String,
     /// By the datacenter's path, as files are read by.
@@ -92,37 +93,46 @@ impl Inner {
         self.state.join("machines").join(format!("{}.json", OpKey::from(machine.as_str()).to_name()))
     }
 
-    fn seen(&self, machine: &MachineId) -> Result<Option<Seen>> {
-        durable::read(&self.seen_path(machine))
+    /// The newest last.
+    fn seen(&self, machine: &MachineId) -> Result<Vec<Seen>> {
+        Ok(durable::read(&self.seen_path(machine))?.unwrap_or_default())
     }
 
     /// Notes where a machine stands.
     pub(crate) async fn saw(&self, vm: &Vm) -> Result<()> {
         let Some(mark) = &vm.notes.mark else { return Ok(()) };
         let disks: Vec<DatastorePath> = vm.files().map(|(_, file)| file.clone()).collect();
-        let before = self.seen(&mark.machine)?;
-        if before.is_some_and(|seen| seen.uuid == vm.name && seen.disks == disks) {
+        let mut all = self.seen(&mark.machine)?;
+        if all.iter().any(|seen| seen.uuid == vm.name && seen.disks == disks) {
             return Ok(());
         }
         let datacenter = self.datacenter_of(&vm.details.datastores).await?.map(|found| found.path);
-        durable::write(&self.seen_path(&mark.machine), &Seen { uuid: vm.name.clone(), datacenter, disks })
+        all.retain(|seen| seen.uuid != vm.name);
+        all.push(Seen { uuid: vm.name.clone(), datacenter, disks });
+        durable::write(&self.seen_path(&mark.machine), &all)
     }
 
-    /// Where the files of a machine's disks were last, and by which datacenter they are read.
-    pub(crate) fn last_seen(&self, machine: &MachineId) -> Result<Option<(String, Vec<DatastorePath>)>> {
-        Ok(self.seen(machine)?.map(|seen| (seen.datacenter.unwrap_or_default(), seen.disks)))
+    /// Where the files of an instance's disks were last, and by which datacenter they are read.
+    pub(crate) fn last_seen(&self, instance: &Instance) -> Result<Option<(String, Vec<DatastorePath>)>> {
+        let uuid = parts(&instance.name).0;
+        let seen = self.seen(&instance.machine)?.into_iter().find(|seen| seen.uuid == uuid);
+        Ok(seen.map(|seen| (seen.datacenter.unwrap_or_default(), seen.disks)))
     }
 
     /// Forgets it.
-    pub(crate) fn forget(&self, machine: &MachineId) -> Result<()> {
-        durable::remove_file(&self.seen_path(machine))
+    pub(crate) fn forget(&self, instance: &Instance) -> Result<()> {
+        let mut all = self.seen(&instance.machine)?;
+        all.retain(|seen| seen.uuid != parts(&instance.name).0);
+        let path = self.seen_path(&instance.machine);
+        if all.is_empty() { durable::remove_file(&path) } else { durable::write(&path, &all) }
     }
 
-    /// The machine as it stands here: by where it was seen last, or by its instance where that is of this site.
+    /// The machine as it stands here: by its instance where that is of this site, or where it was seen last.
     pub(crate) async fn here(&self, machine: &Machine) -> Result<Option<vim::Machine>> {
         let told = Some(&machine.instance).filter(|instance| instance.site == self.name);
         let told = told.map(|instance| parts(&instance.name).0.to_owned());
-        let Some(uuid) = self.seen(machine.id())?.map(|seen| seen.uuid).or(told) else { return Ok(None) };
+        let last = self.seen(machine.id())?.pop().map(|seen| seen.uuid);
+        let Some(uuid) = told.or(last) else { return Ok(None) };
         let Some(moref) = self.vim.find(&uuid).await? else { return Ok(None) };
         match self.vim.machine(&moref).await {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -130,24 +140,23 @@ impl Inner {
         }
     }
 
-    /// The instance that a machine id was given to.
-    pub(crate) async fn instance_of(&self, machine: &MachineId) -> Result<Option<Instance>> {
+    /// The instances that a machine id was given to.
+    pub(crate) async fn instances_of(&self, machine: &MachineId) -> Result<Vec<Instance>> {
         let of = |uuid| Instance {
             machine: machine.clone(),
             site: self.name.clone(),
             name: uuid,
             generation: site_recovery::Generation(0),
         };
-        if let Some(seen) = self.seen(machine)? {
-            return Ok(Some(of(seen.uuid)));
+        let seen = self.seen(machine)?;
+        if !seen.is_empty() {
+            return Ok(seen.into_iter().map(|seen| of(seen.uuid)).collect());
         }
         // It was enrolled by an engine with another state directory.
         let all = self.vim.machines_whole(&self.vim.content().root_folder).await?;
         let marked = all.into_iter().filter_map(|m| Vm::of(m).ok());
-        Ok(marked
-            .into_iter()
-            .find(|vm| vm.notes.mark.as_ref().is_some_and(|m| m.machine == *machine))
-            .map(|vm| of(vm.name)))
+        let its = marked.filter(|vm| vm.notes.mark.as_ref().is_some_and(|m| m.machine == *machine));
+        Ok(its.map(|vm| of(vm.name)).collect())
     }
 
     /// The machine of an instance, or that of the arm that it names.

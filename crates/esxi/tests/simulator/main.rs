@@ -4,6 +4,8 @@
 mod kind;
 #[path = "../../../vmware/tests/support/lost.rs"]
 mod lost;
+#[path = "../../../vmware/tests/support/making.rs"]
+mod making;
 #[path = "../../../../tests/vsphere-oracle/oracle.rs"]
 mod oracle;
 #[path = "../../../vim/tests/simulator/process.rs"]

@@ -7,6 +7,7 @@ mod data;
 mod giving_way;
 mod history;
 mod operations;
+mod other_legs;
 mod pruning;
 mod requests;
 mod safety;

@@ -243,6 +243,7 @@ macro_rules! operations {
                 if let Some((out, back)) = &request.legs {
                     self.shared.leg(out)?;
                     self.shared.leg(back)?;
+                    self.check_legs(&request)?;
                 }
                 self.check_way_back(&request).await?;
                 self.begin(Operation::ReverseReplicate, Request::Reprotect(request)).await
@@ -386,6 +387,20 @@ macro_rules! operations {
 
             fn members(&self) -> usize {
                 self.slot.unit().members.len()
+            }
+
+            /// The leg that replicates next reads the machine that runs.
+            fn check_legs(&self, request: &ReprotectRequest) -> Result<()> {
+                for item in &self.now()?.members {
+                    let source = self.shared.far_leg(item, request.legs.as_ref())?.source.name();
+                    let active = item.active();
+                    if source != active.site {
+                        let rule = format!("{} runs at {}, which the leg has to come from", active.name, active.site);
+                        let comes = format!("a leg from {source}");
+                        return Err(Error::invalid("reprotect.legs", comes, &rule, "name a leg from there"));
+                    }
+                }
+                Ok(())
             }
 
             /// Settings that the other site refuses are refused now; what it waits for is the job's to wait for.

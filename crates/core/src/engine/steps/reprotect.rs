@@ -5,8 +5,9 @@ use crate::engine::shared::Slot;
 use crate::state::{Direction, Divergence};
 use crate::{
     Changes, Consistency, Error, ErrorKind, Event, Fate, Instance, LOSING_SIDE, Location, Owed, POINT_ZERO,
-    PointId, ReprotectRequest, Request, Result, Seed, Settings,
+    PointId, ReprotectRequest, Request, Result, Seed, Settings, Source,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 fn request(context: &Context) -> ReprotectRequest {
@@ -51,10 +52,10 @@ async fn without_snapshots(
     landing: &Instance,
     consolidate: bool,
 ) -> Result<()> {
-    let source = &context.leg.source;
     let site = context.far.recovery_site.name();
     let asked = request(context).settings.or_else(|| m.item.settings.get(&site).cloned());
     let elsewhere = asked.is_some_and(|s| s.location != Location::Original);
+    let source = landing_source(context)?;
     if context.far.store.is_some() || landing.site != source.name() || elsewhere {
         return Ok(());
     }
@@ -132,7 +133,8 @@ async fn distance(context: &Context, m: &Member, settings: &Settings) -> Result<
     let other = promotion.map(|p| p.previous.clone()).filter(|p| m.item.instances.iter().any(|i| i.is(p)));
     let other =
         other.filter(|o| settings.location == Location::Original && o.site != near.recovery_site.name());
-    let Some(landing) = other.filter(|_| stands(context, promotion.map(|p| &p.previous))) else {
+    let there = landing_source(context)?.name();
+    let Some(landing) = other.filter(|other| other.site == there) else {
         return Ok((Seed::Fresh, None));
     };
     let unknown = |why: &str| (Seed::Unknown { landing: Some(landing.clone()) }, Some(why.to_owned()));
@@ -166,9 +168,12 @@ async fn distance(context: &Context, m: &Member, settings: &Settings) -> Result<
     }
 }
 
-/// Whether the other side's machine stands where the far leg can land on it.
-fn stands(context: &Context, other: Option<&Instance>) -> bool {
-    other.is_some_and(|o| o.site == context.leg.source.name())
+/// The source of the next round: it stands where the far leg lands. Of a machine elsewhere nothing can be landed on.
+fn landing_source(context: &Context) -> Result<Arc<dyn Source>> {
+    match &request(context).legs {
+        Some((out, _)) => Ok(context.shared.leg(out)?.source),
+        None => Ok(Arc::clone(&context.leg.source)),
+    }
 }
 
 /// Seals the first point of the new leg.
