@@ -27,6 +27,7 @@ func (s *site) verbs() map[string]verb {
 		"calls":           with(func(c struct{ Reset bool }) (any, error) { return s.calls.take(c.Reset), nil }),
 		"sessions-expire": with(func(struct{}) (any, error) { return map[string]int{"sessions": s.expire()}, nil }),
 		"host":            with(func(c struct{ Host, State string }) (any, error) { return nil, s.hostState(c.Host, c.State) }),
+		"datastore":       with(func(c struct{ Name, Type string }) (any, error) { return nil, s.datastoreType(c.Name, c.Type) }),
 		"tools":           with(s.tools),
 		"power":           with(s.power),
 		"power-loss":      with(s.powerLoss),

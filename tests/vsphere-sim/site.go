@@ -45,6 +45,7 @@ type site struct {
 	kept     onceSet // machines whose next removal of a snapshot keeps the files
 	http     httpFaults
 	tokens   tokens
+	versions sync.Map // the changeVersion that a change was made up by, by machine, while it is asked for
 	leases   leases
 	ended    chan struct{}
 	once     sync.Once
@@ -131,6 +132,9 @@ func (s *site) build() error {
 	s.registry.AddHandler(&watcher{site: s})
 	s.registry.Handler = s.intercept
 	s.addAutoStart()
+	for _, entity := range s.registry.All("Datastore") {
+		entity.(*simulator.Datastore).Summary.Type = string(types.HostFileSystemVolumeFileSystemTypeVMFS)
+	}
 	if s.client, err = vim25.NewClient(own(), s.service); err != nil {
 		return err
 	}

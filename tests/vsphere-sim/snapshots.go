@@ -1,6 +1,10 @@
 package main
 
 import (
+	"slices"
+	"strconv"
+	"time"
+
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -174,7 +178,10 @@ func (s *site) revert(vm *simulator.VirtualMachine, to *simulator.VirtualMachine
 			disks = append(disks, disk)
 		}
 	}
-	s.update(vm, set("config.hardware.device", disks), set("snapshot.currentSnapshot", to.Self))
+	// With the disks the settings go back, also those that somebody else put there.
+	s.update(vm, set("config.hardware.device", disks), set("snapshot.currentSnapshot", to.Self),
+		set("config.extraConfig", slices.Clone(to.Config.ExtraConfig)),
+		set("config.changeVersion", strconv.FormatInt(time.Now().UnixNano(), 10)))
 	for _, disk := range disksIn(to.Config.Hardware.Device) {
 		if independent(disk) {
 			continue

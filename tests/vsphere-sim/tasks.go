@@ -17,7 +17,7 @@ type execute = func(*simulator.Task) (types.AnyType, types.BaseMethodFault)
 
 // around is a task with what VMware's simulator leaves out before and after it, and with the errors asked for.
 // The task holds its entity's lock.
-func (s *site) around(t *simulator.Task, run execute) execute {
+func (s *site) around(t *simulator.Task, version string, run execute) execute {
 	kind := t.Info.DescriptionId
 	return func(t *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 		defer func() {
@@ -38,6 +38,9 @@ func (s *site) around(t *simulator.Task, run execute) execute {
 				fault = s.snapshotsRemoved(vm)
 			}
 		case "VirtualMachine.reconfigVm":
+			if fault = versionFault(vm, version); fault != nil {
+				return nil, fault
+			}
 			if result, fault = run(t); fault == nil {
 				fault = s.settle(vm)
 			}
