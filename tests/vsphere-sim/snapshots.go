@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -34,6 +35,27 @@ func (s *site) snapshotTaken(vm *simulator.VirtualMachine, take func() (types.An
 		return nil, fileFault(vm.Config.Files.VmPathName, err)
 	}
 	return result, nil
+}
+
+// onlyStates lets the removal of a snapshot delete its .vmsn alone. VMware's simulator deletes the file that has a number, and
+// gives the numbers anew whenever it lists the files: sooner or later that file is a disk's.
+func (s *site) onlyStates(vm *simulator.VirtualMachine) {
+	if vm.LayoutEx == nil {
+		return
+	}
+	states := map[int32]bool{}
+	for _, file := range vm.LayoutEx.File {
+		states[file.Key] = strings.HasSuffix(file.Name, ".vmsn")
+	}
+	for i := range vm.LayoutEx.Snapshot {
+		one := &vm.LayoutEx.Snapshot[i]
+		if !states[one.DataKey] {
+			one.DataKey = -1
+		}
+		if !states[one.MemoryKey] {
+			one.MemoryKey = -1
+		}
+	}
 }
 
 // snapshotsRemoved merges what is no longer frozen.

@@ -34,6 +34,7 @@ func (s *site) around(t *simulator.Task, version string, run execute) execute {
 		case "VirtualMachine.createSnapshotEx":
 			result, fault = s.snapshotTaken(vm, func() (types.AnyType, types.BaseMethodFault) { return run(t) })
 		case "VirtualMachine.removeSnapshot", "VirtualMachine.RemoveAllSnapshots":
+			s.onlyStates(vm)
 			if result, fault = run(t); fault == nil {
 				fault = s.snapshotsRemoved(vm)
 			}

@@ -37,6 +37,8 @@ impl Inner {
         }
         let note = |notes: &mut Notes| {
             notes.mark = Some(mark.clone());
+            // What the appliance writes is tracked by nobody.
+            notes.tracking = None;
             let landing = notes.landing.get_or_insert_default();
             landing.attached = true;
             landing.pins.extend(pins.clone());

@@ -53,7 +53,9 @@ mod read;
 mod rules;
 mod snapshots;
 mod source;
+mod strays;
 mod tracking;
+mod used;
 mod vm;
 
 pub use appliance::{Appliance, AttachedDisk, BlockDevices, DeviceResolver};

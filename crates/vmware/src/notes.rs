@@ -7,11 +7,13 @@
 //! | `site-recovery.fence` | who keeps it off, since when, and how that ends |
 //! | `site-recovery.power` | starts that were ours, keys that are done |
 //! | `site-recovery.landing` | branches, kept arms, and whether its disks are ours |
+//! | `site-recovery.tracking` | captures that the machine comes from, and disks whose tracking is whole |
 //! | `site-recovery.epoch` | the epoch of whoever changed it last |
 //!
 //! All are JSON. They are written with the version of the configuration that was read, so that of two who write at once one is
 //! refused by the server.
 
+use crate::tracking::At;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
@@ -30,6 +32,7 @@ pub(crate) struct Notes {
     pub(crate) fence: Option<FenceMark>,
     pub(crate) power: Option<PowerRecord>,
     pub(crate) landing: Option<Landing>,
+    pub(crate) tracking: Option<Tracking>,
     pub(crate) epoch: Option<Epoch>,
 }
 
@@ -104,12 +107,31 @@ pub(crate) struct Landing {
     pub(crate) done: Vec<OpKey>,
 }
 
+/// What change tracking may be asked for. It goes back with the machine where somebody reverts that, and so tells of it: tracking
+/// by itself may go on as if nothing had been.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Tracking {
+    /// Captures that the machine comes from, the newest last.
+    pub(crate) captures: Vec<OpKey>,
+    /// Where tracking began while nothing stood below the disk, by the identifier of the backing: it knows all that is in use.
+    pub(crate) whole: BTreeMap<String, At>,
+}
+
+impl Tracking {
+    pub(crate) fn comes_from(&mut self, key: &OpKey) {
+        remember(&mut self.captures, key);
+    }
+}
+
 /// The snapshot that its disks stand on, and what the machine was before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Branch {
     pub(crate) snapshot: String,
     pub(crate) generation: Generation,
     pub(crate) armed: Option<ArmedBy>,
+    #[serde(default)]
+    pub(crate) tracking: Option<Tracking>,
 }
 
 impl PowerRecord {
@@ -145,6 +167,7 @@ impl Notes {
             fence: read(extra, "fence")?,
             power: read(extra, "power")?,
             landing: read(extra, "landing")?,
+            tracking: read(extra, "tracking")?,
             epoch: read(extra, "epoch")?,
         })
     }
@@ -156,6 +179,7 @@ impl Notes {
         write(&mut changes, "fence", &self.fence, &new.fence);
         write(&mut changes, "power", &self.power, &new.power);
         write(&mut changes, "landing", &self.landing, &new.landing);
+        write(&mut changes, "tracking", &self.tracking, &new.tracking);
         write(&mut changes, "epoch", &self.epoch, &new.epoch);
         changes
     }

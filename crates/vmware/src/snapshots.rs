@@ -13,12 +13,15 @@ pub(crate) struct Described {
     pub(crate) by: String,
     pub(crate) reached: Option<Consistency>,
     pub(crate) why: Option<String>,
+    /// Captures that stood when it was taken.
+    #[serde(default)]
+    pub(crate) over: Vec<String>,
 }
 
 impl Described {
     pub(crate) fn new(op: &Op) -> Self {
         let by = format!("site-recovery, engine {} at epoch {}", op.epoch.owner, op.epoch.number);
-        Self { key: op.key.clone(), by, reached: None, why: None }
+        Self { key: op.key.clone(), by, reached: None, why: None, over: vec![] }
     }
 
     /// What was said of a snapshot; people may have changed it.

@@ -1,6 +1,10 @@
 //! One host, VMware's simulator in its place.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../../../vmware/tests/support/kept.rs"]
+mod kept;
+#[path = "../../../vmware/tests/support/pitfalls.rs"]
+mod pitfalls;
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
 #[path = "../../../vmware/tests/support/suites.rs"]

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use site_recovery::*;
 use site_recovery_testkit::suite;
-use site_recovery_vim::{ConfigSpec, DatastorePath, Moref, Snapshot, Vim};
+use site_recovery_vim::{ConfigSpec, DatastorePath, Moref, Snapshot, Task, Vim};
 use site_recovery_vmware::{Appliance, AttachedDisk, Builder, DeviceResolver, Site};
 use std::collections::BTreeMap;
 use std::fs;
@@ -162,6 +162,11 @@ impl World {
     pub(crate) async fn snapshots(&self, name: &str) -> Vec<String> {
         let tree = self.eyes.snapshots(&self.moref(name).await).await.unwrap();
         tree.iter().flat_map(Snapshot::all).map(|s| s.name.clone()).collect()
+    }
+
+    /// Waits for a task of the test's own.
+    pub(crate) async fn done(&self, task: std::result::Result<Task, site_recovery_vim::Error>) {
+        task.unwrap().wait(Duration::from_secs(30)).await.unwrap();
     }
 
     pub(crate) async fn told(&self, verb: &str, name: &str, more: Value) {
