@@ -82,7 +82,8 @@ impl Inner {
         self.drop_snapshot(vm, &snapshot).await?;
         let began = included(vm).filter_map(|disk| {
             let (name, change_id) = (disk_name(disk), disk.backing.change_id.clone()?);
-            begins.contains(&name).then_some((name, At { change_id, capacity: disk.capacity }))
+            let alone = begins.contains(&name) && vm.snapshots().next().is_none();
+            alone.then_some((name, At { change_id, capacity: disk.capacity }))
         });
         let began: BTreeMap<String, At> = began.collect();
         let note = |notes: &mut Notes| notes.tracking.get_or_insert_default().whole.extend(began.clone());

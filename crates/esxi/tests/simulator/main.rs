@@ -7,6 +7,8 @@ mod kept;
 mod pitfalls;
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
+#[path = "../../../vmware/tests/support/strangers.rs"]
+mod strangers;
 #[path = "../../../vmware/tests/support/suites.rs"]
 mod suites;
 #[path = "../../../vmware/tests/support/world.rs"]
