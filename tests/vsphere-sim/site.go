@@ -42,6 +42,7 @@ type site struct {
 	delays   delays
 	calls    calls
 	hosts    silentHosts
+	started  starts
 	kept     onceSet // machines whose next removal of a snapshot keeps the files
 	http     httpFaults
 	tokens   tokens

@@ -65,6 +65,20 @@ func TestARevertTakesSettingsBack(t *testing.T) {
 	})
 }
 
+func TestStartsAreCounted(t *testing.T) {
+	inBoth(t, func(w *world) {
+		count := func() (n int) {
+			w.control("starts", say{"machine": w.first}, &n)
+			return n
+		}
+		same(w, "starts at first", count(), 1)
+		w.ends(w.vm(w.first).PowerOff(w.ctx))
+		same(w, "starts while it is off", count(), 1)
+		w.ends(w.vm(w.first).PowerOn(w.ctx))
+		same(w, "starts", count(), 2)
+	})
+}
+
 func TestAnOldMachineIsNotTracked(t *testing.T) {
 	inBoth(t, func(w *world) {
 		w.control("machine-create", say{"name": "old", "disks": []int{mib, mib}, "version": "vmx-04", "modes": []string{"", "independent_persistent/shared"}})

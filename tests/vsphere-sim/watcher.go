@@ -60,6 +60,7 @@ func (s *site) powerChanged(vm *simulator.VirtualMachine) {
 	s.guests.powerChanged(vm)
 	s.showTools(vm)
 	if vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
+		s.started.add(vm.Self)
 		s.startTracking(vm)
 	}
 }

@@ -161,12 +161,16 @@ impl Inner {
             self.let_go_strays(&vm).await?;
             return self.merge_leftovers(&mut vm).await;
         };
-        self.let_go(&snapshot).await?;
-        match names::parts(&instance.name).1 {
-            Some(_) => Ok(()),
-            // A change id outlives its snapshot: what became of the capture makes no difference.
-            None => self.drop_snapshot(&mut vm, &snapshot.moref).await,
+        if names::parts(&instance.name).1.is_some() {
+            return self.let_go(&snapshot).await;
         }
+        // A change id outlives its snapshot: what became of the capture makes no difference. Where an answer was lost there are two.
+        let all: Vec<Snapshot> = vm.snapshots().filter(|s| s.name == snapshot.name).cloned().collect();
+        for one in all {
+            self.let_go(&one).await?;
+            self.drop_snapshot(&mut vm, &one.moref).await?;
+        }
+        Ok(())
     }
 
     /// Removes captures of a machine but those of `keep`; nobody else's snapshot.

@@ -58,6 +58,7 @@ impl Inner {
                 nics: Default::default(),
                 made: Some(op.key.clone()),
                 armed: None,
+                adding: None,
             };
             mark.describe(&Machine { disks: included, ..machine.clone() }, &found, &nics);
             let pins = self.estate.pin(&self.vim, &vm.moref).await?;

@@ -51,6 +51,16 @@ pub(crate) struct Mark {
     pub(crate) made: Option<OpKey>,
     /// How tracking for the way back was armed.
     pub(crate) armed: Option<ArmedBy>,
+    /// A disk that was added, and has no id yet.
+    #[serde(default)]
+    pub(crate) adding: Option<Adding>,
+}
+
+/// Written in one act with the adding: whatever disk was not there before is this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Adding {
+    pub(crate) id: DiskId,
+    pub(crate) before: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,6 +225,7 @@ impl Mark {
         let marked = |(uuid, spec): (&String, &site_recovery::DiskSpec)| {
             (uuid.clone(), MarkedDisk { id: spec.id.clone(), included: spec.included })
         };
+        self.adding = None;
         self.disks = found.iter().zip(&machine.disks).map(marked).collect();
         self.nics = nics.iter().zip(&machine.nics).map(|(key, nic)| (*key, nic.id.clone())).collect();
     }

@@ -122,6 +122,7 @@ impl Inner {
             nics: Default::default(),
             made: None,
             armed: None,
+            adding: None,
         });
         mark.describe(machine, &found, &nics);
         self.change(op, &mut vm, vec![], |notes| notes.mark = Some(mark.clone())).await?;

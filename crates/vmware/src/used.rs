@@ -14,6 +14,7 @@ use site_recovery::{
     Capture, Disk, DiskId, Disks, ErrorKind, Extent, Fill, MachineId, OpKey, Pool, Result, Run,
 };
 use site_recovery_vim::EVERYTHING;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::OnceCell;
@@ -32,14 +33,12 @@ pub(crate) fn mapped(site: &Arc<Inner>, capture: &Capture, machine: &MachineId, 
     disks.into_iter().map(of).collect()
 }
 
-#[derive(Debug)]
 struct Question {
     capture: Capture,
     machine: MachineId,
     disk: DiskId,
 }
 
-#[derive(Debug)]
 struct Mapped {
     disk: Arc<dyn Disk>,
     site: Arc<Inner>,
@@ -48,6 +47,14 @@ struct Mapped {
     asked: AtomicU64,
     /// In order; none where that is not known.
     used: OnceCell<Option<Vec<Run>>>,
+}
+
+// By hand: the site is told once, not for each disk.
+impl fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (cut, disk) = (&self.question.capture.cut, &self.question.disk);
+        f.debug_struct("Mapped").field("capture", cut).field("id", disk).field("disk", &self.disk).finish()
+    }
 }
 
 #[async_trait]

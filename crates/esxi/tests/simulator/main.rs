@@ -1,12 +1,18 @@
 //! One host, VMware's simulator in its place.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../../../vmware/tests/support/engines.rs"]
+mod engines;
+#[path = "../../../vmware/tests/support/faults.rs"]
+mod faults;
 #[path = "../../../vmware/tests/support/kept.rs"]
 mod kept;
 #[path = "../../../vmware/tests/support/pitfalls.rs"]
 mod pitfalls;
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
+#[path = "../../../vmware/tests/support/spellings.rs"]
+mod spellings;
 #[path = "../../../vmware/tests/support/strangers.rs"]
 mod strangers;
 #[path = "../../../vmware/tests/support/suites.rs"]
@@ -15,11 +21,16 @@ mod suites;
 mod world;
 
 use process::{Mode, Sim};
+use site_recovery_esxi::Settings;
 use site_recovery_vmware::Builder;
 use std::path::PathBuf;
 
 const MODE: Mode = Mode::Esxi;
 
 fn open(sim: &Sim, state: PathBuf) -> Builder {
-    site_recovery_esxi::site("branch".into(), state, sim.settings.clone())
+    open_with(sim.settings.clone(), state)
+}
+
+fn open_with(settings: Settings, state: PathBuf) -> Builder {
+    site_recovery_esxi::site("branch".into(), state, settings)
 }

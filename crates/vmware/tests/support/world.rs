@@ -164,6 +164,12 @@ impl World {
         tree.iter().flat_map(Snapshot::all).map(|s| s.name.clone()).collect()
     }
 
+    /// How often the machine was started, by the server's events.
+    pub(crate) async fn starts(&self, name: &str) -> u64 {
+        let told = self.sim.tell("starts", self.of(name).await).await;
+        told.as_u64().unwrap()
+    }
+
     /// Waits for a task of the test's own.
     pub(crate) async fn done(&self, task: std::result::Result<Task, site_recovery_vim::Error>) {
         task.unwrap().wait(Duration::from_secs(30)).await.unwrap();
