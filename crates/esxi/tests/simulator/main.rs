@@ -1,16 +1,21 @@
 //! One host, VMware's simulator in its place.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod admission;
 #[path = "../../../vmware/tests/support/engines.rs"]
 mod engines;
 #[path = "../../../vmware/tests/support/faults.rs"]
 mod faults;
 #[path = "../../../vmware/tests/support/kept.rs"]
 mod kept;
+#[path = "../../../vmware/tests/support/landings.rs"]
+mod landings;
 #[path = "../../../vmware/tests/support/pitfalls.rs"]
 mod pitfalls;
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
+#[path = "../../../vmware/tests/support/secrets.rs"]
+mod secrets;
 #[path = "../../../vmware/tests/support/spellings.rs"]
 mod spellings;
 #[path = "../../../vmware/tests/support/strangers.rs"]

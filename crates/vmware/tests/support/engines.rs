@@ -106,19 +106,23 @@ async fn o3_a_change_by_somebody_in_between_is_not_lost_and_neither_is_ours() {
     };
     here.world.sim.tell("calls", json!({ "reset": true })).await;
     here.world.sim.tell("delay", json!({ "method": "ReconfigVM_Task", "ms": 400 })).await;
-    let (site, of, capture) = (here.site().clone(), here.instance().clone(), op("a", 5, "capture"));
-    let ours = tokio::spawn(async move { site.capture(&capture, &[of], Consistency::Crash).await });
-    // Our call is there, made up by the version from before, and waits.
-    let mut there = 0;
-    for _ in 0..20_000 {
-        there = reconfigurations().await;
-        if there > 0 {
-            break;
+    let of = std::slice::from_ref(here.instance());
+    let capture = op("a", 5, "capture");
+    let ours = here.site().capture(&capture, of, Consistency::Crash);
+    let theirs = async {
+        // Our call is there, made up by the version from before, and waits.
+        let mut there = 0;
+        for _ in 0..20_000 {
+            there = reconfigurations().await;
+            if there > 0 {
+                break;
+            }
         }
-    }
-    assert_eq!(there, 1);
-    here.world.told("disk-add", &here.name, json!({ "bytes": 65536 })).await;
-    let capture = ours.await.unwrap().unwrap();
+        assert_eq!(there, 1);
+        here.world.told("disk-add", &here.name, json!({ "bytes": 65536 })).await;
+    };
+    let (ours, ()) = tokio::join!(ours, theirs);
+    let capture = ours.unwrap();
     here.world.sim.tell("clear", json!({})).await;
     assert!(reconfigurations().await >= 3, "our change was not refused, or not made again");
     let told: Vec<bool> = here.member(&capture).machine.disks.iter().map(|d| d.included).collect();
@@ -133,33 +137,34 @@ async fn o3_a_change_by_somebody_in_between_is_not_lost_and_neither_is_ours() {
 async fn o3_many_who_write_at_once_lose_nothing() {
     let Some(here) = Kept::new().await else { return };
     let moref = here.world.moref(&here.name).await;
-    let eyes = here.world.eyes.clone();
-    let theirs = tokio::spawn(async move {
+    let theirs = async {
         for n in 0..40 {
             let extra = vec![(format!("somebody.{n}"), n.to_string())];
             let spec = ConfigSpec { extra, ..ConfigSpec::default() };
-            eyes.reconfigure(&moref, &spec).await.unwrap().wait(Duration::from_secs(30)).await.unwrap();
+            here.world.done(here.world.eyes.reconfigure(&moref, &spec).await).await;
         }
-    });
-    for round in 0..6 {
-        let of = std::slice::from_ref(here.instance());
-        let key = op("suite", 1, &format!("{round}"));
-        // Nobody is first for ever: what is refused again and again is an error that passes.
-        let mut last = None;
-        for _ in 0..8 {
-            match here.site().capture(&key, of, Consistency::Crash).await {
-                Ok(capture) => {
-                    last = Some(capture);
-                    break;
+    };
+    let ours = async {
+        for round in 0..6 {
+            let of = std::slice::from_ref(here.instance());
+            let key = op("suite", 1, &format!("{round}"));
+            // Nobody is first for ever: what is refused again and again is an error that passes.
+            let mut last = None;
+            for _ in 0..8 {
+                match here.site().capture(&key, of, Consistency::Crash).await {
+                    Ok(capture) => {
+                        last = Some(capture);
+                        break;
+                    }
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
                 }
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
             }
+            let capture = last.expect("it comes through");
+            let release = op("suite", 1, &format!("release-{round}"));
+            here.site().release(&release, &capture, here.machine.id(), Fate::Sealed).await.unwrap();
         }
-        let capture = last.expect("it comes through");
-        let release = op("suite", 1, &format!("release-{round}"));
-        here.site().release(&release, &capture, here.machine.id(), Fate::Sealed).await.unwrap();
-    }
-    theirs.await.unwrap();
+    };
+    tokio::join!(theirs, ours);
     let moref = here.world.moref(&here.name).await;
     let extra = here.world.eyes.machine(&moref).await.unwrap().details.unwrap().extra;
     for n in 0..40 {

@@ -275,7 +275,7 @@ async fn permit(op: &Op, machine: &Machine) -> BootPermit {
 }
 
 /// As an engine does: the same call again, as long as the trouble is one that passes.
-async fn again<T>(call: impl AsyncFn() -> Result<T>) -> T {
+pub(crate) async fn again<T>(call: impl AsyncFn() -> Result<T>) -> T {
     let mut last = None;
     for _ in 0..8 {
         match call().await {
@@ -343,15 +343,18 @@ async fn a_server_that_is_killed_in_mid_read_is_unavailable() {
     let disks = here.disks(&capture).await.unwrap();
     let disk = std::sync::Arc::clone(&disks[&here.machine.disks[0].id]);
     fault(&here, json!({ "path": "/folder", "kind": "hang", "count": 1 })).await;
-    let read = tokio::spawn(async move { disk.read(Run::new(0, GRAIN), &Pool::new(1 << 20)).await });
-    // Until the request is there, and hangs.
-    for _ in 0..10_000 {
-        if here.world.sim.tell("http-faults", json!({})).await == json!(0) {
-            break;
+    let pool = Pool::new(1 << 20);
+    let kill = async {
+        // Once the request is there, and hangs.
+        for _ in 0..10_000 {
+            if here.world.sim.tell("http-faults", json!({})).await == json!(0) {
+                break;
+            }
         }
-    }
-    here.world.sim.kill();
-    let error = read.await.unwrap().unwrap_err();
+        here.world.sim.kill();
+    };
+    let (read, ()) = tokio::join!(disk.read(Run::new(0, GRAIN), &pool), kill);
+    let error = read.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     let error = here.site().power(here.instance()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "silence is never off: {error}");

@@ -32,7 +32,9 @@ impl Files {
         let local = self.0[descriptor.datastore()].join(descriptor.path());
         let text = String::from_utf8_lossy(&fs::read(&local).ok()?).into_owned();
         let extent = text.lines().find(|line| line.starts_with("RW "))?;
-        Some(local.parent()?.join(extent.split('"').nth(1)?))
+        // A name may have such signs itself.
+        let (_, name) = extent.split_once('"')?;
+        Some(local.parent()?.join(name.rsplit_once('"')?.0))
     }
 }
 
