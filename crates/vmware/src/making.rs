@@ -5,13 +5,14 @@ use crate::describe::{disk_name, in_order};
 use crate::notes::{FenceMark, Landing, Mark, Notes};
 use crate::rules;
 use crate::vm::Vm;
-use site_recovery::{Error, Instance, Machine, Op, OpKey, Result, Settings, audit};
+use site_recovery::{Error, ErrorKind, Instance, Machine, Op, OpKey, Result, Settings, audit};
 use site_recovery_register::refused;
 use site_recovery_vim::{
     ConfigSpec, ControllerKind, DatastorePath, DeviceChange, DiskMode, Fault, Firmware, Host, Moref, NewDisk,
     NicKind, Place,
 };
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// No name is tried beyond this number.
 const NAMES: u32 = 1000;
@@ -30,9 +31,26 @@ impl Inner {
             Some(found) => found,
             None => self.make(machine, settings, &uuid).await?,
         };
-        let mut vm = Vm::of(self.vim.machine(&moref).await?)?;
+        let mut vm = self.whole(&moref, machine.included().count()).await?;
         self.settle_new(op, &mut vm, machine).await?;
         Ok(vm.marked()?.instance(&self.name))
+    }
+
+    /// A machine, once the server has made all of it: where the answer was lost it may be at it still.
+    async fn whole(&self, moref: &Moref, disks: usize) -> Result<Vm> {
+        let until = self.clock.now().after(self.patience.device);
+        loop {
+            let vm = Vm::of(self.vim.machine(moref).await?)?;
+            let has = vm.details.devices.disks.len();
+            if vm.notes.mark.is_some() || has >= disks {
+                return Ok(vm);
+            }
+            if self.clock.now() >= until {
+                let message = format!("{} has {has} disks of {disks}: it is being made still", vm.name);
+                return Err(Error::new(ErrorKind::Busy, message));
+            }
+            self.clock.sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Writes down whose a new machine is, and attaches its disks.
@@ -132,10 +150,12 @@ impl Inner {
             return match made.await {
                 Err(e) if matches!(e.fault(), Some(Fault::DuplicateName { .. })) => continue,
                 // Whatever became of the answer: it is known by its identifier.
-                Err(e) => match self.vim.find(uuid).await? {
-                    Some(found) => Ok(found),
-                    None => Err(e.into()),
-                },
+                Err(e) => {
+                    if e.may_have_been_done() {
+                        self.let_end(&place.folder, self.patience.change).await?;
+                    }
+                    self.vim.find(uuid).await?.ok_or_else(|| e.into())
+                }
                 Ok(made) => Ok(made),
             };
         }

@@ -223,8 +223,31 @@ async fn o1_a_change_whose_answer_is_lost_is_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn o1_a_snapshot_whose_answer_is_lost_is_waited_for() {
+    let Some(here) = Kept::new().await else { return };
+    let before = Before::of(&here).await;
+    here.world.sim.tell("delay", json!({ "task": "CreateSnapshotEx", "ms": 700 })).await;
+    fault(
+        &here,
+        json!({ "path": "/sdk", "holds": "<CreateSnapshot_Task", "kind": "short", "bytes": 40, "count": 1 }),
+    )
+    .await;
+    let (truth, capture) = (here.truth().await, here.capture("one").await);
+    assert_eq!(
+        here.world.snapshots(&here.name).await.len(),
+        1,
+        "it was asked for again while it was being taken"
+    );
+    here.reads_right(&capture, &truth).await;
+    here.release(&capture).await;
+    clear(&here).await;
+    before.again(&here).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn o1_a_start_whose_answer_is_lost_is_one_start() {
     let Some(here) = Kept::new().await else { return };
+    here.world.sim.tell("delay", json!({ "task": "PowerOn", "ms": 300 })).await;
     for (n, trouble) in [
         json!({ "kind": "short", "bytes": 40 }),
         json!({ "kind": "reset" }),
