@@ -48,6 +48,17 @@ func (s *site) datastore(name string) (string, bool) {
 	return "", false
 }
 
+// datastoreType lets a datastore be of another type than VMFS.
+func (s *site) datastoreType(name, kind string) error {
+	for _, entity := range s.registry.All("Datastore") {
+		if store := entity.(*simulator.Datastore); store.Name == name {
+			s.locked(store, func() { s.update(store, set("summary.type", kind)) })
+			return nil
+		}
+	}
+	return fmt.Errorf("datastore %q: there is none of that name", name)
+}
+
 // descriptor reads a .vmdk: the file of the disk's bytes, and the capacity.
 func (s *site) descriptor(name string) (bytes string, capacity int64, err error) {
 	local, err := s.resolve(name)

@@ -57,6 +57,12 @@ func (h *httpFaults) add(f *httpFault) {
 	h.all = append(h.all, f)
 }
 
+func (h *httpFaults) left() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.all)
+}
+
 func (h *httpFaults) clear() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

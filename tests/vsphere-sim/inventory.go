@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -110,6 +111,9 @@ type machineSpec struct {
 	GuestId   string  `json:"guest_id"`  // otherLinux64Guest by default
 	On        bool    `json:"on"`
 	Cluster   bool    `json:"cluster"` // in vCenter mode: in the cluster, not on the standalone host
+
+	Modes   []string `json:"modes"`   // of the disks, persistent by default; with /shared the disk is one for several writers
+	Version string   `json:"version"` // vmx-21 by default; before vmx-07 no changes are tracked
 }
 
 func (s *site) create(ctx context.Context, at place, m machineSpec) (*object.VirtualMachine, error) {
@@ -140,7 +144,14 @@ func (s *site) create(ctx context.Context, at place, m machineSpec) (*object.Vir
 		}
 		disk := devices.CreateDisk(scsi.(types.BaseVirtualController), types.ManagedObjectReference{}, path_(name))
 		disk.CapacityInBytes, disk.CapacityInKB = size, size/1024
-		disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo).ThinProvisioned = types.NewBool(true)
+		backing := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		backing.ThinProvisioned = types.NewBool(true)
+		if i < len(m.Modes) && m.Modes[i] != "" {
+			mode, shared := strings.CutSuffix(m.Modes[i], "/shared")
+			if backing.DiskMode = mode; shared {
+				backing.Sharing = string(types.VirtualDiskSharingSharingMultiWriter)
+			}
+		}
 		devices = append(devices, disk)
 	}
 	card, err := devices.CreateEthernetCard("vmxnet3", at.network)
@@ -154,8 +165,8 @@ func (s *site) create(ctx context.Context, at place, m machineSpec) (*object.Vir
 	}
 	task, err := at.folder.CreateVM(ctx, types.VirtualMachineConfigSpec{
 		Name: m.Name, GuestId: m.GuestId, NumCPUs: 1, MemoryMB: 1024, Firmware: m.Firmware,
-		Files:                 &types.VirtualMachineFileInfo{VmPathName: path_(m.Folder + ".vmx")},
-		ChangeTrackingEnabled: &m.Tracking, DeviceChange: changes,
+		Files:   &types.VirtualMachineFileInfo{VmPathName: path_(m.Folder + ".vmx")},
+		Version: m.Version, ChangeTrackingEnabled: &m.Tracking, DeviceChange: changes,
 	}, at.pool, at.host)
 	if err != nil {
 		return nil, err
@@ -165,6 +176,10 @@ func (s *site) create(ctx context.Context, at place, m machineSpec) (*object.Vir
 		return nil, err
 	}
 	vm := object.NewVirtualMachine(s.client, made.(types.ManagedObjectReference))
+	if number, err := strconv.Atoi(strings.TrimPrefix(m.Version, "vmx-")); err == nil && number < 7 {
+		machine := s.registry.Get(vm.Reference()).(*simulator.VirtualMachine)
+		s.locked(machine, func() { s.update(machine, set("capability.changeTrackingSupported", false)) })
+	}
 	if !m.On {
 		return vm, nil
 	}

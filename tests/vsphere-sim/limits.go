@@ -96,9 +96,32 @@ func (m *machine) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_T
 	if fault == nil {
 		fault = m.site.attachFault(m.Self, &req.Spec)
 	}
+	if fault == nil {
+		fault = trackFault(m.VirtualMachine, &req.Spec)
+	}
 	if fault != nil {
 		task := failed(ctx, m.VirtualMachine, "reconfigVm", fault)
 		return &methods.ReconfigVM_TaskBody{Res: &types.ReconfigVM_TaskResponse{Returnval: task}}
 	}
+	m.site.sameDisks(&req.Spec)
+	// The call holds the machine's lock, so the task that it makes is this one.
+	m.site.versions.Store(m.Self, req.Spec.ChangeVersion)
+	defer m.site.versions.Delete(m.Self)
 	return m.VirtualMachine.ReconfigVMTask(ctx, req)
+}
+
+// versionFault refuses a change that was made up by an older configuration than the one that is there.
+func versionFault(vm *simulator.VirtualMachine, made string) types.BaseMethodFault {
+	if made == "" || made == vm.Config.ChangeVersion {
+		return nil
+	}
+	return new(types.ConcurrentAccess)
+}
+
+// trackFault refuses tracking of a machine whose virtual hardware has none.
+func trackFault(vm *simulator.VirtualMachine, spec *types.VirtualMachineConfigSpec) types.BaseMethodFault {
+	if spec.ChangeTrackingEnabled == nil || !*spec.ChangeTrackingEnabled || vm.Capability.ChangeTrackingSupported {
+		return nil
+	}
+	return &types.InvalidArgument{InvalidProperty: "spec.changeTrackingEnabled"}
 }

@@ -129,6 +129,45 @@ func (s *site) attachFault(me types.ManagedObjectReference, spec *types.VirtualM
 	return nil
 }
 
+// sameDisks lets a file that is attached be the disk that it belongs to: all states of a disk have one uuid. VMware's
+// simulator would make up another for each file.
+func (s *site) sameDisks(spec *types.VirtualMachineConfigSpec) {
+	for _, change := range spec.DeviceChange {
+		c := change.GetVirtualDeviceConfigSpec()
+		disk, ok := c.Device.(*types.VirtualDisk)
+		if !ok || c.Operation != types.VirtualDeviceConfigSpecOperationAdd || c.FileOperation != "" {
+			continue
+		}
+		if b, ok := disk.Backing.(*flat); ok && b.Uuid == "" {
+			b.Uuid = s.uuidOf(b.FileName)
+		}
+	}
+}
+
+// uuidOf is that of the disk which a file is a state of, where a machine or a snapshot has it.
+func (s *site) uuidOf(file string) string {
+	var lists [][]types.BaseVirtualDevice
+	for _, object := range s.registry.All("VirtualMachine") {
+		if vm, ok := object.(*simulator.VirtualMachine); ok && vm.Config != nil {
+			lists = append(lists, vm.Config.Hardware.Device)
+			for _, snapshot := range s.snapshotsOf(vm.Self) {
+				lists = append(lists, snapshot.Config.Hardware.Device)
+			}
+		}
+	}
+	for _, devices := range lists {
+		for _, disk := range disksIn(devices) {
+			held := disk.Backing.(*flat)
+			for b := held; b != nil; b = b.Parent {
+				if b.FileName == file {
+					return held.Uuid
+				}
+			}
+		}
+	}
+	return ""
+}
+
 // startFault is why a machine cannot start: a disk is gone, or somebody else has it.
 func (s *site) startFault(vm *simulator.VirtualMachine) types.BaseMethodFault {
 	for _, disk := range disksOf(vm) {

@@ -16,6 +16,7 @@ type settings struct {
 	FirstChangeId    bool   `json:"first_change_id"`     // the snapshot that starts tracking has a changeId
 	ResetOnRevert    bool   `json:"reset_on_revert"`     // a revert begins a new change UUID
 	ResetOnPowerLoss bool   `json:"reset_on_power_loss"` // so does a power loss
+	RevertUntold     bool   `json:"revert_untold"`       // without reset_on_revert: what a revert changes is told nobody
 
 	// Guests.
 	QuiesceNeedsTools bool `json:"quiesce_needs_tools"` // else a quiesced snapshot succeeds without tools

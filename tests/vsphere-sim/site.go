@@ -42,9 +42,11 @@ type site struct {
 	delays   delays
 	calls    calls
 	hosts    silentHosts
+	started  starts
 	kept     onceSet // machines whose next removal of a snapshot keeps the files
 	http     httpFaults
 	tokens   tokens
+	versions sync.Map // the changeVersion that a change was made up by, by machine, while it is asked for
 	leases   leases
 	ended    chan struct{}
 	once     sync.Once
@@ -131,6 +133,9 @@ func (s *site) build() error {
 	s.registry.AddHandler(&watcher{site: s})
 	s.registry.Handler = s.intercept
 	s.addAutoStart()
+	for _, entity := range s.registry.All("Datastore") {
+		entity.(*simulator.Datastore).Summary.Type = string(types.HostFileSystemVolumeFileSystemTypeVMFS)
+	}
 	if s.client, err = vim25.NewClient(own(), s.service); err != nil {
 		return err
 	}

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -34,24 +37,25 @@ func (s *site) snapshotTaken(vm *simulator.VirtualMachine, take func() (types.An
 	return result, nil
 }
 
-// snapshotsLeave says how the chains are before snapshots are removed. VMware's simulator deletes the files of a snapshot by the
-// keys that they had when it was taken; a change of the machine's devices numbers all files anew, and disks would be deleted.
-func (s *site) snapshotsLeave(vm *simulator.VirtualMachine) *links {
-	if vm.LayoutEx != nil {
-		names := map[int32]string{}
-		for _, file := range vm.LayoutEx.File {
-			names[file.Key] = file.Name
+// onlyStates lets the removal of a snapshot delete its .vmsn alone. VMware's simulator deletes the file that has a number, and
+// gives the numbers anew whenever it lists the files: sooner or later that file is a disk's.
+func (s *site) onlyStates(vm *simulator.VirtualMachine) {
+	if vm.LayoutEx == nil {
+		return
+	}
+	states := map[int32]bool{}
+	for _, file := range vm.LayoutEx.File {
+		states[file.Key] = strings.HasSuffix(file.Name, ".vmsn")
+	}
+	for i := range vm.LayoutEx.Snapshot {
+		one := &vm.LayoutEx.Snapshot[i]
+		if !states[one.DataKey] {
+			one.DataKey = -1
 		}
-		for i := range vm.LayoutEx.Snapshot {
-			of := &vm.LayoutEx.Snapshot[i]
-			for _, key := range []*int32{&of.DataKey, &of.MemoryKey} {
-				if strings.HasSuffix(names[*key], ".vmdk") {
-					*key = -1
-				}
-			}
+		if !states[one.MemoryKey] {
+			one.MemoryKey = -1
 		}
 	}
-	return s.links(vm)
 }
 
 // snapshotsRemoved merges what is no longer frozen, and deletes what was and belongs to nobody.
@@ -195,7 +199,10 @@ func (s *site) revert(vm *simulator.VirtualMachine, to *simulator.VirtualMachine
 			disks = append(disks, disk)
 		}
 	}
-	s.update(vm, set("config.hardware.device", disks), set("snapshot.currentSnapshot", to.Self))
+	// With the disks the settings go back, also those that somebody else put there.
+	s.update(vm, set("config.hardware.device", disks), set("snapshot.currentSnapshot", to.Self),
+		set("config.extraConfig", slices.Clone(to.Config.ExtraConfig)),
+		set("config.changeVersion", strconv.FormatInt(time.Now().UnixNano(), 10)))
 	for _, disk := range disksIn(to.Config.Hardware.Device) {
 		if independent(disk) {
 			continue

@@ -208,6 +208,32 @@ func TestGrownAndRemovedDisks(t *testing.T) {
 	})
 }
 
+// While the newer of two is attached elsewhere, nothing is merged; afterwards all is, of each disk.
+func TestTheOlderGoesWhileTheNewerIsAttached(t *testing.T) {
+	inBoth(t, func(w *world) {
+		w.control("machine-create", say{"name": "web", "disks": []int{mib, mib}, "on": true})
+		vm, other := w.tracked("web"), w.vm(w.second)
+		one := w.snapshot(vm, "one")
+		w.write("web", 0, []byte("mid"))
+		two := w.snapshot(vm, "two")
+		w.write("web", 0, []byte("top"))
+		for _, file := range []string{"[LocalDS_0] web/web-000001.vmdk", "[LocalDS_0] web/web_1-000001.vmdk"} {
+			w.attach(other, file, "independent_nonpersistent")
+		}
+		w.remove(vm, one, false)
+		endsWith[*types.FileLocked](w, w.consolidating(vm.Reference()), nil)
+		devices, err := other.Device(w.ctx)
+		w.ok(err)
+		w.ok(other.RemoveDevice(w.ctx, true, disksIn(devices)[1], disksIn(devices)[2]))
+		_, frozen := w.frozenDisk(two)
+		same(w, "frozen bytes", string(w.bytesAt(w.local(frozen.FileName), 0, 3)), "mid")
+		w.remove(vm, two, false)
+		w.consolidate(vm.Reference())
+		same(w, "the number of disk files", w.vmdks("web"), 4)
+		same(w, "the bytes at the end", string(w.bytesAt(w.disksOf("web")[0].File, 0, 3)), "top")
+	})
+}
+
 func (w *world) consolidate(vm types.ManagedObjectReference) {
 	w.Helper()
 	w.ends(w.consolidating(vm), nil)

@@ -17,7 +17,7 @@ type execute = func(*simulator.Task) (types.AnyType, types.BaseMethodFault)
 
 // around is a task with what VMware's simulator leaves out before and after it, and with the errors asked for.
 // The task holds its entity's lock.
-func (s *site) around(t *simulator.Task, run execute) execute {
+func (s *site) around(t *simulator.Task, version string, run execute) execute {
 	kind := t.Info.DescriptionId
 	return func(t *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 		defer func() {
@@ -34,11 +34,15 @@ func (s *site) around(t *simulator.Task, run execute) execute {
 		case "VirtualMachine.createSnapshotEx":
 			result, fault = s.snapshotTaken(vm, func() (types.AnyType, types.BaseMethodFault) { return run(t) })
 		case "VirtualMachine.removeSnapshot", "VirtualMachine.RemoveAllSnapshots":
-			before := s.snapshotsLeave(vm)
+			s.onlyStates(vm)
+			before := s.links(vm)
 			if result, fault = run(t); fault == nil {
 				fault = s.snapshotsRemoved(vm, before)
 			}
 		case "VirtualMachine.reconfigVm":
+			if fault = versionFault(vm, version); fault != nil {
+				return nil, fault
+			}
 			if result, fault = run(t); fault == nil {
 				fault = s.settle(vm)
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -207,8 +208,25 @@ func (s *site) resetTracking(vm *simulator.VirtualMachine) error {
 }
 
 func (s *site) trackingReverted(vm *simulator.VirtualMachine) error {
-	if s.dial.get().ResetOnRevert {
+	d := s.dial.get()
+	if d.ResetOnRevert {
 		return s.resetTracking(vm)
+	}
+	if d.RevertUntold {
+		for _, disk := range disksOf(vm) {
+			b := disk.Backing.(*flat)
+			one := s.track(b)
+			if one == nil {
+				continue
+			}
+			bytes, size, err := s.descriptor(b.FileName)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(os.Remove(one.seen), clone(bytes, one.seen, size)); err != nil {
+				return err
+			}
+		}
 	}
 	return s.stun(vm, true)
 }

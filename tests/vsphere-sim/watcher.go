@@ -16,7 +16,9 @@ func (w *watcher) Reference() types.ManagedObjectReference {
 // PutObject takes a new task in hand before it runs.
 func (w *watcher) PutObject(_ *simulator.Context, object mo.Reference) {
 	if t, ok := object.(*simulator.Task); ok {
-		t.Execute = w.site.around(t, t.Execute)
+		version, _ := w.site.versions.Load(*t.Info.Entity)
+		made, _ := version.(string)
+		t.Execute = w.site.around(t, made, t.Execute)
 	}
 }
 
@@ -58,6 +60,7 @@ func (s *site) powerChanged(vm *simulator.VirtualMachine) {
 	s.guests.powerChanged(vm)
 	s.showTools(vm)
 	if vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
+		s.started.add(vm.Self)
 		s.startTracking(vm)
 	}
 }

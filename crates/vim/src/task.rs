@@ -107,6 +107,27 @@ impl Vim {
         Task { vim: self.clone(), moref, method: "task" }
     }
 
+    /// Tasks of an object of the inventory that have not ended: whoever lost an answer waits for them before it looks. Tasks of
+    /// others are among them. Privilege: `System.Read`.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn open_tasks(&self, entity: &Moref) -> Result<Vec<Task>, Error> {
+        let path = "recentTask";
+        let mut open = vec![];
+        for moref in self.retrieve_one(entity, &[path], |p| Ok(p.morefs(path))).await? {
+            let task = self.task(moref);
+            match task.info().await {
+                Ok(info) if info.end(task.method).is_none() => open.push(task),
+                Ok(_) => {}
+                // Forgotten by the server meanwhile: it ended.
+                Err(Error::Refused { fault: Fault::ManagedObjectNotFound { .. }, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(open)
+    }
+
     /// Makes a call that starts a task.
     pub(crate) async fn start(
         &self,

@@ -179,8 +179,7 @@ impl Inner {
             match self.reconfigure(&machine.moref, &spec).await {
                 // Looked at once more, whatever became of it.
                 Ok(()) => {}
-                Err(e) if e.may_have_been_done() => return Err(e.into()),
-                Err(e) if again < AGAIN && is_of_another(&e) => {}
+                Err(e) if again < AGAIN && (e.may_have_been_done() || is_of_another(&e)) => {}
                 Err(e) => return Err(e.into()),
             }
             if again == AGAIN {

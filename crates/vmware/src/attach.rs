@@ -3,7 +3,7 @@
 use crate::Inner;
 use crate::describe::{disk_name, in_order};
 use crate::names::parts;
-use crate::notes::{Mark, MarkedDisk, Notes};
+use crate::notes::{Adding, Mark, MarkedDisk, Notes};
 use crate::rules;
 use crate::vm::Vm;
 use site_recovery::{DiskSpec, ErrorKind, Instance, Machine, Op, Result, Settings};
@@ -36,6 +36,8 @@ impl Inner {
         }
         let note = |notes: &mut Notes| {
             notes.mark = Some(mark.clone());
+            // What the appliance writes is tracked by nobody.
+            notes.tracking = None;
             let landing = notes.landing.get_or_insert_default();
             landing.attached = true;
             landing.pins.extend(pins.clone());
@@ -59,10 +61,13 @@ impl Inner {
                 nics: Default::default(),
                 made: None,
                 armed: None,
+                adding: None,
             };
             mark.describe(machine, &found, &nics);
             self.change(op, vm, vec![], |notes| notes.mark = Some(mark.clone())).await?;
         }
+        // A call before this one may have been broken off right there.
+        self.name_added(op, vm).await?;
         let mut grown = vec![];
         for spec in machine.included() {
             let Some(disk) = held(vm, spec) else { continue };
@@ -102,18 +107,35 @@ impl Inner {
         let capacity = spec.size.next_multiple_of(1024);
         let disk = NewDisk::New { file, capacity, provisioning };
         let add = DeviceChange::AddDisk { key: -1, controller, unit, mode: DiskMode::Persistent, disk };
-        let before: Vec<String> = devices.disks.iter().map(disk_name).collect();
-        self.change(op, vm, vec![add], |_| {}).await?;
-        let made = vm.details.devices.disks.iter().map(disk_name).find(|name| !before.contains(name));
-        let made =
-            made.ok_or_else(|| refused(format!("{} does not show the disk that was added", vm.name)))?;
-        let marked = MarkedDisk { id: spec.id.clone(), included: true };
+        let before = devices.disks.iter().map(disk_name).collect();
+        let adding = Adding { id: spec.id.clone(), before };
         let note = |notes: &mut Notes| {
             if let Some(mark) = &mut notes.mark {
-                mark.disks.insert(made.clone(), marked.clone());
+                mark.adding = Some(adding.clone());
             }
         };
-        self.change(op, vm, vec![], note).await
+        self.change(op, vm, vec![add], note).await?;
+        if self.name_added(op, vm).await? {
+            return Ok(());
+        }
+        Err(refused(format!("{} does not show the disk that was added", vm.name)))
+    }
+
+    /// Gives the disk that was added its id. False where there is none.
+    async fn name_added(&self, op: &Op, vm: &mut Vm) -> Result<bool> {
+        let adding = vm.notes.mark.as_ref().and_then(|mark| mark.adding.clone());
+        let Some(adding) = adding else { return Ok(false) };
+        let mut there = vm.details.devices.disks.iter().map(disk_name);
+        let made = there.find(|name| !adding.before.contains(name));
+        let note = |notes: &mut Notes| {
+            if let Some(mark) = &mut notes.mark {
+                mark.adding = None;
+                let marked = MarkedDisk { id: adding.id.clone(), included: true };
+                mark.disks.extend(made.clone().map(|name| (name, marked)));
+            }
+        };
+        self.change(op, vm, vec![], note).await?;
+        Ok(made.is_some())
     }
 
     /// Removes an arm that was kept, or a machine that `attach` made.

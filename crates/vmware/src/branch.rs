@@ -28,7 +28,12 @@ impl Inner {
         let name = names::branch(&op.key);
         self.take(&mut vm, &name, &Described::new(op), false).await?;
         let mark = vm.marked()?;
-        let branch = Branch { snapshot: name, generation: mark.generation, armed: mark.armed.clone() };
+        let branch = Branch {
+            snapshot: name,
+            generation: mark.generation,
+            armed: mark.armed.clone(),
+            tracking: vm.notes.tracking.clone(),
+        };
         let note = |notes: &mut Notes| {
             let landing = notes.landing.get_or_insert_default();
             landing.branch = Some(branch.clone());
@@ -71,6 +76,7 @@ impl Inner {
                 && let Some(mark) = &mut notes.mark
             {
                 (mark.generation, mark.armed) = (branch.generation, branch.armed);
+                notes.tracking = branch.tracking;
             }
             landing.kept.insert(kept.clone(), below.name.clone());
             landing.finish(&op.key);

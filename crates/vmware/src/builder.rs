@@ -23,7 +23,7 @@ pub struct Patience {
     pub snapshot: Duration,
     /// For a snapshot to be merged: 12 hours.
     pub merge: Duration,
-    /// For a disk that was attached to the appliance to be seen there: 30 s.
+    /// For a disk that was attached to the appliance to be seen there, and for a machine to be there whole: 30 s.
     pub device: Duration,
 }
 

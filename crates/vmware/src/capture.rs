@@ -26,15 +26,18 @@ impl Inner {
         vm.marked()?;
         let name = names::capture(&op.key);
         if vm.snapshot(&name).is_none() {
+            self.track_again(op, &mut vm).await?;
             self.snapshot(op, &mut vm, &name, want).await?;
         }
         let snapshot = vm.snapshot(&name).cloned().ok_or_else(|| lost(&vm))?;
+        self.note_capture(op, &mut vm, &snapshot).await?;
         self.captured(&op.key, &vm, &snapshot).await
     }
 
     /// Quiesced where that is wanted and works, else as it stands.
     async fn snapshot(&self, op: &Op, vm: &mut Vm, name: &str, want: Consistency) -> Result<()> {
         let mut told = Described::new(op);
+        told.over = vm.snapshots().map(|s| s.name.clone()).filter(|n| names::is_capture(n)).collect();
         if want > Consistency::Crash {
             // VMware asks the file systems of a Linux guest, and the writers of a Windows guest.
             let reaches = match crate::describe::family(&vm.details) {
@@ -83,9 +86,10 @@ impl Inner {
     async fn captured(&self, key: &OpKey, vm: &Vm, snapshot: &Snapshot) -> Result<Capture> {
         let mark = vm.marked()?;
         let devices = self.vim.snapshot_devices(&snapshot.moref).await?;
+        let followed = vm.notes.tracking.as_ref().is_some_and(|tracking| tracking.captures.contains(key));
         let cursor = match position(mark, &devices) {
-            Some(disks) if !disks.is_empty() => {
-                let at = Position::Taken { machine: mark.machine.clone(), disks };
+            Some(disks) if followed && !disks.is_empty() => {
+                let at = Position::Taken { machine: mark.machine.clone(), key: key.clone(), disks };
                 Some(at.cursor(mark.generation))
             }
             _ => None,
@@ -154,14 +158,19 @@ impl Inner {
             found => found?,
         };
         let Ok(snapshot) = self.snapshot_of(&vm, capture, instance) else {
+            self.let_go_strays(&vm).await?;
             return self.merge_leftovers(&mut vm).await;
         };
-        self.let_go(&snapshot).await?;
-        match names::parts(&instance.name).1 {
-            Some(_) => Ok(()),
-            // A change id outlives its snapshot: what became of the capture makes no difference.
-            None => self.drop_snapshot(&mut vm, &snapshot.moref).await,
+        if names::parts(&instance.name).1.is_some() {
+            return self.let_go(&snapshot).await;
         }
+        // A change id outlives its snapshot: what became of the capture makes no difference. Where an answer was lost there are two.
+        let all: Vec<Snapshot> = vm.snapshots().filter(|s| s.name == snapshot.name).cloned().collect();
+        for one in all {
+            self.let_go(&one).await?;
+            self.drop_snapshot(&mut vm, &one.moref).await?;
+        }
+        Ok(())
     }
 
     /// Removes captures of a machine but those of `keep`; nobody else's snapshot.
@@ -187,6 +196,7 @@ impl Inner {
                 Described::of(&snapshot).filter(|_| names::is_capture(&snapshot.name)).map(|told| told.key),
             );
         }
+        self.let_go_strays(vm).await?;
         self.merge_leftovers(vm).await?;
         Ok(gone)
     }

@@ -2,7 +2,8 @@
 
 use crate::Inner;
 use crate::describe::disk_name;
-use crate::notes::Mark;
+use crate::notes::{Mark, Notes};
+use crate::snapshots::Described;
 use crate::tracking::{At, Position, era};
 use site_recovery::{Capture, ChangeSet, Changes, Cursor, ErrorKind, MachineId, Result};
 use site_recovery_vim::Disk;
@@ -21,7 +22,12 @@ impl Inner {
         let snapshot = self.snapshot_of(&vm, capture, instance)?;
         let devices = self.vim.snapshot_devices(&snapshot.moref).await?;
         let mark = vm.marked()?;
-        let from = match since_of(mark, machine, since) {
+        if Described::of(&snapshot).is_some_and(|told| !told.over.is_empty()) {
+            return lost(
+                "another capture stood when it was taken: the order in which VMware tracks is another",
+            );
+        }
+        let from = match since_of(&vm.notes, mark, machine, since) {
             Ok(from) => from,
             Err(reason) => return lost(reason),
         };
@@ -71,6 +77,7 @@ fn lost(reason: impl Into<String>) -> Result<Changes> {
 
 /// From where on changes are asked for, by disk; or why none can be.
 fn since_of(
+    notes: &Notes,
     mark: &Mark,
     machine: &MachineId,
     since: &Cursor,
@@ -83,7 +90,12 @@ fn since_of(
         Some(Position::Taken { machine: of, .. } | Position::Armed { machine: of, .. }) if of != *machine => {
             Err("the cursor is of another machine")
         }
-        Some(Position::Taken { disks, .. }) => Ok(disks),
+        Some(Position::Taken { key, disks, .. }) => {
+            let followed = notes.tracking.as_ref().is_some_and(|tracking| tracking.captures.contains(&key));
+            let reason = "the machine does not come from the cursor's capture any more: it was reverted to a state before, or \
+                          that is too many captures ago";
+            if followed { Ok(disks) } else { Err(reason) }
+        }
         Some(Position::Armed { key, capacities, .. }) => {
             let armed = mark.armed.as_ref().filter(|armed| armed.key == key);
             let armed = armed.and_then(|armed| armed.since.as_ref());

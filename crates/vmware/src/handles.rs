@@ -7,11 +7,11 @@ use crate::device::{Device, DeviceDisk};
 use crate::names;
 use crate::notes::{ArmedBy, Notes};
 use crate::snapshots::Described;
-use crate::tracking::{Position, position};
+use crate::tracking::{Position, included, position};
 use crate::vm::Vm;
 use site_recovery::{Armed, DiskId, DiskMut, Generation, Instance, Op, OpKey, PointId, Result};
 use site_recovery_register::{durable, locked, not_found, refused};
-use site_recovery_vim::{ConfigSpec, DatastorePath, DiskMode};
+use site_recovery_vim::{DatastorePath, DiskMode};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -144,8 +144,7 @@ impl Inner {
             return Ok(None);
         }
         if !vm.details.change_tracking {
-            let spec = ConfigSpec { change_tracking: Some(true), ..ConfigSpec::default() };
-            self.configure(op, vm, spec, |_| {}).await?;
+            self.switch_on(op, vm).await?;
         }
         // Twice: where tracking begins with the first, that one has no change id yet.
         for _ in 0..2 {
@@ -159,14 +158,6 @@ impl Inner {
         }
         Ok(None)
     }
-}
-
-fn included(vm: &Vm) -> impl Iterator<Item = &site_recovery_vim::Disk> {
-    let marked = |disk: &&site_recovery_vim::Disk| {
-        let mark = vm.notes.mark.as_ref();
-        mark.and_then(|mark| mark.disks.get(&disk_name(disk))).is_some_and(|marked| marked.included)
-    };
-    vm.details.devices.disks.iter().filter(marked)
 }
 
 /// The disks that land, and their files as they are now.

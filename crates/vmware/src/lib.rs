@@ -16,6 +16,17 @@
 //!   written there as block devices. While it runs, the lock that it has on the files keeps the machine from starting.
 //! - *Branches* are snapshots of the machine. What stood above one is kept as a side arm of its tree.
 //!
+//! # How far change tracking is believed
+//! A delta is told where the server tells it, page by page, in an answer that adds up, and where none of these speaks against it:
+//! - the UUID of a disk's tracking, its size or the set of disks is another than at the cursor;
+//! - the machine does not come from the cursor's capture any more, which is noted in its configuration and goes back with it when
+//!   somebody reverts it; its snapshots were merged by us, or its disks landed on;
+//! - another capture stood when the newer one was taken: the older snapshot has to go first.
+//!
+//! What is in use on a disk at all is believed only where we switched tracking on ourselves, on VMFS, while the machine had no
+//! snapshot and the disk stood on no other file; and never where it is the whole disk, or nothing. Then a first copy reads that
+//! alone. All else is data, of block devices and of flat files.
+//!
 //! # What keeps a machine off
 //! | | reads as |
 //! |---|---|
@@ -30,6 +41,8 @@
 //! - *Window*: a host without vCenter forgets its events when its agent starts anew. A start between two such moments, seen from a
 //!   fence before the first, is not told.
 //! - Reverting the machine to a snapshot of somebody's takes our marks back with it.
+//! - *Window*: that a host crashed, or lost what it had tracked, is known by the new UUID which VMware gives to the tracking then; a
+//!   host that keeps the old one is believed. A comparison of everything now and then finds out.
 #![forbid(unsafe_code)]
 
 mod appliance;
@@ -54,11 +67,13 @@ mod readiness;
 mod rules;
 mod snapshots;
 mod source;
+mod strays;
 mod tracking;
 #[cfg(test)]
 #[path = "../../https/tests/support/trust.rs"]
 mod trust;
 mod unfinished;
+mod used;
 mod vm;
 
 pub use appliance::{Appliance, AttachedDisk, BlockDevices, DeviceResolver};

@@ -78,6 +78,7 @@ impl Inner {
                 nics: Default::default(),
                 made: Some(op.key.clone()),
                 armed: None,
+                adding: None,
             };
             mark.describe(&Machine { disks: included, nics, ..machine.clone() }, &found, &keys);
             let pins = self.estate.pin(&self.vim, &vm.moref).await?;

@@ -7,11 +7,13 @@
 //! | `site-recovery.fence` | who keeps it off, since when, and how that ends |
 //! | `site-recovery.power` | starts that were ours, keys that are done |
 //! | `site-recovery.landing` | branches, kept arms, and whether its disks are ours |
+//! | `site-recovery.tracking` | captures that the machine comes from, and disks whose tracking is whole |
 //! | `site-recovery.epoch` | the epoch of whoever changed it last |
 //!
 //! All are JSON. They are written with the version of the configuration that was read, so that of two who write at once one is
 //! refused by the server.
 
+use crate::tracking::At;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
@@ -33,6 +35,7 @@ pub(crate) struct Notes {
     pub(crate) fence: Option<FenceMark>,
     pub(crate) power: Option<PowerRecord>,
     pub(crate) landing: Option<Landing>,
+    pub(crate) tracking: Option<Tracking>,
     pub(crate) epoch: Option<Epoch>,
 }
 
@@ -51,6 +54,16 @@ pub(crate) struct Mark {
     pub(crate) made: Option<OpKey>,
     /// How tracking for the way back was armed.
     pub(crate) armed: Option<ArmedBy>,
+    /// A disk that was added, and has no id yet.
+    #[serde(default)]
+    pub(crate) adding: Option<Adding>,
+}
+
+/// Written in one act with the adding: whatever disk was not there before is this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Adding {
+    pub(crate) id: DiskId,
+    pub(crate) before: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,12 +120,31 @@ pub(crate) struct Landing {
     pub(crate) done: Vec<OpKey>,
 }
 
+/// What change tracking may be asked for. It goes back with the machine where somebody reverts that, and so tells of it: tracking
+/// by itself may go on as if nothing had been.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Tracking {
+    /// Captures that the machine comes from, the newest last.
+    pub(crate) captures: Vec<OpKey>,
+    /// Where tracking began while nothing stood below the disk, by the identifier of the backing: it knows all that is in use.
+    pub(crate) whole: BTreeMap<String, At>,
+}
+
+impl Tracking {
+    pub(crate) fn comes_from(&mut self, key: &OpKey) {
+        remember(&mut self.captures, key);
+    }
+}
+
 /// The snapshot that its disks stand on, and what the machine was before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Branch {
     pub(crate) snapshot: String,
     pub(crate) generation: Generation,
     pub(crate) armed: Option<ArmedBy>,
+    #[serde(default)]
+    pub(crate) tracking: Option<Tracking>,
 }
 
 impl PowerRecord {
@@ -148,6 +180,7 @@ impl Notes {
             fence: read(extra, "fence")?,
             power: read(extra, "power")?,
             landing: read(extra, "landing")?,
+            tracking: read(extra, "tracking")?,
             epoch: read(extra, "epoch")?,
         })
     }
@@ -159,6 +192,7 @@ impl Notes {
         write(&mut changes, "fence", &self.fence, &new.fence);
         write(&mut changes, "power", &self.power, &new.power);
         write(&mut changes, "landing", &self.landing, &new.landing);
+        write(&mut changes, "tracking", &self.tracking, &new.tracking);
         write(&mut changes, "epoch", &self.epoch, &new.epoch);
         changes
     }
@@ -194,6 +228,7 @@ impl Mark {
         let marked = |(uuid, spec): (&String, &site_recovery::DiskSpec)| {
             (uuid.clone(), MarkedDisk { id: spec.id.clone(), included: spec.included })
         };
+        self.adding = None;
         self.disks = found.iter().zip(&machine.disks).map(marked).collect();
         self.nics = nics.iter().zip(&machine.nics).map(|(key, nic)| (*key, nic.id.clone())).collect();
     }

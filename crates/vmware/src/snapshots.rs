@@ -5,6 +5,7 @@ use crate::vm::Vm;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Consistency, Op, OpKey, Result};
 use site_recovery_vim::{self as vim, Fault, Moref, Snapshot};
+use std::time::Duration;
 
 /// What the description of a snapshot of ours says: whose it is, and what was reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,12 +14,15 @@ pub(crate) struct Described {
     pub(crate) by: String,
     pub(crate) reached: Option<Consistency>,
     pub(crate) why: Option<String>,
+    /// Captures that stood when it was taken.
+    #[serde(default)]
+    pub(crate) over: Vec<String>,
 }
 
 impl Described {
     pub(crate) fn new(op: &Op) -> Self {
         let by = format!("site-recovery, engine {} at epoch {}", op.epoch.owner, op.epoch.number);
-        Self { key: op.key.clone(), by, reached: None, why: None }
+        Self { key: op.key.clone(), by, reached: None, why: None, over: vec![] }
     }
 
     /// What was said of a snapshot; people may have changed it.
@@ -48,6 +52,9 @@ impl Inner {
             task.object(self.patience.snapshot).await
         };
         let taken = taken.await;
+        if taken.as_ref().is_err_and(vim::Error::may_have_been_done) {
+            self.let_end(&vm.moref, self.patience.snapshot).await?;
+        }
         self.look_again(vm).await?;
         match (taken, vm.snapshot(name)) {
             // Whatever became of the answer.
@@ -95,6 +102,21 @@ impl Inner {
                 self.look_again(vm).await.map_err(Into::into)
             }
         }
+    }
+
+    /// Waits for what the server still does with a machine, after an answer of it was lost.
+    pub(crate) async fn let_end(
+        &self,
+        machine: &Moref,
+        limit: Duration,
+    ) -> std::result::Result<(), vim::Error> {
+        for task in self.vim.open_tasks(machine).await? {
+            // How it ended is seen by what is.
+            if let Err(e @ (vim::Error::Lost(_) | vim::Error::Running { .. })) = task.wait(limit).await {
+                return Err(e);
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn look_again(&self, vm: &mut Vm) -> std::result::Result<(), vim::Error> {

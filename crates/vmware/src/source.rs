@@ -1,7 +1,8 @@
 //! The site as a source.
 
 use crate::describe::{Networks, can_be_captured, disk_name, in_order};
-use crate::notes::Mark;
+use crate::notes::{Mark, Notes};
+use crate::used;
 use crate::vm::Vm;
 use crate::{Inner, Site};
 use async_trait::async_trait;
@@ -38,8 +39,12 @@ impl Source for Site {
     }
 
     async fn disks(&self, op: &Op, capture: &Capture, machine: &MachineId) -> Result<Disks> {
-        let (op, capture, machine) = (op.clone(), capture.clone(), machine.clone());
-        self.act("disks", async move |site| site.disks(&op, &capture, &machine).await).await
+        let (op, of, machine) = (op.clone(), capture.clone(), machine.clone());
+        let disks = {
+            let (of, machine) = (of.clone(), machine.clone());
+            self.act("disks", async move |site| site.disks(&op, &of, &machine).await).await?
+        };
+        Ok(used::mapped(&self.0, &of, &machine, disks))
     }
 
     async fn release(&self, op: &Op, capture: &Capture, machine: &MachineId, fate: Fate) -> Result<()> {
@@ -118,6 +123,7 @@ impl Inner {
             nics: Default::default(),
             made: None,
             armed: None,
+            adding: None,
         });
         mark.describe(machine, &found, &nics);
         self.change(op, &mut vm, vec![], |notes| notes.mark = Some(mark.clone())).await?;
@@ -131,7 +137,8 @@ impl Inner {
             found => found?,
         };
         self.sweep_captures(&mut vm, &[]).await?;
-        self.change(op, &mut vm, vec![], |notes| notes.mark = None).await?;
+        let note = |notes: &mut Notes| (notes.mark, notes.tracking) = (None, None);
+        self.change(op, &mut vm, vec![], note).await?;
         self.forget(instance)
     }
 
@@ -146,6 +153,10 @@ impl Inner {
                 "{} has a branch or an arm that is kept: settle or remove it first",
                 vm.name
             )));
+        }
+        if vm.snapshots().count() > 0 {
+            // Merging is where tracking has lost changes.
+            self.change(op, &mut vm, vec![], |notes| notes.tracking = None).await?;
         }
         // As many as there were: none is added meanwhile while it is off and ours.
         for _ in 0..vm.snapshots().count() {

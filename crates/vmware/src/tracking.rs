@@ -3,19 +3,19 @@
 use crate::Inner;
 use crate::describe::{disk_name, in_order};
 use crate::names;
-use crate::notes::Mark;
+use crate::notes::{Mark, Notes};
 use crate::snapshots::Described;
 use crate::vm::Vm;
 use serde::{Deserialize, Serialize};
-use site_recovery::{Cursor, Generation, MachineId, Op, OpKey, Result};
-use site_recovery_vim::{ConfigSpec, Devices};
+use site_recovery::{Cursor, ErrorKind, Generation, MachineId, Op, OpKey, Result};
+use site_recovery_vim::{ConfigSpec, Devices, Disk, Snapshot};
 use std::collections::BTreeMap;
 
 /// What a cursor says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Position {
     /// As of a snapshot.
-    Taken { machine: MachineId, disks: BTreeMap<String, At> },
+    Taken { machine: MachineId, key: OpKey, disks: BTreeMap<String, At> },
     /// From where a landing was armed: the machine's mark says from which change ids on.
     Armed { machine: MachineId, key: OpKey, capacities: BTreeMap<String, u64> },
 }
@@ -69,15 +69,80 @@ impl Inner {
         if let Some(left) = vm.snapshot(names::tracking()).cloned() {
             self.drop_snapshot(vm, &left.moref).await?;
         }
-        let tracked = |vm: &Vm| vm.details.devices.disks.iter().any(|d| d.backing.change_id.is_some());
+        let tracked = |vm: &Vm| included(vm).all(|disk| disk.backing.change_id.is_some());
         if vm.details.change_tracking && tracked(vm) {
             return Ok(());
         }
+        let bare = vm.snapshots().next().is_none();
+        let begins: Vec<String> = included(vm)
+            .filter(|disk| bare && disk.backing.parents.is_empty() && disk.backing.change_id.is_none())
+            .map(disk_name)
+            .collect();
         if !vm.details.change_tracking {
-            let spec = ConfigSpec { change_tracking: Some(true), ..ConfigSpec::default() };
-            self.configure(op, vm, spec, |_| {}).await?;
+            self.switch_on(op, vm).await?;
         }
         let snapshot = self.take(vm, names::tracking(), &Described::new(op), false).await?;
-        self.drop_snapshot(vm, &snapshot).await
+        self.drop_snapshot(vm, &snapshot).await?;
+        let began = included(vm).filter_map(|disk| {
+            let (name, change_id) = (disk_name(disk), disk.backing.change_id.clone()?);
+            let alone = begins.contains(&name) && vm.snapshots().next().is_none();
+            alone.then_some((name, At { change_id, capacity: disk.capacity }))
+        });
+        let began: BTreeMap<String, At> = began.collect();
+        let note = |notes: &mut Notes| notes.tracking.get_or_insert_default().whole.extend(began.clone());
+        if began.is_empty() { Ok(()) } else { self.change(op, vm, vec![], note).await }
     }
+
+    /// Switches tracking on that somebody switched off; it begins with the snapshot to come. A capture does without it.
+    pub(crate) async fn track_again(&self, op: &Op, vm: &mut Vm) -> Result<()> {
+        if vm.details.change_tracking || !vm.details.change_tracking_supported {
+            return Ok(());
+        }
+        match self.switch_on(op, vm).await {
+            Err(e) if matches!(e.kind(), ErrorKind::Denied | ErrorKind::Refused | ErrorKind::Unsupported) => {
+                tracing::warn!(machine = vm.name, error = %e, "its changes are not tracked: it is compared");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    pub(crate) async fn switch_on(&self, op: &Op, vm: &mut Vm) -> Result<()> {
+        let spec = ConfigSpec { change_tracking: Some(true), ..ConfigSpec::default() };
+        self.configure(op, vm, spec, |_| {}).await
+    }
+
+    /// Notes that the machine comes from this capture, as long as it does.
+    pub(crate) async fn note_capture(&self, op: &Op, vm: &mut Vm, snapshot: &Snapshot) -> Result<()> {
+        let noted = |vm: &Vm| vm.notes.tracking.as_ref().is_some_and(|t| t.captures.contains(&op.key));
+        if noted(vm) || !comes_from(vm, snapshot) {
+            return Ok(());
+        }
+        let note = |notes: &mut Notes| notes.tracking.get_or_insert_default().comes_from(&op.key);
+        self.change(op, vm, vec![], note).await?;
+        if comes_from(vm, snapshot) {
+            return Ok(());
+        }
+        // It was reverted in between.
+        let forget = |notes: &mut Notes| {
+            if let Some(tracking) = &mut notes.tracking {
+                tracking.captures.retain(|key| *key != op.key);
+            }
+        };
+        self.change(op, vm, vec![], forget).await
+    }
+}
+
+/// Whether what the machine writes stands on this snapshot.
+fn comes_from(vm: &Vm, snapshot: &Snapshot) -> bool {
+    let Some(current) = &vm.details.current_snapshot else { return false };
+    snapshot.all().iter().any(|above| above.moref == *current)
+}
+
+pub(crate) fn included(vm: &Vm) -> impl Iterator<Item = &Disk> {
+    let marked = |disk: &&Disk| {
+        let mark = vm.notes.mark.as_ref();
+        mark.and_then(|mark| mark.disks.get(&disk_name(disk))).is_some_and(|marked| marked.included)
+    };
+    vm.details.devices.disks.iter().filter(marked)
 }

@@ -236,9 +236,18 @@ impl Inner {
             *vm = Vm::of(self.vim.machine(&vm.moref).await?)?;
             match done {
                 Err(e) if e.fault() == Some(&Fault::ConcurrentAccess) && again < AGAIN => {}
-                // The answer was lost: what is tells whether it was done.
-                Err(e) if e.may_have_been_done() && vm.notes == notes && spec.devices.is_empty() => {
-                    return Ok(());
+                // The answer was lost: what is tells whether it was done, as notes and devices change in one act. What may still
+                // be done is not done twice, as both are made up by one version.
+                Err(e) if e.may_have_been_done() => {
+                    let noted = !change.extra.is_empty();
+                    if noted && vm.notes == notes {
+                        return Ok(());
+                    }
+                    let before = change.change_version.as_ref();
+                    let untouched = vm.details.change_version.as_ref() == before;
+                    if again == AGAIN || before.is_none() || !noted && !untouched {
+                        return Err(e.into());
+                    }
                 }
                 done => return Ok(done?),
             }

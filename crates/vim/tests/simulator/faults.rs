@@ -91,6 +91,23 @@ async fn o1_a_change_whose_answer_is_cut_off_was_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_have_not_ended_are_found_by_their_machine() {
+    for mode in BOTH {
+        let Some(sim) = Sim::start(mode) else { return };
+        let vim = sim.connect().await;
+        let machine = first(&vim).await.moref;
+        vim.power_off(&machine).await.unwrap().wait(LONG).await.unwrap();
+        sim.tell("delay", json!({ "task": "CreateSnapshotEx", "ms": 700 })).await;
+        let task = vim.create_snapshot(&machine, "dr", "", false).await.unwrap();
+        let open = vim.open_tasks(&machine).await.unwrap();
+        assert_eq!(open.iter().map(|t| t.moref()).collect::<Vec<_>>(), [task.moref()]);
+        open[0].wait(LONG).await.unwrap();
+        assert!(vim.open_tasks(&machine).await.unwrap().is_empty());
+        assert_eq!(vim.snapshots(&machine).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn c2_strangers_and_wrong_passwords_are_told_apart() {
     let Some(sim) = Sim::start(Mode::Esxi) else { return };
     let mut settings = sim.settings.clone();

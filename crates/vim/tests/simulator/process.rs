@@ -103,6 +103,14 @@ impl Sim {
     }
 }
 
+impl Sim {
+    /// Ends it as a power cut does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
 impl Drop for Sim {
     fn drop(&mut self) {
         drop(self.child.stdin.take());

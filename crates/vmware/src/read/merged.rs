@@ -1,7 +1,7 @@
 //! Reads that are asked for at the same time and lie near each other are made as one: over HTTPS each request is a way there and
 //! back, and what lies between them costs less.
 
-use site_recovery::{Block, Result, Run};
+use site_recovery::{Block, Result, Run, Spawner, TokioSpawner};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
@@ -55,7 +55,8 @@ impl<R: Ranges> Merged<R> {
             !std::mem::replace(&mut queue.driven, true)
         };
         if idle {
-            tokio::spawn(drive(Arc::clone(&self.ranges), Arc::clone(&self.queue)));
+            let driven = drive(Arc::clone(&self.ranges), Arc::clone(&self.queue));
+            TokioSpawner::current()?.spawn(Box::pin(driven));
         }
         waits.await.unwrap_or_else(|_| {
             let message = "the runtime is shutting down";

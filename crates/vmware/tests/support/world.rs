@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use site_recovery::*;
 use site_recovery_testkit::suite;
-use site_recovery_vim::{ConfigSpec, DatastorePath, Moref, Snapshot, Vim};
+use site_recovery_vim::{ConfigSpec, DatastorePath, Moref, Snapshot, Task, Vim};
 use site_recovery_vmware::{Appliance, AttachedDisk, Builder, DeviceResolver, Site};
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,9 @@ impl Files {
         let local = self.0[descriptor.datastore()].join(descriptor.path());
         let text = String::from_utf8_lossy(&fs::read(&local).ok()?).into_owned();
         let extent = text.lines().find(|line| line.starts_with("RW "))?;
-        Some(local.parent()?.join(extent.split('"').nth(1)?))
+        // A name may have such signs itself.
+        let (_, name) = extent.split_once('"')?;
+        Some(local.parent()?.join(name.rsplit_once('"')?.0))
     }
 }
 
@@ -74,6 +76,11 @@ impl World {
         let files = Files(sim.datastores.clone());
         let site = opened(&sim, dir.path(), open, appliance, &files).await;
         Self { sim, site, eyes, files, appliance: appliance.to_owned(), dir, open, asked: Mutex::default() }
+    }
+
+    /// The simulator, of a world that is its only one.
+    pub(crate) fn sim_mut(&mut self) -> &mut Sim {
+        Arc::get_mut(&mut self.sim).expect("no other world is over it")
     }
 
     /// A crash of the adapter's process.
@@ -169,6 +176,17 @@ impl World {
     pub(crate) async fn snapshots(&self, name: &str) -> Vec<String> {
         let tree = self.eyes.snapshots(&self.moref(name).await).await.unwrap();
         tree.iter().flat_map(Snapshot::all).map(|s| s.name.clone()).collect()
+    }
+
+    /// How often the machine was started, by the server's events.
+    pub(crate) async fn starts(&self, name: &str) -> u64 {
+        let told = self.sim.tell("starts", self.of(name).await).await;
+        told.as_u64().unwrap()
+    }
+
+    /// Waits for a task of the test's own.
+    pub(crate) async fn done(&self, task: std::result::Result<Task, site_recovery_vim::Error>) {
+        task.unwrap().wait(Duration::from_secs(30)).await.unwrap();
     }
 
     pub(crate) async fn told(&self, verb: &str, name: &str, more: Value) {

@@ -1,21 +1,38 @@
 //! A vCenter, VMware's simulator in its place.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod admission;
+#[path = "../../../vmware/tests/support/engines.rs"]
+mod engines;
+#[path = "../../../vmware/tests/support/faults.rs"]
+mod faults;
+#[path = "../../../vmware/tests/support/kept.rs"]
+mod kept;
 mod kind;
+#[path = "../../../vmware/tests/support/landings.rs"]
+mod landings;
 #[path = "../../../vmware/tests/support/lost.rs"]
 mod lost;
 #[path = "../../../vmware/tests/support/making.rs"]
 mod making;
 #[path = "../../../../tests/vsphere-oracle/oracle.rs"]
 mod oracle;
+#[path = "../../../vmware/tests/support/pitfalls.rs"]
+mod pitfalls;
 #[path = "../../../vim/tests/simulator/process.rs"]
 mod process;
 #[path = "../../../vmware/tests/support/readiness.rs"]
 mod readiness;
 #[path = "../../../vmware/tests/support/reading.rs"]
 mod reading;
+#[path = "../../../vmware/tests/support/secrets.rs"]
+mod secrets;
 #[path = "../../../vmware/tests/support/seen.rs"]
 mod seen;
+#[path = "../../../vmware/tests/support/spellings.rs"]
+mod spellings;
+#[path = "../../../vmware/tests/support/strangers.rs"]
+mod strangers;
 #[path = "../../../vmware/tests/support/suites.rs"]
 mod suites;
 mod vcenter;
@@ -24,12 +41,17 @@ mod world;
 
 use process::{Mode, Sim};
 use site_recovery_vmware::Builder;
+use site_recovery_vsphere::Settings;
 use std::path::PathBuf;
 
 const MODE: Mode = Mode::VCenter;
 
 fn open(sim: &Sim, state: PathBuf) -> Builder {
-    site_recovery_vsphere::VCenter::new(sim.settings.clone()).site("berlin".into(), state)
+    open_with(sim.settings.clone(), state)
+}
+
+fn open_with(settings: Settings, state: PathBuf) -> Builder {
+    site_recovery_vsphere::VCenter::new(settings).site("berlin".into(), state)
 }
 
 async fn looked_at(sim: &Sim, appliance: Option<&str>) -> site_recovery::Result<Vec<site_recovery::Finding>> {

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"sync"
+
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// starts counts how often each machine began to run.
+type starts struct {
+	mu  sync.Mutex
+	all map[types.ManagedObjectReference]int
+}
+
+func (c *starts) add(ref types.ManagedObjectReference) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = make(map[types.ManagedObjectReference]int)
+	}
+	c.all[ref]++
+}
+
+func (c *starts) of(ref types.ManagedObjectReference) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all[ref]
+}
+
+func (s *site) startsOf(c ofMachine) (any, error) {
+	vm, err := s.machine(c.Machine)
+	if err != nil {
+		return nil, err
+	}
+	return s.started.of(vm.Self), nil
+}
