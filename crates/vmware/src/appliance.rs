@@ -293,13 +293,12 @@ type Places = Vec<(i32, u32)>;
 /// to be added, with their buses.
 fn free_places(machine: &vim::Machine) -> Result<(Places, Places)> {
     let devices = &details(machine)?.devices;
-    let scsi: Vec<&Controller> =
-        devices.controllers.iter().filter(|c| c.kind.is_scsi() && !c.shared).collect();
+    let all: Vec<&Controller> = devices.controllers.iter().filter(|c| c.kind.is_scsi()).collect();
+    let scsi = all.iter().filter(|c| !c.shared);
     let taken =
         |c: &Controller, unit| devices.disks.iter().any(|d| d.controller == c.key && d.unit == Some(unit));
-    let free =
-        scsi.iter().flat_map(|c| c.kind.units().filter(|unit| !taken(c, *unit)).map(|unit| (c.key, unit)));
-    let buses = (0..4).filter(|bus| scsi.iter().all(|c| c.bus != *bus));
+    let free = scsi.flat_map(|c| c.kind.units().filter(|unit| !taken(c, *unit)).map(|unit| (c.key, unit)));
+    let buses = (0..4).filter(|bus| all.iter().all(|c| c.bus != *bus));
     let more: Places = buses.map(|bus| (-1000 - i32::try_from(bus).unwrap_or_default(), bus)).collect();
     let added = more.iter().flat_map(|(key, _)| MORE.units().map(move |unit| (*key, unit)));
     Ok((free.chain(added).collect(), more))
@@ -329,4 +328,50 @@ fn places(machine: &vim::Machine, wanted: &[&Wanted], mode: &DiskMode) -> Result
         });
     }
     Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::readiness::tests::{controller, disk, machine};
+
+    /// Where they would go: the buses of controllers that are added, and how many disks each controller takes.
+    fn planned(controllers: Vec<Controller>, disks: usize) -> (Vec<u32>, Vec<i32>) {
+        let mut appliance = machine("appliance");
+        let details = appliance.details.as_mut().expect("whole");
+        details.devices.controllers = controllers;
+        details.devices.disks = vec![disk(2000, 1000, 0)];
+        let wanted = Wanted { file: "[one] web/web.vmdk".parse().expect("a path"), size: 1 << 20 };
+        let wanted = vec![&wanted; disks];
+        let (mut buses, mut at) = (vec![], vec![]);
+        for change in places(&appliance, &wanted, &DiskMode::Persistent).expect("there is room") {
+            match change {
+                DeviceChange::AddController { bus, .. } => buses.push(bus),
+                DeviceChange::AddDisk { controller, unit, .. } => {
+                    assert!((controller, unit) != (1000, 0) && unit != 7, "{controller}:{unit} is taken");
+                    at.push(controller);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        at.sort_unstable();
+        at.dedup();
+        (buses, at)
+    }
+
+    #[test]
+    fn a_controller_is_added_only_where_the_others_are_full_and_at_a_bus_that_is_free() {
+        let own = |bus| controller(1000 + i32::try_from(bus).expect("few"), ControllerKind::ParaVirtual, bus);
+        assert_eq!(planned(vec![own(0)], 14), (vec![], vec![1000]));
+        assert_eq!(planned(vec![own(0)], 15).0, [1]);
+        let shared = Controller { shared: true, ..own(1) };
+        assert_eq!(planned(vec![own(0), shared.clone()], 15).0, [2], "the bus of a shared one is taken");
+        let ide = controller(200, ControllerKind::Ide, 0);
+        assert_eq!(planned(vec![ide], 1).0, [0]);
+        assert_eq!(
+            planned(vec![own(0), shared], 14),
+            (vec![], vec![1000]),
+            "nothing of ours hangs at a shared one"
+        );
+    }
 }

@@ -30,7 +30,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     //! Plain data as a server that is well would give it.
 
     use site_recovery::Finding;
@@ -43,7 +43,7 @@ mod tests {
         found.iter().map(|finding| finding.code.as_str()).collect()
     }
 
-    pub(super) fn machine(name: &str) -> Machine {
+    pub(crate) fn machine(name: &str) -> Machine {
         Machine {
             moref: Moref::new("VirtualMachine", "vm-1"),
             name: name.into(),
@@ -87,11 +87,11 @@ mod tests {
         }
     }
 
-    pub(super) fn controller(key: i32, kind: ControllerKind, bus: u32) -> Controller {
+    pub(crate) fn controller(key: i32, kind: ControllerKind, bus: u32) -> Controller {
         Controller { key, kind, bus, shared: false, devices: vec![] }
     }
 
-    pub(super) fn disk(key: i32, controller: i32, unit: u32) -> Disk {
+    pub(crate) fn disk(key: i32, controller: i32, unit: u32) -> Disk {
         let backing = Backing {
             kind: BackingKind::Flat,
             file: "[one] web/web.vmdk".parse().ok(),
