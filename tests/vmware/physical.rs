@@ -66,9 +66,9 @@ fn names(all: &[Machine]) -> Vec<&str> {
     all.iter().map(|m| m.name.as_str()).collect()
 }
 
-fn to_vmware() -> ReprotectRequest {
+fn to_vmware(location: Location) -> ReprotectRequest {
     let settings = Settings {
-        location: Location::Alternate,
+        location,
         datastore: Some(DATASTORE.into()),
         network: Some(NETWORK.into()),
         ..Settings::default()
@@ -144,14 +144,15 @@ fn derived(key: &str) -> String {
     format!("{}-{}-4{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
 }
 
-fn comes_back_as_a_machine_of(mode: Mode) {
+/// Whatever the settings say of the location: the server is no machine of VMware's to land on.
+fn comes_back_as_a_machine_of(mode: Mode, location: Location) {
     if !is_here() || !hall::is_here() {
         return;
     }
     let ground = Ground::physical(mode);
     in_the_cloud(&ground);
     ground.live(Crash::Never, async |life| {
-        reprotect(life, to_vmware()).await.unwrap();
+        reprotect(life, to_vmware(location)).await.unwrap();
         is_as_described(life).await;
         let uuid = life.made_beside(&[], "replicated").await.instance_uuid.unwrap();
         assert!(!life.world.power(&uuid, "on").await, "somebody started a machine that lands");
@@ -183,12 +184,12 @@ fn comes_back_as_a_machine_of(mode: Mode) {
 
 #[test]
 fn d4_a_physical_server_comes_back_as_a_machine_of_vcenter() {
-    comes_back_as_a_machine_of(Mode::VCenter);
+    comes_back_as_a_machine_of(Mode::VCenter, Location::Alternate);
 }
 
 #[test]
 fn d4_a_physical_server_comes_back_as_a_machine_of_a_host() {
-    comes_back_as_a_machine_of(Mode::Esxi);
+    comes_back_as_a_machine_of(Mode::Esxi, Location::Original);
 }
 
 #[test]
@@ -198,7 +199,7 @@ fn o6_a_crash_at_any_write_while_a_machine_is_made_leaves_that_one_alone() {
     }
     let then = async |life: &Life, when: &str| {
         if life.phase() != Phase::Protected {
-            reprotect(life, to_vmware()).await.unwrap();
+            reprotect(life, to_vmware(Location::Alternate)).await.unwrap();
         }
         let uuid = life.made_beside(&[], when).await.instance_uuid.unwrap();
         life.nothing_is_orphaned(when).await;
@@ -208,6 +209,6 @@ fn o6_a_crash_at_any_write_while_a_machine_is_made_leaves_that_one_alone() {
         life.made_beside(&[], when).await;
         life.the_server_stays_fenced(when).await;
     };
-    let act = async |life: &Life| reprotect(life, to_vmware()).await;
+    let act = async |life: &Life| reprotect(life, to_vmware(Location::Alternate)).await;
     sweep(|| Ground::physical(Mode::VCenter), in_the_cloud, act, BACK, then);
 }
