@@ -90,8 +90,12 @@ impl Estate for Host {
         Ok(None)
     }
 
-    async fn pin(&self, _: &Vim, _: &Moref) -> Result<Vec<String>> {
+    async fn loose(&self, _: &Vim, _: &Moref) -> Result<Vec<String>> {
         Ok(vec![])
+    }
+
+    async fn pin(&self, _: &Vim, _: &Moref, _: &[String]) -> Result<()> {
+        Ok(())
     }
 
     async fn unpin(&self, _: &Vim, _: &Moref, _: &[String]) -> Result<()> {

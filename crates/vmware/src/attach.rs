@@ -28,7 +28,7 @@ impl Inner {
             )));
         }
         self.block(op, &mut vm, "landing").await?;
-        let pins = self.estate.pin(&self.vim, &vm.moref).await?;
+        self.pin(op, &mut vm).await?;
         self.make_room(op, &mut vm, machine, settings).await?;
         let mut mark = vm.notes.mark.clone().expect("made with the room");
         for marked in mark.disks.values_mut() {
@@ -40,7 +40,6 @@ impl Inner {
             notes.tracking = None;
             let landing = notes.landing.get_or_insert_default();
             landing.attached = true;
-            landing.pins.extend(pins.clone());
         };
         self.change(op, &mut vm, vec![], note).await?;
         self.saw(&vm).await?;
@@ -61,6 +60,7 @@ impl Inner {
                 nics: Default::default(),
                 made: None,
                 armed: None,
+                tracks: false,
                 adding: None,
             };
             mark.describe(machine, &found, &nics);
@@ -157,6 +157,20 @@ impl Inner {
         self.destroy(&vm).await?;
         self.end_making(&instance.machine)?;
         self.forget(instance)
+    }
+
+    /// Keeps the machine where it is. What does so is written down first, so that it can be taken back whatever happens.
+    pub(crate) async fn pin(&self, op: &Op, vm: &mut Vm) -> Result<()> {
+        let loose = self.estate.loose(&self.vim, &vm.moref).await?;
+        let note = |notes: &mut Notes| {
+            let pins = &mut notes.landing.get_or_insert_default().pins;
+            pins.extend(loose.iter().filter(|pin| !pins.contains(pin)).cloned().collect::<Vec<_>>());
+        };
+        if !loose.is_empty() {
+            self.change(op, vm, vec![], note).await?;
+        }
+        let pins = vm.notes.landing.as_ref().map(|landing| landing.pins.clone()).unwrap_or_default();
+        self.estate.pin(&self.vim, &vm.moref, &pins).await
     }
 
     pub(crate) async fn unpin(&self, op: &Op, vm: &mut Vm) -> Result<()> {

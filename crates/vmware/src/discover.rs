@@ -5,6 +5,7 @@ use crate::describe::{Networks, describe, is_protectable};
 use crate::notes::MARK;
 use crate::vm::Vm;
 use site_recovery::{Machine, Result};
+use site_recovery_register::conflict;
 use site_recovery_vim::{Folder, Machine as Listed, Moref, Vim};
 use std::collections::BTreeSet;
 
@@ -28,7 +29,7 @@ impl Inner {
         };
         let all = self.vim.machines_whole(root).await?;
         let ours = all.into_iter().filter(|machine| belongs(machine, &appliance, chosen.as_ref()));
-        let mut found = vec![];
+        let mut found: Vec<Machine> = vec![];
         for machine in ours {
             let called = machine.name.clone();
             let vm = Vm::of(machine).map_err(|e| e.with("called", &called))?;
@@ -37,6 +38,15 @@ impl Inner {
                 continue;
             }
             let machine = self.described(&vm, &networks);
+            let same = |other: &&Machine| other.instance.name == machine.instance.name;
+            if let Some(other) = found.iter().find(same) {
+                let message = format!(
+                    "{called} and {} have one instance UUID, {}: a copy that was registered by hand; give one of them another",
+                    other.called(),
+                    machine.instance.name
+                );
+                return Err(conflict(message).with("called", &called));
+            }
             machine.validate().map_err(|e| e.with("called", &called))?;
             found.push(machine);
         }

@@ -18,11 +18,14 @@ pub trait Estate: Debug + Send + Sync {
     /// The machines that belong to the site; all that the server has where there is no choice.
     async fn chosen(&self, vim: &Vim) -> Result<Option<BTreeSet<Moref>>>;
 
-    /// Keeps a machine where it is, host and datastore, until [`unpin`](Self::unpin), and names what it did for that. Overrides
-    /// that somebody made stay as they are. A repeat does nothing.
-    async fn pin(&self, vim: &Vim, machine: &Moref) -> Result<Vec<String>>;
+    /// What may move a machine, host or datastore, by names that [`pin`](Self::pin) takes; they are written down before it is
+    /// called. Overrides that somebody made stay as they are, and are not among them.
+    async fn loose(&self, vim: &Vim, machine: &Moref) -> Result<Vec<String>>;
 
-    /// Takes back what `pin` named.
+    /// Keeps a machine from being moved by these, until [`unpin`](Self::unpin). A repeat does nothing.
+    async fn pin(&self, vim: &Vim, machine: &Moref, pins: &[String]) -> Result<()>;
+
+    /// Takes back what `pin` did.
     async fn unpin(&self, vim: &Vim, machine: &Moref, pins: &[String]) -> Result<()>;
 
     /// What stands in the way of the whole circle at this kind of server, whichever kind it is. Reads alone.

@@ -78,10 +78,10 @@ impl Inner {
                 nics: Default::default(),
                 made: Some(op.key.clone()),
                 armed: None,
+                tracks: false,
                 adding: None,
             };
             mark.describe(&Machine { disks: included, nics, ..machine.clone() }, &found, &keys);
-            let pins = self.estate.pin(&self.vim, &vm.moref).await?;
             let fence = FenceMark {
                 by: op.key.clone(),
                 epoch: op.epoch.clone(),
@@ -98,11 +98,12 @@ impl Inner {
             let note = |notes: &mut Notes| {
                 notes.mark = Some(mark.clone());
                 notes.fence.get_or_insert_with(|| fence.clone());
-                notes.landing = Some(Landing { attached: true, pins: pins.clone(), ..Landing::default() });
+                notes.landing = Some(Landing { attached: true, ..Landing::default() });
             };
             self.change(op, vm, vec![], note).await?;
         }
         self.saw(vm).await?;
+        self.pin(op, vm).await?;
         self.hold(vm).await
     }
 

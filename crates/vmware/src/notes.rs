@@ -52,6 +52,9 @@ pub(crate) struct Mark {
     pub(crate) nics: BTreeMap<i32, NicId>,
     /// The key that made the machine; none where it was there before.
     pub(crate) made: Option<OpKey>,
+    /// Whether we switched change tracking on: then it goes with the mark.
+    #[serde(default)]
+    pub(crate) tracks: bool,
     /// How tracking for the way back was armed.
     pub(crate) armed: Option<ArmedBy>,
     /// A disk that was added, and has no id yet.

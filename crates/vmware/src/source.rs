@@ -11,6 +11,7 @@ use site_recovery::{
     Machine, MachineId, Op, OpKey, Power, Purpose, Result, Source, Start,
 };
 use site_recovery_register::refused;
+use site_recovery_vim::ConfigSpec;
 use std::time::Duration;
 
 #[async_trait]
@@ -123,6 +124,7 @@ impl Inner {
             nics: Default::default(),
             made: None,
             armed: None,
+            tracks: false,
             adding: None,
         });
         mark.describe(machine, &found, &nics);
@@ -137,8 +139,10 @@ impl Inner {
             found => found?,
         };
         self.sweep_captures(&mut vm, &[]).await?;
+        let ours = vm.notes.mark.as_ref().is_some_and(|mark| mark.tracks);
+        let spec = ConfigSpec { change_tracking: ours.then_some(false), ..ConfigSpec::default() };
         let note = |notes: &mut Notes| (notes.mark, notes.tracking) = (None, None);
-        self.change(op, &mut vm, vec![], note).await?;
+        self.configure(op, &mut vm, spec, note).await?;
         self.forget(instance)
     }
 

@@ -109,7 +109,12 @@ impl Inner {
 
     pub(crate) async fn switch_on(&self, op: &Op, vm: &mut Vm) -> Result<()> {
         let spec = ConfigSpec { change_tracking: Some(true), ..ConfigSpec::default() };
-        self.configure(op, vm, spec, |_| {}).await
+        let note = |notes: &mut Notes| {
+            if let Some(mark) = &mut notes.mark {
+                mark.tracks = true;
+            }
+        };
+        self.configure(op, vm, spec, note).await
     }
 
     /// Notes that the machine comes from this capture, as long as it does.

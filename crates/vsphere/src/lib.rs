@@ -35,7 +35,7 @@ mod stay;
 
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Finding, Result, RoleName, SystemClock};
-use site_recovery_vim::{Moref, Vim};
+use site_recovery_vim::{Moref, Override, Vim};
 use site_recovery_vmware::{Builder, Estate};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -109,12 +109,16 @@ impl Estate for VCenter {
         self.choice.machines().await
     }
 
-    async fn pin(&self, vim: &Vim, machine: &Moref) -> Result<Vec<String>> {
-        stay::pin(vim, machine).await
+    async fn loose(&self, vim: &Vim, machine: &Moref) -> Result<Vec<String>> {
+        stay::loose(vim, machine).await
+    }
+
+    async fn pin(&self, vim: &Vim, machine: &Moref, pins: &[String]) -> Result<()> {
+        stay::set(vim, machine, pins, Override::Stays).await
     }
 
     async fn unpin(&self, vim: &Vim, machine: &Moref, pins: &[String]) -> Result<()> {
-        stay::unpin(vim, machine, pins).await
+        stay::set(vim, machine, pins, Override::None).await
     }
 
     async fn check(&self, vim: &Vim, appliance: Option<&Moref>) -> Result<Vec<Finding>> {

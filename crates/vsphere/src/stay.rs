@@ -6,31 +6,29 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-pub(crate) async fn pin(vim: &Vim, machine: &Moref) -> Result<Vec<String>> {
-    let mut pins = vec![];
+/// What has no override yet.
+pub(crate) async fn loose(vim: &Vim, machine: &Moref) -> Result<Vec<String>> {
+    let mut loose = vec![];
     if let Some(cluster) = cluster_of(vim, machine).await?
         && vim.drs_override(&cluster.moref, machine).await? == Override::None
     {
-        drs(vim, &cluster.moref, machine, Override::Stays).await?;
-        pins.push(format!("drs:{}", cluster.moref.id));
+        loose.push(format!("drs:{}", cluster.moref.id));
     }
     for pod in pods_of(vim, machine).await? {
         if vim.storage_drs_override(&pod, machine).await? == Override::None {
-            storage_drs(vim, &pod, machine, Override::Stays).await?;
-            pins.push(format!("storage-drs:{}", pod.id));
+            loose.push(format!("storage-drs:{}", pod.id));
         }
     }
-    Ok(pins)
+    Ok(loose)
 }
 
-pub(crate) async fn unpin(vim: &Vim, machine: &Moref, pins: &[String]) -> Result<()> {
+/// Sets overrides by what [`loose`] called them.
+pub(crate) async fn set(vim: &Vim, machine: &Moref, pins: &[String], wanted: Override) -> Result<()> {
     for pin in pins {
         match pin.split_once(':') {
-            Some(("drs", id)) => {
-                drs(vim, &Moref::new("ClusterComputeResource", id), machine, Override::None).await?;
-            }
+            Some(("drs", id)) => drs(vim, &Moref::new("ClusterComputeResource", id), machine, wanted).await?,
             Some(("storage-drs", id)) => {
-                storage_drs(vim, &Moref::new("StoragePod", id), machine, Override::None).await?;
+                storage_drs(vim, &Moref::new("StoragePod", id), machine, wanted).await?;
             }
             _ => tracing::warn!(pin, "nobody knows what keeps the machine where it is"),
         }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod admission;
+#[path = "../../../vmware/tests/support/care.rs"]
+mod care;
 #[path = "../../../vmware/tests/support/engines.rs"]
 mod engines;
 #[path = "../../../vmware/tests/support/faults.rs"]

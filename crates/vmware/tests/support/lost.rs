@@ -126,6 +126,34 @@ impl Scene {
         }
     }
 
+    /// What keeps machines where they are.
+    async fn stays(&self) -> Vec<String> {
+        let eyes = &self.world.eyes;
+        let mut all = vec![];
+        if !eyes.is_vcenter() {
+            return all;
+        }
+        let clusters = eyes.computes().await.unwrap().into_iter().filter(|c| c.is_cluster()).map(|c| c.moref);
+        let pods =
+            eyes.folders().await.unwrap().into_iter().map(|f| f.moref).filter(|f| f.kind == "StoragePod");
+        let (clusters, pods): (Vec<_>, Vec<_>) = (clusters.collect(), pods.collect());
+        for machine in eyes.machines(&eyes.content().root_folder).await.unwrap() {
+            for cluster in &clusters {
+                all.push(format!(
+                    "{}: {:?}",
+                    machine.name,
+                    eyes.drs_override(cluster, &machine.moref).await.unwrap()
+                ));
+            }
+            for pod in &pods {
+                let stays = eyes.storage_drs_override(pod, &machine.moref).await.unwrap();
+                all.push(format!("{}: {stays:?}", machine.name));
+            }
+        }
+        all.sort();
+        all
+    }
+
     fn captured(&self) -> &Taken {
         self.capture.as_ref().expect("captured before")
     }
@@ -158,7 +186,7 @@ impl Scene {
         // In folders that have other names each time.
         let everything = world.everything().await;
         let files: Vec<&str> = everything.iter().filter_map(|name| name.rsplit('/').next()).collect();
-        json!([machines, files])
+        json!([machines, files, self.stays().await])
     }
 }
 

@@ -1,0 +1,47 @@
+//! What is taken into care, and how it is given back.
+
+use crate::world::World;
+use crate::{MODE, open};
+use site_recovery::*;
+use site_recovery_testkit::suite::op;
+use site_recovery_vim::ConfigSpec;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(30);
+
+async fn tracked(world: &World, name: &str) -> bool {
+    world.eyes.machine(&world.moref(name).await).await.unwrap().details.unwrap().change_tracking
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tracking_that_we_switched_on_goes_with_the_mark_and_theirs_stays() {
+    let Some(world) = World::start(MODE, open).await else { return };
+    let (ours, theirs) = (world.machine("ours", &[128]).await, world.machine("theirs", &[128]).await);
+    let on = ConfigSpec { change_tracking: Some(true), ..ConfigSpec::default() };
+    let task = world.eyes.reconfigure(&world.moref(&theirs).await, &on).await.unwrap();
+    task.wait(LONG).await.unwrap();
+    for (name, id, left) in [(&ours, "m-ours", false), (&theirs, "m-theirs", true)] {
+        let mut machine = world.discovered(name).await;
+        machine.instance.machine = id.into();
+        world.site.enrol(&op(id), &machine).await.unwrap();
+        assert!(tracked(&world, name).await);
+        world.site.dismiss(&op(&format!("{id}/dismiss")), &machine.instance).await.unwrap();
+        assert_eq!(tracked(&world, name).await, left, "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_machines_of_one_identifier_are_told_apart_before_anything_is_done_to_them() {
+    let Some(world) = World::start(MODE, open).await else { return };
+    let (web, copy) = (world.machine("web", &[128]).await, world.machine("copy", &[128]).await);
+    let same = ConfigSpec { instance_uuid: Some(web.clone()), ..ConfigSpec::default() };
+    let task = world.eyes.reconfigure(&world.moref(&copy).await, &same).await.unwrap();
+    task.wait(LONG).await.unwrap();
+    let error = world.site.discover().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(
+        error.to_string().contains("web and copy") || error.to_string().contains("copy and web"),
+        "{error}"
+    );
+    assert!(error.to_string().contains(&web), "{error}");
+}
