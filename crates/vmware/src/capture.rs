@@ -150,13 +150,16 @@ impl Inner {
         op: &Op,
         capture: &Capture,
         instance: &Instance,
-        _: Fate,
+        fate: Fate,
     ) -> Result<()> {
         let (_turn, mut vm) = match self.turned(op, instance).await {
             // With the machine its captures are gone.
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             found => found?,
         };
+        if fate == Fate::Sealed {
+            self.first_copy_is_over(op, &mut vm).await?;
+        }
         let Ok(snapshot) = self.snapshot_of(&vm, capture, instance) else {
             self.let_go_strays(&vm).await?;
             return self.merge_leftovers(&mut vm).await;

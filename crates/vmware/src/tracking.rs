@@ -117,6 +117,19 @@ impl Inner {
         self.configure(op, vm, spec, note).await
     }
 
+    /// Whoever compares from now on looks at all bytes: what VMware says of those that are in use would be believed twice.
+    pub(crate) async fn first_copy_is_over(&self, op: &Op, vm: &mut Vm) -> Result<()> {
+        if vm.notes.tracking.as_ref().is_none_or(|tracking| tracking.whole.is_empty()) {
+            return Ok(());
+        }
+        let note = |notes: &mut Notes| {
+            if let Some(tracking) = &mut notes.tracking {
+                tracking.whole.clear();
+            }
+        };
+        self.change(op, vm, vec![], note).await
+    }
+
     /// Notes that the machine comes from this capture, as long as it does.
     pub(crate) async fn note_capture(&self, op: &Op, vm: &mut Vm, snapshot: &Snapshot) -> Result<()> {
         let noted = |vm: &Vm| vm.notes.tracking.as_ref().is_some_and(|t| t.captures.contains(&op.key));

@@ -3,7 +3,8 @@
 //! VMware tells it (`changeId "*"`) rightly where tracking began on VMFS, with nothing below the disk and no snapshot. Whether it
 //! did is noted when we switch tracking on; where somebody else did that, nobody knows, and all is data. So it is where the disk's
 //! size or the UUID of its tracking is another by now, the machine was reverted, merged or landed on since, the answer is an error,
-//! nothing, or the whole disk.
+//! nothing, or the whole disk. And so it is once a point was sealed: a comparison looks at all bytes, as it is to find what VMware
+//! did not tell.
 
 use crate::Inner;
 use crate::describe::disk_name;

@@ -47,6 +47,16 @@ async fn d4_what_is_in_use_is_believed_where_tracking_knows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn d4_once_a_point_is_sealed_a_comparison_reads_all() {
+    let Some(here) = over_https().await else { return };
+    let first = here.capture("one").await;
+    assert_eq!(first_copy_reads(&here, &first).await, [0, 9]);
+    here.release(&first).await;
+    let next = here.capture("two").await;
+    assert_eq!(first_copy_reads(&here, &next).await, (0..16).collect::<Vec<u64>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn d4_what_is_in_use_is_not_believed_from_a_server_that_does_not_know() {
     let Some(here) = over_https().await else { return };
     let truth = here.truth().await;
