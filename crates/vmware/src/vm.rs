@@ -25,19 +25,30 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
+    /// One that is reached: whatever is read of it is so.
+    ///
     /// # Errors
-    /// `Unavailable` where its host or files are not reached; `Denied` where the user may not read it.
-    pub(crate) fn of(mut machine: vim::Machine) -> Result<Self> {
+    /// `Unavailable` where its host or files are not reached; those of [`told`](Self::told).
+    pub(crate) fn of(machine: vim::Machine) -> Result<Self> {
+        if let Some(state) = machine.connection.as_deref().filter(|state| *state != "connected") {
+            let message = format!("{} is {state}: its host or its files are not reached", machine.name);
+            let name = machine.instance_uuid.as_deref().unwrap_or_default().to_ascii_lowercase();
+            return Err(Error::new(ErrorKind::Unavailable, message).with("machine", name));
+        }
+        Self::told(machine)
+    }
+
+    /// As the server told it last: of a host that is away it tells what it knew.
+    ///
+    /// # Errors
+    /// `Unavailable` where it tells nothing; `Denied` where the user may not read it.
+    pub(crate) fn told(mut machine: vim::Machine) -> Result<Self> {
         let name = machine.instance_uuid.as_deref().unwrap_or_default().to_ascii_lowercase();
         let called = &machine.name;
         if let Some(missing) = machine.missing.iter().find(|m| matches!(m.fault, Fault::NoPermission { .. }))
         {
             let message = format!("{called}: {} may not be read: {}", missing.path, missing.fault);
             return Err(Error::new(ErrorKind::Denied, message).with("machine", &name));
-        }
-        if let Some(state) = machine.connection.as_deref().filter(|state| *state != "connected") {
-            let message = format!("{called} is {state}: its host or its files are not reached");
-            return Err(Error::new(ErrorKind::Unavailable, message).with("machine", &name));
         }
         let details = machine.details.take().map(|details| *details);
         let Some(details) = details.filter(|_| !name.is_empty() && machine.file.is_some()) else {
