@@ -7,9 +7,8 @@ use crate::xml::{Xml, moment, number, text, typed};
 use crate::{Error, Moref};
 use site_recovery::Timestamp;
 
-/// Every way in which a machine begins to run.
-const STARTS: &[&str] =
-    &["VmStartingEvent", "VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmResumingEvent", "VmResettingEvent"];
+/// Every way in which a machine begins to run; each start has one of them.
+const STARTS: &[&str] = &["VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmResumingEvent", "VmResettingEvent"];
 
 /// A start of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

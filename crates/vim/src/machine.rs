@@ -40,6 +40,7 @@ const WHOLE: &[&str] = &[
     "runtime.connectionState",
     "runtime.consolidationNeeded",
     "runtime.bootTime",
+    "runtime.question",
     "capability.changeTrackingSupported",
     "config.template",
     "config.changeVersion",
@@ -109,6 +110,8 @@ pub struct Details {
     pub disabled_methods: Vec<String>,
     /// A removed snapshot has left files behind.
     pub consolidation_needed: bool,
+    /// What it asks, and stands still until somebody answers: by hand, at the server.
+    pub question: Option<String>,
     /// When it was started last, as a text that changes with each start.
     pub boot_time: Option<String>,
     /// For [`ConfigSpec::change_version`](crate::ConfigSpec::change_version).
@@ -226,6 +229,7 @@ impl Details {
             networks: p.morefs("network"),
             disabled_methods: p.texts("disabledMethod"),
             consolidation_needed: yes("runtime.consolidationNeeded"),
+            question: p.node("runtime.question").and_then(|q| text(q, "text")).map(str::to_owned),
             boot_time: p.text("runtime.bootTime"),
             change_version: p.text("config.changeVersion"),
             version: p.text("config.version"),

@@ -8,6 +8,10 @@ use crate::vm::Vm;
 use site_recovery::{Error, ErrorKind, Instance, Op, Power, Result, Stamp, StartGuard};
 use site_recovery_register::refused;
 use site_recovery_vim::{self as vim, Fault};
+use std::time::Duration;
+
+/// How often is looked whether the server remembers a start.
+const REMEMBERS: usize = 50;
 
 impl Inner {
     pub(crate) async fn power(&self, instance: &Instance) -> Result<Power> {
@@ -111,6 +115,11 @@ impl Inner {
         }
         self.look_again(vm).await?;
         match started {
+            Err(e) if vm.details.question.is_some() => {
+                let asked = vm.details.question.as_deref().unwrap_or_default();
+                let message = format!("{} waits for an answer at the server: {asked}", vm.machine.name);
+                return Err(Error::new(ErrorKind::Busy, message).caused_by(e));
+            }
             Err(e) if !vm.is_on() => {
                 if let Some(Fault::FileLocked { file }) = e.fault() {
                     let file = file.as_deref().unwrap_or("a disk");
@@ -122,9 +131,25 @@ impl Inner {
             }
             _ => {}
         }
-        let says = self.newest_start(vm).await?;
+        let says = self.remembered_start(vm, &says).await?;
         self.went(op, vm, &says).await?;
         Ok(vm.is_on())
+    }
+
+    /// The start that was just made, once the server remembers it: it may do so a moment after the task has ended.
+    async fn remembered_start(&self, vm: &Vm, before: &Stamp) -> Result<Stamp> {
+        for _ in 0..REMEMBERS {
+            let says = self.newest_start(vm).await?;
+            if says != *before {
+                return Ok(says);
+            }
+            self.clock.sleep(Duration::from_millis(200)).await;
+        }
+        tracing::warn!(
+            machine = vm.name,
+            "the server does not remember a start: it will look like somebody else's"
+        );
+        self.newest_start(vm).await
     }
 
     /// It was started by us: what the server counts by now was ours, and the fence is over.

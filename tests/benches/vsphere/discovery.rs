@@ -29,7 +29,7 @@ fn properties() -> Value {
         "DistributedVirtualPortgroup": ["key", "config.distributedVirtualSwitch"],
         "VirtualMachine": [
             "name", "parent", "resourcePool", "datastore", "network", "disabledMethod", "runtime.powerState",
-            "runtime.host", "runtime.connectionState", "runtime.consolidationNeeded", "runtime.bootTime",
+            "runtime.host", "runtime.connectionState", "runtime.consolidationNeeded", "runtime.bootTime", "runtime.question",
             "capability.changeTrackingSupported", "config.template", "config.changeVersion", "config.uuid",
             "config.instanceUuid", "config.version", "config.firmware", "config.bootOptions.efiSecureBootEnabled",
             "config.guestId", "config.guestFullName", "config.annotation", "config.files.vmPathName",

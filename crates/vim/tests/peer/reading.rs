@@ -29,6 +29,7 @@ async fn a_machine_of_esxi_is_read_whole() {
     assert_eq!((details.cpus, details.memory_mib, details.version.as_deref()), (2, 4096, Some("vmx-19")));
     assert!(details.change_tracking && details.change_tracking_supported && !details.disk_uuid);
     assert!(details.tools.running);
+    assert_eq!(details.question.as_deref(), Some("msg.uuid.altered: moved or copied?"));
     let addresses: Vec<_> = details.tools.addresses.iter().collect();
     assert_eq!(addresses, [(&4000, &vec!["192.0.2.10".to_owned(), "2001:db8::10".to_owned()])]);
     assert_eq!(details.disabled_methods, ["MigrateVM_Task", "RelocateVM_Task"]);

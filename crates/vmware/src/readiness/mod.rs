@@ -67,6 +67,7 @@ pub(crate) mod tests {
             networks: vec![],
             disabled_methods: vec![],
             consolidation_needed: false,
+            question: None,
             boot_time: None,
             change_version: None,
             version: Some("vmx-19".into()),
