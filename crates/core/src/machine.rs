@@ -147,7 +147,7 @@ impl Machine {
         &self.instance.machine
     }
 
-    /// What people call it: its title, or else its instance's name. For people, and never to look a machine up.
+    /// What people call it: its title, or else its instance's name. For people; several machines may be called so.
     pub fn called(&self) -> &str {
         self.title.as_deref().unwrap_or(&self.instance.name)
     }

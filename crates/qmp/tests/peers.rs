@@ -283,20 +283,26 @@ fn a_guest_agent_is_brought_back_in_step() {
     }
     let program = agent();
     let mut late = 0;
-    for micros in [0, 200, 500, 1000, 2000, 5000] {
-        // The answers come too late, or just in time; one that is late is never taken for the next one.
-        let answer = std::time::Duration::from_micros(micros);
-        let mut agent = Agent::connect(&program.socket, Limits { answer, ..patient() }).unwrap();
-        for _ in 0..10 {
-            for (command, is_its_own) in [
-                ("guest-get-osinfo", (|v| v["kernel-release"].is_string()) as fn(&Value) -> bool),
-                ("guest-ping", |v| v == &json!({})),
-            ] {
-                match agent.call(command, NOTHING) {
-                    Ok(said) => assert!(is_its_own(&said), "{command}: {said}"),
-                    Err(error) => {
-                        assert!(matches!(error, Error::Silent { .. }), "{error}");
-                        late += 1;
+    // On a busy machine all may be there before anybody looks.
+    for _ in 0..50 {
+        if late > 0 {
+            break;
+        }
+        for micros in [0, 200, 500, 1000, 2000, 5000] {
+            // The answers come too late, or just in time; one that is late is never taken for the next one.
+            let answer = std::time::Duration::from_micros(micros);
+            let mut agent = Agent::connect(&program.socket, Limits { answer, ..patient() }).unwrap();
+            for _ in 0..10 {
+                for (command, is_its_own) in [
+                    ("guest-get-osinfo", (|v| v["kernel-release"].is_string()) as fn(&Value) -> bool),
+                    ("guest-ping", |v| v == &json!({})),
+                ] {
+                    match agent.call(command, NOTHING) {
+                        Ok(said) => assert!(is_its_own(&said), "{command}: {said}"),
+                        Err(error) => {
+                            assert!(matches!(error, Error::Silent { .. }), "{error}");
+                            late += 1;
+                        }
                     }
                 }
             }

@@ -5,10 +5,13 @@ use crate::collect::Properties;
 use crate::storage::lacks;
 use crate::xml::{Xml, moment, number, text, typed};
 use crate::{Error, Moref};
+use roxmltree::Node;
 use site_recovery::Timestamp;
 
 /// Every way in which a machine begins to run; each start has one of them.
 const STARTS: &[&str] = &["VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmResumingEvent", "VmResettingEvent"];
+/// What has no type of its own, and tells its kind in words.
+const WORDED: &[&str] = &["com.vmware.vc.ha.VmRestartedByHAEvent"];
 
 /// A start of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +35,7 @@ impl Vim {
             x.inside("entity", |x| {
                 x.moref("entity", machine).text("recursion", "self");
             });
-            for kind in STARTS {
+            for kind in STARTS.iter().chain(WORDED) {
                 x.text("eventTypeId", kind);
             }
         });
@@ -41,7 +44,7 @@ impl Vim {
         let page = "latestPage";
         let read = |p: &Properties<'_, '_>| {
             // Servers differ in how they read a filter's types.
-            let starts = p.list(page, "Event").filter(|e| typed(*e).is_some_and(|t| STARTS.contains(&t)));
+            let starts = p.list(page, "Event").filter(|event| is_start(*event));
             let of = |event| {
                 let key = number(event, "key").ok_or_else(|| Error::garbage("an event has no key"))?;
                 Ok(StartEvent { key, when: text(event, "createdTime").and_then(moment) })
@@ -54,4 +57,9 @@ impl Vim {
         let _ = self.call(Call::bound("DestroyCollector", &collector, Xml::new()), |_| Ok(())).await;
         found
     }
+}
+
+fn is_start(event: Node<'_, '_>) -> bool {
+    typed(event).is_some_and(|kind| STARTS.contains(&kind))
+        || text(event, "eventTypeId").is_some_and(|kind| WORDED.contains(&kind))
 }

@@ -163,10 +163,10 @@ impl Fault {
             Self::InvalidLogin | Self::NotAuthenticated | Self::NoPermission { .. } => ErrorKind::Denied,
             Self::ManagedObjectNotFound { .. } | Self::FileNotFound { .. } => ErrorKind::NotFound,
             Self::InvalidArgument { .. } | Self::InvalidDeviceSpec { .. } => ErrorKind::Invalid,
-            Self::FileLocked { .. } | Self::TaskInProgress | Self::ResourceInUse => ErrorKind::Busy,
-            Self::FileAlreadyExists { .. } | Self::DuplicateName { .. } | Self::ConcurrentAccess => {
-                ErrorKind::Conflict
+            Self::FileLocked { .. } | Self::TaskInProgress | Self::ResourceInUse | Self::ConcurrentAccess => {
+                ErrorKind::Busy
             }
+            Self::FileAlreadyExists { .. } | Self::DuplicateName { .. } => ErrorKind::Conflict,
             Self::NoDiskSpace { .. } => ErrorKind::OutOfSpace,
             Self::RestrictedVersion | Self::NotSupported | Self::MethodNotFound => ErrorKind::Unsupported,
             Self::RequestCanceled => ErrorKind::Cancelled,

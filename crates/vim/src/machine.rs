@@ -301,6 +301,19 @@ impl Vim {
         self.call(Call::read("FindByUuid", index, arguments), read).await
     }
 
+    /// All machines with this [`instance_uuid`](Machine::instance_uuid): a copy that was registered by hand brings it along.
+    /// Privilege: `System.View` on the root.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn find_all(&self, instance_uuid: &str) -> Result<Vec<Moref>, Error> {
+        let index = self.content().search_index.as_ref().ok_or_else(|| lacks("searchIndex"))?;
+        let mut arguments = Xml::new();
+        arguments.text("uuid", instance_uuid).text("vmSearch", true).text("instanceUuid", true);
+        let read = |node: Node<'_, '_>| Ok(list(node, "returnval").filter_map(Moref::of).collect());
+        self.call(Call::read("FindAllByUuid", index, arguments), read).await
+    }
+
     /// Whether it runs. Privilege: `System.Read`.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub struct AttachedDisk {
     pub uuid: String,
     /// Which controller of its kind: 0 to 3.
     pub bus: u32,
-    /// Where at the controller: the target of its SCSI address.
+    /// Where at the controller: the target of its SCSI address. No other state of the same disk has it at any controller.
     pub unit: u32,
     /// Its descriptor on the datastore.
     pub file: DatastorePath,
@@ -81,13 +81,12 @@ impl BlockDevices {
             let said = |file: &str| std::fs::read_to_string(entry.path().join("device").join(file)).ok();
             let Some(wwid) = said("wwid") else { continue };
             let wwid = wwid.trim().to_ascii_lowercase();
-            if wwid.strip_prefix("naa.").or(wwid.strip_prefix("eui.")) == Some(&wanted) {
+            // All states of one disk have one identifier. The one that was attached is known by its place, which no other of them
+            // has; it may be seen later than an older one.
+            let is_the_disk = wwid.strip_prefix("naa.").or(wwid.strip_prefix("eui.")) == Some(&wanted);
+            if is_the_disk && target(&entry.path()) == Some(disk.unit) {
                 found.push(entry);
             }
-        }
-        if found.len() > 1 {
-            // Several states of one disk: told apart by their places.
-            found.retain(|entry| target(&entry.path()) == Some(disk.unit));
         }
         match &found[..] {
             [] => Ok(None),
@@ -131,6 +130,8 @@ impl Appliance {
 /// What is to be attached.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
+    /// As [`disk_name`] calls the disk.
+    pub(crate) uuid: String,
     pub(crate) file: DatastorePath,
     pub(crate) size: u64,
 }
@@ -141,7 +142,7 @@ impl Inner {
             let message = "this site has no appliance: tell it the machine in which this process runs";
             return Err(Error::new(ErrorKind::Unsupported, message));
         };
-        let found = self.vim.find(&appliance.uuid).await?;
+        let found = self.find(&appliance.uuid).await?;
         let lacks = || not_found(format!("the appliance {} is no machine of this server", appliance.uuid));
         Ok(self.vim.machine(&found.ok_or_else(lacks)?).await?)
     }
@@ -179,7 +180,9 @@ impl Inner {
             match self.reconfigure(&machine.moref, &spec).await {
                 // Looked at once more, whatever became of it.
                 Ok(()) => {}
-                Err(e) if again < AGAIN && (e.may_have_been_done() || is_of_another(&e)) => {}
+                Err(e) if again < AGAIN && (e.may_have_been_done() || is_of_another(&e)) => {
+                    self.let_pass(again).await;
+                }
                 Err(e) => return Err(e.into()),
             }
             if again == AGAIN {
@@ -212,7 +215,9 @@ impl Inner {
             let spec = ConfigSpec { change_version, devices, ..ConfigSpec::default() };
             match self.reconfigure(&machine.moref, &spec).await {
                 Ok(()) => {}
-                Err(e) if again < AGAIN && (e.may_have_been_done() || is_of_another(&e)) => {}
+                Err(e) if again < AGAIN && (e.may_have_been_done() || is_of_another(&e)) => {
+                    self.let_pass(again).await;
+                }
                 Err(e) => return Err(e.into()),
             }
         }
@@ -310,15 +315,19 @@ fn no_place(wanted: usize) -> Error {
 }
 
 fn places(machine: &vim::Machine, wanted: &[&Wanted], mode: &DiskMode) -> Result<Vec<DeviceChange>> {
-    let (free, more) = free_places(machine)?;
-    if free.len() < wanted.len() {
-        return Err(no_place(wanted.len()));
+    let (mut free, more) = free_places(machine)?;
+    let there = &details(machine)?.devices.disks;
+    let mut places = vec![];
+    for one in wanted {
+        let states: Vec<u32> =
+            there.iter().filter(|disk| disk_name(disk) == one.uuid).filter_map(|disk| disk.unit).collect();
+        let place = free.iter().position(|(_, unit)| !states.contains(unit));
+        places.push(free.remove(place.ok_or_else(|| no_place(wanted.len()))?));
     }
-    let places = &free[..wanted.len()];
     let needed = more.iter().filter(|(key, _)| places.iter().any(|(controller, _)| controller == key));
     let mut changes: Vec<DeviceChange> =
         needed.map(|(key, bus)| DeviceChange::AddController { key: *key, kind: MORE, bus: *bus }).collect();
-    for (n, (wanted, (controller, unit))) in wanted.iter().zip(places).enumerate() {
+    for (n, (wanted, (controller, unit))) in wanted.iter().zip(&places).enumerate() {
         changes.push(DeviceChange::AddDisk {
             key: -2000 - i32::try_from(n).unwrap_or_default(),
             controller: *controller,
@@ -341,7 +350,11 @@ mod tests {
         let details = appliance.details.as_mut().expect("whole");
         details.devices.controllers = controllers;
         details.devices.disks = vec![disk(2000, 1000, 0)];
-        let wanted = Wanted { file: "[one] web/web.vmdk".parse().expect("a path"), size: 1 << 20 };
+        let wanted = Wanted {
+            uuid: "6000c29".into(),
+            file: "[one] web/web.vmdk".parse().expect("a path"),
+            size: 1 << 20,
+        };
         let wanted = vec![&wanted; disks];
         let (mut buses, mut at) = (vec![], vec![]);
         for change in places(&appliance, &wanted, &DiskMode::Persistent).expect("there is room") {

@@ -29,6 +29,8 @@ impl Inner {
         }
         self.block(op, &mut vm, "landing").await?;
         self.pin(op, &mut vm).await?;
+        // Captures that nobody let go of: above them nothing lands.
+        self.sweep_captures(&mut vm, &[]).await?;
         self.make_room(op, &mut vm, machine, settings).await?;
         let mut mark = vm.notes.mark.clone().expect("made with the room");
         for marked in mark.disks.values_mut() {

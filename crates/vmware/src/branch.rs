@@ -13,7 +13,7 @@ use crate::notes::{Branch, Notes};
 use crate::snapshots::Described;
 use crate::vm::Vm;
 use site_recovery::{Instance, Op, Result};
-use site_recovery_register::refused;
+use site_recovery_register::{durable, refused};
 use site_recovery_vim::{Moref, Snapshot};
 
 impl Inner {
@@ -65,10 +65,13 @@ impl Inner {
         };
         let guard = self.end_handles(&vm).await?;
         let arm = self.take(&mut vm, &kept, &Described::new(op), false).await?;
-        let before = vm.notes.clone();
+        // Going back takes the notes along: they stand here until they are written anew.
+        let remembered = self.state.join("parting").join(format!("{}.json", vm.name));
         if vm.details.current_snapshot.as_ref() == Some(&arm) {
+            durable::write(&remembered, &vm.notes)?;
             self.revert_to(&mut vm, &below.moref).await?;
         }
+        let before = durable::read(&remembered)?.unwrap_or_else(|| vm.notes.clone());
         let note = |notes: &mut Notes| {
             *notes = before.clone();
             let landing = notes.landing.get_or_insert_default();
@@ -82,6 +85,7 @@ impl Inner {
             landing.finish(&op.key);
         };
         self.change(op, &mut vm, vec![], note).await?;
+        durable::remove_file(&remembered)?;
         self.saw(&vm).await?;
         drop(guard);
         self.hold_if(&vm, landing.attached).await?;
@@ -94,7 +98,8 @@ impl Inner {
         let Some(branch) = landing.branch else { return self.hold_if(&vm, landing.attached).await };
         let guard = if landing.attached { Some(self.end_handles(&vm).await?) } else { None };
         if let Some(snapshot) = vm.snapshot(&branch.snapshot).cloned() {
-            self.drop_snapshot(&mut vm, &snapshot.moref).await?;
+            // Nobody who fences waits for a merge of hours.
+            self.drop_within(&mut vm, &snapshot.moref, self.patience.change).await?;
         }
         let note = |notes: &mut Notes| {
             let landing = notes.landing.get_or_insert_default();

@@ -40,13 +40,10 @@ impl Inner {
         told.over = vm.snapshots().map(|s| s.name.clone()).filter(|n| names::is_capture(n)).collect();
         if want > Consistency::Crash {
             // VMware asks the file systems of a Linux guest, and the writers of a Windows guest.
-            let reaches = match crate::describe::family(&vm.details) {
-                OsFamily::Windows => Consistency::Application,
-                _ => Consistency::FileSystem,
-            };
+            let (reaches, why) = reaches(&vm.details);
             let reached = want.min(reaches);
             told.reached = Some(reached);
-            told.why = (reached < want).then(|| "the guest's tools freeze file systems alone".to_owned());
+            told.why = (reached < want).then(|| why.to_owned());
             match self.quiesced(vm, name, &told).await? {
                 Ok(()) => return Ok(()),
                 Err(reason) => told.why = Some(reason),
@@ -152,13 +149,13 @@ impl Inner {
         instance: &Instance,
         fate: Fate,
     ) -> Result<()> {
-        let (_turn, mut vm) = match self.turned(op, instance).await {
+        let (turn, mut vm) = match self.turned(op, instance).await {
             // With the machine its captures are gone.
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             found => found?,
         };
         if fate == Fate::Sealed {
-            self.first_copy_is_over(op, &mut vm).await?;
+            self.note_sealed(op, &mut vm, &OpKey(capture.cut.0.clone())).await?;
         }
         let Ok(snapshot) = self.snapshot_of(&vm, capture, instance) else {
             self.let_go_strays(&vm).await?;
@@ -169,11 +166,30 @@ impl Inner {
         }
         // A change id outlives its snapshot: what became of the capture makes no difference. Where an answer was lost there are two.
         let all: Vec<Snapshot> = vm.snapshots().filter(|s| s.name == snapshot.name).cloned().collect();
-        for one in all {
-            self.let_go(&one).await?;
-            self.drop_snapshot(&mut vm, &one.moref).await?;
+        let mut removals = vec![];
+        for one in &all {
+            self.let_go(one).await?;
+            removals.push(self.vim.remove_snapshot(&one.moref).await);
         }
-        Ok(())
+        // Merging may take hours, and whoever fences or claims waits for none of them.
+        drop(turn);
+        let mut failed = None;
+        for removal in removals {
+            let removed = match removal {
+                Ok(task) => task.wait(self.patience.merge).await.map(drop),
+                Err(e) => Err(e),
+            };
+            failed = failed.or(removed.err());
+        }
+        let (_turn, mut vm) = match self.turned(op, instance).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        match failed {
+            Some(e) if vm.snapshot(&snapshot.name).is_some() => return Err(e.into()),
+            _ => {}
+        }
+        self.merge_leftovers(&mut vm).await
     }
 
     /// Removes captures of a machine but those of `keep`; nobody else's snapshot.
@@ -186,6 +202,10 @@ impl Inner {
     }
 
     pub(crate) async fn sweep_captures(&self, vm: &mut Vm, keep: &[OpKey]) -> Result<Vec<OpKey>> {
+        if vm.notes.landing.as_ref().is_some_and(|landing| landing.attached) {
+            // Nothing is merged under disks that another machine writes; what was left went when they were attached.
+            return Ok(vec![]);
+        }
         let kept: Vec<String> = keep.iter().map(names::capture).collect();
         let goes = |s: &&Snapshot| {
             names::is_capture(&s.name) && !kept.contains(&s.name) || s.name == names::tracking()
@@ -202,6 +222,23 @@ impl Inner {
         self.let_go_strays(vm).await?;
         self.merge_leftovers(vm).await?;
         Ok(gone)
+    }
+}
+
+/// How far VMware brings a guest to rest, and why no further: for the writers of a Windows guest it needs to tell its disks apart
+/// (`disk.EnableUUID`), at SCSI controllers alone.
+fn reaches(details: &site_recovery_vim::Details) -> (Consistency, &'static str) {
+    if crate::describe::family(details) != OsFamily::Windows {
+        return (Consistency::FileSystem, "the guest's tools freeze file systems alone");
+    }
+    let devices = &details.devices;
+    let scsi = devices.disks.iter().all(|d| devices.controller_of(d).is_some_and(|c| c.kind.is_scsi()));
+    match details.disk_uuid && scsi {
+        true => (Consistency::Application, ""),
+        false => (
+            Consistency::FileSystem,
+            "VMware asks the writers of a Windows guest only with disk.EnableUUID, and with all disks at SCSI controllers",
+        ),
     }
 }
 

@@ -91,7 +91,7 @@ fn since_of(
             Err("the cursor is of another machine")
         }
         Some(Position::Taken { key, disks, .. }) => {
-            let followed = notes.tracking.as_ref().is_some_and(|tracking| tracking.captures.contains(&key));
+            let followed = notes.tracking.as_ref().is_some_and(|tracking| tracking.follows(&key));
             let reason = "the machine does not come from the cursor's capture any more: it was reverted to a state before, or \
                           that is too many captures ago";
             if followed { Ok(disks) } else { Err(reason) }

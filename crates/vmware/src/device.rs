@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use site_recovery::{Disk, DiskMut, Error, Extent, Fill, Pool, Result, Run};
 use site_recovery_register::{Told, blocking, durable, refused};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -31,7 +31,13 @@ impl Device {
     /// # Errors
     /// `Conflict` where it is smaller; those of the file system.
     pub(crate) fn open(path: &Path, size: u64, writable: bool) -> Result<Arc<Self>> {
-        let file = OpenOptions::new().read(true).write(writable).open(path).told("open", path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(writable);
+        if writable && std::fs::metadata(path).is_ok_and(|m| m.file_type().is_block_device()) {
+            // Nobody else here has it: no file system, no array, no volume group of this host's.
+            options.custom_flags(rustix::fs::OFlags::EXCL.bits() as i32);
+        }
+        let file = options.open(path).told("open", path)?;
         let has =
             rustix::fs::seek(&file, SeekFrom::End(0)).map_err(std::io::Error::from).told("look at", path)?;
         if has < size {

@@ -6,7 +6,7 @@ use crate::notes::{FenceMark, Notes};
 use crate::vm::Vm;
 use site_recovery::{Error, ErrorKind, Instance, Lifted, Op, Result, Start};
 use site_recovery_register::refused;
-use site_recovery_vim::{self as vim, Fault, Moref};
+use site_recovery_vim::{self as vim, Moref};
 use std::time::Duration;
 
 impl Inner {
@@ -54,8 +54,14 @@ impl Inner {
                 ),
             },
         };
-        if vm.notes.fence.as_ref() != Some(&mark) {
-            self.change(op, vm, vec![], |notes| notes.fence = Some(mark.clone())).await?;
+        let newest = self.newest(vm).await?;
+        let noted = vm.notes.power.as_ref().and_then(|power| power.newest);
+        if vm.notes.fence.as_ref() != Some(&mark) || noted != newest {
+            let note = |notes: &mut Notes| {
+                notes.fence = Some(mark.clone());
+                notes.power().newest = newest;
+            };
+            self.change(op, vm, vec![], note).await?;
         }
         if autostart {
             self.set_autostart(vm, false).await?;
@@ -76,15 +82,13 @@ impl Inner {
                 Ok(()) => {
                     self.vim.wait_for_power(&vm.moref, vim::Power::Off, grace).await?;
                 }
-                Err(e)
-                    if matches!(
-                        e.fault(),
-                        Some(Fault::ToolsUnavailable | Fault::InvalidPowerState { .. })
-                    ) =>
-                {
+                Err(e) if matches!(e.kind(), ErrorKind::Denied | ErrorKind::Unavailable) => {
+                    return Err(e.into());
+                }
+                // No tools, a question that waits, another task: its power is cut at any rate.
+                Err(e) => {
                     tracing::info!(machine = vm.name, error = %e, "its guest cannot be asked to shut down");
                 }
-                Err(e) => return Err(e.into()),
             }
         }
         self.cut(vm).await

@@ -67,14 +67,23 @@ impl Inner {
     /// Ends every landing handle, durably, and takes the disks from the appliance. No new one is given while the guard lives.
     pub(crate) async fn end_handles(&self, vm: &Vm) -> Result<File> {
         let guard = self.handles_lock(vm)?;
-        let ended: Vec<Arc<Device>> = {
-            let mut handles = self.handles();
-            let mine: Vec<_> = handles.keys().filter(|(name, _)| *name == vm.name).cloned().collect();
-            mine.iter().filter_map(|key| handles.remove(key)).collect()
+        let mine: Vec<_> = {
+            let handles = self.handles();
+            let mine = handles.iter().filter(|((name, _), _)| *name == vm.name);
+            mine.map(|(key, device)| (key.clone(), Arc::clone(device))).collect()
         };
-        for device in ended {
-            device.sync()?;
+        let mut lost = None;
+        for (key, device) in mine {
+            let synced = device.sync();
             device.end();
+            match synced {
+                Ok(()) => drop(self.handles().remove(&key)),
+                // It stays, so that whoever asks again is told as well: what was written may not be there.
+                Err(e) => lost = lost.or(Some(e)),
+            }
+        }
+        if let Some(lost) = lost {
+            return Err(lost);
         }
         let files: Vec<DatastorePath> = vm.files().map(|(_, file)| file.clone()).collect();
         self.detach(&files).await?;
@@ -167,7 +176,7 @@ fn landing_disks(vm: &Vm) -> Result<Vec<(DiskId, Wanted)>> {
         let id = mark.disks[&disk_name(disk)].id.clone();
         let file = disk.backing.file.clone();
         let file = file.ok_or_else(|| refused(format!("disk {id} of {} has no file", vm.name)))?;
-        Ok((id, Wanted { file, size: disk.capacity }))
+        Ok((id, Wanted { uuid: disk_name(disk), file, size: disk.capacity }))
     });
     wanted.collect()
 }

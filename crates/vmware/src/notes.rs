@@ -29,7 +29,7 @@ const REMEMBERED: usize = 48;
 /// The key of an enrolled machine.
 pub(crate) const MARK: &str = "site-recovery.mark";
 
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Notes {
     pub(crate) mark: Option<Mark>,
     pub(crate) fence: Option<FenceMark>,
@@ -106,6 +106,15 @@ pub(crate) struct PowerRecord {
     pub(crate) done: Vec<OpKey>,
     /// The key whose start was asked for, while nothing was seen of it yet.
     pub(crate) starting: Option<OpKey>,
+    /// The newest start that the server told of: it forgets them in time, and that is no start.
+    pub(crate) newest: Option<Began>,
+}
+
+/// A start, by what the server remembers of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Began {
+    pub(crate) key: i64,
+    pub(crate) when: Timestamp,
 }
 
 /// What it is to the way back.
@@ -130,6 +139,8 @@ pub(crate) struct Landing {
 pub(crate) struct Tracking {
     /// Captures that the machine comes from, the newest last.
     pub(crate) captures: Vec<OpKey>,
+    /// The one of them that became a point last.
+    pub(crate) sealed: Option<OpKey>,
     /// Where tracking began while nothing stood below the disk, by the identifier of the backing: it knows all that is in use.
     pub(crate) whole: BTreeMap<String, At>,
 }
@@ -137,6 +148,11 @@ pub(crate) struct Tracking {
 impl Tracking {
     pub(crate) fn comes_from(&mut self, key: &OpKey) {
         remember(&mut self.captures, key);
+    }
+
+    /// Whether the machine comes from this capture, as far as is known.
+    pub(crate) fn follows(&self, key: &OpKey) -> bool {
+        self.captures.contains(key) || self.sealed.as_ref() == Some(key)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::Inner;
 use crate::appliance::on;
 use crate::names::parts;
-use crate::notes::Notes;
+use crate::notes::{Began, Notes};
 use crate::vm::Vm;
 use site_recovery::{Error, ErrorKind, Instance, Op, Power, Result, Stamp, StartGuard};
 use site_recovery_register::refused;
@@ -79,9 +79,24 @@ impl Inner {
     }
 
     async fn newest_start(&self, vm: &Vm) -> Result<Stamp> {
-        let newest = self.vim.newest_start(&vm.moref).await?;
-        let text = newest.map(|start| format!("{}@{}", start.key, start.when.map_or(0, |when| when.0)));
+        let text = self.newest(vm).await?.map(|start| format!("{}@{}", start.key, start.when.0));
         Ok(Stamp(text.unwrap_or_default().into_bytes()))
+    }
+
+    /// The newest start that the server tells of, or the one that was noted: servers forget, and that is no start. A vCenter
+    /// numbers all events; a host begins anew with its agent, so there the later one counts.
+    pub(crate) async fn newest(&self, vm: &Vm) -> Result<Option<Began>> {
+        let told = self.vim.newest_start(&vm.moref).await?;
+        let told = told.map(|start| Began { key: start.key, when: start.when.unwrap_or_default() });
+        let noted = vm.notes.power.as_ref().and_then(|power| power.newest);
+        let later = |told: &Began, noted: &Began| match self.vim.is_vcenter() {
+            true => told.key > noted.key,
+            false => told.when > noted.when,
+        };
+        Ok(match (told, noted) {
+            (Some(told), Some(noted)) if !later(&told, &noted) => Some(noted),
+            (told, noted) => told.or(noted),
+        })
     }
 
     /// Starts the machine once for this key. Says whether it runs.

@@ -52,7 +52,7 @@ struct Included<'a> {
 impl Inner {
     pub(crate) async fn disks(&self, op: &Op, capture: &Capture, machine: &MachineId) -> Result<Disks> {
         let instance = &capture.member(machine)?.machine.instance;
-        let (_turn, vm) = self.turned(op, instance).await?;
+        let (turn, vm) = self.turned(op, instance).await?;
         let snapshot = self.snapshot_of(&vm, capture, instance)?;
         let devices = self.vim.snapshot_devices(&snapshot.moref).await?;
         let mark = vm.marked()?;
@@ -64,12 +64,14 @@ impl Inner {
             let Some(file) = &disk.backing.file else {
                 return Err(refused(format!("disk {} of {} has no file", marked.id, vm.name)));
             };
-            let wanted = Wanted { file: file.clone(), size: disk.capacity };
+            let wanted = Wanted { uuid: disk_name(disk), file: file.clone(), size: disk.capacity };
             included.push(Included { id: marked.id.clone(), disk, wanted });
         }
         if self.appliance.is_some() {
             return self.attached_disks(&included).await;
         }
+        // Nothing more is changed here, and a lease copies the whole disk: whoever fences waits for no copy.
+        drop(turn);
         let mut disks = Disks::new();
         for one in included {
             let disk =

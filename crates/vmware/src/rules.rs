@@ -75,7 +75,9 @@ pub(crate) fn refuse_critical(found: &[Finding]) -> Result<()> {
         None => Ok(()),
         Some(finding) => {
             let message = format!("{}; {}", finding.cause, finding.remedy);
-            Err(Error::new(ErrorKind::Invalid, message).with("field", &finding.code))
+            let wrong = finding.code.starts_with("setting.");
+            let kind = if wrong { ErrorKind::Invalid } else { ErrorKind::Refused };
+            Err(Error::new(kind, message).with("field", &finding.code))
         }
     }
 }

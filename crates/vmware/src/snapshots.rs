@@ -3,7 +3,7 @@
 use crate::Inner;
 use crate::vm::Vm;
 use serde::{Deserialize, Serialize};
-use site_recovery::{Consistency, Op, OpKey, Result};
+use site_recovery::{Consistency, ErrorKind, Op, OpKey, Result};
 use site_recovery_vim::{self as vim, Fault, Moref, Snapshot};
 use std::time::Duration;
 
@@ -69,8 +69,12 @@ impl Inner {
 
     /// Removes a snapshot, waits until it is merged, and reads the machine again. Gone already is no error.
     pub(crate) async fn drop_snapshot(&self, vm: &mut Vm, snapshot: &Moref) -> Result<()> {
-        let removed =
-            async { self.vim.remove_snapshot(snapshot).await?.wait(self.patience.merge).await.map(drop) };
+        self.drop_within(vm, snapshot, self.patience.merge).await
+    }
+
+    /// The same, and `Busy` where it goes on for longer: whoever asks again finds how it stands.
+    pub(crate) async fn drop_within(&self, vm: &mut Vm, snapshot: &Moref, limit: Duration) -> Result<()> {
+        let removed = async { self.vim.remove_snapshot(snapshot).await?.wait(limit).await.map(drop) };
         let removed = removed.await;
         self.look_again(vm).await?;
         let gone = vm.snapshots().all(|s| s.moref != *snapshot);
@@ -121,9 +125,15 @@ impl Inner {
 
     pub(crate) async fn look_again(&self, vm: &mut Vm) -> std::result::Result<(), vim::Error> {
         let machine = self.vim.machine(&vm.moref).await?;
-        if let Ok(found) = Vm::of(machine) {
-            *vm = found;
-        }
+        let away = |e: site_recovery::Error| {
+            let fault = match e.kind() {
+                ErrorKind::Denied => Fault::NoPermission { privilege: None, object: Some(vm.moref.clone()) },
+                _ => Fault::HostUnreachable,
+            };
+            let (method, words) = ("RetrievePropertiesEx", e.message().to_owned());
+            vim::Error::Refused { method, fault, words }
+        };
+        *vm = Vm::of(machine).map_err(away)?;
         Ok(())
     }
 }

@@ -117,14 +117,15 @@ impl Inner {
         self.configure(op, vm, spec, note).await
     }
 
-    /// Whoever compares from now on looks at all bytes: what VMware says of those that are in use would be believed twice.
-    pub(crate) async fn first_copy_is_over(&self, op: &Op, vm: &mut Vm) -> Result<()> {
-        if vm.notes.tracking.as_ref().is_none_or(|tracking| tracking.whole.is_empty()) {
-            return Ok(());
-        }
+    /// Notes that a capture became a point: its cursor is kept until the next one does, however many captures come between. And
+    /// whoever compares from now on looks at all bytes: what VMware says of those that are in use would be believed twice.
+    pub(crate) async fn note_sealed(&self, op: &Op, vm: &mut Vm, key: &OpKey) -> Result<()> {
         let note = |notes: &mut Notes| {
             if let Some(tracking) = &mut notes.tracking {
                 tracking.whole.clear();
+                if tracking.captures.contains(key) {
+                    tracking.sealed = Some(key.clone());
+                }
             }
         };
         self.change(op, vm, vec![], note).await

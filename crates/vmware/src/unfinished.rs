@@ -53,7 +53,7 @@ impl Inner {
     /// `Refused` where somebody has started it or taken a snapshot since; `Conflict` where it carries another machine's mark.
     pub(crate) async fn unmake(&self, machine: &MachineId, what: &Unfinished) -> Result<()> {
         let uuid = uuid_of(&what.key);
-        if let Some(moref) = self.vim.find(&uuid).await? {
+        if let Some(moref) = self.find(&uuid).await? {
             let vm = Vm::of(self.vim.machine(&moref).await?)?;
             let instance = Instance {
                 machine: machine.clone(),
@@ -86,11 +86,11 @@ impl Inner {
         }
         let gone = async { self.vim.destroy(&vm.moref).await?.wait(self.patience.change).await };
         if let Err(e) = gone.await
-            && self.vim.find(&vm.name).await?.is_some()
+            && self.find(&vm.name).await?.is_some()
         {
             return Err(e.into());
         }
-        match self.vim.find(&vm.name).await? {
+        match self.find(&vm.name).await? {
             None => Ok(()),
             Some(_) => Err(refused(format!("{} is there after it was removed", vm.name))),
         }

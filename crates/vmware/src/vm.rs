@@ -10,6 +10,7 @@ use site_recovery_vim::{
     self as vim, ConfigSpec, DatastorePath, Details, DeviceChange, Fault, Moref, Snapshot,
 };
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How often a change is made anew because somebody else changed the machine meanwhile.
 const AGAIN: usize = 6;
@@ -22,6 +23,8 @@ pub(crate) struct Vm {
     pub(crate) machine: vim::Machine,
     pub(crate) details: Details,
     pub(crate) notes: Notes,
+    /// As they stand there: of a clone, those of the machine that it was made from.
+    written: Notes,
 }
 
 impl Vm {
@@ -55,13 +58,14 @@ impl Vm {
             let message = format!("{called} tells nothing of its configuration");
             return Err(Error::new(ErrorKind::Unavailable, message).with("machine", &machine.moref));
         };
-        let mut notes = Notes::of(&details.extra).map_err(|e| e.with("machine", &name))?;
+        let written = Notes::of(&details.extra).map_err(|e| e.with("machine", &name))?;
+        let mut notes = written.clone();
         if notes.mark.as_ref().is_some_and(|mark| mark.uuid != name) {
             // A clone brings along what the other one is called.
             tracing::warn!(machine = called, "it carries the notes of the machine that it was cloned from");
             notes = Notes::default();
         }
-        Ok(Self { moref: machine.moref.clone(), name, details, machine, notes })
+        Ok(Self { moref: machine.moref.clone(), name, details, machine, notes, written })
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -112,7 +116,9 @@ impl Inner {
     /// Notes where a machine stands.
     pub(crate) async fn saw(&self, vm: &Vm) -> Result<()> {
         let Some(mark) = &vm.notes.mark else { return Ok(()) };
-        let disks: Vec<DatastorePath> = vm.files().map(|(_, file)| file.clone()).collect();
+        // Those that stay, whatever snapshots come and go.
+        let base = |disk: &vim::Disk| disk.backing.parents.last().or(disk.backing.file.as_ref()).cloned();
+        let disks: Vec<DatastorePath> = vm.details.devices.disks.iter().filter_map(base).collect();
         let mut all = self.seen(&mark.machine)?;
         if all.iter().any(|seen| seen.uuid == vm.name && seen.disks == disks) {
             return Ok(());
@@ -144,7 +150,7 @@ impl Inner {
         let told = told.map(|instance| parts(&instance.name).0.to_owned());
         let last = self.seen(machine.id())?.pop().map(|seen| seen.uuid);
         let Some(uuid) = told.or(last) else { return Ok(None) };
-        let Some(moref) = self.vim.find(&uuid).await? else { return Ok(None) };
+        let Some(moref) = self.find(&uuid).await? else { return Ok(None) };
         match self.vim.machine(&moref).await {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             found => Ok(Some(found?)),
@@ -170,6 +176,23 @@ impl Inner {
         Ok(its.map(|vm| of(vm.name)).collect())
     }
 
+    /// The machine with this instance UUID.
+    ///
+    /// # Errors
+    /// `Conflict` where there are several: what is done to one of them says nothing of the other.
+    pub(crate) async fn find(&self, uuid: &str) -> Result<Option<Moref>> {
+        let mut found = self.vim.find_all(uuid).await?;
+        if found.len() > 1 {
+            let names: Vec<String> = found.iter().map(|moref| moref.id.clone()).collect();
+            let message = format!(
+                "{} have one instance UUID, {uuid}: a copy that was registered by hand; give one of them another",
+                names.join(" and ")
+            );
+            return Err(site_recovery_register::conflict(message));
+        }
+        Ok(found.pop())
+    }
+
     /// The machine of an instance, or that of the arm that it names.
     ///
     /// # Errors
@@ -180,7 +203,7 @@ impl Inner {
             return Err(gone());
         }
         let (uuid, _) = parts(&instance.name);
-        let Some(moref) = self.vim.find(uuid).await? else { return Err(gone()) };
+        let Some(moref) = self.find(uuid).await? else { return Err(gone()) };
         let vm = Vm::of(self.vim.machine(&moref).await?)?;
         vm.notes.must_be_of(instance)?;
         Ok(vm)
@@ -237,7 +260,7 @@ impl Inner {
             let mut notes = vm.notes.clone();
             note(&mut notes);
             notes.epoch = Some(op.epoch.clone());
-            let extra = vm.notes.to(&notes);
+            let extra = vm.written.to(&notes);
             let bare = ConfigSpec { change_version: None, ..spec.clone() };
             if extra.is_empty() && bare == ConfigSpec::default() {
                 return Ok(());
@@ -246,7 +269,16 @@ impl Inner {
             let done = self.reconfigure(&vm.moref, &change).await;
             *vm = Vm::of(self.vim.machine(&vm.moref).await?)?;
             match done {
-                Err(e) if e.fault() == Some(&Fault::ConcurrentAccess) && again < AGAIN => {}
+                Err(e)
+                    if matches!(e.fault(), Some(Fault::ConcurrentAccess | Fault::TaskInProgress))
+                        && again < AGAIN =>
+                {
+                    if !change.extra.is_empty() && vm.notes == notes {
+                        // An earlier try was done, and its answer was lost.
+                        return Ok(());
+                    }
+                    self.let_pass(again).await;
+                }
                 // The answer was lost: what is tells whether it was done, as notes and devices change in one act. What may still
                 // be done is not done twice, as both are made up by one version.
                 Err(e) if e.may_have_been_done() => {
@@ -264,6 +296,11 @@ impl Inner {
             }
         }
         unreachable!("the last time ends it")
+    }
+
+    /// Somebody else is at it.
+    pub(crate) async fn let_pass(&self, again: usize) {
+        self.clock.sleep(Duration::from_millis(100) * (again as u32 + 1)).await;
     }
 
     pub(crate) async fn reconfigure(

@@ -67,3 +67,13 @@ async fn several_states_of_one_disk_are_told_apart_by_their_places_or_not_at_all
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.message().contains("sdc") && error.message().contains("sdd"), "{error}");
 }
+
+#[tokio::test]
+async fn d4_an_older_state_that_alone_is_seen_is_not_taken_for_the_disk() {
+    let (dir, devices) = ground();
+    let wwid = Some("naa.6000c29e111122223333444455556666");
+    plug(dir.path(), "sdb", "2:0:1:0", wwid);
+    assert_eq!(devices.resolve(&attached(2)).await.unwrap(), None);
+    plug(dir.path(), "sdc", "2:0:2:0", wwid);
+    assert_eq!(devices.resolve(&attached(2)).await.unwrap().as_deref(), Some(Path::new("/dev/sdc")));
+}

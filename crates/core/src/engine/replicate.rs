@@ -57,7 +57,7 @@ pub(crate) async fn replicate(
             return Err(Error::new(ErrorKind::Corrupt, message).at(&leg.source.name(), "capture"));
         }
     }
-    let shipments = unit.members.iter().map(|item| one(shared, unit, leg, op, &capture, item, effort));
+    let shipments = unit.members.iter().map(|item| one(shared, slot, unit, leg, op, &capture, item, effort));
     let shipped = join_all(shipments).await;
     let now = shared.clock.now();
     let mut all = BTreeMap::new();
@@ -167,8 +167,10 @@ async fn pin_for_alarm(
     Ok(())
 }
 
+#[allow(clippy::too_many_arguments, reason = "what a member's shipment needs, once")]
 async fn one(
     shared: &Arc<Shared>,
+    slot: &Slot,
     unit: &Unit,
     leg: &Leg,
     op: &Op,
@@ -202,7 +204,8 @@ async fn one(
     let release = leg.source.release(op, capture, machine, fate);
     let released = shared.within(shared.deadlines.source, "release", release).await;
     if let Err(error) = released {
-        tracing::warn!(%machine, %error, "a capture could not be released; it is swept later");
+        tracing::warn!(%machine, %error, "a capture could not be released; it is swept before the next one");
+        slot.with_pulse(machine, |pulse| pulse.swept = false);
     }
     match shipped? {
         Shipped::Sealed { point, changed, shipped, incompressible } => {

@@ -228,6 +228,8 @@ pub(crate) async fn cycle(turn: &Turn, want: Option<Consistency>) -> Result<()> 
             slot.with_pulse(first.id(), |pulse| {
                 let since = pulse.failing_since.take().map_or(now, |(since, _)| since);
                 pulse.failing_since = Some((since, error.to_string()));
+                // It may have been taken all the same.
+                pulse.swept = false;
             });
             let notice = NoticeKind::CycleFailed { reason: error.to_string() };
             shared.bus.publish(now, &unit.id, Some(first.id()), notice);

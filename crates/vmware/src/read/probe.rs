@@ -3,6 +3,7 @@
 use super::{Included, by_nothing};
 use crate::Inner;
 use crate::appliance::Wanted;
+use crate::describe::disk_name;
 use crate::describe::in_order;
 use crate::names;
 use crate::snapshots::Described;
@@ -35,7 +36,11 @@ impl Inner {
             let file = disk.backing.file.clone();
             let file =
                 file.ok_or_else(|| refused(format!("disk {} of {} has no file", spec.id, vm.machine.name)))?;
-            let one = Included { id: spec.id.clone(), disk, wanted: Wanted { file, size: disk.capacity } };
+            let one = Included {
+                id: spec.id.clone(),
+                disk,
+                wanted: Wanted { uuid: disk_name(disk), file, size: disk.capacity },
+            };
             let mut why = vec![];
             let serves = self.disk_by_ranges(vm, snapshot, &one, &mut why).await?.is_some();
             // A lease is not tried: it would fetch the whole disk.

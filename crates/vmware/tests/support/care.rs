@@ -44,4 +44,34 @@ async fn two_machines_of_one_identifier_are_told_apart_before_anything_is_done_t
         "{error}"
     );
     assert!(error.to_string().contains(&web), "{error}");
+    let instance =
+        Instance { machine: "m-web".into(), site: world.site.name(), name: web, generation: Generation(0) };
+    assert_eq!(world.site.power(&instance).await.unwrap_err().kind(), ErrorKind::Conflict);
+    let fenced = world.site.fence(&op("fence"), &instance, Duration::ZERO).await;
+    assert_eq!(fenced.unwrap_err().kind(), ErrorKind::Conflict);
+    for name in ["web", "copy"] {
+        assert!(world.is_running(name).await, "{name} was stopped as if it were the other one");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_of_a_fenced_machine_takes_nothing_over() {
+    let Some(world) = World::start(MODE, open).await else { return };
+    let (web, clone) = (world.machine("web", &[128]).await, world.machine("clone", &[128]).await);
+    let machine = world.enrol(&web, "m-web").await;
+    world.site.fence(&op("fence"), &machine.instance, Duration::ZERO).await.unwrap();
+    let of = async |name: &str| world.eyes.machine(&world.moref(name).await).await.unwrap().details.unwrap();
+    // A clone has its original's configuration.
+    let ours = of(&web).await.extra.into_iter().filter(|(key, _)| key.starts_with("site-recovery."));
+    let copied = ConfigSpec { extra: ours.collect(), ..ConfigSpec::default() };
+    let task = world.eyes.reconfigure(&world.moref(&clone).await, &copied).await.unwrap();
+    task.wait(LONG).await.unwrap();
+    let mut found = world.discovered(&clone).await;
+    assert_ne!(found.id(), machine.id());
+    found.instance.machine = "m-clone".into();
+    world.site.enrol(&op("enrol-clone"), &found).await.unwrap();
+    let notes = of(&clone).await.extra;
+    assert!(notes["site-recovery.mark"].contains("m-clone"));
+    assert!(!notes.contains_key("site-recovery.fence"), "{notes:?}");
+    assert!(world.is_running("clone").await);
 }

@@ -156,7 +156,7 @@ async fn o3_many_who_write_at_once_lose_nothing() {
                         last = Some(capture);
                         break;
                     }
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Busy, "{error}"),
                 }
             }
             let capture = last.expect("it comes through");

@@ -213,7 +213,7 @@ async fn o6_more_disks_than_a_machine_or_the_appliance_has_places_for_make_nothi
         let many = described("web", OsFamily::Linux, &vec![4096; disks]);
         let error = world.makes("make", &many, &settings()).await.unwrap_err();
         let field = Some("appliance.disks");
-        assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, field), "{error}");
+        assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Refused, field), "{error}");
         world.nothing_was_made(&before).await;
     }
     let most = described("web", OsFamily::Linux, &[4096; 59]);

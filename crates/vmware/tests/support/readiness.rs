@@ -96,7 +96,7 @@ async fn what_is_wrong_with_the_appliance_is_told_and_refuses_the_landing() {
     let settings = Settings { datastore: Some("LocalDS_1".into()), ..Settings::default() };
     let existing = Some(machine.instance.clone());
     let refused = world.site.attach(&suite::op("attach"), &machine, existing, &settings).await.unwrap_err();
-    assert_eq!((refused.kind(), refused.fact("field")), (ErrorKind::Invalid, Some("appliance.snapshots")));
+    assert_eq!((refused.kind(), refused.fact("field")), (ErrorKind::Refused, Some("appliance.snapshots")));
     assert!(world.site.power(&machine.instance).await.unwrap() != Power::On);
 }
 

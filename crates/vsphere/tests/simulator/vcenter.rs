@@ -99,7 +99,7 @@ async fn what_lands_stays_where_it_is_until_it_starts_and_then_moves_as_before()
     };
     attach().await;
     let pinned = overrides(&world.eyes, &moref).await;
-    assert_eq!(pinned.0, Override::Stays);
+    assert_eq!(pinned, (Override::Stays, Override::Stays));
     attach().await;
     assert_eq!(overrides(&world.eyes, &moref).await, pinned);
     world.site.detach(&op("detach"), &instance).await.unwrap();
