@@ -27,7 +27,8 @@ pub(crate) fn findings(about: &About, hosts: &[Host], licences: &[Licence]) -> V
 
 pub(crate) fn managed(vcenter: &str) -> String {
     format!(
-        "this host is managed by the vCenter at {vcenter}, which does not know of changes past it: open that as the site"
+        "this host is managed by the vCenter at {vcenter}, which does not know of changes past it: open that as the site; \
+         where that vCenter is gone for good, disconnect the host from it in the host's own client"
     )
 }
 

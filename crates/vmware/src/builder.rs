@@ -168,6 +168,7 @@ impl Builder {
                 ..Capability::default()
             },
             handles: std::sync::Mutex::default(),
+            means: std::sync::Mutex::default(),
             slots: tokio::sync::Mutex::default(),
         };
         if inner.appliance.is_some() {

@@ -84,7 +84,9 @@ pub use readiness::{On, RIGHTS, Right, Way};
 
 use async_trait::async_trait;
 use device::Device;
-use site_recovery::{Capability, Clock, DiskId, ErrorKind, Finding, MachineId, Op, Result, Role, RoleName};
+use site_recovery::{
+    Capability, Clock, DiskId, ErrorKind, Finding, Instance, MachineId, Op, Result, Role, RoleName,
+};
 use site_recovery_register::{Register, act};
 use site_recovery_vim::Vim;
 use std::collections::BTreeMap;
@@ -111,6 +113,8 @@ struct Inner {
     capability: Capability,
     /// Landing disks that were given out, by machine and disk.
     handles: Mutex<BTreeMap<(String, DiskId), Arc<Device>>>,
+    /// By what disks of captures were read last, by machine and disk.
+    means: Mutex<BTreeMap<(String, DiskId), Means>>,
     /// One change of the appliance at a time.
     slots: tokio::sync::Mutex<()>,
 }
@@ -127,6 +131,14 @@ impl Site {
     /// Those of the server's that are no finding: it does not answer, its session ended.
     pub async fn check(&self) -> Result<Vec<Finding>> {
         self.0.look().whole().await.map_err(|e| e.at(&self.0.name, "check"))
+    }
+
+    /// By what the disks of an instance were read last in this process, as the probe chose; nothing for those that were not read
+    /// yet.
+    pub fn means(&self, instance: &Instance) -> BTreeMap<DiskId, Means> {
+        let means = self.0.means.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = means.iter().filter(|((name, _), _)| *name == instance.name);
+        of.map(|((_, disk), means)| (disk.clone(), *means)).collect()
     }
 
     /// Runs one act on a thread of its own. What has got its turn is finished even when nobody waits for it any more.

@@ -20,10 +20,10 @@ use crate::appliance::Wanted;
 use crate::describe::disk_name;
 use crate::device::{Device, DeviceDisk};
 use crate::vm::Vm;
-use site_recovery::{Capture, Disk, DiskId, Disks, Error, ErrorKind, MachineId, Op, Result};
+use site_recovery::{Capture, Disk, DiskId, Disks, Error, ErrorKind, Instance, MachineId, Op, Result};
 use site_recovery_register::refused;
 use site_recovery_vim::{self as vim, DiskMode, Moref};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use vddk::Frozen;
 
 /// By what a disk is read. They are tried in this order.
@@ -68,35 +68,47 @@ impl Inner {
             included.push(Included { id: marked.id.clone(), disk, wanted });
         }
         if self.appliance.is_some() {
-            return self.attached_disks(&included).await;
+            return self.attached_disks(instance, &included).await;
         }
         // Nothing more is changed here, and a lease copies the whole disk: whoever fences waits for no copy.
         drop(turn);
         let mut disks = Disks::new();
         for one in included {
-            let disk =
-                self.remote_disk(&vm, &snapshot.moref, &one).await.map_err(|e| e.with("disk", &one.id))?;
+            let remote = self.remote_disk(&vm, &snapshot.moref, &one).await;
+            let (means, disk) = remote.map_err(|e| e.with("disk", &one.id))?;
+            self.chosen(instance, &one.id, means);
             disks.insert(one.id, disk);
         }
         Ok(disks)
     }
 
-    async fn attached_disks(&self, included: &[Included<'_>]) -> Result<Disks> {
+    fn chosen(&self, instance: &Instance, disk: &DiskId, means: Means) {
+        tracing::debug!(machine = %instance.name, %disk, ?means, "read");
+        let mut all = self.means.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert((instance.name.clone(), disk.clone()), means);
+    }
+
+    async fn attached_disks(&self, instance: &Instance, included: &[Included<'_>]) -> Result<Disks> {
         let wanted: Vec<Wanted> = included.iter().map(|one| one.wanted.clone()).collect();
         let attached = self.attach(&wanted, &DiskMode::IndependentNonpersistent).await?;
         let mut disks = Disks::new();
         for (one, (at, path)) in included.iter().zip(attached) {
-            tracing::debug!(disk = %one.id, means = ?Means::HotAdd, device = %path.display(), "read");
+            self.chosen(instance, &one.id, Means::HotAdd);
             disks.insert(one.id.clone(), Arc::new(DeviceDisk(Device::open(&path, at.size, false)?)) as _);
         }
         Ok(disks)
     }
 
     /// A disk that is not attached here, by the first of the other means that serves.
-    async fn remote_disk(&self, vm: &Vm, snapshot: &Moref, one: &Included<'_>) -> Result<Arc<dyn Disk>> {
+    async fn remote_disk(
+        &self,
+        vm: &Vm,
+        snapshot: &Moref,
+        one: &Included<'_>,
+    ) -> Result<(Means, Arc<dyn Disk>)> {
         let mut why = vec![];
-        if let Some(disk) = self.disk_by_ranges(vm, snapshot, one, &mut why).await? {
-            return Ok(disk);
+        if let Some(chosen) = self.disk_by_ranges(vm, snapshot, one, &mut why).await? {
+            return Ok(chosen);
         }
         if let Some(scratch) = &self.scratch {
             let leased = nfc::by_lease(
@@ -108,10 +120,7 @@ impl Inner {
                 self.patience.snapshot,
             );
             match leased.await {
-                Ok(disk) => {
-                    tracing::info!(disk = %one.id, means = ?Means::Lease, "the whole disk was fetched");
-                    return Ok(Arc::new(disk));
-                }
+                Ok(disk) => return Ok((Means::Lease, Arc::new(disk))),
                 Err(e) => passed_by(&mut why, e)?,
             }
         }
@@ -125,22 +134,16 @@ impl Inner {
         snapshot: &Moref,
         one: &Included<'_>,
         why: &mut Vec<String>,
-    ) -> Result<Option<Arc<dyn Disk>>> {
+    ) -> Result<Option<(Means, Arc<dyn Disk>)>> {
         match self.flat_file(&vm.details.datastores, one.disk).await {
-            Ok(file) => {
-                tracing::debug!(disk = %one.id, means = ?Means::DatastoreHttps, "read");
-                return Ok(Some(Arc::new(file)));
-            }
+            Ok(file) => return Ok(Some((Means::DatastoreHttps, Arc::new(file)))),
             Err(e) => passed_by(why, e)?,
         }
         if let Some(vddk) = &self.vddk {
             let frozen =
                 Frozen { machine: &vm.moref, snapshot, file: &one.wanted.file, capacity: one.disk.capacity };
             match vddk.open(&self.vim, frozen, self.patience.device).await {
-                Ok(disk) => {
-                    tracing::debug!(disk = %one.id, means = ?Means::Vddk, "read");
-                    return Ok(Some(Arc::new(disk)));
-                }
+                Ok(disk) => return Ok(Some((Means::Vddk, Arc::new(disk)))),
                 Err(e) => passed_by(why, e)?,
             }
         }

@@ -4,7 +4,7 @@ use crate::world::World;
 use crate::{MODE, open};
 use site_recovery::*;
 use site_recovery_testkit::suite::{self, op};
-use site_recovery_vmware::{Builder, Site};
+use site_recovery_vmware::{Builder, Means, Site};
 use std::collections::BTreeMap;
 
 /// A machine that runs and is enrolled; nothing where the simulator is absent.
@@ -32,10 +32,11 @@ async fn read(disk: &std::sync::Arc<dyn Disk>) -> Vec<u8> {
     disk.read(Run::new(0, disk.size()), &pool).await.unwrap().to_vec()
 }
 
-async fn all_as_frozen(site: &Site, machine: &Machine, capture: &Capture, truth: &[Vec<u8>]) {
+async fn all_as_frozen(site: &Site, machine: &Machine, capture: &Capture, truth: &[Vec<u8>], means: Means) {
     let disks = site.disks(&op("read"), capture, machine.id()).await.unwrap();
     for (spec, bytes) in machine.disks.iter().zip(truth) {
         assert!(read(&disks[&spec.id]).await == *bytes, "{} is not as it was frozen", spec.id);
+        assert_eq!(site.means(&machine.instance)[&spec.id], means, "{}", spec.id);
     }
 }
 
@@ -55,7 +56,7 @@ async fn a_machine_that_is_off_is_read_from_its_datastore() {
     let truth = truth(&world, &machine).await;
     let capture = capture(&site, &machine, "off").await;
     world.sim.tell("calls", serde_json::json!({ "reset": true })).await;
-    all_as_frozen(&site, &machine, &capture, &truth).await;
+    all_as_frozen(&site, &machine, &capture, &truth, Means::DatastoreHttps).await;
     let calls = world.sim.tell("calls", serde_json::json!({})).await;
     assert!(calls["folder_reads"].as_u64().unwrap() >= 4, "a probe and a read each: {calls}");
     site.release(&op("release"), &capture, machine.id(), Fate::Sealed).await.unwrap();
@@ -83,7 +84,7 @@ async fn a_machine_that_runs_comes_by_a_lease_and_as_it_was_frozen() {
     let truth = truth(&world, &machine).await;
     let capture = capture(&site, &machine, "lease").await;
     world.write(&machine.instance.name, 0, 0, &[9; 4096]).await;
-    all_as_frozen(&site, &machine, &capture, &truth).await;
+    all_as_frozen(&site, &machine, &capture, &truth, Means::Lease).await;
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing stays there");
     site.release(&op("release"), &capture, machine.id(), Fate::Sealed).await.unwrap();
 }
@@ -101,7 +102,7 @@ async fn d4_a_disk_that_stands_on_another_file_is_not_read_from_its_own_alone() 
     let error = site.disks(&op("read"), &capture, machine.id()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     let attached = capture.clone();
-    all_as_frozen(&world.site, &machine, &attached, &truth(&world, &machine).await).await;
+    all_as_frozen(&world.site, &machine, &attached, &truth(&world, &machine).await, Means::HotAdd).await;
 }
 
 /// Calls of one delta, by method.
