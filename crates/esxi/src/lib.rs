@@ -28,15 +28,16 @@ mod check;
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Finding, Result, RoleName, SystemClock};
 use site_recovery_vim::{Moref, Vim, Writes};
-use site_recovery_vmware::{Builder, Estate};
+use site_recovery_vmware::Estate;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use site_recovery_vim::{Limits, SecretRef, Settings, Trust};
+pub use site_recovery_vim::{DatastorePath, Limits, Secret, SecretRef, Settings, Trust};
 pub use site_recovery_vmware::{
-    Appliance, AttachedDisk, BlockDevices, DeviceResolver, Means, Patience, Site as EsxiSite, Vddk,
+    Appliance, AttachedDisk, BlockDevices, Builder, DeviceResolver, Means, On, Patience, RIGHTS, Right,
+    Site as EsxiSite, Vddk, Way,
 };
 
 /// The machines of a host as a site of this name; what it keeps of its own stands in `state`, on no disk of the host's.

@@ -1,6 +1,6 @@
 //! Tasks: what a server does after it has answered.
 
-use crate::client::{Call, Vim};
+use crate::client::{Call, Vim, is_open};
 use crate::collect::is;
 use crate::fault::Fault;
 use crate::xml::{Xml, child, moment, number, text, typed};
@@ -160,7 +160,8 @@ impl Task {
     /// Waits for its end. A wait that is dropped, or that fails, changes nothing about the task.
     ///
     /// # Errors
-    /// [`Refused`](Error::Refused) with the task's fault; [`Running`](Error::Running) after the limit; those of any read.
+    /// [`Refused`](Error::Refused) with the task's fault; [`Running`](Error::Running) after the limit;
+    /// [`Unknown`](Error::Unknown) where the server is lost meanwhile; those of any read.
     pub async fn wait(&self, limit: Duration) -> Result<TaskResult, Error> {
         self.wait_with(limit, |_| ()).await
     }
@@ -179,7 +180,11 @@ impl Task {
             tell(&info);
             info.end(self.method).transpose()
         };
-        let found = self.vim.watch(&self.moref, &["info"], limit, see).await?;
+        let found =
+            self.vim.watch(&self.moref, &["info"], limit, see).await.map_err(|error| match error {
+                error if is_open(&error) => Error::Unknown { method: self.method, cause: Box::new(error) },
+                error => error,
+            })?;
         found.ok_or_else(|| Error::Running { task: self.moref.clone(), span: limit })
     }
 

@@ -155,6 +155,7 @@ impl Inner {
     async fn revert_to(&self, vm: &mut Vm, snapshot: &Moref) -> Result<()> {
         let reverted = async { self.vim.revert(snapshot).await?.wait(self.patience.change).await };
         let reverted = reverted.await;
+        self.settle(&vm.moref, &reverted, self.patience.change).await?;
         self.look_again(vm).await?;
         match reverted {
             Err(e) if vm.details.current_snapshot.as_ref() != Some(snapshot) => Err(e.into()),

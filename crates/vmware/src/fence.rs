@@ -97,6 +97,7 @@ impl Inner {
     async fn cut(&self, vm: &mut Vm) -> Result<()> {
         let off = async { self.vim.power_off(&vm.moref).await?.wait(self.patience.change).await };
         let off = off.await;
+        self.settle(&vm.moref, &off, self.patience.change).await?;
         self.look_again(vm).await?;
         match off {
             Err(e) if vm.machine.power != vim::Power::Off => Err(e.into()),

@@ -125,9 +125,7 @@ impl Inner {
         }
         let started = async { self.vim.power_on(&vm.moref, None).await?.wait(self.patience.change).await };
         let started = started.await;
-        if started.as_ref().is_err_and(vim::Error::may_have_been_done) {
-            self.let_end(&vm.moref, self.patience.change).await?;
-        }
+        self.settle(&vm.moref, &started, self.patience.change).await?;
         self.look_again(vm).await?;
         match started {
             Err(e) if vm.details.question.is_some() => {

@@ -52,9 +52,7 @@ impl Inner {
             task.object(self.patience.snapshot).await
         };
         let taken = taken.await;
-        if taken.as_ref().is_err_and(vim::Error::may_have_been_done) {
-            self.let_end(&vm.moref, self.patience.snapshot).await?;
-        }
+        self.settle(&vm.moref, &taken, self.patience.snapshot).await?;
         self.look_again(vm).await?;
         match (taken, vm.snapshot(name)) {
             // Whatever became of the answer.
@@ -76,6 +74,7 @@ impl Inner {
     pub(crate) async fn drop_within(&self, vm: &mut Vm, snapshot: &Moref, limit: Duration) -> Result<()> {
         let removed = async { self.vim.remove_snapshot(snapshot).await?.wait(limit).await.map(drop) };
         let removed = removed.await;
+        self.settle(&vm.moref, &removed, limit).await?;
         self.look_again(vm).await?;
         let gone = vm.snapshots().all(|s| s.moref != *snapshot);
         match removed {
@@ -108,15 +107,24 @@ impl Inner {
         }
     }
 
-    /// Waits for what the server still does with a machine, after an answer of it was lost.
-    pub(crate) async fn let_end(
+    /// Waits for what the server still does with a machine, where nobody saw how a change ended.
+    pub(crate) async fn settle<T: Sync>(
         &self,
         machine: &Moref,
+        change: &std::result::Result<T, vim::Error>,
         limit: Duration,
     ) -> std::result::Result<(), vim::Error> {
-        for task in self.vim.open_tasks(machine).await? {
+        if !change.as_ref().is_err_and(vim::Error::may_have_been_done) {
+            return Ok(());
+        }
+        let open = match self.vim.open_tasks(machine).await {
+            Err(vim::Error::Refused { fault: Fault::ManagedObjectNotFound { .. }, .. }) => return Ok(()),
+            open => open?,
+        };
+        for task in open {
             // How it ended is seen by what is.
-            if let Err(e @ (vim::Error::Lost(_) | vim::Error::Running { .. })) = task.wait(limit).await {
+            if let Err(e @ (vim::Error::Unknown { .. } | vim::Error::Running { .. })) = task.wait(limit).await
+            {
                 return Err(e);
             }
         }

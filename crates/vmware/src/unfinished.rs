@@ -85,7 +85,9 @@ impl Inner {
             return Err(refused(format!("{file} is attached to the appliance still")));
         }
         let gone = async { self.vim.destroy(&vm.moref).await?.wait(self.patience.change).await };
-        if let Err(e) = gone.await
+        let gone = gone.await;
+        self.settle(&vm.moref, &gone, self.patience.change).await?;
+        if let Err(e) = gone
             && self.find(&vm.name).await?.is_some()
         {
             return Err(e.into());

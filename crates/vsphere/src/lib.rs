@@ -36,15 +36,16 @@ mod stay;
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Finding, Result, RoleName, SystemClock};
 use site_recovery_vim::{Moref, Override, Vim};
-use site_recovery_vmware::{Builder, Estate};
+use site_recovery_vmware::Estate;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use follow::{Followed, Following};
-pub use site_recovery_vim::{Limits, SecretRef, Settings, Trust};
+pub use site_recovery_vim::{DatastorePath, Limits, Secret, SecretRef, Settings, Trust};
 pub use site_recovery_vmware::{
-    Appliance, AttachedDisk, BlockDevices, DeviceResolver, Means, Patience, Site as VsphereSite, Vddk,
+    Appliance, AttachedDisk, BlockDevices, Builder, DeviceResolver, Means, On, Patience, RIGHTS, Right,
+    Site as VsphereSite, Vddk, Way,
 };
 pub use vmware_vsphere_rest::TagName;
 

@@ -246,6 +246,31 @@ async fn o1_a_snapshot_whose_answer_is_lost_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn o1_a_task_whose_end_nobody_saw_is_waited_for() {
+    let Some(here) = Kept::new().await else { return };
+    let before = Before::of(&here).await;
+    let tries = here.world.sim.settings.limits.tries;
+    let waits = json!({ "path": "/sdk", "holds": "<WaitForUpdatesEx", "kind": "reset", "count": tries });
+    for task in ["CreateSnapshotEx", "PowerOff"] {
+        here.world.sim.tell("delay", json!({ "task": task, "ms": 700 })).await;
+    }
+
+    fault(&here, waits.clone()).await;
+    let (truth, capture) = (here.truth().await, here.capture("one").await);
+    assert_eq!(here.world.sim.tell("http-faults", json!({})).await, json!(0), "the wait was lost to its end");
+    here.reads_right(&capture, &truth).await;
+    here.release(&capture).await;
+
+    fault(&here, waits).await;
+    let grace = std::time::Duration::ZERO;
+    here.site().fence(&suite::op("fence"), here.instance(), grace).await.unwrap();
+    assert_eq!(here.world.sim.tell("http-faults", json!({})).await, json!(0), "the wait was lost to its end");
+    assert!(!here.world.runs(&here.name).await);
+    clear(&here).await;
+    before.again(&here).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn o1_a_start_whose_answer_is_lost_is_one_start() {
     let Some(here) = Kept::new().await else { return };
     here.world.sim.tell("delay", json!({ "task": "PowerOn", "ms": 300 })).await;
