@@ -33,6 +33,7 @@ func (s *site) verbs() map[string]verb {
 		"tools":           with(s.tools),
 		"power":           with(s.power),
 		"starts":          with(s.startsOf),
+		"events-forget":   with(func(struct{}) (any, error) { s.forgotten.now(); return nil, nil }),
 		"power-loss":      with(s.powerLoss),
 		"cbt-reset":       with(s.trackingReset),
 		"snapshot":        with(s.foreignSnapshot),

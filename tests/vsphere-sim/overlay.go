@@ -40,6 +40,7 @@ func (s *site) intercept(ctx *simulator.Context, m *simulator.Method) (mo.Refere
 	}
 	s.calls.soap(m.Name)
 	s.leases.called(m)
+	s.forgotten.asked(m)
 	s.delays.wait(m.Name, s.ended)
 	if s.dial.get().Restricted && writes(m.Name) {
 		return nil, &types.RestrictedVersion{}

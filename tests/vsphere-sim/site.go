@@ -32,24 +32,25 @@ type site struct {
 	address  string
 	client   *vim25.Client
 
-	stores   sync.Map // of *simulator.Datastore, by name
-	dial     dial
-	open     openDisks
-	tracks   tracks
-	guests   guests
-	devices  deviceLists
-	refusals refusals
-	delays   delays
-	calls    calls
-	hosts    silentHosts
-	started  starts
-	kept     onceSet // machines whose next removal of a snapshot keeps the files
-	http     httpFaults
-	tokens   tokens
-	versions sync.Map // the changeVersion that a change was made up by, by machine, while it is asked for
-	leases   leases
-	ended    chan struct{}
-	once     sync.Once
+	stores    sync.Map // of *simulator.Datastore, by name
+	dial      dial
+	open      openDisks
+	tracks    tracks
+	guests    guests
+	devices   deviceLists
+	refusals  refusals
+	delays    delays
+	calls     calls
+	hosts     silentHosts
+	started   starts
+	forgotten forgotten
+	kept      onceSet // machines whose next removal of a snapshot keeps the files
+	http      httpFaults
+	tokens    tokens
+	versions  sync.Map // the changeVersion that a change was made up by, by machine, while it is asked for
+	leases    leases
+	ended     chan struct{}
+	once      sync.Once
 }
 
 // ready is the line that tells a test where everything is.

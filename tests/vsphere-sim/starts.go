@@ -2,7 +2,10 @@ package main
 
 import (
 	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -33,4 +36,22 @@ func (s *site) startsOf(c ofMachine) (any, error) {
 		return nil, err
 	}
 	return s.started.of(vm.Self), nil
+}
+
+// forgotten is when the server forgot all events; it goes on numbering them, as a vCenter does.
+type forgotten struct {
+	at atomic.Pointer[time.Time]
+}
+
+func (f *forgotten) now() {
+	now := time.Now()
+	f.at.Store(&now)
+}
+
+// asked hides what is forgotten from whoever asks for events.
+func (f *forgotten) asked(m *simulator.Method) {
+	at := f.at.Load()
+	if req, is := m.Body.(*types.CreateCollectorForEvents); is && at != nil {
+		req.Filter.Time = &types.EventFilterSpecByTime{BeginTime: at}
+	}
 }

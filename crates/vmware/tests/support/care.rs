@@ -75,3 +75,24 @@ async fn a_clone_of_a_fenced_machine_takes_nothing_over() {
     assert!(!notes.contains_key("site-recovery.fence"), "{notes:?}");
     assert!(world.is_running("clone").await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_the_server_forgot_is_none_and_a_new_one_is() {
+    let Some(world) = World::start(MODE, open).await else { return };
+    let web = world.machine("web", &[128]).await;
+    let machine = world.enrol(&web, "m-web").await;
+    let name = &machine.instance.name;
+    let told = async || match world.site.power(&machine.instance).await.unwrap() {
+        Power::Off { start } => start.stamp().expect("it tells of starts").clone(),
+        power => panic!("{power:?}"),
+    };
+    world.site.fence(&op("fence"), &machine.instance, Duration::ZERO).await.unwrap();
+    let before = told().await;
+    world.sim.tell("events-forget", serde_json::json!({})).await;
+    assert_eq!(told().await, before, "what was forgotten looks like a start");
+    world.power(name, "on").await;
+    world.stop(name).await;
+    let after = told().await;
+    assert_ne!(after, before, "a start since then is not seen");
+    assert_eq!(told().await, after);
+}
