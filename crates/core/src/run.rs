@@ -27,6 +27,19 @@ impl Run {
         self.start + self.len
     }
 
+    /// Refuses what is not inside a disk of so many bytes.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the run and the size.
+    pub fn must_be_inside(&self, disk: u64) -> Result<()> {
+        if self.start.checked_add(self.len).is_some_and(|end| end <= disk) {
+            return Ok(());
+        }
+        let value = format!("{} bytes from {}", self.len, self.start);
+        let rule = format!("the disk has {disk} bytes");
+        Err(Error::invalid("run", value, &rule, "stay inside the disk"))
+    }
+
     /// What both have, if anything.
     pub fn intersection(&self, other: Run) -> Option<Run> {
         let (start, end) = (self.start.max(other.start), self.end().min(other.end()));
@@ -251,6 +264,16 @@ fn close_nearest(runs: &mut Vec<Run>, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_is_not_inside_the_disk_is_refused_with_both() {
+        assert!(Run::new(8, 4).must_be_inside(12).is_ok() && Run::new(12, 0).must_be_inside(12).is_ok());
+        for run in [Run::new(8, 5), Run::new(13, 0), Run::new(u64::MAX, 2)] {
+            let error = run.must_be_inside(12).expect_err("outside");
+            assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some("run")));
+            assert!(error.to_string().contains("12 bytes"), "{error}");
+        }
+    }
 
     #[test]
     fn runs_are_sorted_merged_and_complete() {

@@ -4,7 +4,7 @@ use crate::home::plain;
 use crate::home::{Home, How, Known, Made, Mark};
 use crate::landed::{self, Branch, Landing, Parting};
 use crate::making::Begun;
-use crate::{Site, handles, sparse, tracking};
+use crate::{Site, copies, handles, tracking};
 use site_recovery::{Instance, Op, Result};
 use site_recovery_register::durable;
 use site_recovery_register::{Told, refused};
@@ -28,7 +28,7 @@ impl Site {
         durable::make_dir(&below)?;
         for held in &known.disks {
             let copy = below.join(file_of(&held.local));
-            let copied = sparse::clone(&held.path, &copy, &mut || Ok(()))
+            let copied = copies::clone(&held.path, &copy, &mut || Ok(()))
                 .and_then(|()| File::open(&copy).and_then(|f| f.sync_all()).told("sync", &copy));
             if let Err(e) = copied {
                 durable::remove_tree(&below)?;

@@ -9,7 +9,7 @@ use crate::guest::hold_writers;
 use crate::home::plain;
 use crate::home::{Held, Home, Known};
 use crate::tables::{self, Became};
-use crate::{Site, sparse, tracking};
+use crate::{Site, copies, tracking};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     Capture, Consistency, CutId, DiskId, Error, Instance, Member, Op, OpKey, Result, Sidecar, Timestamp,
@@ -167,7 +167,7 @@ impl Site {
                 if to.exists() {
                     durable::remove_file(&to)?;
                 }
-                sparse::clone(&held.path, &to, &mut in_time)?;
+                copies::clone(&held.path, &to, &mut in_time)?;
             }
             let sidecars = known.sidecars()?;
             members.push((known, sidecars));

@@ -2,10 +2,9 @@
 
 use crate::handles::Ticket;
 use crate::home::Held;
-use crate::sparse;
 use async_trait::async_trait;
 use bytes::Bytes;
-use site_recovery::{Disk, DiskMut, Error, Extent, Pool, Result, Run};
+use site_recovery::{Disk, DiskMut, Extent, Pool, Result, Run};
 use site_recovery_register::Told;
 use site_recovery_register::blocking;
 use std::fs::{File, OpenOptions};
@@ -34,12 +33,7 @@ impl FileDisk {
 
 impl Open {
     fn inside(&self, run: Run) -> Result<()> {
-        if run.start.checked_add(run.len).is_some_and(|end| end <= self.size) {
-            return Ok(());
-        }
-        let value = format!("{} bytes from {}", run.len, run.start);
-        let rule = format!("the disk has {} bytes", self.size);
-        Err(Error::invalid("run", value, &rule, "stay inside the disk").with("file", self.path.display()))
+        run.must_be_inside(self.size).map_err(|e| e.with("file", self.path.display()))
     }
 }
 
@@ -51,7 +45,8 @@ impl Disk for FileDisk {
 
     async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
         let disk = Arc::clone(&self.0);
-        blocking(move || sparse::extents(&disk.file, range, disk.size).told("map", &disk.path)).await
+        blocking(move || site_recovery_sparse::extents(&disk.file, range, disk.size).told("map", &disk.path))
+            .await
     }
 
     async fn read(&self, run: Run, pool: &Pool) -> Result<Bytes> {
@@ -122,7 +117,7 @@ impl DiskMut for LandingDisk {
 
     async fn zero(&self, run: Run) -> Result<()> {
         self.disk.0.inside(run)?;
-        self.with("zero", move |file| sparse::zero(file, run)).await
+        self.with("zero", move |file| site_recovery_sparse::zero(file, run)).await
     }
 
     async fn flush(&self) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::home::{How, Known, Made, Mark, MarkedDisk};
 use crate::landed::{self, Landing};
 use crate::making::Begun;
 use crate::rules::{self, DATASTORE, refuse_critical};
-use crate::{LocalSite, Site, sparse};
+use crate::{LocalSite, Site, copies};
 use async_trait::async_trait;
 use site_recovery::{
     Armed, BootPermit, Booted, DiskId, DiskMut, DiskSpec, Generation, Instance, LandingSite, Machine, Offer,
@@ -28,7 +28,7 @@ impl LandingSite for LocalSite {
         self.act("survey", move |site| {
             let mut findings = site.check_settings(&machine, &settings);
             findings.extend(site.check_space(&machine)?);
-            let (free, size) = sparse::space(&site.root)?;
+            let (free, size) = copies::space(&site.root)?;
             let place = Offer { name: DATASTORE.into(), size, free, ineligible: None };
             Ok(Survey { findings, offers: Offers { datastores: vec![place], retention_volumes: vec![] } })
         })

@@ -59,6 +59,7 @@
 mod branch;
 mod capture;
 mod command;
+mod copies;
 mod description;
 mod disk;
 mod fields;
@@ -72,7 +73,6 @@ mod materialise;
 mod power;
 mod rules;
 mod source;
-mod sparse;
 mod tables;
 mod target;
 mod tracking;

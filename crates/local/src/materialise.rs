@@ -3,7 +3,7 @@
 use crate::home::{Home, How, Known, Made};
 use crate::making::Begun;
 use crate::rules::{self, name_for, recovered, refuse_critical};
-use crate::{LocalSite, sparse};
+use crate::{LocalSite, copies};
 use bytes::Bytes;
 use site_recovery::{
     Armed, Disk, DiskSpec, Disks, ErrorKind, Fill, Instance, Op, Pool, Recovery, Replica, Result, Run,
@@ -99,7 +99,7 @@ impl LocalSite {
                 need += extents.iter().filter(|e| e.fill == Fill::Data).map(|e| e.run.len).sum::<u64>();
             }
         }
-        self.act("materialise", move |site| sparse::must_fit(&site.root, need)).await
+        self.act("materialise", move |site| copies::must_fit(&site.root, need)).await
     }
 
     /// Writes one disk of the point into a new sparse file.

@@ -2,7 +2,7 @@
 
 use crate::description::{Commands, DescribedDisk, DescribedNic, DescribedSidecar, Description};
 use crate::home::plain;
-use crate::{Site, sparse};
+use crate::{Site, copies};
 use site_recovery::{
     Error, Finding, Machine, Placement, Purpose, Recovery, Result, Settings, Severity, Sidecar,
 };
@@ -75,7 +75,7 @@ impl Site {
 
     /// Room for the disks, should they fill up.
     pub(crate) fn check_space(&self, machine: &Machine) -> Result<Option<Finding>> {
-        let (free, _) = sparse::space(&self.root)?;
+        let (free, _) = copies::space(&self.root)?;
         let need: u64 = machine.included().map(|d| d.size).sum();
         let cause = format!("the disks may grow to {need} bytes, {free} are free in {}", self.root.display());
         let remedy = "make room, before the disks fill up";

@@ -6,7 +6,6 @@
 
 use crate::home::plain;
 use crate::home::{Held, Home};
-use crate::sparse;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     ChangeSet, Changes, Cursor, DiskId, Fill, Generation, HASH_BLOCK, Hash, MachineId, OpKey, Result, Run,
@@ -197,7 +196,7 @@ fn hash_file(disk: &Path, to: &Path) -> Result<String> {
 
 /// Hashes block by block, in order, without reading holes.
 fn each_hash(file: &File, size: u64, path: &Path, put: &mut dyn FnMut(Hash) -> Result<()>) -> Result<()> {
-    let extents = sparse::extents(file, Run::new(0, size), size).told("map", path)?;
+    let extents = site_recovery_sparse::extents(file, Run::new(0, size), size).told("map", path)?;
     let mut data = extents.into_iter().filter(|e| e.fill == Fill::Data).map(|e| e.run).peekable();
     let mut buffer = vec![0; HASH_BLOCK as usize];
     for block in Run::new(0, size).pieces(HASH_BLOCK) {

@@ -140,6 +140,11 @@ fn is_of_its_own(address: &str) -> bool {
 }
 
 impl Host {
+    /// How it is reached, where that is not as it should be.
+    pub fn away(&self) -> Option<&str> {
+        self.connection.as_deref().filter(|state| *state != "connected")
+    }
+
     fn of(p: &Properties<'_, '_>) -> Result<Self, Error> {
         let (moref, name, parent) = named(p);
         Ok(Self {

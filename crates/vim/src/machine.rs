@@ -188,6 +188,11 @@ pub struct Tools {
 }
 
 impl Machine {
+    /// How its host or its files are reached, where that is not as it should be.
+    pub fn away(&self) -> Option<&str> {
+        self.connection.as_deref().filter(|state| *state != "connected")
+    }
+
     fn listed(p: &Properties<'_, '_>) -> Result<Self, Error> {
         Ok(Self {
             moref: p.object.clone(),

@@ -1,21 +1,19 @@
 //! The machine in which this process runs: disks of others are attached to it, and are block devices here.
 
 use crate::Inner;
+use crate::carry_out::AGAIN;
 use crate::describe::disk_name;
 use async_trait::async_trait;
 use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::{Told, not_found, refused};
 use site_recovery_vim::{
-    self as vim, ConfigSpec, Controller, ControllerKind, DatastorePath, DeviceChange, DiskMode, Fault,
-    NewDisk, Snapshot,
+    self as vim, ConfigSpec, Controller, ControllerKind, DatastorePath, DeviceChange, Devices, DiskMode,
+    Fault, NewDisk, Snapshot,
 };
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How often a change of the appliance is made anew because somebody else changed it meanwhile.
-const AGAIN: usize = 6;
 
 /// What is added where controllers are full.
 const MORE: ControllerKind = ControllerKind::ParaVirtual;
@@ -166,17 +164,27 @@ impl Inner {
     }
 
     async fn attached(&self, wanted: &[Wanted], mode: &DiskMode) -> Result<Vec<AttachedDisk>> {
-        for again in 0.. {
+        let add = |machine: &vim::Machine| {
+            let missing: Vec<&Wanted> = wanted.iter().filter(|w| on(machine, &w.file).is_none()).collect();
+            if missing.is_empty() { Ok(vec![]) } else { places(machine, &missing, mode) }
+        };
+        let machine = self.rewire(add).await?;
+        wanted.iter().map(|w| attached(&machine, w, mode)).collect()
+    }
+
+    /// Changes the appliance until nothing is left to be changed, and says how it stands then.
+    async fn rewire(
+        &self,
+        left: impl Fn(&vim::Machine) -> Result<Vec<DeviceChange>>,
+    ) -> Result<vim::Machine> {
+        for again in 0..=AGAIN {
             let machine = self.appliance_machine().await?;
-            let missing: Vec<&Wanted> = wanted.iter().filter(|w| on(&machine, &w.file).is_none()).collect();
-            if missing.is_empty() {
-                return wanted.iter().map(|w| attached(&machine, w, mode)).collect();
+            let devices = left(&machine)?;
+            if devices.is_empty() {
+                return Ok(machine);
             }
-            let spec = ConfigSpec {
-                change_version: details(&machine)?.change_version.clone(),
-                devices: places(&machine, &missing, mode)?,
-                ..ConfigSpec::default()
-            };
+            let change_version = details(&machine)?.change_version.clone();
+            let spec = ConfigSpec { change_version, devices, ..ConfigSpec::default() };
             match self.reconfigure(&machine.moref, &spec).await {
                 // Looked at once more, whatever became of it.
                 Ok(()) => {}
@@ -185,17 +193,14 @@ impl Inner {
                 }
                 Err(e) => return Err(e.into()),
             }
-            if again == AGAIN {
-                break;
-            }
         }
-        Err(refused("the appliance does not keep the disks that are attached to it"))
+        Err(refused("the appliance does not keep what is attached to it or taken away from it"))
     }
 
     /// Refuses more disks than the appliance has places for.
     pub(crate) async fn must_take(&self, disks: usize) -> Result<()> {
-        let free = free_places(&self.appliance_machine().await?)?.0.len();
-        if free < disks { Err(no_place(disks)) } else { Ok(()) }
+        let room = room(&details(&self.appliance_machine().await?)?.devices);
+        if room < disks { Err(no_place(disks)) } else { Ok(()) }
     }
 
     /// Takes disks with these files away from the appliance. Their files stay.
@@ -204,24 +209,11 @@ impl Inner {
             return Ok(());
         }
         let _slots = self.slots.lock().await;
-        for again in 0..=AGAIN {
-            let machine = self.appliance_machine().await?;
-            let disks = files.iter().filter_map(|file| on(&machine, file));
-            let devices: Vec<_> = disks.map(|disk| DeviceChange::DetachDisk(disk.clone())).collect();
-            if devices.is_empty() {
-                return Ok(());
-            }
-            let change_version = details(&machine)?.change_version.clone();
-            let spec = ConfigSpec { change_version, devices, ..ConfigSpec::default() };
-            match self.reconfigure(&machine.moref, &spec).await {
-                Ok(()) => {}
-                Err(e) if again < AGAIN && (e.may_have_been_done() || is_of_another(&e)) => {
-                    self.let_pass(again).await;
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Err(refused("the appliance keeps disks that are taken away from it"))
+        let remove = |machine: &vim::Machine| {
+            let disks = files.iter().filter_map(|file| on(machine, file));
+            Ok(disks.map(|disk| DeviceChange::DetachDisk(disk.clone())).collect())
+        };
+        self.rewire(remove).await.map(drop)
     }
 
     /// Takes the disks of a capture away from the appliance.
@@ -296,8 +288,7 @@ type Places = Vec<(i32, u32)>;
 
 /// Where new disks go: free units of such controllers, and of more of them where they are full; the keys of those that would have
 /// to be added, with their buses.
-fn free_places(machine: &vim::Machine) -> Result<(Places, Places)> {
-    let devices = &details(machine)?.devices;
+fn free_places(devices: &Devices) -> (Places, Places) {
     let all: Vec<&Controller> = devices.controllers.iter().filter(|c| c.kind.is_scsi()).collect();
     let scsi = all.iter().filter(|c| !c.shared);
     let taken =
@@ -306,7 +297,12 @@ fn free_places(machine: &vim::Machine) -> Result<(Places, Places)> {
     let buses = (0..4).filter(|bus| all.iter().all(|c| c.bus != *bus));
     let more: Places = buses.map(|bus| (-1000 - i32::try_from(bus).unwrap_or_default(), bus)).collect();
     let added = more.iter().flat_map(|(key, _)| MORE.units().map(move |unit| (*key, unit)));
-    Ok((free.chain(added).collect(), more))
+    (free.chain(added).collect(), more)
+}
+
+/// How many disks more it takes while it runs.
+pub(crate) fn room(devices: &Devices) -> usize {
+    free_places(devices).0.len()
 }
 
 fn no_place(wanted: usize) -> Error {
@@ -315,12 +311,16 @@ fn no_place(wanted: usize) -> Error {
 }
 
 fn places(machine: &vim::Machine, wanted: &[&Wanted], mode: &DiskMode) -> Result<Vec<DeviceChange>> {
-    let (mut free, more) = free_places(machine)?;
-    let there = &details(machine)?.devices.disks;
+    let devices = &details(machine)?.devices;
+    let (mut free, more) = free_places(devices);
     let mut places = vec![];
     for one in wanted {
-        let states: Vec<u32> =
-            there.iter().filter(|disk| disk_name(disk) == one.uuid).filter_map(|disk| disk.unit).collect();
+        let states: Vec<u32> = devices
+            .disks
+            .iter()
+            .filter(|disk| disk_name(disk) == one.uuid)
+            .filter_map(|disk| disk.unit)
+            .collect();
         let place = free.iter().position(|(_, unit)| !states.contains(unit));
         places.push(free.remove(place.ok_or_else(|| no_place(wanted.len()))?));
     }

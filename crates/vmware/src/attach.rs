@@ -54,17 +54,7 @@ impl Inner {
         if vm.notes.mark.is_none() {
             let found: Vec<String> = in_order(&vm.details.devices).into_iter().map(disk_name).collect();
             let nics: Vec<i32> = vm.details.devices.nics.iter().map(|nic| nic.key).collect();
-            let mut mark = Mark {
-                machine: machine.id().clone(),
-                uuid: vm.name.clone(),
-                generation: machine.instance.generation,
-                disks: Default::default(),
-                nics: Default::default(),
-                made: None,
-                armed: None,
-                tracks: false,
-                adding: None,
-            };
+            let mut mark = Mark::new(machine, &vm.name);
             mark.describe(machine, &found, &nics);
             self.change(op, vm, vec![], |notes| notes.mark = Some(mark.clone())).await?;
         }
@@ -76,7 +66,7 @@ impl Inner {
             if disk.capacity < spec.size {
                 grown.push(DeviceChange::GrowDisk {
                     disk: disk.clone(),
-                    capacity: spec.size.next_multiple_of(1024),
+                    capacity: rules::capacity(spec.size),
                 });
             }
         }
@@ -106,7 +96,7 @@ impl Inner {
             settings.datastore.as_deref().or(vm.machine.file.as_ref().map(DatastorePath::datastore));
         let file = DatastorePath::new(datastore.unwrap_or_default(), "")?;
         let provisioning = rules::provisioning(&spec.id, settings);
-        let capacity = spec.size.next_multiple_of(1024);
+        let capacity = rules::capacity(spec.size);
         let disk = NewDisk::New { file, capacity, provisioning };
         let add = DeviceChange::AddDisk { key: -1, controller, unit, mode: DiskMode::Persistent, disk };
         let before = devices.disks.iter().map(disk_name).collect();
@@ -153,7 +143,7 @@ impl Inner {
             return Err(refused(format!("{} was there before: it is never removed", vm.name)));
         }
         if vm.machine.power != vim::Power::Off {
-            self.stop_hard(&mut vm).await?;
+            self.cut(&mut vm).await?;
         }
         self.unpin(op, &mut vm).await?;
         self.destroy(&vm).await?;
@@ -187,17 +177,6 @@ impl Inner {
             }
         };
         self.change(op, vm, vec![], note).await
-    }
-
-    async fn stop_hard(&self, vm: &mut Vm) -> Result<()> {
-        let off = async { self.vim.power_off(&vm.moref).await?.wait(self.patience.change).await };
-        let off = off.await;
-        self.settle(&vm.moref, &off, self.patience.change).await?;
-        self.look_again(vm).await?;
-        match off {
-            Err(e) if vm.machine.power != vim::Power::Off => Err(e.into()),
-            _ => Ok(()),
-        }
     }
 
     pub(crate) async fn stop(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {

@@ -26,7 +26,7 @@ impl Inner {
         must_be_off(&vm)?;
         let guard = self.end_handles(&vm).await?;
         let name = names::branch(&op.key);
-        self.take(&mut vm, &name, &Described::new(op), false).await?;
+        self.take(&mut vm, &name, &Described::new(op), false).await??;
         let mark = vm.marked()?;
         let branch = Branch {
             snapshot: name,
@@ -64,7 +64,7 @@ impl Inner {
             (None, None) => return Err(refused(format!("{} has no branch", vm.name))),
         };
         let guard = self.end_handles(&vm).await?;
-        let arm = self.take(&mut vm, &kept, &Described::new(op), false).await?;
+        let arm = self.take(&mut vm, &kept, &Described::new(op), false).await??;
         // Going back takes the notes along: they stand here until they are written anew.
         let remembered = self.state.join("parting").join(format!("{}.json", vm.name));
         if vm.details.current_snapshot.as_ref() == Some(&arm) {
@@ -153,10 +153,7 @@ impl Inner {
     }
 
     async fn revert_to(&self, vm: &mut Vm, snapshot: &Moref) -> Result<()> {
-        let reverted = async { self.vim.revert(snapshot).await?.wait(self.patience.change).await };
-        let reverted = reverted.await;
-        self.settle(&vm.moref, &reverted, self.patience.change).await?;
-        self.look_again(vm).await?;
+        let reverted = self.carry_out(vm, self.patience.change, self.vim.revert(snapshot)).await?;
         match reverted {
             Err(e) if vm.details.current_snapshot.as_ref() != Some(snapshot) => Err(e.into()),
             _ => Ok(()),

@@ -131,8 +131,8 @@ impl Builder {
 
     async fn opened(self) -> Result<Inner> {
         let identity = self.state.join("site.json");
-        match durable::read::<Identity>(&identity)? {
-            None => durable::write(&identity, &Identity { format: FORMAT, name: self.name.clone() })?,
+        let known = durable::read::<Identity>(&identity)?;
+        match &known {
             Some(found) if found.format > FORMAT => {
                 let message =
                     format!("{} is of format {}, this is {FORMAT}", identity.display(), found.format);
@@ -142,10 +142,13 @@ impl Builder {
                 let message = format!("{} is of the site {}", self.state.display(), found.name);
                 return Err(conflict(message).with("asked", &self.name));
             }
-            Some(_) => {}
+            _ => {}
         }
         let vim = Vim::connect(&self.settings, Arc::clone(&self.clock)).await?;
         self.estate.admit(&vim).await?;
+        if known.is_none() {
+            durable::write(&identity, &Identity { format: FORMAT, name: self.name.clone() })?;
+        }
         let lands = self.appliance.is_some();
         let inner = Inner {
             register: Register::at(self.state.join("epochs")),

@@ -50,7 +50,7 @@ impl Inner {
             }
         }
         told.reached = Some(Consistency::Crash);
-        self.take(vm, name, &told, false).await?;
+        self.take(vm, name, &told, false).await??;
         Ok(())
     }
 
@@ -67,7 +67,7 @@ impl Inner {
         if !vm.details.tools.running {
             return Ok(Err("VMware Tools do not run in the guest".into()));
         }
-        let error = match self.take(vm, name, told, true).await {
+        let error = match self.take(vm, name, told, true).await? {
             Ok(_) => return Ok(Ok(())),
             Err(error) => error,
         };

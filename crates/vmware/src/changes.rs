@@ -35,10 +35,7 @@ impl Inner {
             return lost("the cursor is of another generation");
         }
         let mut changed = ChangeSet::new();
-        let included = devices.disks.iter().filter_map(|disk| {
-            let marked = mark.disks.get(&disk_name(disk)).filter(|marked| marked.included)?;
-            Some((disk, marked))
-        });
+        let included = devices.disks.iter().filter_map(|disk| Some((disk, mark.included(disk)?)));
         let mut seen = 0;
         for (disk, marked) in included {
             seen += 1;

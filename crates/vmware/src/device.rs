@@ -3,17 +3,13 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, SeekFrom};
-use rustix::io::Errno;
-use site_recovery::{Disk, DiskMut, Error, Extent, Fill, Pool, Result, Run};
+use site_recovery::{Disk, DiskMut, Extent, Pool, Result, Run};
 use site_recovery_register::{Told, blocking, durable, refused};
+use site_recovery_sparse::{extents, size_of, zero};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-
-/// How many bytes of zeros are written at a time where they have to be.
-const PIECE: u64 = 4 << 20;
 
 /// A device, until all handles to it are ended. Whoever ends it waits for what is being read or written.
 #[derive(Debug)]
@@ -38,8 +34,7 @@ impl Device {
             options.custom_flags(rustix::fs::OFlags::EXCL.bits() as i32);
         }
         let file = options.open(path).told("open", path)?;
-        let has =
-            rustix::fs::seek(&file, SeekFrom::End(0)).map_err(std::io::Error::from).told("look at", path)?;
+        let has = size_of(&file).told("look at", path)?;
         if has < size {
             let message =
                 format!("{} has {has} bytes, and the disk {size}: it is another one", path.display());
@@ -89,12 +84,7 @@ impl Device {
     }
 
     fn inside(&self, run: Run) -> Result<()> {
-        if run.start.checked_add(run.len).is_some_and(|end| end <= self.size) {
-            return Ok(());
-        }
-        let value = format!("{} bytes from {}", run.len, run.start);
-        let rule = format!("the disk has {} bytes", self.size);
-        Err(Error::invalid("run", value, &rule, "stay inside the disk").with("device", self.path.display()))
+        run.must_be_inside(self.size).map_err(|e| e.with("device", self.path.display()))
     }
 }
 
@@ -160,48 +150,4 @@ impl DiskMut for DeviceDisk {
     async fn flush(&self) -> Result<()> {
         self.on_thread("flush", File::sync_data).await
     }
-}
-
-/// The extents of `range`, cut to `size`. What nobody can tell, as of any block device, is data.
-fn extents(file: &File, range: Run, size: u64) -> std::io::Result<Vec<Extent>> {
-    let end = range.end().min(size);
-    let (mut at, mut all) = (range.start, vec![]);
-    while at < end {
-        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-            Ok(data) => data.min(end),
-            Err(Errno::NXIO) if file.metadata()?.is_file() => end,
-            Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP | Errno::SPIPE) => at,
-            Err(e) => return Err(e.into()),
-        };
-        if data > at {
-            all.push(Extent { run: Run::new(at, data - at), fill: Fill::Zero });
-        }
-        if data == end {
-            break;
-        }
-        let hole = match rustix::fs::seek(file, SeekFrom::Hole(data)) {
-            Ok(hole) => hole.min(end),
-            Err(_) => end,
-        };
-        all.push(Extent { run: Run::new(data, hole - data), fill: Fill::Data });
-        at = hole;
-    }
-    Ok(all)
-}
-
-/// Makes a run read as zeros, and gives the space back where that is known to leave zeros.
-fn zero(file: &File, run: Run) -> std::io::Result<()> {
-    if run.len == 0 {
-        return Ok(());
-    }
-    for how in [FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE] {
-        match rustix::fs::fallocate(file, how | FallocateFlags::KEEP_SIZE, run.start, run.len) {
-            Ok(()) => return Ok(()),
-            // Of a device, also for runs that are no whole sectors.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    let zeros = vec![0; PIECE.min(run.len) as usize];
-    run.pieces(PIECE).try_for_each(|p| file.write_all_at(&zeros[..p.len as usize], p.start))
 }

@@ -4,10 +4,10 @@ use crate::Inner;
 use crate::describe::{Networks, describe, is_protectable};
 use crate::notes::MARK;
 use crate::vm::Vm;
-use site_recovery::{Machine, Result};
+use site_recovery::{Error, Machine, Result};
 use site_recovery_register::conflict;
-use site_recovery_vim::{Folder, Machine as Listed, Moref, Vim};
-use std::collections::BTreeSet;
+use site_recovery_vim::{Folder, Host, Machine as Listed, Moref, Vim};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A datacenter, as files are read by.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl Inner {
         };
         let all = self.vim.machines_whole(root).await?;
         let ours = all.into_iter().filter(|machine| belongs(machine, &appliance, chosen.as_ref()));
-        let mut found: Vec<Machine> = vec![];
+        let mut found: BTreeMap<String, Machine> = BTreeMap::new();
         for machine in ours {
             let called = machine.name.clone();
             // One host that is away hides nobody's machines.
@@ -39,19 +39,14 @@ impl Inner {
                 continue;
             }
             let machine = self.described(&vm, &networks);
-            let same = |other: &&Machine| other.instance.name == machine.instance.name;
-            if let Some(other) = found.iter().find(same) {
-                let message = format!(
-                    "{called} and {} have one instance UUID, {}: a copy that was registered by hand; give one of them another",
-                    other.called(),
-                    machine.instance.name
-                );
-                return Err(conflict(message).with("called", &called));
-            }
             machine.validate().map_err(|e| e.with("called", &called))?;
-            found.push(machine);
+            if let Some(other) = found.insert(machine.instance.name.clone(), machine) {
+                return Err(
+                    one_uuid(&[&called, other.called()], &other.instance.name).with("called", &called)
+                );
+            }
         }
-        Ok(found)
+        Ok(found.into_values().collect())
     }
 
     pub(crate) fn described(&self, vm: &Vm, networks: &Networks) -> Machine {
@@ -64,12 +59,29 @@ impl Inner {
     }
 }
 
+/// The error for machines that cannot be told apart.
+pub(crate) fn one_uuid(machines: &[&str], uuid: &str) -> Error {
+    conflict(format!(
+        "{} have one instance UUID, {uuid}: a copy that was registered by hand; give one of them another",
+        machines.join(" and ")
+    ))
+}
+
 /// Whether a machine that was read whole is one of the site's: chosen, where there is a choice, or enrolled. What is enrolled stays
 /// so, also when it is not chosen any more.
 pub(crate) fn belongs(machine: &Listed, appliance: &[Moref], chosen: Option<&BTreeSet<Moref>>) -> bool {
     let enrolled = || machine.details.as_ref().is_some_and(|details| details.extra.contains_key(MARK));
     let chosen = chosen.is_none_or(|chosen| chosen.contains(&machine.moref));
     is_protectable(machine, appliance) && (chosen || enrolled())
+}
+
+/// The folder of new machines: that of the appliance, unless it is in a vApp.
+pub(crate) async fn landing_folder(vim: &Vim, appliance: &Listed, host: &Host) -> Result<Option<Moref>> {
+    if let Some(folder) = appliance.parent.clone().filter(|parent| parent.kind == "Folder") {
+        return Ok(Some(folder));
+    }
+    let found = datacenter_of(vim, &host.datastores).await?;
+    Ok(found.and_then(|found| found.machines))
 }
 
 /// The datacenter that has one of these datastores.

@@ -94,11 +94,10 @@ impl Inner {
         self.cut(vm).await
     }
 
-    async fn cut(&self, vm: &mut Vm) -> Result<()> {
-        let off = async { self.vim.power_off(&vm.moref).await?.wait(self.patience.change).await };
-        let off = off.await;
-        self.settle(&vm.moref, &off, self.patience.change).await?;
-        self.look_again(vm).await?;
+    /// Takes its power, without asking the guest.
+    pub(crate) async fn cut(&self, vm: &mut Vm) -> Result<()> {
+        let machine = vm.moref.clone();
+        let off = self.carry_out(vm, self.patience.change, self.vim.power_off(&machine)).await?;
         match off {
             Err(e) if vm.machine.power != vim::Power::Off => Err(e.into()),
             _ => Ok(()),

@@ -157,7 +157,7 @@ impl Inner {
         }
         // Twice: where tracking begins with the first, that one has no change id yet.
         for _ in 0..2 {
-            let snapshot = self.take(vm, names::tracking(), &Described::new(op), false).await?;
+            let snapshot = self.take(vm, names::tracking(), &Described::new(op), false).await??;
             let devices = self.vim.snapshot_devices(&snapshot).await?;
             let found = position(vm.marked()?, &devices);
             self.drop_snapshot(vm, &snapshot).await?;

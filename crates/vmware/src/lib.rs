@@ -50,6 +50,7 @@ mod attach;
 mod branch;
 mod builder;
 mod capture;
+mod carry_out;
 mod changes;
 mod describe;
 mod device;

@@ -2,6 +2,7 @@
 
 use crate::Inner;
 use crate::describe::{disk_name, in_order};
+use crate::discover::landing_folder;
 use crate::notes::{FenceMark, Landing, Mark, Notes};
 use crate::rules;
 use crate::unfinished::Unfinished;
@@ -9,13 +10,15 @@ use crate::vm::Vm;
 use site_recovery::{Error, ErrorKind, Instance, Machine, Nic, Op, OpKey, Result, Settings, audit};
 use site_recovery_register::refused;
 use site_recovery_vim::{
-    ConfigSpec, ControllerKind, DatastorePath, DeviceChange, DiskMode, Fault, Firmware, Host, NewDisk, Place,
+    ConfigSpec, DatastorePath, DeviceChange, DiskMode, Fault, Firmware, Host, NewDisk, Place,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// No name is tried beyond this number.
 const NAMES: u32 = 1000;
+/// Of each kind of which there is a choice.
+const MOST_CONTROLLERS: usize = 4;
 /// Of a machine's name.
 const MOST_CHARACTERS: usize = 80;
 
@@ -70,17 +73,7 @@ impl Inner {
             let plugged = making.map(|made| made.nics).unwrap_or_default();
             let nics = plugged.iter().filter_map(|id| machine.nics.iter().find(|nic| nic.id == *id));
             let nics: Vec<Nic> = nics.cloned().collect();
-            let mut mark = Mark {
-                machine: machine.id().clone(),
-                uuid: vm.name.clone(),
-                generation: machine.instance.generation,
-                disks: Default::default(),
-                nics: Default::default(),
-                made: Some(op.key.clone()),
-                armed: None,
-                tracks: false,
-                adding: None,
-            };
+            let mut mark = Mark { made: Some(op.key.clone()), ..Mark::new(machine, &vm.name) };
             mark.describe(&Machine { disks: included, nics, ..machine.clone() }, &found, &keys);
             let fence = FenceMark {
                 by: op.key.clone(),
@@ -221,12 +214,7 @@ impl Inner {
         let computes = self.vim.computes().await?;
         let compute = computes.into_iter().find(|c| c.hosts.contains(&host.moref));
         let pool = compute.and_then(|compute| compute.pool);
-        let appliance = self.appliance_machine().await?;
-        // Beside the appliance, unless that is in a vApp.
-        let folder = match appliance.parent.filter(|parent| parent.kind == "Folder") {
-            Some(folder) => Some(folder),
-            None => self.datacenter_of(&host.datastores).await?.and_then(|found| found.machines),
-        };
+        let folder = landing_folder(&self.vim, &self.appliance_machine().await?, host).await?;
         let lacks = || refused("the host of the appliance has no pool or no folder that can be seen");
         let (pool, folder) = pool.zip(folder).ok_or_else(lacks)?;
         Ok(Place { folder, pool, host: Some(host.moref.clone()) })
@@ -249,13 +237,9 @@ fn disks(machine: &Machine, settings: &Settings, datastore: &str) -> Result<Vec<
     let mut changes = vec![];
     for (bus, chunk) in included.chunks(per.len()).enumerate() {
         let controller = -1 - i32::try_from(bus).unwrap_or_default();
-        let most = if kind == ControllerKind::Ahci || kind.is_scsi() || kind == ControllerKind::Nvme {
-            4
-        } else {
-            1
-        };
-        if bus >= most {
-            let rule = format!("at most {} disks hang at controllers of this kind", most * per.len());
+        if bus >= MOST_CONTROLLERS {
+            let rule =
+                format!("at most {} disks hang at controllers of this kind", MOST_CONTROLLERS * per.len());
             return Err(Error::invalid(
                 "machine.disks",
                 included.len(),
@@ -276,7 +260,7 @@ fn disks(machine: &Machine, settings: &Settings, datastore: &str) -> Result<Vec<
                 mode: DiskMode::Persistent,
                 disk: NewDisk::New {
                     file: DatastorePath::new(datastore, "")?,
-                    capacity: disk.size.next_multiple_of(1024),
+                    capacity: rules::capacity(disk.size),
                     provisioning: rules::provisioning(&disk.id, settings),
                 },
             });

@@ -13,6 +13,7 @@
 //! All are JSON. They are written with the version of the configuration that was read, so that of two who write at once one is
 //! refused by the server.
 
+use crate::describe::disk_name;
 use crate::tracking::At;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use site_recovery::{
     RoleName, Timestamp,
 };
 use site_recovery_register::{Witness, conflict, not_found};
+use site_recovery_vim as vim;
 use std::collections::BTreeMap;
 
 /// How many keys that are done are remembered: far more than one engine asks about again.
@@ -237,6 +239,26 @@ impl Notes {
 }
 
 impl Mark {
+    /// Of a machine that is taken in, with nothing said of its disks yet.
+    pub(crate) fn new(machine: &Machine, uuid: &str) -> Self {
+        Self {
+            machine: machine.id().clone(),
+            uuid: uuid.to_owned(),
+            generation: machine.instance.generation,
+            disks: BTreeMap::new(),
+            nics: BTreeMap::new(),
+            made: None,
+            tracks: false,
+            armed: None,
+            adding: None,
+        }
+    }
+
+    /// What was said of a disk that is replicated.
+    pub(crate) fn included(&self, disk: &vim::Disk) -> Option<&MarkedDisk> {
+        self.disks.get(&disk_name(disk)).filter(|marked| marked.included)
+    }
+
     pub(crate) fn instance(&self, site: &RoleName) -> Instance {
         let (machine, generation) = (self.machine.clone(), self.generation);
         Instance { machine, site: site.clone(), name: self.uuid.clone(), generation }

@@ -123,10 +123,8 @@ impl Inner {
             };
             self.change(op, vm, vec![], intent).await?;
         }
-        let started = async { self.vim.power_on(&vm.moref, None).await?.wait(self.patience.change).await };
-        let started = started.await;
-        self.settle(&vm.moref, &started, self.patience.change).await?;
-        self.look_again(vm).await?;
+        let machine = vm.moref.clone();
+        let started = self.carry_out(vm, self.patience.change, self.vim.power_on(&machine, None)).await?;
         match started {
             Err(e) if vm.details.question.is_some() => {
                 let asked = vm.details.question.as_deref().unwrap_or_default();

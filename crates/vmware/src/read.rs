@@ -13,6 +13,7 @@ mod stream_vmdk;
 mod tests;
 mod vddk;
 
+pub(crate) use flat_file::flat_file;
 pub use vddk::Vddk;
 
 use crate::Inner;
@@ -58,9 +59,7 @@ impl Inner {
         let mark = vm.marked()?;
         let mut included = vec![];
         for disk in &devices.disks {
-            let Some(marked) = mark.disks.get(&disk_name(disk)).filter(|marked| marked.included) else {
-                continue;
-            };
+            let Some(marked) = mark.included(disk) else { continue };
             let Some(file) = &disk.backing.file else {
                 return Err(refused(format!("disk {} of {} has no file", marked.id, vm.name)));
             };
@@ -135,7 +134,7 @@ impl Inner {
         one: &Included<'_>,
         why: &mut Vec<String>,
     ) -> Result<Option<(Means, Arc<dyn Disk>)>> {
-        match self.flat_file(&vm.details.datastores, one.disk).await {
+        match flat_file(&self.vim, &vm.details.datastores, one.disk).await {
             Ok(file) => return Ok(Some((Means::DatastoreHttps, Arc::new(file)))),
             Err(e) => passed_by(why, e)?,
         }

@@ -122,6 +122,11 @@ pub(crate) fn guest_id(machine: &Machine, settings: &Settings) -> String {
     told.unwrap_or_else(|| usual.to_owned())
 }
 
+/// The size that a server makes a disk with: of whole KiB.
+pub(crate) fn capacity(size: u64) -> u64 {
+    size.next_multiple_of(1024)
+}
+
 pub(crate) fn provisioning(disk: &DiskId, settings: &Settings) -> Provisioning {
     let kind = settings.disks.get(disk).and_then(|disk| disk.kind.as_deref());
     kind.and_then(provisioning_named).unwrap_or(Provisioning::Thin)

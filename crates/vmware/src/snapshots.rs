@@ -3,7 +3,8 @@
 use crate::Inner;
 use crate::vm::Vm;
 use serde::{Deserialize, Serialize};
-use site_recovery::{Consistency, ErrorKind, Op, OpKey, Result};
+use site_recovery::{Consistency, Op, OpKey, Result};
+use site_recovery_register::not_found;
 use site_recovery_vim::{self as vim, Fault, Moref, Snapshot};
 use std::time::Duration;
 
@@ -36,32 +37,26 @@ impl Described {
 }
 
 impl Inner {
-    /// Takes a snapshot, or finds the one of this name, and reads the machine again.
+    /// Takes a snapshot, or finds the one of this name, and reads the machine again. Inside stands why the server takes none.
     pub(crate) async fn take(
         &self,
         vm: &mut Vm,
         name: &str,
         told: &Described,
         quiesce: bool,
-    ) -> std::result::Result<Moref, vim::Error> {
+    ) -> Result<std::result::Result<Moref, vim::Error>> {
         if let Some(found) = vm.snapshot(name) {
-            return Ok(found.moref.clone());
+            return Ok(Ok(found.moref.clone()));
         }
-        let taken = async {
-            let task = self.vim.create_snapshot(&vm.moref, name, &told.text(), quiesce).await?;
-            task.object(self.patience.snapshot).await
-        };
-        let taken = taken.await;
-        self.settle(&vm.moref, &taken, self.patience.snapshot).await?;
-        self.look_again(vm).await?;
+        let (machine, text) = (vm.moref.clone(), told.text());
+        let taking = self.vim.create_snapshot(&machine, name, &text, quiesce);
+        let taken = self.carry_out(vm, self.patience.snapshot, taking).await?;
         match (taken, vm.snapshot(name)) {
-            // Whatever became of the answer.
-            (_, Some(found)) => Ok(found.moref.clone()),
-            (Ok(moref), None) => {
-                let fault = Fault::ManagedObjectNotFound { object: Some(moref) };
-                Err(vim::Error::Refused { method: "CreateSnapshot_Task", fault, words: String::new() })
+            (_, Some(found)) => Ok(Ok(found.moref.clone())),
+            (Ok(()), None) => {
+                Err(not_found(format!("{} does not show the snapshot {name} that was taken", vm.name)))
             }
-            (Err(error), None) => Err(error),
+            (Err(error), None) => Ok(Err(error)),
         }
     }
 
@@ -72,16 +67,11 @@ impl Inner {
 
     /// The same, and `Busy` where it goes on for longer: whoever asks again finds how it stands.
     pub(crate) async fn drop_within(&self, vm: &mut Vm, snapshot: &Moref, limit: Duration) -> Result<()> {
-        let removed = async { self.vim.remove_snapshot(snapshot).await?.wait(limit).await.map(drop) };
-        let removed = removed.await;
-        self.settle(&vm.moref, &removed, limit).await?;
-        self.look_again(vm).await?;
-        let gone = vm.snapshots().all(|s| s.moref != *snapshot);
+        let removed = self.carry_out(vm, limit, self.vim.remove_snapshot(snapshot)).await?;
         match removed {
-            Err(error) if !gone => return Err(error.into()),
-            _ => {}
+            Err(error) if vm.snapshots().any(|s| s.moref == *snapshot) => Err(error.into()),
+            _ => self.merge_leftovers(vm).await,
         }
-        self.merge_leftovers(vm).await
     }
 
     /// Merges files that removed snapshots have left behind, unless somebody has them open.
@@ -89,9 +79,9 @@ impl Inner {
         if !vm.details.consolidation_needed {
             return Ok(());
         }
-        let merged =
-            async { self.vim.consolidate(&vm.moref).await?.wait(self.patience.merge).await.map(drop) };
-        match merged.await {
+        let machine = vm.moref.clone();
+        let merged = self.carry_out(vm, self.patience.merge, self.vim.consolidate(&machine)).await?;
+        match merged {
             // A capture that is read, or a landing disk: whoever lets go of it comes here again.
             Err(error) if matches!(error.fault(), Some(Fault::FileLocked { .. })) => {
                 tracing::info!(
@@ -100,48 +90,8 @@ impl Inner {
                 );
                 Ok(())
             }
-            merged => {
-                merged?;
-                self.look_again(vm).await.map_err(Into::into)
-            }
+            Err(error) if vm.details.consolidation_needed => Err(error.into()),
+            _ => Ok(()),
         }
-    }
-
-    /// Waits for what the server still does with a machine, where nobody saw how a change ended.
-    pub(crate) async fn settle<T: Sync>(
-        &self,
-        machine: &Moref,
-        change: &std::result::Result<T, vim::Error>,
-        limit: Duration,
-    ) -> std::result::Result<(), vim::Error> {
-        if !change.as_ref().is_err_and(vim::Error::may_have_been_done) {
-            return Ok(());
-        }
-        let open = match self.vim.open_tasks(machine).await {
-            Err(vim::Error::Refused { fault: Fault::ManagedObjectNotFound { .. }, .. }) => return Ok(()),
-            open => open?,
-        };
-        for task in open {
-            // How it ended is seen by what is.
-            if let Err(e @ (vim::Error::Unknown { .. } | vim::Error::Running { .. })) = task.wait(limit).await
-            {
-                return Err(e);
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn look_again(&self, vm: &mut Vm) -> std::result::Result<(), vim::Error> {
-        let machine = self.vim.machine(&vm.moref).await?;
-        let away = |e: site_recovery::Error| {
-            let fault = match e.kind() {
-                ErrorKind::Denied => Fault::NoPermission { privilege: None, object: Some(vm.moref.clone()) },
-                _ => Fault::HostUnreachable,
-            };
-            let (method, words) = ("RetrievePropertiesEx", e.message().to_owned());
-            vim::Error::Refused { method, fault, words }
-        };
-        *vm = Vm::of(machine).map_err(away)?;
-        Ok(())
     }
 }

@@ -116,17 +116,7 @@ impl Inner {
         self.must_be_readable(op, &mut vm, machine).await?;
         let found: Vec<String> = in_order(&vm.details.devices).into_iter().map(disk_name).collect();
         let nics: Vec<i32> = vm.details.devices.nics.iter().map(|nic| nic.key).collect();
-        let mut mark = vm.notes.mark.clone().unwrap_or_else(|| Mark {
-            machine: machine.id().clone(),
-            uuid: vm.name.clone(),
-            generation: machine.instance.generation,
-            disks: Default::default(),
-            nics: Default::default(),
-            made: None,
-            armed: None,
-            tracks: false,
-            adding: None,
-        });
+        let mut mark = vm.notes.mark.clone().unwrap_or_else(|| Mark::new(machine, &vm.name));
         mark.describe(machine, &found, &nics);
         self.change(op, &mut vm, vec![], |notes| notes.mark = Some(mark.clone())).await?;
         self.saw(&vm).await?;

@@ -1,7 +1,7 @@
 //! Change tracking (CBT): switched on, and the position that a cursor holds.
 
 use crate::Inner;
-use crate::describe::{disk_name, in_order};
+use crate::describe::disk_name;
 use crate::names;
 use crate::notes::{Mark, Notes};
 use crate::snapshots::Described;
@@ -40,15 +40,11 @@ impl Position {
 /// Where tracking of the included disks stands, by the devices of a snapshot: never by those of a running machine, which are
 /// ahead of what is on disk. `None` where one of them is not tracked.
 pub(crate) fn position(mark: &Mark, devices: &Devices) -> Option<BTreeMap<String, At>> {
-    let included = in_order(devices).into_iter().filter_map(|disk| {
-        let name = disk_name(disk);
-        let included = mark.disks.get(&name).is_some_and(|marked| marked.included);
-        included.then_some((name, disk))
-    });
+    let included = devices.disks.iter().filter(|disk| mark.included(disk).is_some());
     included
-        .map(|(name, disk)| {
+        .map(|disk| {
             let change_id = disk.backing.change_id.clone().filter(|id| !id.is_empty())?;
-            Some((name, At { change_id, capacity: disk.capacity }))
+            Some((disk_name(disk), At { change_id, capacity: disk.capacity }))
         })
         .collect()
 }
@@ -81,7 +77,7 @@ impl Inner {
         if !vm.details.change_tracking {
             self.switch_on(op, vm).await?;
         }
-        let snapshot = self.take(vm, names::tracking(), &Described::new(op), false).await?;
+        let snapshot = self.take(vm, names::tracking(), &Described::new(op), false).await??;
         self.drop_snapshot(vm, &snapshot).await?;
         let began = included(vm).filter_map(|disk| {
             let (name, change_id) = (disk_name(disk), disk.backing.change_id.clone()?);
@@ -159,9 +155,6 @@ fn comes_from(vm: &Vm, snapshot: &Snapshot) -> bool {
 }
 
 pub(crate) fn included(vm: &Vm) -> impl Iterator<Item = &Disk> {
-    let marked = |disk: &&Disk| {
-        let mark = vm.notes.mark.as_ref();
-        mark.and_then(|mark| mark.disks.get(&disk_name(disk))).is_some_and(|marked| marked.included)
-    };
-    vm.details.devices.disks.iter().filter(marked)
+    let mark = vm.notes.mark.as_ref();
+    vm.details.devices.disks.iter().filter(move |disk| mark.is_some_and(|mark| mark.included(disk).is_some()))
 }

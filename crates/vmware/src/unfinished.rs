@@ -84,17 +84,13 @@ impl Inner {
         if let Some((_, file)) = vm.files().find(|(_, file)| on(&appliance, file).is_some()) {
             return Err(refused(format!("{file} is attached to the appliance still")));
         }
-        let gone = async { self.vim.destroy(&vm.moref).await?.wait(self.patience.change).await };
-        let gone = gone.await;
-        self.settle(&vm.moref, &gone, self.patience.change).await?;
-        if let Err(e) = gone
-            && self.find(&vm.name).await?.is_some()
-        {
-            return Err(e.into());
+        let limit = self.patience.change;
+        let gone = async { self.vim.destroy(&vm.moref).await?.wait(limit).await.map(drop) }.await;
+        self.settle(&vm.moref, &gone, limit).await?;
+        if self.find(&vm.name).await?.is_none() {
+            return Ok(());
         }
-        match self.find(&vm.name).await? {
-            None => Ok(()),
-            Some(_) => Err(refused(format!("{} is there after it was removed", vm.name))),
-        }
+        gone?;
+        Err(refused(format!("{} is there after it was removed", vm.name)))
     }
 }

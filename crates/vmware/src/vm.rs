@@ -1,6 +1,8 @@
 //! A machine as it stands at the server just now, with our notes on it, and changes of it that nobody else's get between.
 
 use crate::Inner;
+use crate::carry_out::AGAIN;
+use crate::discover::one_uuid;
 use crate::names::parts;
 use crate::notes::{Mark, Notes};
 use serde::{Deserialize, Serialize};
@@ -10,10 +12,6 @@ use site_recovery_vim::{
     self as vim, ConfigSpec, DatastorePath, Details, DeviceChange, Fault, Moref, Snapshot,
 };
 use std::path::PathBuf;
-use std::time::Duration;
-
-/// How often a change is made anew because somebody else changed the machine meanwhile.
-const AGAIN: usize = 6;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Vm {
@@ -33,10 +31,9 @@ impl Vm {
     /// # Errors
     /// `Unavailable` where its host or files are not reached; those of [`told`](Self::told).
     pub(crate) fn of(machine: vim::Machine) -> Result<Self> {
-        if let Some(state) = machine.connection.as_deref().filter(|state| *state != "connected") {
+        if let Some(state) = machine.away() {
             let message = format!("{} is {state}: its host or its files are not reached", machine.name);
-            let name = machine.instance_uuid.as_deref().unwrap_or_default().to_ascii_lowercase();
-            return Err(Error::new(ErrorKind::Unavailable, message).with("machine", name));
+            return Err(Error::new(ErrorKind::Unavailable, message).with("machine", name_of(&machine)));
         }
         Self::told(machine)
     }
@@ -46,18 +43,11 @@ impl Vm {
     /// # Errors
     /// `Unavailable` where it tells nothing; `Denied` where the user may not read it.
     pub(crate) fn told(mut machine: vim::Machine) -> Result<Self> {
-        let name = machine.instance_uuid.as_deref().unwrap_or_default().to_ascii_lowercase();
-        let called = &machine.name;
-        if let Some(missing) = machine.missing.iter().find(|m| matches!(m.fault, Fault::NoPermission { .. }))
-        {
-            let message = format!("{called}: {} may not be read: {}", missing.path, missing.fault);
-            return Err(Error::new(ErrorKind::Denied, message).with("machine", &name));
+        if let Some(error) = untold(&machine) {
+            return Err(error);
         }
-        let details = machine.details.take().map(|details| *details);
-        let Some(details) = details.filter(|_| !name.is_empty() && machine.file.is_some()) else {
-            let message = format!("{called} tells nothing of its configuration");
-            return Err(Error::new(ErrorKind::Unavailable, message).with("machine", &machine.moref));
-        };
+        let (name, called) = (name_of(&machine), &machine.name);
+        let details = *machine.details.take().expect("it is told");
         let written = Notes::of(&details.extra).map_err(|e| e.with("machine", &name))?;
         let mut notes = written.clone();
         if notes.mark.as_ref().is_some_and(|mark| mark.uuid != name) {
@@ -91,6 +81,22 @@ impl Vm {
         let disks = self.details.devices.disks.iter();
         disks.filter_map(|disk| Some((crate::describe::disk_name(disk), disk.backing.file.as_ref()?)))
     }
+}
+
+fn name_of(machine: &vim::Machine) -> String {
+    machine.instance_uuid.as_deref().unwrap_or_default().to_ascii_lowercase()
+}
+
+/// Why the server does not tell enough of a machine.
+pub(crate) fn untold(machine: &vim::Machine) -> Option<Error> {
+    let called = &machine.name;
+    if let Some(missing) = machine.missing.iter().find(|m| matches!(m.fault, Fault::NoPermission { .. })) {
+        let message = format!("{called}: {} may not be read: {}", missing.path, missing.fault);
+        return Some(Error::new(ErrorKind::Denied, message).with("machine", name_of(machine)));
+    }
+    let told = machine.details.is_some() && machine.file.is_some() && !name_of(machine).is_empty();
+    let message = || format!("{called} tells nothing of its configuration");
+    (!told).then(|| Error::new(ErrorKind::Unavailable, message()).with("machine", &machine.moref))
 }
 
 /// Where a machine was seen last: for `claim`, which knows no more than its id, and for a machine that is gone. One that came
@@ -183,12 +189,8 @@ impl Inner {
     pub(crate) async fn find(&self, uuid: &str) -> Result<Option<Moref>> {
         let mut found = self.vim.find_all(uuid).await?;
         if found.len() > 1 {
-            let names: Vec<String> = found.iter().map(|moref| moref.id.clone()).collect();
-            let message = format!(
-                "{} have one instance UUID, {uuid}: a copy that was registered by hand; give one of them another",
-                names.join(" and ")
-            );
-            return Err(site_recovery_register::conflict(message));
+            let machines: Vec<&str> = found.iter().map(|moref| moref.id.as_str()).collect();
+            return Err(one_uuid(&machines, uuid));
         }
         Ok(found.pop())
     }
@@ -267,7 +269,7 @@ impl Inner {
             }
             let change = ConfigSpec { change_version: vm.details.change_version.clone(), extra, ..bare };
             let done = self.reconfigure(&vm.moref, &change).await;
-            *vm = Vm::of(self.vim.machine(&vm.moref).await?)?;
+            self.look_again(vm).await?;
             match done {
                 Err(e)
                     if matches!(e.fault(), Some(Fault::ConcurrentAccess | Fault::TaskInProgress))
@@ -296,18 +298,5 @@ impl Inner {
             }
         }
         unreachable!("the last time ends it")
-    }
-
-    /// Somebody else is at it.
-    pub(crate) async fn let_pass(&self, again: usize) {
-        self.clock.sleep(Duration::from_millis(100) * (again as u32 + 1)).await;
-    }
-
-    pub(crate) async fn reconfigure(
-        &self,
-        machine: &Moref,
-        spec: &ConfigSpec,
-    ) -> std::result::Result<(), vim::Error> {
-        self.vim.reconfigure(machine, spec).await?.wait(self.patience.change).await.map(drop)
     }
 }

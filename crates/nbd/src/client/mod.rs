@@ -118,12 +118,7 @@ impl RemoteDisk {
     }
 
     fn inside(&self, run: Run) -> Result<()> {
-        if run.start.checked_add(run.len).is_some_and(|end| end <= self.agreed.size) {
-            return Ok(());
-        }
-        let value = format!("{} bytes at {}", run.len, run.start);
-        let rule = format!("the export has {} bytes", self.agreed.size);
-        Err(self.named(Error::invalid("run", value, &rule, "stay inside the disk")))
+        run.must_be_inside(self.agreed.size).map_err(|e| self.named(e))
     }
 
     /// The bytes of whole blocks of the server.

@@ -1,9 +1,8 @@
 //! A disk of a capture.
 
-use crate::tracking::sparse;
 use async_trait::async_trait;
 use bytes::Bytes;
-use site_recovery::{Disk, Error, Extent, Pool, Result, Run};
+use site_recovery::{Disk, Extent, Pool, Result, Run};
 use site_recovery_register::{Told, blocking};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -36,15 +35,12 @@ impl Disk for CapturedDisk {
 
     async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
         let disk = Arc::clone(&self.0);
-        blocking(move || sparse::extents(&disk.file, range, disk.size).told("map", &disk.path)).await
+        blocking(move || site_recovery_sparse::extents(&disk.file, range, disk.size).told("map", &disk.path))
+            .await
     }
 
     async fn read(&self, run: Run, pool: &Pool) -> Result<Bytes> {
-        if run.start.checked_add(run.len).is_none_or(|end| end > self.0.size) {
-            let value = format!("{} bytes from {}", run.len, run.start);
-            let rule = format!("the disk has {} bytes", self.0.size);
-            return Err(Error::invalid("run", value, &rule, "stay inside the disk"));
-        }
+        run.must_be_inside(self.0.size)?;
         let mut block = pool.take(run.len as usize).await?;
         let disk = Arc::clone(&self.0);
         blocking(move || {

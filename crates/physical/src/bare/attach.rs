@@ -1,7 +1,6 @@
 //! Disks become ours.
 
 use super::landed::{Landed, Placed, Standing};
-use super::slot;
 use super::survey::refuse_critical;
 use super::{Site, matching};
 use crate::signature;
@@ -134,7 +133,8 @@ impl Site {
         standing.save()?;
         for placed in on_slots {
             let file = placed.slot.take()?;
-            slot::zero(&file, Run::new(0, placed.slot.read()?.size)).told("empty", &placed.slot.path)?;
+            site_recovery_sparse::zero(&file, Run::new(0, placed.slot.read()?.size))
+                .told("empty", &placed.slot.path)?;
             file.sync_all().told("sync", &placed.slot.path)?;
         }
         Ok(standing)

@@ -1,9 +1,9 @@
 //! A landing disk: a slot that is held alone, until all handles to it are ended.
 
-use super::slot::{self, Slot};
+use super::slot::Slot;
 use async_trait::async_trait;
 use bytes::Bytes;
-use site_recovery::{Disk, DiskMut, Error, Extent, Pool, Result, Run};
+use site_recovery::{Disk, DiskMut, Extent, Pool, Result, Run};
 use site_recovery_register::{Told, blocking, refused};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -51,12 +51,7 @@ impl Held {
     }
 
     fn inside(&self, run: Run) -> Result<()> {
-        if run.start.checked_add(run.len).is_some_and(|end| end <= self.size) {
-            return Ok(());
-        }
-        let value = format!("{} bytes from {}", run.len, run.start);
-        let rule = format!("the disk has {} bytes", self.size);
-        Err(Error::invalid("run", value, &rule, "stay inside the disk").with("disk", &self.slot.id))
+        run.must_be_inside(self.size).map_err(|e| e.with("disk", &self.slot.id))
     }
 }
 
@@ -83,7 +78,7 @@ impl Disk for LandingDisk {
 
     async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
         let size = self.0.size;
-        self.on_thread("map", move |file| slot::extents(file, range, size)).await
+        self.on_thread("map", move |file| site_recovery_sparse::extents(file, range, size)).await
     }
 
     async fn read(&self, run: Run, pool: &Pool) -> Result<Bytes> {
@@ -103,7 +98,7 @@ impl DiskMut for LandingDisk {
 
     async fn zero(&self, run: Run) -> Result<()> {
         self.0.inside(run)?;
-        self.on_thread("zero", move |file| slot::zero(file, run)).await
+        self.on_thread("zero", move |file| site_recovery_sparse::zero(file, run)).await
     }
 
     async fn flush(&self) -> Result<()> {

@@ -1,11 +1,11 @@
 //! Where a disk of a bare server is: a block device, or a plain file in its stead.
 
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
-use site_recovery::{Error, ErrorKind, Extent, Fill, Result, Run};
+use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::Told;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,8 +14,6 @@ use std::time::Duration;
 const LOOKS: u32 = 25;
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// How many zeros are written at a time, where no better way is there.
-const PIECE: u64 = 4 << 20;
 /// A sector, where nobody says otherwise.
 const SECTOR: u32 = 512;
 
@@ -146,57 +144,4 @@ fn sector(device: u64) -> u32 {
         text.trim().parse().ok()
     });
     said.unwrap_or(SECTOR)
-}
-
-/// The extents of `range`, cut to `size`. What nobody can tell is data.
-pub(crate) fn extents(file: &File, range: Run, size: u64) -> std::io::Result<Vec<Extent>> {
-    let end = range.end().min(size);
-    let (mut at, mut all) = (range.start, vec![]);
-    let mut add = |start: u64, end: u64, fill: Fill| {
-        if end > start {
-            all.push(Extent { run: Run::new(start, end - start), fill });
-        }
-    };
-    if !file.metadata()?.is_file() {
-        add(at, end, Fill::Data);
-        return Ok(all);
-    }
-    while at < end {
-        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-            Ok(data) => data.min(end),
-            Err(Errno::NXIO) => end,
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
-            Err(e) => return Err(e.into()),
-        };
-        add(at, data, Fill::Zero);
-        if data == end {
-            break;
-        }
-        let hole = match rustix::fs::seek(file, SeekFrom::Hole(data)) {
-            Ok(hole) => hole.min(end),
-            Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => end,
-            Err(e) => return Err(e.into()),
-        };
-        add(data, hole, Fill::Data);
-        at = hole;
-    }
-    Ok(all)
-}
-
-/// Makes a run read as zeros, and gives the space back where that is known to leave zeros.
-pub(crate) fn zero(file: &File, run: Run) -> std::io::Result<()> {
-    if run.len == 0 {
-        return Ok(());
-    }
-    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    for flags in [punch, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE] {
-        match rustix::fs::fallocate(file, flags, run.start, run.len) {
-            Ok(()) => return Ok(()),
-            // Of a device, also for runs that are no whole sectors.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    let zeros = vec![0; PIECE.min(run.len) as usize];
-    run.pieces(PIECE).try_for_each(|p| file.write_all_at(&zeros[..p.len as usize], p.start))
 }

@@ -22,7 +22,6 @@ mod line;
 mod pace;
 mod renew;
 mod scan;
-pub(crate) mod sparse;
 mod table;
 pub mod trace;
 

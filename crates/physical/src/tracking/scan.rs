@@ -2,7 +2,6 @@
 
 use super::blocks::Blocks;
 use super::pace::Pace;
-use super::sparse;
 use super::table::{HASHES, Page, Table, hash};
 use rustix::fs::Advice;
 use site_recovery::{Error, ErrorKind, Extent, Fill, HASH_BLOCK, Hash, Result, Run};
@@ -61,7 +60,7 @@ pub(crate) type Changed<'a> = &'a mut dyn FnMut(u64, &Page) -> Result<()>;
 impl<'a> Still<'a> {
     pub(crate) fn open(path: &Path, size: u64, pace: &'a Pace) -> Result<Self> {
         let file = File::open(path).told("open", path)?;
-        let found = sparse::size_of(&file).told("look at", path)?;
+        let found = site_recovery_sparse::size_of(&file).told("look at", path)?;
         if found < size {
             let message = format!("{} has {found} bytes, {size} are expected", path.display());
             return Err(Error::new(ErrorKind::Unavailable, message));
@@ -110,8 +109,8 @@ impl<'a> Still<'a> {
         let page = match hint {
             Hint::Blocks(blocks) => blocks.next(from * HASHES).map(|block| block / HASHES),
             Hint::Anything(_) => {
-                let data =
-                    sparse::next_data(&self.file, from * HASHES * HASH_BLOCK).told("map", &self.path)?;
+                let data = site_recovery_sparse::next_data(&self.file, from * HASHES * HASH_BLOCK)
+                    .told("map", &self.path)?;
                 let of_disk = data.map(|at| at / HASH_BLOCK / HASHES);
                 [of_disk, table.next_page(from)?].into_iter().flatten().min()
             }
@@ -124,7 +123,8 @@ impl<'a> Still<'a> {
     fn each(&self, page: u64, is_empty: bool, hint: &Hint, told: &mut dyn FnMut(u64, Hash)) -> Result<()> {
         let start = page * HASHES * HASH_BLOCK;
         let of_page = Run::new(start, (HASHES * HASH_BLOCK).min(self.size - start));
-        let extents = sparse::extents(&self.file, of_page, self.size).told("map", &self.path)?;
+        let extents =
+            site_recovery_sparse::extents(&self.file, of_page, self.size).told("map", &self.path)?;
         let mut data = data_of(&extents).peekable();
         if data.peek().is_none() && is_empty {
             return self.pace.took(0);

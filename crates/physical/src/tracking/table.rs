@@ -4,7 +4,6 @@
 //! zeros, so the table of a sparse disk is as sparse. A page that was lost would read so too: the sum of all checksums,
 //! which is kept beside the table, tells.
 
-use super::sparse;
 use site_recovery::{DiskId, Error, ErrorKind, HASH_BLOCK, Hash, Result};
 use site_recovery_register::Told;
 use std::fs::{File, OpenOptions};
@@ -72,7 +71,8 @@ impl Table {
 
     /// The next page, from this one on, that may have anything but zeros.
     pub(crate) fn next_page(&self, from: u64) -> Result<Option<u64>> {
-        let found = sparse::next_data(&self.file, (from + 1) * PAGE as u64).told("map", &self.path)?;
+        let found =
+            site_recovery_sparse::next_data(&self.file, (from + 1) * PAGE as u64).told("map", &self.path)?;
         Ok(found.map(|at| at / PAGE as u64 - 1))
     }
 

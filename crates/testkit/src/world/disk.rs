@@ -51,17 +51,8 @@ impl Frozen {
 
 /// The bytes of a run.
 pub(super) fn cut(bytes: &[u8], run: Run) -> Result<&[u8]> {
-    let end = run.start.checked_add(run.len).filter(|end| *end <= bytes.len() as u64);
-    match end {
-        Some(end) => Ok(&bytes[run.start as usize..end as usize]),
-        None => Err(past_end(run, bytes.len())),
-    }
-}
-
-/// The error for a run that is not inside its disk.
-pub(super) fn past_end(run: Run, size: usize) -> Error {
-    let value = format!("{}+{}", run.start, run.len);
-    Error::invalid("run", value, &format!("the disk has {size} bytes"), "stay inside the disk")
+    run.must_be_inside(bytes.len() as u64)?;
+    Ok(&bytes[run.start as usize..run.end() as usize])
 }
 
 /// What is zero and what may be data, block by block.

@@ -133,10 +133,7 @@ impl Vm {
     /// Writes, and notes it; also what lands from outside the guest is a change of the disk.
     pub(super) fn write(&mut self, id: &DiskId, start: u64, data: &[u8]) -> Result<()> {
         let run = Run::new(start, data.len() as u64);
-        let size = self.disk(id)?.bytes.len();
-        if run.start.checked_add(run.len).is_none_or(|end| end > size as u64) {
-            return Err(super::disk::past_end(run, size));
-        }
+        run.must_be_inside(self.disk(id)?.bytes.len() as u64)?;
         self.tracking.wrote(id, run);
         for disk in self.disks.iter_mut().filter(|d| &d.id == id) {
             Arc::make_mut(&mut disk.bytes)[start as usize..run.end() as usize].copy_from_slice(data);

@@ -4,7 +4,7 @@ use super::ask::{Answer, Ask, Room};
 use super::flight::gone;
 use super::link::Owner;
 use crate::fault::{Fault, Result};
-use crate::frame::{Kind, Place, has_end, json, parse_extents};
+use crate::frame::{Kind, Place, json, parse_extents};
 use crate::message::{Call, Openable, Opened};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -99,9 +99,7 @@ impl RemoteDisk {
     }
 
     async fn read_all(&self, run: Run, pool: &Pool) -> Result<Bytes> {
-        if !has_end(run) || run.end() > self.size {
-            return Err(outside(run, self.size, "read inside the disk"));
-        }
+        run.must_be_inside(self.size)?;
         let mut block = pool.take(run.len as usize).await?;
         let mut at = 0;
         while at < run.len {
@@ -145,15 +143,8 @@ impl RemoteLandingDisk {
         json("an answer", &body).map_err(|e| Fault::from(e).told())
     }
 
-    fn inside(&self, run: Run) -> Result<()> {
-        match has_end(run) && run.end() <= self.0.size {
-            true => Ok(()),
-            false => Err(outside(run, self.0.size, "write inside the disk")),
-        }
-    }
-
     async fn put(&self, start: u64, data: &Bytes) -> Result<()> {
-        self.inside(Run::new(start, data.len() as u64))?;
+        Run::new(start, data.len() as u64).must_be_inside(self.0.size)?;
         let mut at = start;
         for piece in (0..data.len()).step_by(PIECE as usize) {
             let piece = data.slice(piece..data.len().min(piece + PIECE as usize));
@@ -166,7 +157,7 @@ impl RemoteLandingDisk {
     }
 
     async fn clear(&self, run: Run) -> Result<()> {
-        self.inside(run)?;
+        run.must_be_inside(self.0.size)?;
         self.ask(Ask::call(&Call::Zero { handle: self.0.handle.number, run })).await
     }
 }
@@ -178,11 +169,6 @@ fn gone_with_its_connection(error: Error) -> Error {
     }
     let said = "the connection on which this disk was opened is over, and what was not flushed may be lost";
     Error::new(ErrorKind::Unavailable, said).caused_by(error)
-}
-
-fn outside(run: Run, size: u64, remedy: &str) -> Error {
-    let value = format!("{} bytes at {}", run.len, run.start);
-    Error::invalid("run", value, &format!("the disk has {size} bytes"), remedy)
 }
 
 #[async_trait]

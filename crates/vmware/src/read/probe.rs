@@ -22,7 +22,7 @@ impl Inner {
         if self.appliance.is_some() || !vm.is_on() {
             return Ok(());
         }
-        let moref = self.take(vm, names::tracking(), &Described::new(op), false).await?;
+        let moref = self.take(vm, names::tracking(), &Described::new(op), false).await??;
         let read = self.try_each(vm, &moref, machine).await;
         self.drop_snapshot(vm, &moref).await?;
         read

@@ -2,10 +2,9 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::SeekFrom;
-use rustix::io::Errno;
-use site_recovery::{Disk, Error, Extent, Fill, Pool, Result, Run};
+use site_recovery::{Disk, Extent, Pool, Result, Run};
 use site_recovery_register::{Told, blocking};
+use site_recovery_sparse::extents;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -39,34 +38,6 @@ impl Scratch {
     pub(crate) fn into_disk(self) -> ScratchDisk {
         ScratchDisk(Arc::new(self))
     }
-
-    /// The extents of `range`, cut to the disk. What the file system cannot tell is data.
-    fn extents(&self, range: Run) -> std::io::Result<Vec<Extent>> {
-        let end = range.start.saturating_add(range.len).min(self.size);
-        let (mut at, mut all) = (range.start, vec![]);
-        let mut add = |start: u64, end: u64, fill: Fill| {
-            if end > start {
-                all.push(Extent { run: Run::new(start, end - start), fill });
-            }
-        };
-        while at < end {
-            let data = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
-                Ok(data) => data.min(end),
-                Err(Errno::NXIO) => end,
-                Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
-                Err(e) => return Err(e.into()),
-            };
-            add(at, data, Fill::Zero);
-            let hole = match rustix::fs::seek(&self.file, SeekFrom::Hole(data)) {
-                Ok(hole) => hole.min(end),
-                Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => end,
-                Err(e) => return Err(e.into()),
-            };
-            add(data, hole, Fill::Data);
-            at = hole;
-        }
-        Ok(all)
-    }
 }
 
 #[async_trait]
@@ -77,15 +48,14 @@ impl Disk for ScratchDisk {
 
     async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
         let scratch = Arc::clone(&self.0);
-        blocking(move || scratch.extents(range).told("map a scratch file in", &scratch.dir)).await
+        blocking(move || {
+            extents(&scratch.file, range, scratch.size).told("map a scratch file in", &scratch.dir)
+        })
+        .await
     }
 
     async fn read(&self, run: Run, pool: &Pool) -> Result<Bytes> {
-        if run.start.checked_add(run.len).is_none_or(|end| end > self.0.size) {
-            let value = format!("{} bytes from {}", run.len, run.start);
-            let rule = format!("the disk has {} bytes", self.0.size);
-            return Err(Error::invalid("run", value, &rule, "stay inside the disk"));
-        }
+        run.must_be_inside(self.0.size)?;
         let mut block = pool.take(run.len as usize).await?;
         let scratch = Arc::clone(&self.0);
         blocking(move || {

@@ -1,16 +1,13 @@
 //! What is found of the appliance: whether disks of others can be attached to it, and are found there.
 
 use super::listed;
+use crate::appliance::room;
 use crate::describe::family;
 use site_recovery::{Finding, OsFamily, Severity};
-use site_recovery_vim::{self as vim, Devices, Power};
+use site_recovery_vim::{self as vim, Power};
 
 /// Disks at one master target: what its controllers take, and Azure's limit.
 const MOST_DISKS: usize = 60;
-
-/// Controllers of one family in a machine, and the disks at each that every version takes.
-const BUSES: usize = 4;
-const UNITS: usize = 15;
 
 /// What is to land.
 #[derive(Debug, Clone, Copy)]
@@ -103,15 +100,6 @@ pub(super) fn findings(appliance: &vim::Machine, wanted: Option<Wanted>) -> Vec<
         say("os", Severity::Info, cause, "nothing; Azure asks for the same family, this library does not");
     }
     found
-}
-
-/// How many disks more can be attached while it runs.
-fn room(devices: &Devices) -> usize {
-    let scsi: Vec<_> = devices.controllers.iter().filter(|c| c.kind.is_scsi()).collect();
-    let taken = |key| devices.disks.iter().filter(|d| d.controller == key).count();
-    let own = scsi.iter().filter(|c| !c.shared);
-    let free: usize = own.map(|c| UNITS.saturating_sub(taken(c.key))).sum();
-    free + BUSES.saturating_sub(scsi.len()) * UNITS
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use site_recovery_vim::Host;
 pub(super) fn of_appliance(host: &Host) -> Vec<Finding> {
     let name = &host.name;
     let mut found = vec![];
-    if let Some(state) = host.connection.as_deref().filter(|state| *state != "connected") {
+    if let Some(state) = host.away() {
         let cause = format!("{name}, the host of the appliance, is {state}: its discovery is not complete");
         found.push(Finding::new(
             "host.connection",
@@ -40,11 +40,8 @@ pub(super) fn unseen(appliance: &str) -> Finding {
 
 /// All others: their machines are not discovered.
 pub(super) fn others(hosts: &[&Host]) -> Option<Finding> {
-    let lost: Vec<&str> = hosts
-        .iter()
-        .filter(|host| host.connection.as_deref().is_some_and(|state| state != "connected"))
-        .map(|host| host.name.as_str())
-        .collect();
+    let lost: Vec<&str> =
+        hosts.iter().filter(|host| host.away().is_some()).map(|host| host.name.as_str()).collect();
     if lost.is_empty() {
         return None;
     }

@@ -2,11 +2,11 @@
 
 use super::rights::{Object, On, Way};
 use super::{appliance, host, machines, place, reading, rights, server};
-use crate::discover::{belongs, datacenter_of};
+use crate::discover::{belongs, landing_folder};
 use crate::estate::Estate;
 use crate::notes::Notes;
 use crate::rules;
-use site_recovery::{Finding, Location, Machine, Offers, Result, Settings, Severity, Survey};
+use site_recovery::{Finding, Location, Machine, Offer, Offers, Result, Settings, Severity, Survey};
 use site_recovery_vim::{self as vim, Compute, Datastore, Host, Moref, Vim};
 use std::collections::BTreeSet;
 
@@ -53,12 +53,7 @@ impl Look<'_> {
                 found.extend(appliance::findings(machine, None));
                 match at {
                     Some(at) => {
-                        found.extend(host::of_appliance(at));
-                        let offers: Vec<_> =
-                            there.datastores.iter().map(|d| rules::offer(d, &at.moref)).collect();
-                        found.extend(place::any(&offers));
-                        let (pool, folder) = (there.pool_of(at), self.folder(machine, at).await?);
-                        found.extend(host::incomplete(at, &offers, pool.is_some(), folder.is_some()));
+                        found.extend(self.of_host(machine, at, &there, &there.offers(at)).await?);
                     }
                     None => found.push(host::unseen(&machine.name)),
                 }
@@ -107,15 +102,12 @@ impl Look<'_> {
             found.push(host::unseen(&stands.name));
             return Ok(Survey { findings: found, offers: Offers::default() });
         };
-        let offers: Vec<_> = there.datastores.iter().map(|d| rules::offer(d, &at.moref)).collect();
+        let offers = there.offers(at);
         let networks = vim.networks().await?;
         let original = settings.location == Location::Original;
         found.extend(rules::check_datastore(&offers, machine, settings, original));
         found.extend(rules::check_networks(machine, settings, &networks, &at.networks));
-        found.extend(host::of_appliance(at));
-        let (pool, folder) = (there.pool_of(at), self.folder(&stands, at).await?);
-        found.extend(host::incomplete(at, &offers, pool.is_some(), folder.is_some()));
-        found.extend(place::any(&offers));
+        found.extend(self.of_host(&stands, at, &there, &offers).await?);
         found.extend(appliance::findings(&stands, Some(wanted(machine, here, &stands))));
         // Where the machine is gone, a new one is made at the original location, too.
         let ways: &[Way] = match here.filter(|_| original) {
@@ -158,13 +150,19 @@ impl Look<'_> {
         Ok(Inventory { hosts, computes, datastores })
     }
 
-    /// Where new machines go: beside the appliance, unless that is in a vApp.
-    async fn folder(&self, appliance: &vim::Machine, host: &Host) -> Result<Option<Moref>> {
-        if let Some(folder) = appliance.parent.clone().filter(|parent| parent.kind == "Folder") {
-            return Ok(Some(folder));
-        }
-        let found = datacenter_of(self.vim, &host.datastores).await?;
-        Ok(found.and_then(|found| found.machines))
+    /// What the host is like on which machines land, and what of it is seen.
+    async fn of_host(
+        &self,
+        appliance: &vim::Machine,
+        at: &Host,
+        there: &Inventory,
+        offers: &[Offer],
+    ) -> Result<Vec<Finding>> {
+        let (pool, folder) = (there.pool_of(at), landing_folder(self.vim, appliance, at).await?);
+        let mut found = host::of_appliance(at);
+        found.extend(place::any(offers));
+        found.extend(host::incomplete(at, offers, pool.is_some(), folder.is_some()));
+        Ok(found)
     }
 
     /// What the appliance and its surroundings have to allow.
@@ -173,7 +171,9 @@ impl Look<'_> {
         let Some(at) = there.host_of(appliance) else { return Ok(objects) };
         let near = format!("of {}", at.name);
         objects.extend(there.pool_of(at).map(|pool| (On::Pool, pool, near.clone())));
-        objects.extend(self.folder(appliance, at).await?.map(|folder| (On::Folder, folder, near.clone())));
+        objects.extend(
+            landing_folder(self.vim, appliance, at).await?.map(|folder| (On::Folder, folder, near.clone())),
+        );
         objects.extend(at.networks.iter().map(|network| (On::Network, network.clone(), near.clone())));
         let eligible = |d: &&Datastore| rules::offer(d, &at.moref).ineligible.is_none();
         let near = there.datastores.iter().filter(eligible);
@@ -207,6 +207,10 @@ impl Look<'_> {
 impl Inventory {
     fn host_of(&self, machine: &vim::Machine) -> Option<&Host> {
         self.hosts.iter().find(|host| Some(&host.moref) == machine.host.as_ref())
+    }
+
+    fn offers(&self, host: &Host) -> Vec<Offer> {
+        self.datastores.iter().map(|datastore| rules::offer(datastore, &host.moref)).collect()
     }
 
     fn pool_of(&self, host: &Host) -> Option<Moref> {

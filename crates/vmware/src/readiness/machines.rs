@@ -2,8 +2,9 @@
 
 use super::listed;
 use crate::describe::can_be_captured;
+use crate::vm::untold;
 use site_recovery::{Finding, Severity};
-use site_recovery_vim::{self as vim, Details, Machine, Power};
+use site_recovery_vim::{Details, Machine, Power};
 
 /// Without these, a machine is not protected.
 const NEEDED: &[&str] = &["CreateSnapshot_Task", "RemoveSnapshot_Task", "ReconfigVM_Task", "PowerOffVM_Task"];
@@ -55,19 +56,10 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// How a machine that cannot be told everything of stands in the way of a discovery that is complete.
-fn unread(machine: &Machine) -> bool {
-    let broken = machine.connection.as_deref().is_some_and(|state| state != "connected");
-    broken
-        || machine.details.is_none()
-        || machine.instance_uuid.is_none()
-        || machine.file.is_none()
-        || machine.missing.iter().any(|m| matches!(m.fault, vim::Fault::NoPermission { .. }))
-}
-
 /// What the engine says by itself is left out: snapshots of a machine are told by it.
 pub(super) fn findings(machines: &[&Machine]) -> Vec<Finding> {
-    let (unread, read): (Vec<&Machine>, Vec<&Machine>) = machines.iter().partition(|machine| unread(machine));
+    let (unread, read): (Vec<&Machine>, Vec<&Machine>) =
+        machines.iter().partition(|m| m.away().is_some() || untold(m).is_some());
     let mut found = vec![];
     if !unread.is_empty() {
         let cause = format!(
@@ -136,8 +128,6 @@ mod tests {
             "machine.disks"
         );
         assert_eq!(told(|d| d.devices.disks[1].backing.shared = true), "machine.disks");
-        let mapped = |physical| BackingKind::RawMapping { physical };
-        assert_eq!(mapped(false), BackingKind::RawMapping { physical: false });
         assert_eq!(
             told(|d| d.devices.disks[0].backing.kind = BackingKind::RawMapping { physical: true }),
             "machine.disks"

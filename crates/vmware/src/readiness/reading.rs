@@ -2,9 +2,9 @@
 
 use super::listed;
 use crate::describe::can_be_captured;
-use crate::discover::datacenter_of;
-use site_recovery::{Finding, Result, Severity};
-use site_recovery_vim::{self as vim, Machine, Power, Vim};
+use crate::read::flat_file;
+use site_recovery::{ErrorKind, Finding, Result, Severity};
+use site_recovery_vim::{Machine, Power, Vim};
 
 /// More are not tried.
 const MOST: usize = 32;
@@ -23,31 +23,18 @@ pub(super) async fn attempt<'a>(vim: &Vim, machines: &[&'a Machine]) -> Result<T
     let mut tried = Tried { untried: running.len().saturating_sub(MOST), ..Tried::default() };
     for machine in running.into_iter().take(MOST) {
         let Some(details) = &machine.details else { continue };
-        let datacenter =
-            datacenter_of(vim, &details.datastores).await?.map(|found| found.path).unwrap_or_default();
         for disk in details.devices.disks.iter().filter(|disk| can_be_captured(&details.devices, disk)) {
-            if let Some(why) = refusal(vim, &datacenter, disk).await? {
-                tried.unreadable.push((&machine.name, why));
-                break;
+            match flat_file(vim, &details.datastores, disk).await {
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::Unavailable => return Err(e),
+                Err(e) => {
+                    tried.unreadable.push((&machine.name, e.message().to_owned()));
+                    break;
+                }
             }
         }
     }
     Ok(tried)
-}
-
-async fn refusal(vim: &Vim, datacenter: &str, disk: &vim::Disk) -> Result<Option<String>> {
-    let Some(descriptor) = &disk.backing.file else { return Ok(Some("it has no file".into())) };
-    if !disk.backing.parents.is_empty() {
-        return Ok(Some(format!("{descriptor} stands on another file")));
-    }
-    let Some(flat) = descriptor.flat() else {
-        return Ok(Some(format!("{descriptor} is no descriptor of a disk")));
-    };
-    match vim.file(datacenter, flat).read(0, &mut [0]).await {
-        Ok(()) => Ok(None),
-        Err(error @ vim::Error::File { .. }) => Ok(Some(error.to_string())),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Refused are these at protect time, if a snapshot does not help.

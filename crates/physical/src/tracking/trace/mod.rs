@@ -17,7 +17,7 @@ mod page;
 
 use super::blocks::Blocks;
 use super::scan::Hint;
-use super::{Means, Written, sparse};
+use super::{Means, Written};
 use instance::{Instance, next_page};
 use page::{Bio, Doubt, Kind, Layout};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -82,7 +82,8 @@ impl Trace {
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         let dev = (rustix::fs::major(meta.rdev()) << 20) | rustix::fs::minor(meta.rdev());
-        let size = File::open(device).and_then(|f| sparse::size_of(&f)).told("look at", device)?;
+        let size =
+            File::open(device).and_then(|f| site_recovery_sparse::size_of(&f)).told("look at", device)?;
         let instance = Instance::start(name, dev, kib)?;
         let layout = Layout::parse(&instance.format).ok_or_else(|| {
             Error::new(

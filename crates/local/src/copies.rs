@@ -1,46 +1,15 @@
-//! Sparse files: where their data lies, copies that keep the holes, and stretches that read as zeros again.
+//! Copies of disks that keep the holes, and the room for them.
 
-use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
-use site_recovery::{Error, ErrorKind, Extent, Fill, Result, Run};
+use site_recovery::{Error, ErrorKind, Fill, Result, Run};
 use site_recovery_register::Told;
+use site_recovery_sparse::extents;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// How many bytes are copied at a time, and between two looks at the clock.
 const PIECE: u64 = 4 << 20;
-
-/// The extents of `range`, cut to `size`. What the file system cannot tell is data.
-pub(crate) fn extents(file: &File, range: Run, size: u64) -> std::io::Result<Vec<Extent>> {
-    let end = range.end().min(size);
-    let (mut at, mut all) = (range.start, vec![]);
-    let mut add = |start: u64, end: u64, fill: Fill| {
-        if end > start {
-            all.push(Extent { run: Run::new(start, end - start), fill });
-        }
-    };
-    while at < end {
-        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-            Ok(data) => data.min(end),
-            Err(Errno::NXIO) => end,
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
-            Err(e) => return Err(e.into()),
-        };
-        add(at, data, Fill::Zero);
-        if data == end {
-            break;
-        }
-        let hole = match rustix::fs::seek(file, SeekFrom::Hole(data)) {
-            Ok(hole) => hole.min(end),
-            Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => end,
-            Err(e) => return Err(e.into()),
-        };
-        add(data, hole, Fill::Data);
-        at = hole;
-    }
-    Ok(all)
-}
 
 /// Makes `to` hold what `from` holds: by sharing blocks where the file system can, else by copying the data and keeping
 /// the holes. `between` is asked between two pieces and may end it. Nothing is synced.
@@ -85,22 +54,6 @@ fn copy_piece(from: &File, to: &File, run: Run) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Makes a run read as zeros, and gives the space back where the file system can.
-pub(crate) fn zero(file: &File, run: Run) -> std::io::Result<()> {
-    if run.len == 0 {
-        return Ok(());
-    }
-    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    match rustix::fs::fallocate(file, flags, run.start, run.len) {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            let zeros = vec![0; PIECE.min(run.len) as usize];
-            run.pieces(PIECE).try_for_each(|p| file.write_all_at(&zeros[..p.len as usize], p.start))
-        }
-        Err(e) => Err(e.into()),
-    }
 }
 
 /// Bytes free for us in the file system of `path`, and in all.
