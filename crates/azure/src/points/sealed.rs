@@ -1,0 +1,90 @@
+//! What was sealed in a point: one document, written once.
+
+use super::line::Line;
+use super::state::{At, Kept};
+use super::sums::Note;
+use crate::document;
+use serde::{Deserialize, Serialize};
+use site_recovery::{ChangeSet, Error, ErrorKind, Manifest, PointId, Result};
+use std::collections::BTreeSet;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sealed {
+    pub(crate) manifest: Manifest,
+    /// All that may differ from the point before.
+    pub(crate) changes: ChangeSet,
+    /// Of it, what other ingests were to write that were broken off: no note of theirs counts.
+    pub(crate) unknown: ChangeSet,
+    /// The sessions whose notes tell what landed, oldest first.
+    pub(crate) sessions: Vec<u64>,
+}
+
+impl Line {
+    /// # Errors
+    /// `Corrupt`, naming the document.
+    pub(crate) async fn sealed(&self, document: &str) -> Result<Sealed> {
+        let found = self.store.container.document(document).read().await?;
+        let Some((bytes, _)) = found else {
+            let message = format!("{document} is gone, which a point needs");
+            return Err(Error::new(ErrorKind::Corrupt, message).with("document", document));
+        };
+        document::decode(&bytes).map_err(|e| e.with("document", document))
+    }
+
+    /// A change set of a document of its own.
+    pub(crate) async fn plan(&self, document: &str) -> Result<ChangeSet> {
+        let Some((bytes, _)) = self.store.container.document(document).read().await? else {
+            let message = format!("{document} is gone, which tells what an ingest may have written");
+            return Err(Error::new(ErrorKind::Corrupt, message).with("document", document));
+        };
+        document::decode(&bytes).map_err(|e| e.with("document", document))
+    }
+
+    /// What the ingests may have written that were not sealed.
+    pub(crate) async fn unsealed(&self) -> Result<ChangeSet> {
+        let timeline = self.timeline()?;
+        let mut touched = ChangeSet::new();
+        for open in timeline.carried.iter().chain(&timeline.open) {
+            touched = touched.union(&self.plan(&open.plan).await?);
+        }
+        Ok(touched)
+    }
+
+    /// All that was written after this point, sealed or not.
+    pub(crate) async fn written_after(&self, at: PointId) -> Result<ChangeSet> {
+        let timeline = self.timeline()?;
+        timeline.point(at)?;
+        let later = documents(timeline.points.iter().filter(|kept| kept.point.id > at));
+        Ok(self.changes_of(later).await?.union(&self.unsealed().await?))
+    }
+
+    /// All that what was sealed in these documents changed.
+    pub(crate) async fn changes_of(&self, documents: Vec<String>) -> Result<ChangeSet> {
+        let mut all = ChangeSet::new();
+        for document in documents {
+            all = all.union(&self.sealed(&document).await?.changes);
+        }
+        Ok(all)
+    }
+
+    /// The notes of a session, in order.
+    pub(crate) async fn notes(&self, session: u64) -> Result<Vec<Note>> {
+        let mut notes = vec![];
+        let listed = self.store.container.list(&self.names.notes(session)).await?;
+        let names: BTreeSet<_> = listed.into_iter().map(|listed| listed.name).collect();
+        for name in names {
+            if let Some((bytes, _)) = self.store.container.document(&name).read().await? {
+                notes.push(Note::decode(&bytes).map_err(|e| e.with("document", &name))?);
+            }
+        }
+        Ok(notes)
+    }
+}
+
+/// The documents of points, each behind those of the points that were dropped right before it.
+pub(crate) fn documents<'a>(points: impl Iterator<Item = &'a Kept>) -> Vec<String> {
+    points.flat_map(|kept| kept.inherits.iter().chain([&kept.document]).cloned()).collect()
+}
+
+/// What a machine's disks are at a point, as the state names them.
+pub(crate) type Snapshots = std::collections::BTreeMap<site_recovery::DiskId, At>;
