@@ -19,7 +19,7 @@ pub enum Error {
         /// The call.
         call: String,
         /// Azure's words.
-        said: Said,
+        said: Box<Said>,
     },
     /// Too many calls (HTTP 429). Nothing was done.
     #[error("{call}: too many calls: {said}")]
@@ -29,7 +29,7 @@ pub enum Error {
         /// How long Azure wants to be left alone, where it says so.
         after: Option<Duration>,
         /// Azure's words.
-        said: Said,
+        said: Box<Said>,
     },
     /// The resource's state does not allow it, mostly because something else is being done to it (HTTP 409).
     #[error("{call}: in conflict: {said}")]
@@ -37,7 +37,7 @@ pub enum Error {
         /// The call.
         call: String,
         /// Azure's words.
-        said: Said,
+        said: Box<Said>,
     },
     /// It was begun, and failed or was given up: Azure says so of the operation or of the resource.
     #[error("{call}: failed: {said}")]
@@ -45,7 +45,7 @@ pub enum Error {
         /// The call.
         call: String,
         /// Azure's words.
-        said: Said,
+        said: Box<Said>,
     },
     /// Azure refused (HTTP 400 and others).
     #[error("{call}: refused with HTTP {status}: {said}")]
@@ -55,7 +55,7 @@ pub enum Error {
         /// Of HTTP.
         status: u16,
         /// Azure's words.
-        said: Said,
+        said: Box<Said>,
     },
     /// No answer came, or not whole, or it was that of a server in trouble (HTTP 408 and from 500 on).
     #[error("{call}: no answer: {because}")]
@@ -81,7 +81,7 @@ pub enum Error {
         /// The call.
         call: String,
         /// Azure's words.
-        said: Said,
+        said: Box<Said>,
     },
     /// The answer is none that Resource Manager gives.
     #[error("the answer to {call} makes no sense: {what}")]
@@ -99,7 +99,7 @@ impl Error {
         call: String,
         status: u16,
         after: Option<Duration>,
-        said: Said,
+        said: Box<Said>,
         change: bool,
     ) -> Self {
         match status {

@@ -108,7 +108,7 @@ impl<'a> Watch<'a> {
                     let message = "its operation is over, and it is not there".into();
                     return Err(Error::Absent {
                         call: self.call.to_owned(),
-                        said: Said { message, ..Said::default() },
+                        said: Box::new(Said { message, ..Said::default() }),
                     });
                 }
                 Look::Absent | Look::Again => {}
@@ -182,7 +182,7 @@ impl<'a> Watch<'a> {
             let state = value["status"].as_str().or(value["properties"]["provisioningState"].as_str());
             said.code = state.unwrap_or("Failed").to_owned();
         }
-        Error::Failed { call: self.call.to_owned(), said }
+        Error::Failed { call: self.call.to_owned(), said: Box::new(said) }
     }
 }
 

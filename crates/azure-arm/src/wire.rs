@@ -129,7 +129,7 @@ impl Wire {
             let lost = Lost::of(&e, self.base.host_str().unwrap_or_default(), span);
             if matches!(lost, Lost::Stranger { .. }) {
                 let said = Said { message: lost.to_string(), ..Said::default() };
-                return Error::Denied { call: call.clone(), said };
+                return Error::Denied { call: call.clone(), said: Box::new(said) };
             }
             let may_have_been_done = change && lost.may_have_come();
             Error::Lost { call: call.clone(), may_have_been_done, because: lost.to_string() }
@@ -145,7 +145,7 @@ impl Wire {
         let reply = Reply { status, headers, body: body.into() };
         match status {
             200..300 => Ok(reply),
-            _ => Err(Error::refused(call, status, reply.after(), reply.said(), change)),
+            _ => Err(Error::refused(call, status, reply.after(), Box::new(reply.said()), change)),
         }
     }
 
@@ -178,7 +178,7 @@ impl Wire {
                 azure_core::error::ErrorKind::Io | azure_core::error::ErrorKind::Connection => lost(words),
                 _ => {
                     let said = Said { message: format!("no token: {words}"), ..Said::default() };
-                    Error::Denied { call: call.to_owned(), said }
+                    Error::Denied { call: call.to_owned(), said: Box::new(said) }
                 }
             }
         })?;
