@@ -1,0 +1,48 @@
+//! What a refusal says of itself.
+
+use azure_core::http::headers::Headers;
+use std::fmt;
+
+/// No code or identifier of the service is longer.
+const LONGEST: usize = 100;
+
+/// A refusal: of which blob, and what the service calls it. Never its words: they repeat what was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The blob, or the container.
+    pub blob: String,
+    /// HTTP's number.
+    pub status: u16,
+    /// The service's own name for it: `BlobAlreadyExists`.
+    pub code: Option<String>,
+    /// By which the service's makers find it in their logs.
+    pub request: Option<String>,
+}
+
+impl Answer {
+    pub(crate) fn of(blob: &str, status: u16, headers: &Headers) -> Self {
+        let word = |name: &'static str| {
+            let word = headers.get_optional_str(&name.into())?;
+            let plain = word.len() <= LONGEST && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            plain.then(|| word.to_owned())
+        };
+        Self { blob: blob.into(), status, code: word("x-ms-error-code"), request: word("x-ms-request-id") }
+    }
+
+    pub(crate) fn is(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (HTTP {}", self.blob, self.status)?;
+        if let Some(code) = &self.code {
+            write!(f, ", {code}")?;
+        }
+        if let Some(request) = &self.request {
+            write!(f, ", request {request}")?;
+        }
+        f.write_str(")")
+    }
+}
