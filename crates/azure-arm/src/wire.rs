@@ -74,9 +74,10 @@ impl Wire {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Unusable> {
         let limits = settings.limits;
-        let client =
-            builder(&settings.trust)?.connect_timeout(Duration::from_millis(limits.connect_ms)).build();
-        let client = client.map_err(|e| {
+        let builder = builder(&settings.trust)?
+            .connect_timeout(Duration::from_millis(limits.connect_ms))
+            .pool_idle_timeout(IDLE);
+        let client = builder.build().map_err(|e| {
             let rule = "this program can speak HTTPS so";
             Unusable::new(
                 "trust",
@@ -188,6 +189,9 @@ impl Wire {
         Ok(bearer)
     }
 }
+
+/// Connections that were idle for longer are not used again: a change that is sent while the server closes one is lost.
+const IDLE: Duration = Duration::from_secs(15);
 
 /// However long Azure wants to be left alone: a call that waits longer is better tried again as a whole.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
