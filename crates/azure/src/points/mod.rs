@@ -26,6 +26,7 @@ mod view;
 use async_trait::async_trait;
 use line::Line;
 
+pub(crate) use names::plain;
 use open::OpenPoints;
 use session::Session;
 use site_recovery::{

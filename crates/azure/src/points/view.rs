@@ -1,6 +1,7 @@
 //! Where a timeline stands, its points, and what changed between them.
 
 use super::names;
+use super::open::Hold;
 use super::point_disk::PointDisk;
 use super::sealed::{Sealed, documents};
 use super::session::shown;
@@ -12,7 +13,7 @@ use site_recovery::{
     Point, PointId, Result, Run,
 };
 use site_recovery_record::hash;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What one request reads.
@@ -82,6 +83,23 @@ impl PageBlobs {
             (id.clone(), Arc::new(disk) as Arc<dyn Disk>)
         };
         Ok(kept.snapshots.iter().map(disk).collect())
+    }
+
+    /// The images of a point as this store keeps them, and what keeps it from dropping them meanwhile.
+    pub(crate) async fn images_of(
+        &self,
+        machine: &MachineId,
+        point: PointId,
+    ) -> Result<(BTreeMap<DiskId, url::Url>, Hold)> {
+        let line = self.enter(machine).await?;
+        let kept = line.timeline()?.point(point)?;
+        let address = |at: &super::state::At| {
+            let mut address = self.0.container.url(&at.blob);
+            address.query_pairs_mut().append_pair("snapshot", at.snapshot.as_str());
+            address
+        };
+        let images = kept.snapshots.iter().map(|(id, at)| (id.clone(), address(at))).collect();
+        Ok((images, self.0.open.hold(machine, point)))
     }
 
     /// Reads what stands there now; what the service knows to be empty is not read.

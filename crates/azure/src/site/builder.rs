@@ -1,0 +1,142 @@
+//! What a site is made of.
+
+use super::exported::Exports;
+use super::names::Names;
+use super::{Azure, Preparation, Profile, Site};
+use crate::PageBlobs;
+use site_recovery::{Clock, Error, ErrorKind, Result, RoleName, SystemClock};
+use site_recovery_azure_arm::Arm;
+use site_recovery_azure_blob::{Container, Limits, Trust};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::OnceCell;
+
+/// A site that is to be opened.
+#[derive(Debug)]
+pub struct Builder {
+    name: RoleName,
+    clock: Arc<dyn Clock>,
+    network: Option<String>,
+    test_network: Option<String>,
+    points: Option<PageBlobs>,
+    profile: Profile,
+    preparation: Option<Arc<dyn Preparation>>,
+}
+
+/// Where machines are made, and where the images are that they are made of.
+#[derive(Debug)]
+pub struct Place {
+    /// Speaks to Resource Manager, for the subscription.
+    pub arm: Arm,
+    /// The subscription's id.
+    pub subscription: String,
+    /// The resource group of machines, disks, snapshots and cards. It is there already.
+    pub group: String,
+    /// `westeurope`: that of the group's disks and of the container's account, which Azure imports from.
+    pub region: String,
+    /// Where documents and images in the making stand. Made where it is missing.
+    pub container: Container,
+    /// The id of the container's account: `/subscriptions/…/storageAccounts/…`.
+    pub account: String,
+    /// Whom to trust as the servers of disks' bytes, and their limits.
+    pub images: (Trust, Limits),
+}
+
+impl Builder {
+    pub(super) fn new(name: RoleName) -> Self {
+        Self {
+            name,
+            clock: Arc::new(SystemClock),
+            network: None,
+            test_network: None,
+            points: None,
+            profile: Profile::default(),
+            preparation: None,
+        }
+    }
+
+    /// Tells the time; the system's clock otherwise.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The virtual network of machines whose settings name none: its id, or its name in the site's group.
+    #[must_use]
+    pub fn network(mut self, network: impl Into<String>) -> Self {
+        self.network = Some(network.into());
+        self
+    }
+
+    /// The network of drills whose settings name none.
+    #[must_use]
+    pub fn test_network(mut self, network: impl Into<String>) -> Self {
+        self.test_network = Some(network.into());
+        self
+    }
+
+    /// The store whose points become disks by a copy at the service. Points of any other store go through this process.
+    #[must_use]
+    pub fn points(mut self, points: PageBlobs) -> Self {
+        self.points = Some(points);
+        self
+    }
+
+    /// Whose rules a machine is checked against; the current ones otherwise.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Prepares guests before their first start.
+    #[must_use]
+    pub fn preparation(mut self, preparation: Arc<dyn Preparation>) -> Self {
+        self.preparation = Some(preparation);
+        self
+    }
+
+    /// Opens the site.
+    ///
+    /// # Errors
+    /// `Invalid` where a region, group or account is named wrongly; what storage and Resource Manager say.
+    pub async fn open(self, place: Place) -> Result<Azure> {
+        let name = self.name.clone();
+        self.opened(place).await.map_err(|e| e.at(&name, "open"))
+    }
+
+    async fn opened(self, place: Place) -> Result<Azure> {
+        let ours = "/subscriptions/";
+        if !place.account.starts_with(ours) || !place.account.contains("/storageAccounts/") {
+            let rule = "it is the id of a storage account";
+            return Err(Error::invalid("account", &place.account, rule, "ask `az storage account show`"));
+        }
+        let Some(group) = place.arm.group(&place.group).await? else {
+            let message = format!("there is no resource group {}, or nothing in it may be seen", place.group);
+            return Err(Error::new(ErrorKind::NotFound, message).with("field", "group"));
+        };
+        place.container.make().await?;
+        let site = Site {
+            names: Names::of(&self.name),
+            name: self.name,
+            clock: self.clock,
+            arm: place.arm,
+            subscription: place.subscription,
+            group: group.name,
+            location: place.region,
+            container: place.container,
+            account: place.account,
+            network: self.network,
+            test_network: self.test_network,
+            points: self.points,
+            images: place.images,
+            profile: self.profile,
+            preparation: self.preparation,
+            turns: Mutex::new(BTreeMap::new()),
+            exports: Exports::default(),
+            sizes: OnceCell::new(),
+        };
+        Ok(Azure(Arc::new(site)))
+    }
+}

@@ -1,0 +1,132 @@
+//! The bytes of snapshots, behind addresses that Azure signs for a while.
+
+use super::Site;
+use crate::extents::extents;
+use async_trait::async_trait;
+use bytes::Bytes;
+use site_recovery::{Disk, DiskId, Error, ErrorKind, Extent, Pool, Result, Run};
+use site_recovery_azure_arm::Access;
+use site_recovery_azure_blob::{Error as BlobError, Image, Secret};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How long an address lasts, in seconds. A disk that is read for longer asks for another.
+const LASTS: u32 = 6 * 60 * 60;
+
+/// Addresses that are signed now, by the name of their snapshot. Azure signs those of five snapshots of a disk at most.
+#[derive(Default)]
+pub(super) struct Exports(Mutex<BTreeMap<String, Arc<Export>>>);
+
+/// One address.
+pub(super) struct Export {
+    pub(super) image: Image,
+    pub(super) address: Secret,
+}
+
+// By hand: an address is a key.
+impl fmt::Debug for Exports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.all().keys()).finish()
+    }
+}
+
+impl Exports {
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Export>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Site {
+    /// The bytes of a snapshot.
+    pub(super) async fn exported(&self, snapshot: &str) -> Result<Arc<Export>> {
+        if let Some(export) = self.exports.all().get(snapshot) {
+            return Ok(Arc::clone(export));
+        }
+        let granted = self.arm.snapshots(&self.group).grant(snapshot, Access::Read, LASTS).await?;
+        let address = granted.done().await?;
+        let (trust, limits) = &self.images;
+        let image = Image::new(&address, trust, *limits).map_err(|e| {
+            Error::new(ErrorKind::Unavailable, "Azure gave an address that is none").caused_by(e)
+        })?;
+        let export = Arc::new(Export { image, address });
+        self.exports.all().insert(snapshot.to_owned(), Arc::clone(&export));
+        Ok(export)
+    }
+
+    /// Makes the address of a snapshot void, whoever has asked for it.
+    pub(super) async fn withhold(&self, snapshot: &str) -> Result<()> {
+        self.exports.all().remove(snapshot);
+        if self.arm.snapshots(&self.group).get(snapshot).await?.is_some() {
+            self.arm.snapshots(&self.group).revoke(snapshot).await?.done().await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets an address that is not taken any more.
+    fn forget(&self, snapshot: &str, export: &Arc<Export>) {
+        let mut all = self.exports.all();
+        if all.get(snapshot).is_some_and(|kept| Arc::ptr_eq(kept, export)) {
+            all.remove(snapshot);
+        }
+    }
+}
+
+/// A disk of a capture.
+#[derive(Debug)]
+pub(super) struct CapturedDisk {
+    pub(super) site: Arc<Site>,
+    pub(super) id: DiskId,
+    pub(super) snapshot: String,
+    pub(super) size: u64,
+}
+
+impl CapturedDisk {
+    fn failed(&self, error: impl Into<Error>) -> Error {
+        error.into().with("disk", &self.id).with("snapshot", &self.snapshot)
+    }
+
+    /// Whether another address may help.
+    fn is_void(error: &BlobError) -> bool {
+        matches!(error, BlobError::Denied { .. })
+    }
+}
+
+#[async_trait]
+impl Disk for CapturedDisk {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
+        let Some(range) = range.intersection(Run::new(0, self.size)) else { return Ok(vec![]) };
+        let mut export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
+        let data = match export.image.ranges(range).await {
+            Err(error) if Self::is_void(&error) => {
+                self.site.forget(&self.snapshot, &export);
+                export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
+                export.image.ranges(range).await
+            }
+            answer => answer,
+        };
+        Ok(extents(data.map_err(|e| self.failed(e))?, range))
+    }
+
+    async fn read(&self, run: Run, pool: &Pool) -> Result<Bytes> {
+        run.must_be_inside(self.size).map_err(|e| e.with("disk", &self.id))?;
+        let mut block = pool.take(run.len as usize).await?;
+        if run.len == 0 {
+            return Ok(block.freeze());
+        }
+        let export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
+        match export.image.read(run, &mut block).await {
+            Err(error) if Self::is_void(&error) => {
+                self.site.forget(&self.snapshot, &export);
+                let export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
+                export.image.read(run, &mut block).await.map_err(|e| self.failed(e))?;
+            }
+            answer => answer.map_err(|e| self.failed(e))?,
+        }
+        Ok(block.freeze())
+    }
+}

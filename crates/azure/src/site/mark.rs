@@ -1,0 +1,251 @@
+//! What we know of a machine here: one document for each, under its name, changed by compare-and-set.
+//!
+//! Tags of resources have no compare-and-set: they are for people and for looking up what is ours.
+
+use super::Site;
+use crate::document;
+use serde::{Deserialize, Serialize};
+use site_recovery::{
+    Capture, ChangeSet, DiskId, Error, ErrorKind, Generation, Instance, Machine, MachineId, NicId, OpKey,
+    PointId, Purpose, Result, Timestamp,
+};
+use site_recovery_azure_blob::{Error as BlobError, Etag};
+use std::collections::{BTreeMap, VecDeque};
+
+pub(crate) const FORMAT: u32 = 1;
+/// Starts that are remembered, so that a late repeat starts nothing.
+const STARTS: usize = 64;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) format: u32,
+    /// Of the machine, and of this document.
+    pub(crate) name: String,
+    pub(crate) machine: MachineId,
+    pub(crate) generation: Generation,
+    /// As it was enrolled or recovered.
+    pub(crate) description: Machine,
+    pub(crate) disks: BTreeMap<DiskId, Held>,
+    /// The network cards that we made.
+    pub(crate) nics: BTreeMap<NicId, String>,
+    pub(crate) made: Option<Made>,
+    pub(crate) fence: Option<Fence>,
+    pub(crate) started: VecDeque<OpKey>,
+    /// Captures, and what is left of them as cursors; oldest first.
+    pub(crate) cuts: Vec<Cut>,
+}
+
+/// A disk's resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) resource: String,
+    /// Bytes of the disk, without what it is rounded up by.
+    pub(crate) size: u64,
+    /// Another one for another disk of the same name.
+    pub(crate) unique: Option<String>,
+}
+
+/// What made it, where we did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Made {
+    pub(crate) by: OpKey,
+    pub(crate) purpose: Purpose,
+    pub(crate) point: PointId,
+    pub(crate) settled: bool,
+    /// What guest preparation wrote after the point; none while it is not over.
+    pub(crate) prepared: Option<ChangeSet>,
+    /// Snapshots of the disks as they were made, before any machine had them: the cursor of the way back.
+    pub(crate) base: BTreeMap<DiskId, String>,
+    /// The call that set it aside, once it is.
+    pub(crate) aside: Option<OpKey>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fence {
+    pub(crate) by: OpKey,
+    pub(crate) when: Timestamp,
+    pub(crate) ran_before: bool,
+    /// How it is lifted, for people.
+    pub(crate) lift: String,
+}
+
+/// One capture: a snapshot per disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cut {
+    pub(crate) key: OpKey,
+    pub(crate) capture: Capture,
+    pub(crate) snapshots: BTreeMap<DiskId, String>,
+    pub(crate) is: Became,
+}
+
+/// What became of a capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Became {
+    /// It is held.
+    Captured,
+    Spooled,
+    Sealed,
+    /// Nobody holds it; a point may be sealed of it all the same.
+    Swept,
+}
+
+impl Mark {
+    pub(crate) fn new(name: &str, generation: Generation, description: Machine) -> Self {
+        Self {
+            format: FORMAT,
+            name: name.to_owned(),
+            machine: description.id().clone(),
+            generation,
+            description,
+            disks: BTreeMap::new(),
+            nics: BTreeMap::new(),
+            made: None,
+            fence: None,
+            started: VecDeque::new(),
+            cuts: vec![],
+        }
+    }
+
+    pub(crate) fn has_started(&self, key: &OpKey) -> bool {
+        self.started.contains(key)
+    }
+
+    pub(crate) fn note_start(&mut self, key: &OpKey) {
+        if !self.has_started(key) {
+            self.started.push_back(key.clone());
+        }
+        while self.started.len() > STARTS {
+            self.started.pop_front();
+        }
+    }
+
+    pub(crate) fn cut(&self, key: &OpKey) -> Option<&Cut> {
+        self.cuts.iter().find(|cut| cut.key == *key)
+    }
+}
+
+/// A mark as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Marked {
+    pub(crate) mark: Mark,
+    etag: Etag,
+}
+
+impl Site {
+    pub(crate) async fn marked(&self, name: &str) -> Result<Option<Marked>> {
+        let document = self.names.mark(name);
+        let Some((bytes, etag)) = self.container.document(&document).read().await? else { return Ok(None) };
+        let mark: Mark = document::decode(&bytes).map_err(|e| e.with("document", &document))?;
+        if mark.format != FORMAT {
+            let message =
+                format!("{document} is of format {}, this is {FORMAT}: use a newer release", mark.format);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Ok(Some(Marked { mark, etag }))
+    }
+
+    /// The mark of an instance that this site tells.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict` where the name has another machine.
+    pub(crate) async fn mark_of(&self, instance: &Instance) -> Result<Marked> {
+        self.must_be_ours(instance)?;
+        let found = self.marked(&instance.name).await?;
+        let found = found.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("nothing is known of {} here", instance.name))
+        })?;
+        if found.mark.machine != instance.machine {
+            let message = format!("{} is {}, not {}", instance.name, found.mark.machine, instance.machine);
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        Ok(found)
+    }
+
+    /// As `mark_of`, but what is gone is no error.
+    pub(crate) async fn mark_if_there(&self, instance: &Instance) -> Result<Option<Marked>> {
+        match self.mark_of(instance).await {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if e.kind() == ErrorKind::NotFound && instance.site == self.name => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn must_be_ours(&self, instance: &Instance) -> Result<()> {
+        if instance.site == self.name {
+            return Ok(());
+        }
+        let message = format!("{} stands at {}, this is {}", instance.name, instance.site, self.name);
+        Err(Error::new(ErrorKind::NotFound, message))
+    }
+
+    /// All marks.
+    pub(crate) async fn marks(&self) -> Result<Vec<Mark>> {
+        let mut marks = vec![];
+        for listed in self.container.list(&self.names.marks()).await? {
+            let Some((bytes, _)) = self.container.document(&listed.name).read().await? else { continue };
+            marks.push(document::decode(&bytes).map_err(|e| e.with("document", &listed.name))?);
+        }
+        Ok(marks)
+    }
+
+    /// # Errors
+    /// `Conflict` where the name has a mark already; `Busy` where nobody knows.
+    pub(crate) async fn create_mark(&self, mark: Mark) -> Result<Marked> {
+        let (document, bytes) = (self.names.mark(&mark.name), document::encode(&mark)?);
+        match self.container.document(&document).create(bytes.clone()).await {
+            Ok(etag) => Ok(Marked { mark, etag }),
+            Err(error) if matches!(error, BlobError::Exists { .. }) || error.may_have_been_done() => {
+                match self.container.document(&document).read().await? {
+                    Some((found, etag)) if found == bytes => Ok(Marked { mark, etag }),
+                    Some(_) => {
+                        let message = format!("{} has a machine here already", mark.name);
+                        Err(Error::new(ErrorKind::Conflict, message))
+                    }
+                    None => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes a changed mark.
+    ///
+    /// # Errors
+    /// `Busy` where another process changed it at the same moment.
+    pub(crate) async fn set_mark(&self, marked: &mut Marked, next: Mark) -> Result<()> {
+        if next == marked.mark {
+            return Ok(());
+        }
+        let bytes = document::encode(&next)?;
+        let document = self.container.document(&self.names.mark(&next.name));
+        let etag = match document.replace(bytes.clone(), &marked.etag).await {
+            Ok(etag) => etag,
+            Err(error) if matches!(error, BlobError::Changed { .. }) || error.may_have_been_done() => {
+                match document.read().await? {
+                    Some((found, etag)) if found == bytes => etag,
+                    _ if error.may_have_been_done() => return Err(error.into()),
+                    _ => {
+                        let message = format!("another process changed the mark of {}: try again", next.name);
+                        return Err(Error::new(ErrorKind::Busy, message));
+                    }
+                }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        *marked = Marked { mark: next, etag };
+        Ok(())
+    }
+
+    pub(crate) async fn remove_mark(&self, name: &str) -> Result<()> {
+        Ok(self.container.document(&self.names.mark(name)).delete().await?)
+    }
+
+    pub(crate) fn instance(&self, mark: &Mark) -> Instance {
+        Instance {
+            machine: mark.machine.clone(),
+            site: self.name.clone(),
+            name: mark.name.clone(),
+            generation: mark.generation,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `materialise`: disks of a point, with the way back armed before any machine has them.
+
+use super::Site;
+use super::mark::{Held, Made, Mark, Marked};
+use super::names::resource;
+use site_recovery::{
+    Armed, Error, ErrorKind, Instance, Op, OpKey, Purpose, Recovery, Replica, Result, Settings,
+};
+use site_recovery_azure_arm::Tags;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Site {
+    pub(super) async fn materialise(
+        &self,
+        op: &Op,
+        what: &Recovery,
+        from: &Arc<dyn Replica>,
+    ) -> Result<Armed> {
+        what.settings.validate()?;
+        what.machine.validate()?;
+        let _turn = self.turn(op, what.machine.id()).await?;
+        if self.is_withdrawn(&op.key).await? {
+            return Err(Error::new(ErrorKind::Refused, format!("{} was withdrawn", op.key)));
+        }
+        let mut marked = self.opened(op, what).await?;
+        self.make_disks(what, from, &mut marked).await?;
+        let cursor = self.arm(&mut marked).await?;
+        Ok(Armed { instance: self.instance(&marked.mark), cursor, point: what.point })
+    }
+
+    /// The mark under which the machine is made: by this key, or not at all.
+    async fn opened(&self, op: &Op, what: &Recovery) -> Result<Marked> {
+        let name = name_for(&what.machine, &what.settings, what.purpose);
+        let taken = |by: &str| {
+            let message = format!("{name} is taken in group {}, by {by}", self.group);
+            Error::new(ErrorKind::Conflict, message).with("field", "settings.name")
+        };
+        if let Some(found) = self.marked(&name).await? {
+            let ours = found.mark.made.as_ref().is_some_and(|made| made.by == op.key);
+            return if ours { Ok(found) } else { Err(taken(found.mark.machine.as_str())) };
+        }
+        if self.arm.machines(&self.group).get(&name).await?.is_some() {
+            return Err(taken("a machine that is not ours"));
+        }
+        let mut mark = Mark::new(&name, what.generation, what.machine.clone());
+        mark.description.instance = Instance {
+            machine: what.machine.id().clone(),
+            site: self.name.clone(),
+            name: name.clone(),
+            generation: what.generation,
+        };
+        for disk in what.machine.included() {
+            let chosen = what.settings.disks.get(&disk.id).and_then(|disk| disk.name.clone());
+            let resource = chosen.unwrap_or_else(|| resource(&name, disk.id.as_str(), &op.key));
+            mark.disks.insert(disk.id.clone(), Held { resource, size: disk.size, unique: None });
+        }
+        // Excluded disks are not in the replica, and so not in Azure.
+        mark.description.disks.retain(|disk| disk.included);
+        mark.made = Some(Made {
+            by: op.key.clone(),
+            purpose: what.purpose,
+            point: what.point,
+            settled: false,
+            prepared: None,
+            base: BTreeMap::new(),
+            aside: None,
+        });
+        self.create_mark(mark).await
+    }
+
+    /// The base of the way back.
+    async fn arm(&self, marked: &mut Marked) -> Result<Option<site_recovery::Cursor>> {
+        let by = self.must_be_made(&marked.mark)?.by.clone();
+        let key = base(&by);
+        let disks: Vec<_> = marked.mark.disks.keys().cloned().collect();
+        let mut token = self.snapshot(&key, &marked.mark, &disks, &Tags::new()).await?;
+        token.is_base = true;
+        let names: BTreeMap<_, _> =
+            token.snapshots.iter().map(|(d, at)| (d.clone(), at.name.clone())).collect();
+        let mut next = marked.mark.clone();
+        if let Some(made) = &mut next.made {
+            made.base = names;
+        }
+        self.set_mark(marked, next).await?;
+        token.cursor(&marked.mark).map(Some)
+    }
+
+    /// # Errors
+    /// `Refused` for what was brought.
+    pub(super) fn must_be_made<'a>(&self, mark: &'a Mark) -> Result<&'a Made> {
+        mark.made
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::Refused, format!("{} was not made from a point", mark.name)))
+    }
+}
+
+/// The key of the snapshots that arm the way back.
+pub(super) fn base(made_by: &OpKey) -> OpKey {
+    OpKey(format!("{}/base", made_by.as_str()))
+}
+
+/// What the recovered machine is called.
+pub(super) fn name_for(machine: &site_recovery::Machine, settings: &Settings, purpose: Purpose) -> String {
+    let name = settings.name.clone().unwrap_or_else(|| machine.proper_name());
+    match purpose {
+        Purpose::Failover => name,
+        Purpose::Drill => format!("{name}-test"),
+    }
+}
