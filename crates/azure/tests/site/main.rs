@@ -1,0 +1,5 @@
+//! The site, on our fakes of Resource Manager and of Blob Storage: `tests/fake-arm`, `tests/fake-blob`.
+
+mod recovery;
+mod source;
+mod world;

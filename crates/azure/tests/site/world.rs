@@ -1,0 +1,240 @@
+//! A subscription of fakes, and the site in it.
+
+use async_trait::async_trait;
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+use azure_core::time::OffsetDateTime;
+use fake_arm::{Account, Config, Network};
+use fake_blob::Image;
+use serde_json::Value;
+use site_recovery_azure::{Azure, PageBlobs, Place};
+use site_recovery_azure_arm::{Arm, NewDisk, NewMachine, NewNic, Origin, OsType};
+use site_recovery_azure_blob::{Container, Limits, Settings, Trust, Who};
+use site_recovery_testkit::clock::ManualClock;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) const GROUP: &str = "rg";
+pub(crate) const REGION: &str = "westeurope";
+pub(crate) const ACCOUNT: &str = "replicas";
+const CONTAINER: &str = "vault";
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What a fake takes for a token.
+#[derive(Debug)]
+struct Token(Arc<fake_blob::Fake>);
+
+#[async_trait]
+impl TokenCredential for Token {
+    async fn get_token(
+        &self,
+        _: &[&str],
+        _: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
+        Ok(AccessToken::new(self.0.token(HOUR), OffsetDateTime::now_utc() + HOUR))
+    }
+}
+
+/// All of it. Fields are dropped in their order.
+pub(crate) struct World {
+    pub(crate) site: Azure,
+    pub(crate) points: PageBlobs,
+    pub(crate) arm: Arm,
+    pub(crate) container: Container,
+    pub(crate) clock: ManualClock,
+    pub(crate) manager: fake_arm::Fake,
+    pub(crate) blobs: Arc<fake_blob::Fake>,
+    subscription: String,
+    trust: [Trust; 2],
+    _dir: tempfile::TempDir,
+}
+
+/// The id of the account.
+pub(crate) fn account_id(subscription: &str) -> String {
+    format!("/subscriptions/{subscription}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}")
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let blobs = Arc::new(fake_blob::Fake::start(fake_blob::Config::account(ACCOUNT)));
+        let mut config = Config::default();
+        let subnets = vec![("servers".into(), (Ipv4Addr::new(10, 9, 1, 0), 24))];
+        config.networks.push(Network {
+            group: GROUP.into(),
+            name: "isolated".into(),
+            location: REGION.into(),
+            prefix: (Ipv4Addr::new(10, 9, 0, 0), 16),
+            subnets,
+        });
+        config.accounts.push(Account {
+            id: account_id(&config.subscription),
+            location: REGION.into(),
+            endpoint: blobs.endpoint().join(ACCOUNT).expect("a path").to_string(),
+            credential: None,
+            authority: Some(blobs.ca_pem().to_owned()),
+        });
+        let subscription = config.subscription.clone();
+        let manager = fake_arm::Fake::start(config, Arc::clone(&blobs)).await.expect("a port");
+        let write = |name: &str, text: &str| -> Trust {
+            let path: PathBuf = dir.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            Trust::Ca(path)
+        };
+        let trust = [write("manager.pem", manager.authority()), write("blobs.pem", blobs.ca_pem())];
+        let clock = ManualClock::default();
+        let (site, points, arm, container) = opened(&manager, &blobs, &trust, &subscription, &clock).await;
+        Self { site, points, arm, container, clock, manager, blobs, subscription, trust, _dir: dir }
+    }
+
+    /// A crash of our process.
+    pub(crate) async fn reopen(&mut self) {
+        let (site, points, arm, container) =
+            opened(&self.manager, &self.blobs, &self.trust, &self.subscription, &self.clock).await;
+        (self.site, self.points, self.arm, self.container) = (site, points, arm, container);
+    }
+
+    /// A machine that runs and that nobody has enrolled, with disks of so many bytes.
+    pub(crate) async fn make(&self, name: &str, sizes: &[u64]) {
+        let mut disks = vec![];
+        for (number, size) in sizes.iter().enumerate() {
+            let blob = format!("given/{name}-{number}.vhd");
+            let mut image = Image::new(*size);
+            image.write(0, &vec![number as u8 + 1; 8192]);
+            assert!(self.blobs.put_image(ACCOUNT, CONTAINER, &blob, image.with_footer()), "{blob}");
+            let new = NewDisk {
+                location: REGION.into(),
+                zone: None,
+                sku: "StandardSSD_LRS".into(),
+                tags: Default::default(),
+                os_type: (number == 0).then_some(OsType::Linux),
+                generation: None,
+                from: Origin::Import {
+                    source_uri: self.container.url(&blob).to_string(),
+                    storage_account_id: account_id(&self.subscription),
+                },
+            };
+            let put = self.arm.disks(GROUP).put(&format!("{name}-{number}"), &new).await.expect("asked for");
+            disks.push(put.done().await.expect("a disk").id);
+        }
+        let subnet = format!("{}/subnets/servers", self.network("vnet"));
+        let new = NewNic {
+            location: REGION.into(),
+            subnet_id: subnet,
+            address: None,
+            tags: Default::default(),
+            accelerated: false,
+        };
+        let nic = self.arm.nics(GROUP).put(&format!("{name}-nic"), &new).await.expect("asked for");
+        let nic = nic.done().await.expect("a card").id;
+        let new = NewMachine {
+            location: REGION.into(),
+            size: "Standard_B2s".into(),
+            os_disk: disks.remove(0),
+            os_type: OsType::Linux,
+            data_disks: (0..).zip(disks).collect(),
+            nics: vec![nic],
+            availability_set: None,
+            zone: None,
+            licence: None,
+            tags: Default::default(),
+            boot_diagnostics: false,
+        };
+        let put = self.arm.machines(GROUP).put(name, &new).await.expect("asked for");
+        put.done().await.expect("a machine");
+    }
+
+    pub(crate) fn network(&self, name: &str) -> String {
+        format!(
+            "/subscriptions/{}/resourceGroups/{GROUP}/providers/Microsoft.Network/virtualNetworks/{name}",
+            self.subscription
+        )
+    }
+
+    /// The resources of an instance's disks, in the order of the machine's description, as its mark has them.
+    pub(crate) fn disks_of(&self, name: &str) -> Vec<String> {
+        let mark = self.blobs.blob(ACCOUNT, CONTAINER, &format!("s/azure/mark/{name}"));
+        let Some(mark) = mark.and_then(|held| held.bytes) else {
+            let mut given: Vec<_> = self.names("Microsoft.Compute/disks");
+            given.retain(|disk| disk.starts_with(&format!("{name}-")));
+            given.sort();
+            return given;
+        };
+        let text = std::str::from_utf8(&mark).expect("text");
+        let (_, json) = text.split_once('\n').expect("a checksum before");
+        let mark: Value = serde_json::from_str(json).expect("JSON");
+        let told = mark["description"]["disks"].as_array().expect("disks").clone();
+        let resource = |disk: &Value| {
+            let held = &mark["disks"][disk["id"].as_str().expect("an id")];
+            held["resource"].as_str().expect("a resource").to_owned()
+        };
+        told.iter().map(resource).collect()
+    }
+
+    /// The guest writes.
+    pub(crate) fn write(&self, name: &str, disk: usize, at: u64, bytes: &[u8]) {
+        let disk = &self.disks_of(name)[disk];
+        self.manager.machine(name).write(disk, at, bytes).expect("the guest writes");
+    }
+
+    /// What a disk holds; the first `size` bytes.
+    pub(crate) fn content(&self, name: &str, disk: usize) -> Vec<u8> {
+        let image = self.manager.disk(&self.disks_of(name)[disk]).expect("the disk is there");
+        image.read(0, image.size())
+    }
+
+    pub(crate) fn names(&self, kind: &str) -> Vec<String> {
+        let world = self.manager.world();
+        world.into_iter().filter(|thing| thing.kind == kind).map(|thing| thing.name).collect()
+    }
+
+    pub(crate) fn runs(&self, name: &str) -> bool {
+        self.manager.machine(name).power() == Some(fake_arm::Power::Running)
+    }
+
+    pub(crate) async fn stop_outside(&self, name: &str) {
+        let asked = self.arm.machines(GROUP).deallocate(name).await.expect("asked for");
+        asked.done().await.expect("it stops");
+    }
+}
+
+async fn opened(
+    manager: &fake_arm::Fake,
+    blobs: &Arc<fake_blob::Fake>,
+    trust: &[Trust; 2],
+    subscription: &str,
+    clock: &ManualClock,
+) -> (Azure, PageBlobs, Arm, Container) {
+    let limits = site_recovery_azure_arm::Limits { pause_ms: 1, poll_ms: 1, ..Default::default() };
+    let settings = site_recovery_azure_arm::Settings {
+        resource_manager: manager.url().parse().expect("an address"),
+        scope: "https://management.azure.com/.default".into(),
+        subscription: subscription.to_owned(),
+        trust: trust[0].clone(),
+        limits,
+    };
+    let token = || -> Arc<dyn TokenCredential> { Arc::new(Token(Arc::clone(blobs))) };
+    let arm = Arm::new(&settings, token()).expect("settings");
+    let limits = Limits { pause_ms: 1, ..Limits::default() };
+    let settings = Settings {
+        container: format!("{}/{CONTAINER}", blobs.endpoint().join(ACCOUNT).expect("a path")),
+        trust: trust[1].clone(),
+        limits,
+    };
+    let container = Container::new(&settings, Who::Signed(token())).expect("settings");
+    let shared = Arc::new(clock.clone());
+    let points = PageBlobs::open("page-blobs".into(), container.clone(), shared.clone()).await.expect("it opens");
+    let place = Place {
+        arm: arm.clone(),
+        subscription: subscription.to_owned(),
+        group: GROUP.into(),
+        region: REGION.into(),
+        container: container.clone(),
+        account: account_id(subscription),
+        images: (trust[1].clone(), limits),
+    };
+    let site = Azure::builder("azure".into()).clock(shared).network("vnet").test_network("isolated");
+    let site = site.points(points.clone()).open(place).await.expect("it opens");
+    (site, points, arm, container)
+}
