@@ -30,6 +30,8 @@ mod blob;
 mod container;
 mod document;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod image;
 mod list;
 mod page_blob;

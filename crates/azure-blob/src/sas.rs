@@ -71,7 +71,7 @@ pub(crate) async fn lent(
     read(&answer.into_body()).map_err(|what| Error::garbage(name, what))
 }
 
-fn read(body: &[u8]) -> Result<Lent, String> {
+pub(crate) fn read(body: &[u8]) -> Result<Lent, String> {
     let mut found: [Option<String>; 7] = Default::default();
     let names =
         ["Value", "SignedOid", "SignedTid", "SignedStart", "SignedExpiry", "SignedService", "SignedVersion"];
