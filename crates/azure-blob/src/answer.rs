@@ -46,3 +46,21 @@ impl fmt::Display for Answer {
         f.write_str(")")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c1_a_refusal_is_shown_by_plain_words_alone() {
+        let mut headers = Headers::new();
+        headers.insert("x-ms-error-code", "AuthenticationFailed");
+        headers.insert("x-ms-request-id", "0b4b0b8a-1d5e-4f5c-9a53-1f2d3c4b5a69");
+        let answer = Answer::of("d", 403, &headers);
+        let wanted = "d (HTTP 403, AuthenticationFailed, request 0b4b0b8a-1d5e-4f5c-9a53-1f2d3c4b5a69)";
+        assert_eq!(answer.to_string(), wanted);
+        headers.insert("x-ms-error-code", "sig=canary");
+        headers.insert("x-ms-request-id", "a".repeat(101));
+        assert_eq!(Answer::of("d", 403, &headers).to_string(), "d (HTTP 403)");
+    }
+}

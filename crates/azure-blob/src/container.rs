@@ -64,13 +64,18 @@ impl Container {
         }
     }
 
-    /// All blobs whose names begin so, and their snapshots, in the order of their names.
+    /// All blobs whose names begin so, and their snapshots, by name; each blob after its snapshots, the oldest first.
     ///
     /// # Errors
     /// [`Absent`](Error::Absent) where the container is not there, and the like.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Error> {
-        let mut all = vec![];
+        let mut all: Vec<Listed> = vec![];
         self.pages_of(prefix, "include", "snapshots,metadata", |page| all.extend(page.blobs)).await?;
+        // The service has them so; others that speak its protocol do not.
+        all.sort_by(|a, b| {
+            let key = |l: &Listed| (l.snapshot.is_none(), l.snapshot.clone());
+            a.name.cmp(&b.name).then_with(|| key(a).cmp(&key(b)))
+        });
         Ok(all)
     }
 

@@ -114,6 +114,7 @@ impl Error {
     fn answered(answer: Answer, after: Option<Duration>) -> Self {
         let code = answer.code.as_deref().unwrap_or_default();
         match (answer.status, code) {
+            (..=399, _) => Self::garbage(&answer.blob, format!("HTTP {}", answer.status)),
             (404, _) => Self::Absent(answer),
             (_, "BlobAlreadyExists" | "ContainerAlreadyExists" | "UnauthorizedBlobOverwrite") => {
                 Self::Exists(answer)
@@ -217,5 +218,57 @@ impl From<Error> for site_recovery::Error {
             made = made.status(ErrorStatus::Permanent);
         }
         made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_is_what_its_caller_does_about_it() {
+        use ErrorKind::{Busy, Conflict, Corrupt, Denied, NotFound, Refused, Unavailable};
+        let cases = [
+            (200, "", Corrupt, true),
+            (307, "", Corrupt, true),
+            (400, "InvalidHeaderValue", Refused, false),
+            (401, "NoAuthenticationInformation", Denied, false),
+            (403, "AuthorizationPermissionMismatch", Denied, false),
+            (403, "UnauthorizedBlobOverwrite", Conflict, false),
+            (404, "BlobNotFound", NotFound, false),
+            (404, "", NotFound, false),
+            (408, "", Unavailable, true),
+            (409, "BlobAlreadyExists", Conflict, false),
+            (409, "ContainerBeingDeleted", Busy, false),
+            (409, "LeaseAlreadyPresent", Busy, false),
+            (409, "PendingCopyOperation", Busy, false),
+            (409, "SnapshotsPresent", Refused, false),
+            (412, "ConditionNotMet", Conflict, false),
+            (412, "", Conflict, false),
+            (412, "LeaseIdMissing", Busy, false),
+            (412, "SequenceNumberConditionNotMet", Refused, false),
+            (413, "RequestBodyTooLarge", Refused, false),
+            (416, "InvalidRange", Refused, false),
+            (429, "", Busy, false),
+            (500, "InternalError", Unavailable, true),
+            (503, "ServerBusy", Busy, false),
+        ];
+        for (status, code, kind, unknown) in cases {
+            let code = (!code.is_empty()).then(|| code.to_owned());
+            let answer =
+                Answer { blob: "d/os.vhd".into(), status, code: code.clone(), request: Some("7-a".into()) };
+            let error = Error::answered(answer, None);
+            assert_eq!((error.kind(), error.may_have_been_done()), (kind, unknown), "{status} {code:?}");
+            let made = site_recovery::Error::from(error);
+            assert_eq!((made.kind(), made.fact("blob")), (kind, Some("d/os.vhd")), "{made}");
+            assert_eq!(made.fact("outcome"), unknown.then_some("unknown"));
+            if status >= 400 {
+                assert_eq!(
+                    (made.fact("status"), made.fact("code")),
+                    (Some(&*status.to_string()), code.as_deref())
+                );
+                assert!(made.to_string().contains("7-a"), "{made}");
+            }
+        }
     }
 }

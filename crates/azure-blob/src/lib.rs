@@ -22,7 +22,8 @@
 //! TLS, always. Tokens, signatures and keys are in no error, log or `Debug`.
 //!
 //! # Cancel safety
-//! A call that is dropped may have been sent, and may be carried out.
+//! A call that is dropped may have been sent, and may be carried out, even after a later one. Before pages are given to somebody
+//! else, raise the [sequence number](PageBlob::raise_sequence): then nothing that is under way counts.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -30,6 +31,8 @@ mod blob;
 mod container;
 mod document;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod image;
 mod list;
 mod page_blob;

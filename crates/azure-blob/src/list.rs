@@ -83,3 +83,56 @@ pub(crate) fn parse(body: &[u8]) -> Result<Page, String> {
     })?;
     Ok(page)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ServiceEndpoint=\"https://a/\" \
+        ContainerName=\"c\"><Prefix>d/</Prefix><Blobs><BlobPrefix><Name>d/a &amp; b/</Name></BlobPrefix><Blob>\
+        <Name Encoded=\"true\">d/%EF%BF%BFx</Name><Snapshot>2026-11-29T08:00:00.1234567Z</Snapshot><Properties>\
+        <Etag>0x8D</Etag><Content-Length>1024</Content-Length><CopyStatus>success</CopyStatus></Properties><Metadata>\
+        <Point>7</Point><disk>os</disk></Metadata><OrMetadata/></Blob><BlobPrefix><Name>d/c/</Name></BlobPrefix><Blob>\
+        <Name>d/y%20z</Name><Properties><Etag>\"0x8E\"</Etag><Content-Length>3</Content-Length></Properties></Blob></Blobs>\
+        <NextMarker>2!80!</NextMarker></EnumerationResults>";
+
+    #[test]
+    fn blobs_snapshots_and_folders_take_turns() {
+        let page = parse(LIST.as_bytes()).expect("a list");
+        assert_eq!(page.folders, ["d/a & b/", "d/c/"]);
+        assert_eq!(page.next.as_deref(), Some("2!80!"));
+        let metadata = [("point", "7"), ("disk", "os")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let wanted = [
+            Listed {
+                name: "d/\u{ffff}x".into(),
+                snapshot: SnapshotId::new("2026-11-29T08:00:00.1234567Z"),
+                size: 1024,
+                etag: Etag::new("\"0x8D\""),
+                metadata: metadata.into(),
+            },
+            Listed {
+                name: "d/y%20z".into(),
+                snapshot: None,
+                size: 3,
+                etag: Etag::new("\"0x8E\""),
+                metadata: BTreeMap::new(),
+            },
+        ];
+        assert_eq!(page.blobs, wanted);
+    }
+
+    #[test]
+    fn what_is_no_list_of_blobs_is_refused() {
+        let cases = [
+            LIST.replace("<Content-Length>3</Content-Length>", ""),
+            LIST.replace("1024", "many"),
+            LIST.replace("2026-11-29T08:00:00.1234567Z", "x&amp;sig=1"),
+            LIST.replace("%EF%BF%BF", "%EF%BF"),
+            LIST.replace("EnumerationResults", "PageList"),
+            LIST[..LIST.len() - 30].to_owned(),
+        ];
+        for case in cases {
+            assert!(parse(case.as_bytes()).is_err(), "{case}");
+        }
+    }
+}

@@ -71,3 +71,56 @@ pub(crate) fn append(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Azure sends a difference: with a byte order mark, and the two kinds taking turns.
+    const TURNS: &str = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><PageList>\
+        <PageRange><Start>0</Start><End>511</End></PageRange><ClearRange><Start>512</Start><End>1023</End></ClearRange>\
+        <PageRange><Start>1024</Start><End>2047</End></PageRange><PageRange><Start>2048</Start><End>2559</End></PageRange>\
+        <ClearRange><Start>4096</Start><End>8191</End></ClearRange><NextMarker>a&amp;b</NextMarker></PageList>";
+
+    #[test]
+    fn pages_that_were_written_and_cleared_take_turns() {
+        use Change::{Cleared, Written};
+        let page = parse(TURNS.as_bytes()).expect("a list");
+        assert_eq!(page.next.as_deref(), Some("a&b"));
+        let mut all = vec![];
+        append(&mut all, page.ranges, Run::new(256, 6_000)).expect("in order");
+        let wanted = [
+            (Run::new(256, 256), Written),
+            (Run::new(512, 512), Cleared),
+            (Run::new(1024, 1536), Written),
+            (Run::new(4096, 2160), Cleared),
+        ];
+        assert_eq!(all, wanted);
+        append(&mut all, vec![(Run::new(6256, 0), Cleared)], Run::new(256, 6_000)).expect("nothing");
+        assert_eq!(all.len(), 4);
+        let error = append(&mut all, vec![(Run::new(4608, 512), Written)], Run::new(0, 1 << 20));
+        assert!(error.is_err(), "out of order");
+    }
+
+    #[test]
+    fn what_is_no_list_of_pages_is_refused() {
+        let end = "18446744073709551615";
+        let cases = [
+            String::new(),
+            "<PageList>".into(),
+            "<PageList/><PageList>".into(),
+            "<EnumerationResults/>".into(),
+            "<PageList><PageRange><Start>0</Start></PageRange></PageList>".into(),
+            "<PageList><PageRange><Start>9</Start><End>7</End></PageRange></PageList>".into(),
+            "<PageList><PageRange><Start>x</Start><End>7</End></PageRange></PageList>".into(),
+            format!("<PageList><PageRange><Start>0</Start><End>{end}</End></PageRange></PageList>"),
+            "<!DOCTYPE a [<!ENTITY b \"c\">]><PageList>&b;</PageList>".into(),
+            "<PageList>&b;</PageList>".into(),
+            "<a>".repeat(100),
+        ];
+        for case in cases {
+            assert!(parse(case.as_bytes()).is_err(), "{case}");
+        }
+        assert_eq!(parse(b"<PageList/>").expect("none"), Page { ranges: vec![], next: None });
+    }
+}

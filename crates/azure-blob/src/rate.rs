@@ -19,7 +19,8 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(per_second: u64) -> Self {
-        Self { per_second, earned: Mutex::new(Instant::now()) }
+        let now = Instant::now();
+        Self { per_second, earned: Mutex::new(now.checked_sub(BURST).unwrap_or(now)) }
     }
 
     /// Takes so much, now, and says how long to wait before it is used.
@@ -69,6 +70,18 @@ mod tests {
         }
         let took = start.elapsed();
         assert!(took > Duration::from_millis(3_900) && took < Duration::from_millis(5_100), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_has_asked_yet_is_asked_at_once() {
+        let (rate, account) = (Rate::new(&Limits::default()), Bucket::new(20_000));
+        let start = Instant::now();
+        for _ in 0..15 {
+            rate.pass(&account, 4 << 20).await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        rate.pass(&account, 4 << 20).await;
+        assert!(start.elapsed() > Duration::from_millis(60), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,7 +33,7 @@ impl Times {
             return Err(Error::invalid("span", format!("{span:?}"), rule, "sign again later"));
         }
         let now = now();
-        Ok(Self { start: now - BEFORE, end: now + span })
+        Ok(Self { start: now - BEFORE, end: now + Duration::from_secs(span.as_secs()) })
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn lent(
     read(&answer.into_body()).map_err(|what| Error::garbage(name, what))
 }
 
-fn read(body: &[u8]) -> Result<Lent, String> {
+pub(crate) fn read(body: &[u8]) -> Result<Lent, String> {
     let mut found: [Option<String>; 7] = Default::default();
     let names =
         ["Value", "SignedOid", "SignedTid", "SignedStart", "SignedExpiry", "SignedService", "SignedVersion"];
@@ -129,4 +129,47 @@ pub(crate) fn by_key(key: &Secret, what: &str, times: &Times) -> Result<String, 
     query.extend_pairs([("sp", "r"), ("st", &from), ("se", &to)]);
     query.extend_pairs([("spr", "https"), ("sv", VERSION), ("sr", "b"), ("sig", &signature)]);
     Ok(query.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times() -> Times {
+        let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).expect("a time");
+        Times { start: at(1_700_000_000), end: at(1_700_003_600) }
+    }
+
+    /// The query, taken apart.
+    fn pairs(query: &str) -> Vec<(String, String)> {
+        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+    }
+
+    #[test]
+    fn what_is_signed_gives_reading_of_one_blob_over_tls_for_a_while() {
+        let key = Secret::new("c2VjcmV0".into());
+        let found = pairs(&by_key(&key, "/blob/acct/points/d/os.vhd", &times()).expect("signed"));
+        let text = "r\n2023-11-14T22:13:20Z\n2023-11-14T23:13:20Z\n/blob/acct/points/d/os.vhd\n\n\nhttps\n2022-11-02\nb\n\n\n\n\n\n\n";
+        let signature = Key::new(&key).expect("a key").sign(text);
+        let wanted = [
+            ("sp", "r"),
+            ("st", "2023-11-14T22:13:20Z"),
+            ("se", "2023-11-14T23:13:20Z"),
+            ("spr", "https"),
+            ("sv", "2022-11-02"),
+            ("sr", "b"),
+            ("sig", &signature),
+        ];
+        assert_eq!(found, wanted.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn a_span_is_of_whole_seconds_and_a_week_at_the_most() {
+        let odd = Times::of(Duration::from_millis(90_500)).expect("a span");
+        assert!(!text(odd.end).contains('.'), "{}", text(odd.end));
+        assert_eq!((odd.end - odd.start).whole_seconds(), 900 + 90);
+        for bad in [Duration::ZERO, Duration::from_millis(999), LONGEST + Duration::from_secs(1)] {
+            assert!(matches!(Times::of(bad), Err(Error::Invalid(_))), "{bad:?}");
+        }
+    }
 }

@@ -142,3 +142,49 @@ pub(crate) fn account(container: &Url) -> String {
         None => container.host_str().unwrap_or_default().split('.').next().unwrap_or_default().to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c1_addresses_that_would_not_do_are_refused_with_a_remedy_and_without_secrets() {
+        let url = address("https://acct.blob.core.windows.net/points/").expect("right");
+        assert_eq!(
+            (url.as_str(), account(&url).as_str()),
+            ("https://acct.blob.core.windows.net/points", "acct")
+        );
+        let url = address("https://127.0.0.1:10000/acct/points").expect("right");
+        assert_eq!((url.as_str(), account(&url).as_str()), ("https://127.0.0.1:10000/acct/points", "acct"));
+        for bad in [
+            "http://acct.blob.core.windows.net/points",
+            "https://acct.blob.core.windows.net/points?sv=1&sig=hunter2",
+            "https://acct.blob.core.windows.net",
+            "https://a/b/c/d",
+            "https://a/b//c",
+            "https://u:hunter2@a/b",
+            "points?sig=hunter2",
+        ] {
+            let error = address(bad).expect_err(bad).to_string();
+            assert!(error.starts_with("container is") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn limits_are_bounded_and_pauses_too() {
+        assert!(Limits::default().check().is_ok());
+        for bad in [
+            Limits { tries: 0, ..Limits::default() },
+            Limits { blob_requests: 0, ..Limits::default() },
+            Limits { blob_bytes: 1, ..Limits::default() },
+            Limits { account_requests: u64::MAX, ..Limits::default() },
+        ] {
+            assert!(bad.check().expect_err("out of bounds").field.starts_with("limits."));
+        }
+        let limits = Limits::default();
+        let pauses = [1, 2, 3, 40].map(|tried| limits.pause(tried, None).as_millis());
+        assert_eq!(pauses, [250, 500, 1000, 60_000]);
+        assert_eq!(limits.pause(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(limits.pause(1, Some(Duration::from_secs(7_000))), LONGEST_PAUSE);
+    }
+}

@@ -175,3 +175,58 @@ impl HttpClient for Transport {
         Ok(AsyncRawResponse::new(status, found, body))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn what_no_router_carries_on_is_near() {
+        for near in [
+            "http://169.254.169.254/a",
+            "http://127.0.0.1:41000/a",
+            "http://[::1]/a",
+            "http://localhost:40342/a",
+        ] {
+            assert!(is_near(&Url::parse(near).expect("an address")), "{near}");
+        }
+        for far in [
+            "http://10.0.0.1/a",
+            "http://login.example/a",
+            "http://169.255.0.1/a",
+            "http://localhost.example/a",
+        ] {
+            assert!(!is_near(&Url::parse(far).expect("an address")), "{far}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_machine_is_asked_about_itself_without_tls_and_nobody_else() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut head = vec![];
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a request");
+                head.push(byte[0]);
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
+                .expect("sent");
+            String::from_utf8(head).expect("text")
+        });
+        let trust = Trust::Sha256("00".repeat(32));
+        let near = Transport::with_near(&trust, Limits::default()).expect("a client");
+        let mut request =
+            Request::new(format!("http://{address}/metadata").parse().expect("an address"), Method::Get);
+        request.insert_header("metadata", "true");
+        let answer = near.execute_request(&request).await.expect("an answer");
+        assert_eq!(&answer.into_body().collect().await.expect("whole")[..], b"hi");
+        assert!(served.join().expect("served").contains("metadata: true"));
+        let far = Request::new("http://192.0.2.1/metadata".parse().expect("an address"), Method::Get);
+        assert!(near.execute_request(&far).await.expect_err("far").to_string().contains("without TLS"));
+    }
+}

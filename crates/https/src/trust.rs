@@ -15,6 +15,8 @@ pub enum Trust {
     Ca(PathBuf),
     /// The SHA-256 of its certificate: 64 hexadecimal digits, with colons or without.
     Sha256(String),
+    /// Whoever is vouched for by one of the authorities that this system trusts, as the services of the public clouds are.
+    System,
 }
 
 impl Trust {
@@ -33,6 +35,13 @@ impl Trust {
                 let trusted = site_recovery_tls::Trust::Authority(&pem);
                 site_recovery_tls::client(versions, trusted, None).map_err(|e| unusable(e.to_string()))
             }
+            Self::System => site_recovery_tls::client(versions, site_recovery_tls::Trust::System, None)
+                .map_err(|e| {
+                    let rule = "this system trusts some authorities";
+                    let remedy =
+                        "install its package of certificates (ca-certificates), or name one as trust.ca";
+                    Unusable::new("trust.system", e, rule, remedy)
+                }),
             Self::Sha256(pin) => {
                 let unusable = |value| Unusable {
                     field: "trust.sha256",

@@ -1,7 +1,7 @@
 //! Certificates and keys as PEM, made into TLS of either side: what the parts that cross a network share.
 //!
 //! - [`server`] shows a certificate, and lets clients of an [authority](Clients::Of) in, or [anyone](Clients::Anyone).
-//! - [`client`] trusts servers of an [authority](Trust::Authority), or the [one](Trust::Certificate) with this very
+//! - [`client`] trusts servers of an [authority](Trust::Authority), of those that the [system](Trust::System) trusts, or the [one](Trust::Certificate) with this very
 //!   certificate, known whole or [by its digest](Trust::Sha256), and shows a certificate of its own where it has one.
 //!
 //! Both give a configuration of [`rustls`], which is re-exported, by its `ring` provider, for its caller to name application
@@ -34,6 +34,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls_platform_verifier::Verifier;
 use site_recovery::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub enum Trust<'a> {
     Certificate(&'a [u8]),
     /// The one server that holds the key of the certificate with this SHA-256 (of its binary form), whatever it bears.
     Sha256([u8; 32]),
+    /// Servers with a certificate, for the name that is asked for, of one of the authorities that this system trusts.
+    System,
 }
 
 /// A server that speaks these versions.
@@ -113,6 +116,7 @@ pub fn client(
         }
         Trust::Certificate(pem) => pinned::verifier(pem, provider())?,
         Trust::Sha256(digest) => pinned::by_digest(digest, provider()),
+        Trust::System => Arc::new(Verifier::new(provider()).map_err(|e| unusable("ca", e))?),
     };
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions);
     let builder = builder.map_err(no_version)?;

@@ -98,3 +98,38 @@ async fn an_answer_that_panics_fails_its_test() {
     let fake = Fake::answering(|request| panic!("{} was not looked for", request.path));
     assert!(matches!(ask(&fake.settings).await, Err(Lost::Broken { .. })));
 }
+
+/// What the child process of the test below asks, and its parent's answer to it.
+const ASKED: &str = "SITE_RECOVERY_TEST_SYSTEM_ASKS";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_the_system_is_trusted_with_those_whom_it_trusts() {
+    if let Ok(url) = std::env::var(ASKED) {
+        let mut fake = Fake::answering(|_| say(b""));
+        fake.settings.trust = Trust::System;
+        let lost = ask(&fake.settings).await.unwrap_err();
+        assert!(matches!(lost, Lost::Stranger { .. }), "{lost:?}");
+        assert!(fake.requests().is_empty(), "nothing was said");
+        fake.settings.url = url;
+        assert_eq!(ask(&fake.settings).await.unwrap(), Some(b"known".to_vec()));
+        return;
+    }
+    let fake = Fake::answering(|_| say(b"known"));
+    let run = |authorities: std::path::PathBuf| {
+        // What a system trusts is the same for all of a process.
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "c2_the_system_is_trusted_with_those_whom_it_trusts"]);
+        child.env(ASKED, &fake.settings.url).env("SSL_CERT_FILE", authorities).env_remove("SSL_CERT_DIR");
+        child.output().unwrap()
+    };
+    let known = run(fake.write("ours.pem", &fake.authority.pem()));
+    assert!(known.status.success(), "{known:?}");
+    assert_eq!(fake.requests().len(), 1);
+    let none = run(fake.write("none.pem", ""));
+    let said = format!("{none:?}");
+    assert!(
+        !none.status.success() && said.contains("trust.system") && said.contains("ca-certificates"),
+        "{said}"
+    );
+    assert_eq!(fake.requests().len(), 1);
+}
