@@ -51,7 +51,9 @@ async fn seven_are_taken_in_five_minutes() {
     assert!(site.fake.snapshot("s7").is_none());
     site.empty_disk("other", false).await;
     site.done(site.snapshot("o", "other").await).await;
-    site.fake.advance(Duration::from_secs(301));
+    site.fake.advance(Duration::from_secs(290));
+    assert_eq!(site.snapshot("s7", "d").await.status, 429);
+    site.fake.advance(Duration::from_secs(11));
     site.done(site.snapshot("s7", "d").await).await;
 }
 
