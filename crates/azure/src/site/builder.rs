@@ -9,6 +9,7 @@ use site_recovery_azure_arm::Arm;
 use site_recovery_azure_blob::{Container, Limits, Trust};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// A site that is to be opened.
@@ -19,6 +20,7 @@ pub struct Builder {
     network: Option<String>,
     test_network: Option<String>,
     points: Option<PageBlobs>,
+    look_every: Duration,
     profile: Profile,
     preparation: Option<Arc<dyn Preparation>>,
 }
@@ -50,6 +52,7 @@ impl Builder {
             network: None,
             test_network: None,
             points: None,
+            look_every: Duration::from_secs(1),
             profile: Profile::default(),
             preparation: None,
         }
@@ -80,6 +83,13 @@ impl Builder {
     #[must_use]
     pub fn points(mut self, points: PageBlobs) -> Self {
         self.points = Some(points);
+        self
+    }
+
+    /// How long to wait between two looks at what Azure is doing; a second otherwise.
+    #[must_use]
+    pub fn look_every(mut self, span: Duration) -> Self {
+        self.look_every = span;
         self
     }
 
@@ -131,6 +141,7 @@ impl Builder {
             test_network: self.test_network,
             points: self.points,
             images: place.images,
+            look_every: self.look_every,
             profile: self.profile,
             preparation: self.preparation,
             turns: Mutex::new(BTreeMap::new()),

@@ -2,6 +2,7 @@
 
 use super::Site;
 use super::mark::{Fence, Marked};
+use futures_util::future::Either;
 use site_recovery::{BootPermit, Instance, Lifted, Op, Purpose, Result, Start};
 use site_recovery_azure_arm::Power as Runs;
 use std::time::Duration;
@@ -32,8 +33,12 @@ impl Site {
         if ran && !grace.is_zero() {
             // Azure asks the guest, and waits for as long as it thinks right.
             let asked = machines.power_off(&name, false).await?.done();
-            if tokio::time::timeout(grace, asked).await.is_err() {
-                tracing::warn!(machine = name, "it did not shut down in time: its power is cut");
+            let late = self.clock.sleep(grace);
+            match futures_util::future::select(std::pin::pin!(asked), late).await {
+                Either::Left((asked, _)) => asked?,
+                Either::Right(_) => {
+                    tracing::warn!(machine = name, "it did not shut down in time: its power is cut");
+                }
             }
         }
         if ran {

@@ -16,11 +16,8 @@ use site_recovery_azure_arm::{self as arm, NewDisk, Origin, Provisioning};
 use site_recovery_azure_blob::{CopyState, Error as BlobError, PageBlob};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Between two looks at what Azure is doing.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often it is looked at what a copy, or a disk that another call has asked for, has become: six hours.
+/// How often it is looked at what a copy, or a disk that another call has asked for, has become: six hours, a second apart.
 const LOOKS: u32 = 6 * 60 * 60;
 /// What one read of a foreign replica takes.
 const PIECE: u64 = 4 << 20;
@@ -78,7 +75,7 @@ impl Site {
                 let (snapshots, _hold) = points.images_of(what.machine.id(), what.point).await?;
                 let copied = mark.disks.keys().map(async |id| -> Result<()> {
                     let at = snapshots.get(id).ok_or_else(|| missing(what, id))?;
-                    copied(&work(id), at).await.map_err(|e| e.with("disk", id))
+                    self.copied(&work(id), at).await.map_err(|e| e.with("disk", id))
                 });
                 futures_util::future::join_all(copied).await.into_iter().collect::<Result<()>>()?;
             }
@@ -186,12 +183,40 @@ impl Site {
             let Some(disk) = self.arm.disks(&self.group).get(name).await? else { return Ok(None) };
             match disk.provisioning {
                 Provisioning::Creating | Provisioning::Updating | Provisioning::Deleting => {
-                    tokio::time::sleep(LOOK).await;
+                    self.look_again().await;
                 }
                 _ => return Ok(Some(disk)),
             }
         }
         Err(Error::new(ErrorKind::Busy, format!("Azure is busy with disk {name} without end")))
+    }
+
+    /// Copies an image at the service, and waits until it is whole. A copy that was begun is waited for.
+    async fn copied(&self, work: &PageBlob, source: &url::Url) -> Result<()> {
+        for _ in 0..LOOKS {
+            let Some(found) = work.properties().await? else {
+                match work.copy_from(source, None).await {
+                    Ok(()) | Err(BlobError::Exists(..)) => continue,
+                    Err(error) if error.may_have_been_done() => continue,
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            match found.copy.map(|copy| copy.state) {
+                Some(CopyState::Success) => return Ok(()),
+                Some(CopyState::Pending { .. }) => self.look_again().await,
+                state => {
+                    work.delete_all().await?;
+                    let message =
+                        format!("the copy of the point's image ended as {state:?}: it is made anew");
+                    return Err(Error::new(ErrorKind::Unavailable, message));
+                }
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, "the copy of the point's image goes on without end"))
+    }
+
+    async fn look_again(&self) {
+        self.clock.sleep(self.look_every).await;
     }
 
     /// Deletes the copies of a key.
@@ -208,29 +233,6 @@ impl Site {
         }
         Ok(())
     }
-}
-
-/// Copies an image at the service, and waits until it is whole. A copy that was begun is waited for.
-async fn copied(work: &PageBlob, source: &url::Url) -> Result<()> {
-    for _ in 0..LOOKS {
-        let Some(found) = work.properties().await? else {
-            match work.copy_from(source, None).await {
-                Ok(()) | Err(BlobError::Exists(..)) => continue,
-                Err(error) if error.may_have_been_done() => continue,
-                Err(error) => return Err(error.into()),
-            }
-        };
-        match found.copy.map(|copy| copy.state) {
-            Some(CopyState::Success) => return Ok(()),
-            Some(CopyState::Pending { .. }) => tokio::time::sleep(LOOK).await,
-            state => {
-                work.delete_all().await?;
-                let message = format!("the copy of the point's image ended as {state:?}: it is made anew");
-                return Err(Error::new(ErrorKind::Unavailable, message));
-            }
-        }
-    }
-    Err(Error::new(ErrorKind::Busy, "the copy of the point's image goes on without end"))
 }
 
 fn missing(what: &Recovery, disk: &DiskId) -> Error {

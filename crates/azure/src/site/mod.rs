@@ -34,6 +34,7 @@ use site_recovery_azure_arm::{Arm, Size};
 use site_recovery_azure_blob::{Container, Limits, Trust};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// A resource group of Azure as a site: [`Source`](site_recovery::Source) and [`Target`](site_recovery::Target) in one object, under
@@ -60,6 +61,8 @@ struct Site {
     points: Option<PageBlobs>,
     /// How the bytes of disks and snapshots are reached.
     images: (Trust, Limits),
+    /// Between two looks at what Azure is doing.
+    look_every: Duration,
     profile: Profile,
     preparation: Option<Arc<dyn Preparation>>,
     turns: Mutex<BTreeMap<MachineId, Arc<tokio::sync::Mutex<()>>>>,

@@ -44,6 +44,17 @@ impl StoreFixture for InAzurite {
     }
 }
 
+/// By the account's key, for whom nothing else is left.
+#[tokio::test]
+async fn a_store_opens_by_the_key_of_the_account_as_well() {
+    if !server::is_here() {
+        return;
+    }
+    let container = Container::new(&server::settings(&server::name()), server::key()).expect("settings");
+    let store = opened(&container, &ManualClock::default()).await;
+    assert_eq!(store.machines().await.expect("asked"), []);
+}
+
 macro_rules! on_azurite {
     ($fixture:ty, $suite:ident, $($case:ident,)+) => {
         $(

@@ -52,11 +52,13 @@ impl RecoverySiteFixture for OnFakes {
         let world = self.0.manager.world();
         let machine = world.iter().find(|t| t.kind == "Microsoft.Compute/virtualMachines" && t.name == name);
         let Some(machine) = machine.filter(|_| self.0.runs(name)) else { return vec![] };
-        let cards = machine.body["properties"]["networkProfile"]["networkInterfaces"].as_array().expect("cards");
+        let cards =
+            machine.body["properties"]["networkProfile"]["networkInterfaces"].as_array().expect("cards");
         let mut networks = BTreeSet::new();
         for card in cards {
             let id = card["id"].as_str().expect("an id");
-            let nic = world.iter().find(|t| t.body["id"].as_str().is_some_and(|i| i.eq_ignore_ascii_case(id)));
+            let nic =
+                world.iter().find(|t| t.body["id"].as_str().is_some_and(|i| i.eq_ignore_ascii_case(id)));
             let settings = &nic.expect("the card is there").body["properties"]["ipConfigurations"][0];
             let subnet = settings["properties"]["subnet"]["id"].as_str().expect("a subnet");
             let network = subnet.rsplit_once("/subnets/").expect("of a network").0;

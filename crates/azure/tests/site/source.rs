@@ -48,10 +48,18 @@ impl SourceFixture for OnFakes {
     async fn captures(&self, name: &str) -> usize {
         let disks = self.0.disks_of(name);
         let of = |thing: &fake_arm::Resource| {
-            let source = thing.body["properties"]["creationData"]["sourceResourceId"].as_str().unwrap_or_default();
-            disks.iter().any(|disk| source.ends_with(disk.as_str())) && thing.body["tags"]["sr-kept"].is_null()
+            let source =
+                thing.body["properties"]["creationData"]["sourceResourceId"].as_str().unwrap_or_default();
+            disks.iter().any(|disk| source.ends_with(disk.as_str()))
+                && thing.body["tags"]["sr-kept"].is_null()
         };
-        self.0.manager.world().iter().filter(|t| t.kind == "Microsoft.Compute/snapshots").filter(|t| of(t)).count()
+        self.0
+            .manager
+            .world()
+            .iter()
+            .filter(|t| t.kind == "Microsoft.Compute/snapshots")
+            .filter(|t| of(t))
+            .count()
     }
 
     async fn start_outside(&self, name: &str) -> bool {
@@ -78,7 +86,8 @@ impl SourceFixture for OnFakes {
     }
 
     async fn snapshot_outside(&self, name: &str) -> bool {
-        let disk = self.0.arm.disks(GROUP).get(&self.0.disks_of(name)[0]).await.expect("asked").expect("there");
+        let disk =
+            self.0.arm.disks(GROUP).get(&self.0.disks_of(name)[0]).await.expect("asked").expect("there");
         let new = NewSnapshot {
             location: REGION.into(),
             tags: Default::default(),

@@ -6,6 +6,7 @@ use azure_core::time::OffsetDateTime;
 use fake_arm::{Account, Config, Network};
 use fake_blob::Image;
 use serde_json::Value;
+use site_recovery::SystemClock;
 use site_recovery_azure::{Azure, PageBlobs, Place};
 use site_recovery_azure_arm::{Arm, NewDisk, NewMachine, NewNic, Origin, OsType};
 use site_recovery_azure_blob::{Container, Limits, Settings, Trust, Who};
@@ -52,7 +53,9 @@ pub(crate) struct World {
 
 /// The id of the account.
 pub(crate) fn account_id(subscription: &str) -> String {
-    format!("/subscriptions/{subscription}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}")
+    format!(
+        "/subscriptions/{subscription}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}"
+    )
 }
 
 impl World {
@@ -224,7 +227,8 @@ async fn opened(
     };
     let container = Container::new(&settings, Who::Signed(token())).expect("settings");
     let shared = Arc::new(clock.clone());
-    let points = PageBlobs::open("page-blobs".into(), container.clone(), shared.clone()).await.expect("it opens");
+    let points =
+        PageBlobs::open("page-blobs".into(), container.clone(), shared.clone()).await.expect("it opens");
     let place = Place {
         arm: arm.clone(),
         subscription: subscription.to_owned(),
@@ -234,7 +238,9 @@ async fn opened(
         account: account_id(subscription),
         images: (trust[1].clone(), limits),
     };
-    let site = Azure::builder("azure".into()).clock(shared).network("vnet").test_network("isolated");
+    let site =
+        Azure::builder("azure".into()).clock(Arc::new(SystemClock)).look_every(Duration::from_millis(1));
+    let site = site.network("vnet").test_network("isolated");
     let site = site.points(points.clone()).open(place).await.expect("it opens");
     (site, points, arm, container)
 }
