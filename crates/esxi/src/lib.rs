@@ -18,7 +18,8 @@
 //!
 //! What a site of VMware's is, how it works and where its promises end: `site_recovery_vmware`. What differs on a host alone:
 //! - A host that a vCenter manages is refused: changes past vCenter are lost on it. Use `site_recovery_vsphere`.
-//! - A host without a paid licence reads and changes nothing; it is refused at once, with the reason.
+//! - With a free licence nobody changes anything on a host: it is refused at once, with the reason. That is tried on some machine, so
+//!   a host without one is opened, and refuses the first change.
 //! - There is no DRS and no storage DRS, so nothing has to be kept from moving.
 //! - Its events, by which a start past us is seen, are forgotten when its agent starts anew.
 #![forbid(unsafe_code)]

@@ -17,11 +17,12 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Patience {
-    /// For a change of a machine's configuration, its start and its end: 5 minutes.
+    /// For a change of a machine's configuration, its start and its end: 5 minutes. So long waits a commit, too, for its branch to be
+    /// merged: what takes longer is `Busy`, goes on at the server, and is asked for again.
     pub change: Duration,
     /// For a snapshot to be taken, quiescing included: 15 minutes.
     pub snapshot: Duration,
-    /// For a snapshot to be merged: 12 hours.
+    /// For any other snapshot to be merged: 12 hours.
     pub merge: Duration,
     /// For a disk that was attached to the appliance to be seen there, and for a machine to be there whole: 30 s.
     pub device: Duration,
@@ -60,8 +61,9 @@ struct Identity {
 }
 
 impl Builder {
-    /// A site of this name at a server. What the site keeps of its own stands in `state`: the epoch register, and where each
-    /// machine's disks were seen last. No failure of the server takes that directory along.
+    /// A site of this name at a server. What the site keeps of its own stands in `state`: the epoch register, where each machine's
+    /// disks were seen last, and what is under way: machines that are being made, notes of one that is being reverted, landings that
+    /// were written to after they were armed. Put it where no failure of the server takes it along.
     pub fn new(
         name: RoleName,
         state: impl Into<PathBuf>,

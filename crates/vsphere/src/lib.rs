@@ -24,8 +24,9 @@
 //! What a site of VMware's is, how it works and where its promises end: `site_recovery_vmware`. What vCenter adds:
 //! - Machines can be chosen by tag, over its Automation API, and the tag can be [followed](Following). What is enrolled stays so when
 //!   it loses the tag.
-//! - Machines that land are kept from moving by overrides of DRS and storage DRS, until they start. An override that somebody made
-//!   stays as it is. The appliance is the operator's: readiness says where it could be moved.
+//! - Machines that land are kept from moving by overrides of DRS and storage DRS, until they start or are removed. An override that
+//!   somebody made stays as it is, also one by which the machine moves. The appliance is the operator's: readiness says where it
+//!   could be moved.
 #![forbid(unsafe_code)]
 
 mod check;

@@ -24,7 +24,8 @@ pub enum On {
     Datastore,
     /// Networks of machines that land.
     Network,
-    /// The cluster of the appliance's host; vCenter alone.
+    /// The cluster in which a machine lands: its own, or for a new one that of the appliance's host. Asked for are those of machines
+    /// that are there; vCenter alone.
     Cluster,
     /// Datastore clusters; vCenter alone.
     Pod,
