@@ -373,7 +373,7 @@ fn passes(error: &Error) -> bool {
 }
 
 /// Whether a change may have been made.
-pub(crate) fn is_open(error: &Error) -> bool {
+fn is_open(error: &Error) -> bool {
     match error {
         Error::Lost(lost) => lost.may_have_come(),
         Error::Garbage { .. } => true,
