@@ -198,7 +198,7 @@ impl Vim {
     }
 
     /// How many sessions were opened.
-    pub(crate) async fn session_number(&self) -> u64 {
+    async fn session_number(&self) -> u64 {
         self.0.session.lock().await.number
     }
 
@@ -259,6 +259,19 @@ impl Vim {
                 }
                 other => return other,
             }
+        }
+    }
+
+    /// Does what begins and ends in one session, as views, pages and collectors do: once more from its beginning where that one
+    /// ended meanwhile, whoever opened the next, and whatever the server says of what went with it.
+    pub(crate) async fn in_one_session<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        mut work: impl FnMut() -> F,
+    ) -> Result<T, Error> {
+        let (_, session) = self.cookie().await?;
+        match work().await {
+            Err(error) if error.is_logged_out() || self.session_number().await != session => work().await,
+            other => other,
         }
     }
 
