@@ -175,7 +175,7 @@ impl Builder {
             slots: tokio::sync::Mutex::default(),
         };
         if inner.appliance.is_some() {
-            inner.appliance_machine().await?;
+            inner.find_appliance().await?;
         }
         Ok(inner)
     }
