@@ -29,7 +29,6 @@
 #![forbid(unsafe_code)]
 
 mod check;
-mod choice;
 mod follow;
 mod stay;
 
@@ -40,6 +39,8 @@ use site_recovery_vmware::Estate;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
+use vmware_vsphere_rest as rest;
 
 pub use follow::{Followed, Following};
 pub use site_recovery_vim::{DatastorePath, Limits, Secret, SecretRef, Settings, Trust};
@@ -53,26 +54,27 @@ pub use vmware_vsphere_rest::TagName;
 #[derive(Debug)]
 pub struct VCenter {
     settings: Settings,
-    choice: choice::Choice,
+    tag: Option<TagName>,
+    /// The Automation API, which knows tags. Connected at the first use: a site that chooses nothing needs no second session.
+    tags: OnceCell<rest::VCenter>,
 }
 
 impl VCenter {
     /// All machines of the vCenter behind these settings.
     pub fn new(settings: Settings) -> Self {
-        let choice = choice::Choice::new(settings.clone());
-        Self { settings, choice }
+        Self { settings, tag: None, tags: OnceCell::new() }
     }
 
     /// Those alone that have this tag.
     #[must_use]
     pub fn tagged(mut self, tag: TagName) -> Self {
-        self.choice.tag = Some(tag);
+        self.tag = Some(tag);
         self
     }
 
     /// Follows the tag by which machines are chosen; nothing where there is none.
     pub fn following(&self) -> Option<Following> {
-        self.choice.tag.clone().map(|tag| Following::new(self.settings.clone(), tag))
+        self.tag.clone().map(|tag| Following::new(self.settings.clone(), tag))
     }
 
     /// What stands in the way of the whole circle at this vCenter. Reads alone, and writes nothing here: no site is opened.
@@ -83,8 +85,11 @@ impl VCenter {
     pub async fn check(&self, appliance: Option<&str>) -> Result<Vec<Finding>> {
         let vim = Vim::connect(&self.settings, Arc::new(SystemClock)).await?;
         let found = site_recovery_vmware::check(&vim, self, appliance).await;
-        // Its session ends by itself, where nobody can end it.
+        // Sessions end by themselves, where nobody can end them.
         let _ = vim.log_out().await;
+        if let Some(tags) = self.tags.get() {
+            let _ = tags.log_out().await;
+        }
         found
     }
 
@@ -93,6 +98,11 @@ impl VCenter {
         let settings = self.settings.clone();
         Builder::new(name, state, settings, Arc::new(self))
     }
+}
+
+/// A machine has one identifier at both interfaces; its name is written differently, and says nothing.
+fn at_vim(id: &rest::MachineId) -> Moref {
+    Moref::new("VirtualMachine", id.to_string())
 }
 
 #[async_trait]
@@ -107,7 +117,10 @@ impl Estate for VCenter {
     }
 
     async fn chosen(&self, _: &Vim) -> Result<Option<BTreeSet<Moref>>> {
-        self.choice.machines().await
+        let Some(tag) = &self.tag else { return Ok(None) };
+        let connect = || rest::VCenter::connect(&self.settings, Arc::new(SystemClock));
+        let tagged = self.tags.get_or_try_init(connect).await?.machines_by_tag(tag).await?;
+        Ok(Some(tagged.iter().map(|machine| at_vim(&machine.id)).collect()))
     }
 
     async fn loose(&self, vim: &Vim, machine: &Moref) -> Result<Vec<String>> {
