@@ -157,7 +157,7 @@ impl Inner {
             let message = "this site has no appliance: tell it the machine in which this process runs";
             return Err(Error::new(ErrorKind::Unsupported, message));
         };
-        let found = self.find(&appliance.uuid).await?;
+        let found = self.vim.find(&appliance.uuid).await?;
         let lacks = || not_found(format!("the appliance {} is no machine of this server", appliance.uuid));
         Ok(self.vim.machine(&found.ok_or_else(lacks)?).await?)
     }

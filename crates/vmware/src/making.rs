@@ -177,7 +177,7 @@ impl Inner {
     /// Waits a little for a machine that may be in the making.
     async fn turns_up(&self, uuid: &str) -> Result<()> {
         let until = self.clock.now().after(self.patience.device);
-        while self.find(uuid).await?.is_none() && self.clock.now() < until {
+        while self.vim.find(uuid).await?.is_none() && self.clock.now() < until {
             self.clock.sleep(Duration::from_millis(200)).await;
         }
         Ok(())
@@ -187,7 +187,7 @@ impl Inner {
     async fn whole(&self, uuid: &str, disks: usize) -> Result<Option<Vm>> {
         let until = self.clock.now().after(self.patience.device);
         loop {
-            let Some(moref) = self.find(uuid).await? else { return Ok(None) };
+            let Some(moref) = self.vim.find(uuid).await? else { return Ok(None) };
             let found = self.vim.machine(&moref).await.map_err(Error::from).and_then(Vm::of);
             match found {
                 Ok(vm) if vm.notes.mark.is_some() || vm.details.devices.disks.len() >= disks => {

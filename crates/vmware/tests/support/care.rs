@@ -1,7 +1,7 @@
 //! What is taken into care, and how it is given back.
 
 use crate::world::World;
-use crate::{MODE, open};
+use crate::{MODE, looked_at, open};
 use serde_json::json;
 use site_recovery::*;
 use site_recovery_testkit::suite::op;
@@ -110,4 +110,18 @@ async fn s2_an_appliance_that_is_gone_does_not_make_a_machine_look_gone() {
     let error = world.site.power(&machine.instance).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("appliance"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_appliance_is_told_before_one_of_the_two_is_looked_at() {
+    let Some(world) = World::start(MODE, open).await else { return };
+    let copy = world.machine("copy", &[128]).await;
+    let same = ConfigSpec { instance_uuid: Some(world.appliance.clone()), ..ConfigSpec::default() };
+    let task = world.eyes.reconfigure(&world.moref(&copy).await, &same).await.unwrap();
+    task.wait(LONG).await.unwrap();
+    let error = looked_at(&world.sim, Some(&world.appliance)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(error.to_string().contains(&world.appliance), "{error}");
+    let error = world.site.check().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
 }

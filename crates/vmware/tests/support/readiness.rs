@@ -209,7 +209,7 @@ const READS: &[&str] = &[
     "DestroyView",
     "RetrievePropertiesEx",
     "ContinueRetrievePropertiesEx",
-    "FindByUuid",
+    "FindAllByUuid",
     "HasPrivilegeOnEntities",
 ];
 
