@@ -1,10 +1,11 @@
 //! What vCenter has beside what a host has: movers, tags, hosts that are away.
 
-use crate::looked_at;
 use crate::process::{Mode, Sim};
+use crate::{looked_at, open};
 use serde_json::json;
-use site_recovery::{Finding, Severity, SystemClock};
+use site_recovery::{Finding, LandingSite, Location, Settings, Severity, Source, SystemClock};
 use site_recovery_vim::{Override, Vim};
+use site_recovery_vmware::{Appliance, BlockDevices};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,4 +66,32 @@ async fn a_host_is_no_vcenter() {
     let told = looked_at(&sim, None).await.unwrap();
     let told = find(&told, "server.kind").expect("it is told");
     assert!(told.blocks() && told.remedy.contains("site_recovery_esxi"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_right_to_keep_a_new_machine_from_moving_is_asked_at_the_appliances_cluster() {
+    let Some((sim, vim)) = start().await else { return };
+    let all = vim.machines(&vim.content().root_folder).await.unwrap();
+    let uuid = |prefix: &str| {
+        let found = all.iter().find(|m| m.name.starts_with(prefix)).expect("it is there");
+        found.instance_uuid.clone().unwrap().to_ascii_lowercase()
+    };
+    let (appliance, alone) = (uuid("DC0_C0"), uuid("DC0_H0"));
+    sim.tell("settings", json!({ "denied": ["Host.Inventory.EditCluster"] })).await;
+    let at_cluster = |found: &[Finding]| {
+        let told = find(found, "rights.failback");
+        told.is_some_and(|f| f.blocks() && f.cause.contains("Host.Inventory.EditCluster on cluster DC0_C0"))
+    };
+    let found = looked_at(&sim, Some(&appliance)).await.unwrap();
+    assert!(at_cluster(&found), "{found:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let here = Appliance::new(appliance, Arc::new(BlockDevices::default()));
+    let site = open(&sim, dir.path().join("state")).appliance(here).open().await.unwrap();
+    let discovered = site.discover().await.unwrap();
+    let machine = discovered.iter().find(|m| m.instance.name == alone).unwrap();
+    for (location, asked) in [(Location::Alternate, true), (Location::Original, false)] {
+        let settings = Settings { datastore: Some("LocalDS_0".into()), location, ..Settings::default() };
+        let found = site.survey(machine, &settings).await.unwrap().findings;
+        assert_eq!(at_cluster(&found), asked, "{location:?}: {found:?}");
+    }
 }
