@@ -185,6 +185,25 @@ async fn what_lands_stays_where_it_is_until_it_starts_and_then_moves_as_before()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_started_by_the_fence_being_lifted_moves_as_before_and_what_is_not_stays() {
+    let Some(world) = World::start(Mode::VCenter, crate::open).await else { return };
+    let machine = clustered(&world).await;
+    let (instance, moref) = (machine.instance.clone(), world.moref(&machine.instance.name).await);
+    let settings = Settings { datastore: Some("LocalDS_0".into()), ..Settings::default() };
+    world.site.attach(&op("attach"), &machine, Some(instance.clone()), &settings).await.unwrap();
+    let lift = async |key: &str, start: Start| {
+        let item = Item::new(machine.clone(), op(key).epoch, Policy::default(), "out", "back");
+        let proof = Fenced::prove(&op(key), &item, Some(&instance), &Sources::new(), Duration::ZERO).await;
+        let permit = BootPermit::Fenced(proof.unwrap());
+        world.site.unfence(&op(key), &instance, permit, start).await.unwrap().running
+    };
+    assert!(!lift("stay", Start::Stay).await);
+    assert_eq!(overrides(&world.eyes, &moref).await.0, Override::Stays);
+    assert!(lift("run", Start::Run).await);
+    assert_eq!(overrides(&world.eyes, &moref).await.0, Override::None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_override_that_somebody_made_stays_as_it_is() {
     let Some(world) = World::start(Mode::VCenter, crate::open).await else { return };
     let machine = clustered(&world).await;
