@@ -33,8 +33,8 @@ mod follow;
 mod stay;
 
 use async_trait::async_trait;
-use site_recovery::{Error, ErrorKind, Finding, Result, RoleName, SystemClock};
-use site_recovery_vim::{Moref, Override, Vim};
+use site_recovery::{Finding, Result, RoleName, SystemClock};
+use site_recovery_vim::{Moref, Override, Product, Vim};
 use site_recovery_vmware::Estate;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -83,10 +83,8 @@ impl VCenter {
     /// # Errors
     /// Those of the connection; those of the server's that are no finding.
     pub async fn check(&self, appliance: Option<&str>) -> Result<Vec<Finding>> {
-        let vim = Vim::connect(&self.settings, Arc::new(SystemClock)).await?;
-        let found = site_recovery_vmware::check(&vim, self, appliance).await;
-        // Sessions end by themselves, where nobody can end them.
-        let _ = vim.log_out().await;
+        let found = site_recovery_vmware::check(&self.settings, self, appliance).await;
+        // It ends by itself, where nobody can end it.
         if let Some(tags) = self.tags.get() {
             let _ = tags.log_out().await;
         }
@@ -107,13 +105,12 @@ fn at_vim(id: &rest::MachineId) -> Moref {
 
 #[async_trait]
 impl Estate for VCenter {
-    async fn admit(&self, vim: &Vim) -> Result<()> {
-        if vim.is_vcenter() {
-            return Ok(());
-        }
-        let name = &vim.about().full_name;
-        let message = format!("{name} is no vCenter: open it as a site of one host (site_recovery_esxi)");
-        Err(Error::new(ErrorKind::Unsupported, message))
+    fn product(&self) -> Product {
+        Product::VCenter
+    }
+
+    async fn admit(&self, _: &Vim) -> Result<()> {
+        Ok(())
     }
 
     async fn chosen(&self, _: &Vim) -> Result<Option<BTreeSet<Moref>>> {
@@ -136,6 +133,9 @@ impl Estate for VCenter {
     }
 
     async fn check(&self, vim: &Vim, appliance: Option<&Moref>) -> Result<Vec<Finding>> {
-        check::findings(vim, appliance).await
+        match appliance {
+            Some(appliance) => check::findings(vim, appliance).await,
+            None => Ok(vec![]),
+        }
     }
 }

@@ -35,7 +35,7 @@ impl Look<'_> {
         let mut found = server::findings(vim.about(), vim.skew().await?);
         let appliance = self.find_appliance().await?;
         let its = appliance.as_ref().ok();
-        found.extend(self.estate.check(vim, its.map(|machine| &machine.moref)).await?);
+        found.extend(self.of_kind(its.map(|machine| &machine.moref)).await?);
         let there = self.inventory().await?;
         let chosen = self.estate.chosen(vim).await?;
         let all = vim.machines_whole(&vim.content().root_folder).await?;
@@ -97,7 +97,7 @@ impl Look<'_> {
                 return Ok(Survey { findings: found, offers: Offers::default() });
             }
         };
-        found.extend(self.estate.check(vim, Some(&stands.moref)).await?);
+        found.extend(self.of_kind(Some(&stands.moref)).await?);
         let there = self.inventory().await?;
         let Some(at) = there.host_of(&stands) else {
             found.push(host::unseen(&stands.name));
@@ -144,6 +144,14 @@ impl Look<'_> {
         match self.vim.find(uuid).await? {
             Some(moref) => Ok(Ok(self.vim.machine(&moref).await?)),
             None => Ok(Err(appliance::unseen(uuid))),
+        }
+    }
+
+    /// What this kind of server says; of another one that it is another.
+    async fn of_kind(&self, appliance: Option<&Moref>) -> Result<Vec<Finding>> {
+        match server::kind(self.vim.about(), &self.estate.product()) {
+            Some(other) => Ok(vec![other]),
+            None => self.estate.check(self.vim, appliance).await,
         }
     }
 

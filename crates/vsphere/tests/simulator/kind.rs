@@ -40,6 +40,31 @@ async fn an_appliance_that_drs_may_move_is_told_until_an_override_keeps_it() {
     assert_eq!(find(&found, "appliance.drs"), None);
 }
 
+/// No datastore of the simulator is in its pod: the server says that one is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_may_move_the_appliances_disks_is_told_by_its_name() {
+    let Some((sim, vim)) = start().await else { return };
+    let all = vim.machines_whole(&vim.content().root_folder).await.unwrap();
+    let datastore = all[0].details.as_ref().unwrap().datastores[0].clone();
+    let folders = vim.folders().await.unwrap();
+    let pod = folders.iter().find(|f| f.moref.kind == "StoragePod").unwrap();
+    let inside = format!(
+        "<objects><obj type=\"Datastore\">{}</obj><propSet><name>name</name><val>LocalDS_0</val></propSet>\
+         <propSet><name>parent</name><val type=\"StoragePod\">{}</val></propSet></objects>",
+        datastore.id, pod.moref.id
+    );
+    let body = format!(
+        "<soapenv:Envelope xmlns:soapenv=\"http://schemas.xmlsoap.org/soap/envelope/\"><soapenv:Body>\
+         <RetrievePropertiesExResponse xmlns=\"urn:vim25\"><returnval>{inside}</returnval></RetrievePropertiesExResponse>\
+         </soapenv:Body></soapenv:Envelope>"
+    );
+    let lie = json!({ "path": "/sdk", "holds": "summary.maintenanceMode", "kind": "body", "body": body, "count": 0 });
+    sim.tell("http-fault", lie).await;
+    let found = looked_at(&sim, all[0].instance_uuid.as_deref()).await.unwrap();
+    let told = find(&found, "appliance.storage-drs").unwrap_or_else(|| panic!("{found:?}"));
+    assert!(told.cause.contains(&pod.name) && !told.cause.contains(&pod.moref.id), "{told:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_away_is_told_and_blocks_where_it_is_the_appliances() {
     let Some((sim, vim)) = start().await else { return };
