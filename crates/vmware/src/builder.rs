@@ -2,6 +2,7 @@
 
 use crate::appliance::Appliance;
 use crate::estate::Estate;
+use crate::readiness;
 use crate::{Inner, Site, Vddk};
 use serde::{Deserialize, Serialize};
 use site_recovery::{Capability, Clock, Error, ErrorKind, Result, RoleName, SystemClock};
@@ -147,6 +148,9 @@ impl Builder {
             _ => {}
         }
         let vim = Vim::connect(&self.settings, Arc::clone(&self.clock)).await?;
+        if let Some(other) = readiness::kind(vim.about(), &self.estate.product()) {
+            return Err(Error::new(ErrorKind::Unsupported, format!("{}: {}", other.cause, other.remedy)));
+        }
         self.estate.admit(&vim).await?;
         if known.is_none() {
             durable::write(&identity, &Identity { format: FORMAT, name: self.name.clone() })?;
@@ -177,7 +181,7 @@ impl Builder {
             slots: tokio::sync::Mutex::default(),
         };
         if inner.appliance.is_some() {
-            inner.appliance_machine().await?;
+            inner.find_appliance().await?;
         }
         Ok(inner)
     }

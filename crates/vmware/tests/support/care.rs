@@ -1,7 +1,8 @@
 //! What is taken into care, and how it is given back.
 
 use crate::world::World;
-use crate::{MODE, open};
+use crate::{MODE, looked_at, open};
+use serde_json::json;
 use site_recovery::*;
 use site_recovery_testkit::suite::op;
 use site_recovery_vim::ConfigSpec;
@@ -88,11 +89,39 @@ async fn a_start_that_the_server_forgot_is_none_and_a_new_one_is() {
     };
     world.site.fence(&op("fence"), &machine.instance, Duration::ZERO).await.unwrap();
     let before = told().await;
-    world.sim.tell("events-forget", serde_json::json!({})).await;
+    world.sim.tell("events-forget", json!({})).await;
     assert_eq!(told().await, before, "what was forgotten looks like a start");
     world.power(name, "on").await;
     world.stop(name).await;
     let after = told().await;
     assert_ne!(after, before, "a start since then is not seen");
     assert_eq!(told().await, after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s2_an_appliance_that_is_gone_does_not_make_a_machine_look_gone() {
+    let Some(world) = World::start(MODE, open).await else { return };
+    let web = world.machine("web", &[128]).await;
+    let machine = world.enrol(&web, "m-web").await;
+    world.stop(&web).await;
+    assert!(matches!(world.site.power(&machine.instance).await.unwrap(), Power::Off { .. }));
+    let appliance = world.moref(&world.appliance).await;
+    world.sim.tell("machine-destroy", json!({ "machine": appliance.id })).await;
+    let error = world.site.power(&machine.instance).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("appliance"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_appliance_is_told_before_one_of_the_two_is_looked_at() {
+    let Some(world) = World::start(MODE, open).await else { return };
+    let copy = world.machine("copy", &[128]).await;
+    let same = ConfigSpec { instance_uuid: Some(world.appliance.clone()), ..ConfigSpec::default() };
+    let task = world.eyes.reconfigure(&world.moref(&copy).await, &same).await.unwrap();
+    task.wait(LONG).await.unwrap();
+    let error = looked_at(&world.sim, Some(&world.appliance)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(error.to_string().contains(&world.appliance), "{error}");
+    let error = world.site.check().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
 }
