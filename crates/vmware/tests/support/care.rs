@@ -1,14 +1,12 @@
 //! What is taken into care, and how it is given back.
 
-use crate::world::World;
+use super::world::World;
 use crate::{MODE, looked_at, open};
 use serde_json::json;
 use site_recovery::*;
 use site_recovery_testkit::suite::op;
 use site_recovery_vim::ConfigSpec;
 use std::time::Duration;
-
-const LONG: Duration = Duration::from_secs(30);
 
 async fn tracked(world: &World, name: &str) -> bool {
     world.eyes.machine(&world.moref(name).await).await.unwrap().details.unwrap().change_tracking
@@ -19,8 +17,7 @@ async fn tracking_that_we_switched_on_goes_with_the_mark_and_theirs_stays() {
     let Some(world) = World::start(MODE, open).await else { return };
     let (ours, theirs) = (world.machine("ours", &[128]).await, world.machine("theirs", &[128]).await);
     let on = ConfigSpec { change_tracking: Some(true), ..ConfigSpec::default() };
-    let task = world.eyes.reconfigure(&world.moref(&theirs).await, &on).await.unwrap();
-    task.wait(LONG).await.unwrap();
+    world.reconfigure(&theirs, on).await;
     for (name, id, left) in [(&ours, "m-ours", false), (&theirs, "m-theirs", true)] {
         let mut machine = world.discovered(name).await;
         machine.instance.machine = id.into();
@@ -36,8 +33,7 @@ async fn two_machines_of_one_identifier_are_told_apart_before_anything_is_done_t
     let Some(world) = World::start(MODE, open).await else { return };
     let (web, copy) = (world.machine("web", &[128]).await, world.machine("copy", &[128]).await);
     let same = ConfigSpec { instance_uuid: Some(web.clone()), ..ConfigSpec::default() };
-    let task = world.eyes.reconfigure(&world.moref(&copy).await, &same).await.unwrap();
-    task.wait(LONG).await.unwrap();
+    world.reconfigure(&copy, same).await;
     let error = world.site.discover().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert!(
@@ -65,8 +61,7 @@ async fn a_clone_of_a_fenced_machine_takes_nothing_over() {
     // A clone has its original's configuration.
     let ours = of(&web).await.extra.into_iter().filter(|(key, _)| key.starts_with("site-recovery."));
     let copied = ConfigSpec { extra: ours.collect(), ..ConfigSpec::default() };
-    let task = world.eyes.reconfigure(&world.moref(&clone).await, &copied).await.unwrap();
-    task.wait(LONG).await.unwrap();
+    world.reconfigure(&clone, copied).await;
     let mut found = world.discovered(&clone).await;
     assert_ne!(found.id(), machine.id());
     found.instance.machine = "m-clone".into();
@@ -117,8 +112,7 @@ async fn a_copy_of_the_appliance_is_told_before_one_of_the_two_is_looked_at() {
     let Some(world) = World::start(MODE, open).await else { return };
     let copy = world.machine("copy", &[128]).await;
     let same = ConfigSpec { instance_uuid: Some(world.appliance.clone()), ..ConfigSpec::default() };
-    let task = world.eyes.reconfigure(&world.moref(&copy).await, &same).await.unwrap();
-    task.wait(LONG).await.unwrap();
+    world.reconfigure(&copy, same).await;
     let error = looked_at(&world.sim, Some(&world.appliance)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert!(error.to_string().contains(&world.appliance), "{error}");

@@ -1,13 +1,12 @@
 //! Readiness of a site of VMware's: what stands in the way is told with its code, and looking changes nothing.
 
-use crate::process::{Mode, Sim};
-use crate::world::World;
+use super::process::Sim;
+use super::world::World;
 use crate::{MODE, looked_at, open};
 use serde_json::{Value, json};
 use site_recovery::*;
 use site_recovery_testkit::suite;
 use site_recovery_vim::ConfigSpec;
-use std::time::Duration;
 
 fn codes(found: &[Finding], at_least: Severity) -> Vec<&str> {
     let all = found.iter().filter(|f| f.severity >= at_least);
@@ -29,11 +28,6 @@ async fn ground() -> Option<(World, Machine)> {
 async fn survey(world: &World, machine: &Machine, location: Location) -> Vec<Finding> {
     let settings = Settings { datastore: Some("LocalDS_1".into()), location, ..Settings::default() };
     world.site.survey(machine, &settings).await.unwrap().findings
-}
-
-async fn reconfigure(world: &World, name: &str, spec: ConfigSpec) {
-    let task = world.eyes.reconfigure(&world.moref(name).await, &spec).await.unwrap();
-    task.wait(Duration::from_secs(30)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +103,7 @@ async fn what_a_new_machine_needs_is_asked_where_it_is_made() {
 async fn what_is_wrong_with_the_appliance_is_told_and_refuses_the_landing() {
     let Some((world, machine)) = ground().await else { return };
     let appliance = world.appliance.clone();
-    reconfigure(&world, &appliance, ConfigSpec { disk_uuid: Some(false), ..ConfigSpec::default() }).await;
+    world.reconfigure(&appliance, ConfigSpec { disk_uuid: Some(false), ..ConfigSpec::default() }).await;
     world.told("snapshot", &appliance, json!({ "name": "nightly" })).await;
     let found = survey(&world, &machine, Location::Original).await;
     assert_eq!(codes(&found, Severity::Critical), ["appliance.snapshots", "appliance.disk-uuid"]);
@@ -251,5 +245,5 @@ async fn looking_reads_alone() {
     }
     let wrong = looked_at(&world.sim, Some("5029c9d2-1e0c-4a4b-9d53-0d8c2c7a9f10")).await.unwrap();
     assert!(named(&wrong, "appliance.unseen").blocks());
-    assert_eq!(wrong.iter().filter(|f| f.code == "server.kind").count(), 0, "{:?}", Mode::VCenter);
+    assert_eq!(wrong.iter().filter(|f| f.code == "server.kind").count(), 0, "{MODE:?}: {wrong:?}");
 }

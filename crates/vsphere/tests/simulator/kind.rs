@@ -1,6 +1,6 @@
 //! What vCenter has beside what a host has: movers, tags, hosts that are away.
 
-use crate::process::{Mode, Sim};
+use crate::support::process::{Mode, Sim};
 use crate::{looked_at, open};
 use serde_json::json;
 use site_recovery::{Finding, LandingSite, Location, Settings, Severity, Source, SystemClock};
@@ -83,14 +83,6 @@ async fn a_host_that_is_away_is_told_and_blocks_where_it_is_the_appliances() {
     let found = looked_at(&sim, here.instance_uuid.as_deref()).await.unwrap();
     let told = find(&found, "machine.unread").expect("its machine is not discovered");
     assert!(told.cause.contains("discovery is not complete") && told.cause.contains(&away.name), "{told:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_host_is_no_vcenter() {
-    let Some(sim) = Sim::start_with(Mode::Esxi, &["--machines", "1", "--disk-size", "65536"]) else { return };
-    let told = looked_at(&sim, None).await.unwrap();
-    let told = find(&told, "server.kind").expect("it is told");
-    assert!(told.blocks() && told.remedy.contains("site_recovery_esxi"), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,10 @@
 //! What vCenter has beside a host: tags by which machines are chosen, and overrides that keep them where they are.
 
-use crate::process::{Mode, Sim};
-use crate::world::World;
+use crate::support::process::{Mode, Sim};
+use crate::support::world::World;
 use serde_json::json;
 use site_recovery::*;
-use site_recovery_testkit::suite::op;
+use site_recovery_testkit::suite::{op, permit, recovery};
 use site_recovery_vim::{Moref, Override, Vim};
 use site_recovery_vmware::Builder;
 use site_recovery_vsphere::VCenter;
@@ -167,20 +167,8 @@ async fn what_lands_stays_where_it_is_until_it_starts_and_then_moves_as_before()
     attach().await;
     assert_eq!(overrides(&world.eyes, &moref).await, pinned);
     world.site.detach(&op("detach"), &instance).await.unwrap();
-    let item = Item::new(machine.clone(), op("start").epoch, Policy::default(), "out", "back");
-    let proof =
-        Fenced::prove(&op("start"), &item, Some(&instance), &Sources::new(), Duration::ZERO).await.unwrap();
-    let what = Recovery {
-        machine: machine.clone(),
-        sidecars: vec![],
-        point: PointId(1),
-        taken: Timestamp(1),
-        consistency: Consistency::Crash,
-        generation: Generation(1),
-        purpose: Purpose::Failover,
-        settings: settings.clone(),
-    };
-    world.site.start(&op("start"), &instance, &what, BootPermit::Fenced(proof)).await.unwrap();
+    let (start, what) = (op("start"), recovery(&machine, settings.clone()));
+    world.site.start(&start, &instance, &what, permit(&start, &machine).await).await.unwrap();
     assert_eq!(overrides(&world.eyes, &moref).await, (Override::None, Override::None));
 }
 
