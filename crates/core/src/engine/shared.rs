@@ -72,6 +72,7 @@ pub(crate) struct Pulse {
     pub(crate) changed: u64,
     pub(crate) readiness: Option<Readiness>,
     pub(crate) outsiders: Vec<String>,
+    /// Whether no capture that nobody holds can be left of it.
     pub(crate) swept: bool,
     pub(crate) alarm: Alarm,
     /// When the points are looked through again for what is due; none: with the next cycle.
