@@ -278,6 +278,15 @@ impl Shared {
         }
     }
 
+    /// The leg of this direction in the next round, where a request names other legs for it: it reads where the far one lands.
+    pub(crate) fn near_leg(&self, item: &Item, named: Option<&(String, String)>) -> Result<Leg> {
+        match (named, item.state.direction) {
+            (Some((out, _)), crate::state::Direction::PrimaryToRecovery) => self.leg(out),
+            (Some((_, back)), crate::state::Direction::RecoveryToPrimary) => self.leg(back),
+            (None, _) => self.leg_of(item),
+        }
+    }
+
     /// An answer within `limit`, or `Unavailable`. The call is no longer waited for, never taken back.
     pub(crate) async fn within<T>(
         &self,
