@@ -7,12 +7,12 @@ use crate::handles::Ticket;
 use crate::home::{How, Known, Made, Mark, MarkedDisk};
 use crate::landed::{self, Landing};
 use crate::making::Begun;
-use crate::rules::{self, DATASTORE, refuse_critical};
+use crate::rules::{self, DATASTORE};
 use crate::{LocalSite, Site, copies};
 use async_trait::async_trait;
 use site_recovery::{
-    Armed, BootPermit, Booted, DiskId, DiskMut, DiskSpec, Generation, Instance, LandingSite, Machine, Offer,
-    Offers, Op, PointId, Recovery, Result, Settings, Stamp, Survey,
+    Armed, BootPermit, Booted, DiskId, DiskMut, DiskSpec, ErrorKind, Finding, Generation, Instance,
+    LandingSite, Machine, Offer, Offers, Op, PointId, Recovery, Result, Settings, Stamp, Survey,
 };
 use site_recovery_register::durable;
 use site_recovery_register::{Told, refused};
@@ -44,7 +44,7 @@ impl LandingSite for LocalSite {
     ) -> Result<Instance> {
         let (op, machine, settings) = (op.clone(), machine.clone(), settings.clone());
         self.act("attach", move |site| {
-            refuse_critical(&site.check_settings(&machine, &settings))?;
+            Finding::refuse_critical(&site.check_settings(&machine, &settings), ErrorKind::Invalid)?;
             match existing {
                 Some(instance) => site.attach_existing(&op, &machine, &instance),
                 None => site.attach_new(&op, &machine, &settings),

@@ -135,17 +135,6 @@ fn check_disks(machine: &Machine, settings: &Settings, found: &mut Vec<Finding>)
     }
 }
 
-/// Refuses what a check finds critical.
-pub(crate) fn refuse_critical(found: &[Finding]) -> Result<()> {
-    match found.iter().find(|f| f.blocks()) {
-        None => Ok(()),
-        Some(finding) => {
-            let message = format!("{}; {}", finding.cause, finding.remedy);
-            Err(Error::new(ErrorKind::Invalid, message).with("field", &finding.code))
-        }
-    }
-}
-
 /// How the recovered machine is called.
 pub(crate) fn name_for(machine: &Machine, settings: &Settings, purpose: Purpose) -> String {
     let name = settings.name.clone().unwrap_or_else(|| machine.proper_name());

@@ -48,7 +48,6 @@ pub use installed::{Installed, Shown};
 pub use rescued::Rescued;
 pub use slot::Slot;
 pub use starter::{Landing, Rescue, Starter, Switched};
-pub(crate) use survey::refuse_critical;
 
 use crate::site::home::{open_state, plain};
 use async_trait::async_trait;

@@ -84,10 +84,7 @@ pub(super) async fn seed(context: &Context) -> Result<Effects> {
                 request.settings.clone().or_else(|| m.item.settings.get(&site).cloned()).unwrap_or_default();
             let findings = context.far.recovery_site.check(&m.item.machine, &settings).await?;
             if let Some(blocking) = findings.iter().find(|f| f.blocks()) {
-                return Err(Error::new(
-                    ErrorKind::Refused,
-                    format!("{}; {}", blocking.cause, blocking.remedy),
-                ));
+                return Err(blocking.error(ErrorKind::Refused));
             }
             let (seed, held) = distance(context, &m, &settings).await?;
             m.progress.ahead = held.is_some();
