@@ -175,7 +175,7 @@ impl Site {
 
     fn attach_new(&self, op: &Op, machine: &Machine, settings: &Settings) -> Result<Instance> {
         let _turn = self.register.turn(op, machine.id())?;
-        let base = rules::name_for(machine, settings, site_recovery::Purpose::Failover);
+        let base = settings.name_for(machine, site_recovery::Purpose::Failover);
         let mut names = std::iter::once(base.clone()).chain((2_u64..).map(|n| format!("{base}-{n}")));
         let name = names.find(|n| !self.root.join(n).exists()).expect("there is always another number");
         let draft = match self.begin_making(op, machine.id(), &name)? {

@@ -2,7 +2,7 @@
 
 use crate::home::{Home, How, Known, Made};
 use crate::making::Begun;
-use crate::rules::{self, name_for, recovered};
+use crate::rules::{self, recovered};
 use crate::{LocalSite, copies};
 use bytes::Bytes;
 use site_recovery::{
@@ -77,7 +77,7 @@ impl LocalSite {
                 &site.check_settings(&what.machine, &what.settings),
                 ErrorKind::Invalid,
             )?;
-            let name = name_for(&what.machine, &what.settings, what.purpose);
+            let name = what.settings.name_for(&what.machine, what.purpose);
             let _turn = site.register.turn(&op, what.machine.id())?;
             site.begin_making(&op, what.machine.id(), &name)
         })

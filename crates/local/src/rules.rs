@@ -21,7 +21,7 @@ impl Site {
         }
         for purpose in [Purpose::Failover, Purpose::Drill] {
             if settings.validate().is_ok()
-                && let Err(error) = named(&name_for(machine, settings, purpose))
+                && let Err(error) = named(&settings.name_for(machine, purpose))
             {
                 let remedy = "choose another name in settings.name";
                 found.push(Finding::new("setting.name", Severity::Critical, error.message(), remedy));
@@ -79,15 +79,6 @@ impl Site {
         let remedy = "make room, before the disks fill up";
         let finding = Finding::new("target.space", Severity::Warning, cause, remedy);
         Ok((need > free).then_some(finding))
-    }
-}
-
-/// How the recovered machine is called.
-pub(crate) fn name_for(machine: &Machine, settings: &Settings, purpose: Purpose) -> String {
-    let name = settings.name.clone().unwrap_or_else(|| machine.proper_name());
-    match purpose {
-        Purpose::Failover => name,
-        Purpose::Drill => format!("{name}-test"),
     }
 }
 

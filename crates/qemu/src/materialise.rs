@@ -7,7 +7,7 @@ use crate::known::Known;
 use crate::making::Begun;
 use crate::mark::{ArmedBy, How, Made};
 use crate::place::short;
-use crate::rules::{describe, name_for, recovered};
+use crate::rules::{describe, recovered};
 use crate::sidecars::Kind;
 use crate::stacks::point_export;
 use crate::tracking::{Link, Position, tag};
@@ -38,7 +38,7 @@ impl QemuSite {
                 &site.check_settings(&recovery.machine, &recovery.settings),
                 ErrorKind::Invalid,
             )?;
-            let name = name_for(&recovery.machine, &recovery.settings, recovery.purpose);
+            let name = recovery.settings.name_for(&recovery.machine, recovery.purpose);
             let _turn = site.register.turn(&key, recovery.machine.id())?;
             site.begin_making(&key, recovery.machine.id(), &name)
         });
