@@ -5,14 +5,12 @@ use crate::estate::Estate;
 use crate::readiness;
 use crate::{Inner, Site, Vddk};
 use serde::{Deserialize, Serialize};
-use site_recovery::{Capability, Clock, Error, ErrorKind, Result, RoleName, SystemClock};
-use site_recovery_register::{Register, conflict, durable};
+use site_recovery::{Capability, Clock, Result, RoleName, SystemClock};
+use site_recovery_register::{Register, belongs_to, open_state};
 use site_recovery_vim::{Settings, Vim};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-const FORMAT: u32 = 1;
 
 /// How long the site waits for what the server does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,12 +51,6 @@ pub struct Builder {
     vddk: Option<Vddk>,
     scratch: Option<PathBuf>,
     patience: Patience,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Identity {
-    format: u32,
-    name: RoleName,
 }
 
 impl Builder {
@@ -133,28 +125,13 @@ impl Builder {
     }
 
     async fn opened(self) -> Result<Inner> {
-        let identity = self.state.join("site.json");
-        let known = durable::read::<Identity>(&identity)?;
-        match &known {
-            Some(found) if found.format > FORMAT => {
-                let message =
-                    format!("{} is of format {}, this is {FORMAT}", identity.display(), found.format);
-                return Err(Error::new(ErrorKind::Unsupported, message));
-            }
-            Some(found) if found.name != self.name => {
-                let message = format!("{} is of the site {}", self.state.display(), found.name);
-                return Err(conflict(message).with("asked", &self.name));
-            }
-            _ => {}
-        }
+        belongs_to(&self.state, &self.name)?;
         let vim = Vim::connect(&self.settings, Arc::clone(&self.clock)).await?;
         if let Some(other) = readiness::kind(vim.about(), &self.estate.product()) {
             return Err(Error::new(ErrorKind::Unsupported, format!("{}: {}", other.cause, other.remedy)));
         }
         self.estate.admit(&vim).await?;
-        if known.is_none() {
-            durable::write(&identity, &Identity { format: FORMAT, name: self.name.clone() })?;
-        }
+        open_state(&self.state, &self.name)?;
         let lands = self.appliance.is_some();
         let inner = Inner {
             register: Register::at(self.state.join("epochs")),
