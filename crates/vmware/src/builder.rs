@@ -5,7 +5,7 @@ use crate::estate::Estate;
 use crate::readiness;
 use crate::{Inner, Site, Vddk};
 use serde::{Deserialize, Serialize};
-use site_recovery::{Capability, Clock, Result, RoleName, SystemClock};
+use site_recovery::{Capability, Clock, Error, ErrorKind, Result, RoleName, SystemClock};
 use site_recovery_register::{Register, belongs_to, open_state};
 use site_recovery_vim::{Settings, Vim};
 use std::path::PathBuf;
