@@ -15,4 +15,5 @@ mod process;
 mod reads;
 mod undone;
 #[path = "../../crates/vmware/tests/support/world.rs"]
+#[expect(dead_code, reason = "the circle uses a part")]
 mod world;

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"time"
-
-	"github.com/vmware/govmomi/simulator"
 )
 
 // verb does one thing to the site. Its body is JSON, and so is what it returns.
@@ -22,7 +20,7 @@ func (s *site) verbs() map[string]verb {
 		"call-fault":      with(s.callFault),
 		"task-fault":      with(s.taskFault),
 		"http-fault":      with(s.httpFault),
-		"http-faults":     with(func(struct{}) (any, error) { return s.http.left(), nil }),
+		"faults-left":     with(func(struct{}) (any, error) { return s.faults.left() + s.refusals.left() + s.http.left(), nil }),
 		"delay":           with(s.delay),
 		"clear":           with(s.clear),
 		"calls":           with(func(c struct{ Reset bool }) (any, error) { return s.calls.take(c.Reset), nil }),
@@ -95,35 +93,6 @@ func (s *site) controls() http.Handler {
 	return mux
 }
 
-type callFault struct {
-	Method     string `json:"method"`     // SOAP name; "" is any
-	ObjectType string `json:"objectType"` // such as VirtualMachine; "" is any
-	ObjectName string `json:"objectName"` // "" is any
-	faultSpec
-	Skip        int `json:"skip"`
-	Count       int `json:"count"` // 0 is all from then on
-	DelayMillis int `json:"delayMs"`
-}
-
-// callFault lets calls, not tasks, end in a SOAP fault.
-func (s *site) callFault(c callFault) (any, error) {
-	if err := c.resolve(); err != nil {
-		return nil, err
-	}
-	any_ := func(text string) string {
-		if text == "" {
-			return "*"
-		}
-		return text
-	}
-	s.service.AddFaultRule(&simulator.FaultInjectionRule{
-		MethodName: any_(c.Method), ObjectType: any_(c.ObjectType), ObjectName: any_(c.ObjectName),
-		Probability: 1, FaultType: simulator.FaultTypeCustom, Fault: c.fault(), Message: "asked for by a test",
-		SkipCount: c.Skip, MaxCount: c.Count, Delay: c.DelayMillis, Enabled: true,
-	})
-	return nil, nil
-}
-
 func (s *site) taskFault(r refusal) (any, error) {
 	if err := r.resolve(); err != nil {
 		return nil, err
@@ -160,6 +129,7 @@ func (s *site) delay(d delaySpec) (any, error) {
 // clear takes back all faults and delays; settings stay.
 func (s *site) clear(struct{}) (any, error) {
 	s.service.ClearFaultRules()
+	s.faults.clear()
 	s.refusals.clear()
 	s.http.clear()
 	s.delays.clear()

@@ -144,7 +144,7 @@ func (s *site) settle(vm *simulator.VirtualMachine) types.BaseMethodFault {
 			return fault
 		}
 	}
-	s.open.record(vm)
+	s.open.record(vm, s.snapshotsOf(vm.Self))
 	return nil
 }
 

@@ -42,6 +42,44 @@ func TestCallsEndInFaults(t *testing.T) {
 	})
 }
 
+func TestFaultsAreLeftUntilTheyAreUsedUp(t *testing.T) {
+	inBoth(t, func(w *world) {
+		vm := w.vm(w.first)
+		left := func(want int) {
+			w.Helper()
+			var n int
+			w.control("faults-left", say{}, &n)
+			same(w, "faults left", n, want)
+		}
+		left(0)
+		w.control("call-fault", say{"method": "PowerOffVM_Task", "fault": "NoPermission", "skip": 1, "count": 1})
+		w.control("call-fault", say{"method": "ResetVM_Task", "fault": "NoPermission", "skip": 1, "count": 0})
+		w.control("task-fault", say{"task": "powerOn", "fault": "Timedout", "count": 1})
+		w.control("http-fault", say{"path": "/sdk", "holds": "CurrentTime", "kind": "status", "status": 503, "count": 1})
+		left(4)
+		w.ends(vm.PowerOff(w.ctx))
+		left(4)
+		_, err := vm.PowerOff(w.ctx)
+		faults[*types.NoPermission](w, err)
+		left(3)
+		task, err := vm.PowerOn(w.ctx)
+		endsWith[*types.Timedout](w, task, err)
+		left(2)
+		if _, err := methods.GetCurrentTime(w.ctx, w.client); err == nil {
+			w.Fatal("503 is no error")
+		}
+		left(1)
+		// What has no end is never used up.
+		w.ends(vm.PowerOn(w.ctx))
+		w.ends(vm.Reset(w.ctx))
+		_, err = vm.Reset(w.ctx)
+		faults[*types.NoPermission](w, err)
+		left(1)
+		w.control("clear", say{})
+		left(0)
+	})
+}
+
 func TestSoapAnswersAreSpoiled(t *testing.T) {
 	inBoth(t, func(w *world) {
 		post := func() string {

@@ -14,8 +14,9 @@ import (
 type holder struct {
 	name    string
 	running bool
-	writes  map[string]bool // files that it writes to, for itself alone
-	reads   map[string]bool // files below them, and disks that it only reads
+	writes  map[string]bool   // files that it writes to, for itself alone
+	reads   map[string]bool   // files below them, and disks that it only reads
+	uuids   map[string]string // those of disks, by every file that is a state of one, also by those that only snapshots have
 }
 
 // openDisks knows which machine has which file. It is kept beside the inventory, so that one machine's lock is enough
@@ -25,8 +26,20 @@ type openDisks struct {
 	all map[types.ManagedObjectReference]holder
 }
 
-func (o *openDisks) record(vm *simulator.VirtualMachine) {
-	h := holder{vm.Name, vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn, map[string]bool{}, map[string]bool{}}
+// record is called with the machine's lock, which guards its snapshots too.
+func (o *openDisks) record(vm *simulator.VirtualMachine, snapshots []*simulator.VirtualMachineSnapshot) {
+	h := holder{
+		vm.Name, vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn, map[string]bool{}, map[string]bool{}, map[string]string{},
+	}
+	disks := disksOf(vm)
+	for _, snapshot := range snapshots {
+		disks = append(disks, disksIn(snapshot.Config.Hardware.Device)...)
+	}
+	for _, disk := range disks {
+		for b := disk.Backing.(*flat); b != nil; b = b.Parent {
+			h.uuids[b.FileName] = disk.Backing.(*flat).Uuid
+		}
+	}
 	for _, disk := range disksOf(vm) {
 		b := disk.Backing.(*flat)
 		if readOnly(b.DiskMode) {
@@ -71,6 +84,18 @@ func (o *openDisks) name(ref types.ManagedObjectReference) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.all[ref].name
+}
+
+// uuid is that of the disk which a file is a state of, where a machine or a snapshot has it.
+func (o *openDisks) uuid(file string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, h := range o.all {
+		if uuid := h.uuids[file]; uuid != "" {
+			return uuid
+		}
+	}
+	return ""
 }
 
 // conflict finds another running machine with which this use of a file cannot go together.
@@ -139,33 +164,9 @@ func (s *site) sameDisks(spec *types.VirtualMachineConfigSpec) {
 			continue
 		}
 		if b, ok := disk.Backing.(*flat); ok && b.Uuid == "" {
-			b.Uuid = s.uuidOf(b.FileName)
+			b.Uuid = s.open.uuid(b.FileName)
 		}
 	}
-}
-
-// uuidOf is that of the disk which a file is a state of, where a machine or a snapshot has it.
-func (s *site) uuidOf(file string) string {
-	var lists [][]types.BaseVirtualDevice
-	for _, object := range s.registry.All("VirtualMachine") {
-		if vm, ok := object.(*simulator.VirtualMachine); ok && vm.Config != nil {
-			lists = append(lists, vm.Config.Hardware.Device)
-			for _, snapshot := range s.snapshotsOf(vm.Self) {
-				lists = append(lists, snapshot.Config.Hardware.Device)
-			}
-		}
-	}
-	for _, devices := range lists {
-		for _, disk := range disksIn(devices) {
-			held := disk.Backing.(*flat)
-			for b := held; b != nil; b = b.Parent {
-				if b.FileName == file {
-					return held.Uuid
-				}
-			}
-		}
-	}
-	return ""
 }
 
 // startFault is why a machine cannot start: a disk is gone, or somebody else has it.

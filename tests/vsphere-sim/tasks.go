@@ -156,6 +156,12 @@ func (r *refusals) add(one *refusal) {
 	r.all = append(r.all, one)
 }
 
+func (r *refusals) left() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.all)
+}
+
 func (r *refusals) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -106,6 +106,42 @@ func TestAStateOfADiskHasItsUuid(t *testing.T) {
 	})
 }
 
+// Also while other machines change theirs: no attaching looks into a machine that it has not locked. The race detector sees it.
+func TestAnUuidIsFoundWhileItsMachineChanges(t *testing.T) {
+	inBoth(t, func(w *world) {
+		vm, other := w.vm(w.first), w.vm(w.second)
+		held := w.disksOf(w.first)[0]
+		disk := w.attachment(other, held.Vmdk, "independent_nonpersistent")
+		found, changed := make(chan string), make(chan struct{})
+		go func() {
+			for {
+				attached := *disk.Backing.(*flat)
+				w.site.sameDisks(&types.VirtualMachineConfigSpec{DeviceChange: []types.BaseVirtualDeviceConfigSpec{
+					&types.VirtualDeviceConfigSpec{
+						Operation: types.VirtualDeviceConfigSpecOperationAdd,
+						Device:    &types.VirtualDisk{VirtualDevice: types.VirtualDevice{Backing: &attached}},
+					},
+				}})
+				select {
+				case <-changed:
+					found <- attached.Uuid
+					return
+				default:
+					if attached.Uuid != held.Uuid {
+						found <- attached.Uuid
+						return
+					}
+				}
+			}
+		}()
+		one := w.snapshot(vm, "one")
+		w.snapshot(vm, "two")
+		w.remove(vm, one, true)
+		close(changed)
+		same(w, "the uuid", <-found, held.Uuid)
+	})
+}
+
 // The worst that change tracking does: it goes on after a revert as if nothing had been.
 func TestARevertThatIsToldNobody(t *testing.T) {
 	inBoth(t, func(w *world) {

@@ -36,9 +36,9 @@ func (w *watcher) UpdateObject(_ *simulator.Context, object mo.Reference, change
 			w.site.powerChanged(vm)
 		case "name":
 			w.site.update(vm, set("config.name", vm.Name), set("summary.config.name", vm.Name))
-			w.site.open.record(vm)
+			w.site.open.record(vm, w.site.snapshotsOf(vm.Self))
 		case "config.hardware.device":
-			w.site.open.record(vm)
+			w.site.open.record(vm, w.site.snapshotsOf(vm.Self))
 		}
 	}
 }
@@ -56,7 +56,7 @@ func (w *watcher) RemoveObject(_ *simulator.Context, ref types.ManagedObjectRefe
 
 // powerChanged is what a machine's start or end brings along.
 func (s *site) powerChanged(vm *simulator.VirtualMachine) {
-	s.open.record(vm)
+	s.open.record(vm, s.snapshotsOf(vm.Self))
 	s.guests.powerChanged(vm)
 	s.showTools(vm)
 	if vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {

@@ -1,6 +1,6 @@
 //! What a check found.
 
-use crate::Timestamp;
+use crate::{Error, ErrorKind, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// How bad.
@@ -48,13 +48,28 @@ impl Finding {
         )
     }
 
+    /// Refuses what a check finds critical: the error of the first such finding, which carries its whole code as `field`.
+    ///
+    /// # Errors
+    /// `Invalid` for a setting, `otherwise` for all else.
+    pub fn refuse_critical(found: &[Self], otherwise: ErrorKind) -> Result<()> {
+        let Some(first) = found.iter().find(|f| f.blocks()) else { return Ok(()) };
+        let kind = if first.code.starts_with("setting.") { ErrorKind::Invalid } else { otherwise };
+        Err(first.error(kind).with("field", &first.code))
+    }
+
     /// The error of what a finding refuses, naming the field that a setting's code tells.
-    pub(crate) fn refusal(&self) -> crate::Error {
-        let error = crate::Error::new(crate::ErrorKind::Invalid, format!("{}; {}", self.cause, self.remedy));
+    pub(crate) fn refusal(&self) -> Error {
+        let error = self.error(ErrorKind::Invalid);
         match self.code.strip_prefix("setting.") {
             Some(field) => error.with("field", field),
             None => error.with("code", &self.code),
         }
+    }
+
+    /// Its cause and its remedy, as an error.
+    pub(crate) fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind, format!("{}; {}", self.cause, self.remedy))
     }
 
     /// Whether it refuses the operation.
@@ -78,5 +93,28 @@ impl Readiness {
     /// Whether the whole circle is ready, by evidence that still counts at `now`.
     pub fn is_ready(&self, now: Timestamp) -> bool {
         now <= self.expires && !self.findings.iter().any(Finding::blocks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_critical_finding_refuses_by_what_it_is_about() {
+        let told = |code: &str, severity| Finding::new(code, severity, format!("{code} is so"), "mend it");
+        let warned = [told("setting.size", Severity::Info), told("target.space", Severity::Warning)];
+        Finding::refuse_critical(&warned, ErrorKind::Refused).expect("nothing is critical");
+        let [busy, name] = ["landing.busy", "setting.name"].map(|code| told(code, Severity::Critical));
+        for (found, otherwise, kind, code) in [
+            ([&busy, &name], ErrorKind::Refused, ErrorKind::Refused, "landing.busy"),
+            ([&busy, &name], ErrorKind::Invalid, ErrorKind::Invalid, "landing.busy"),
+            ([&name, &busy], ErrorKind::Refused, ErrorKind::Invalid, "setting.name"),
+        ] {
+            let found: Vec<Finding> = warned.iter().chain(found).cloned().collect();
+            let error = Finding::refuse_critical(&found, otherwise).expect_err(code);
+            assert_eq!((error.kind(), error.fact("field")), (kind, Some(code)), "{error}");
+            assert_eq!(error.message(), format!("{code} is so; mend it"));
+        }
     }
 }

@@ -334,6 +334,22 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_is_made_is_called_as_set_or_properly_and_its_drill_apart() {
+        let of = |name: Option<&str>| crate::Settings { name: name.map(str::to_owned), ..Default::default() };
+        for (title, set, name) in [
+            (Some("../운영/Web (2)"), None, "Web--2"),
+            (Some("운영 웹 서버"), None, UUID),
+            (None, None, UUID),
+            (Some("Web"), Some("chosen"), "chosen"),
+        ] {
+            let made = |purpose| of(set).name_for(&titled(title), purpose);
+            assert_eq!(made(crate::Purpose::Failover), name, "{title:?}");
+            assert_eq!(made(crate::Purpose::Drill), format!("{name}-test"), "{title:?}");
+            of(Some(&made(crate::Purpose::Drill))).validate().expect("a name that every site takes");
+        }
+    }
+
+    #[test]
     fn a_title_that_is_none_is_refused_by_field_value_and_rule() {
         let long = "웹".repeat(256);
         for good in [None, Some("운영/웹 서버"), Some(" "), Some(&*long)] {

@@ -249,8 +249,9 @@ impl PromoteRequest {
 pub struct ReprotectRequest {
     /// Settings for the new recovery site; where not given, those that it has.
     pub settings: Option<Settings>,
-    /// Names of other legs for the next round: out, and back. The one that is used next comes from where the machine runs now, and
-    /// the other one from where that leads; else the reprotect is refused, naming `reprotect.legs`.
+    /// Names of other legs for the next round: out, and back. Where none are named, those of the last round. The one that is
+    /// used next comes from where the machine runs now; else the reprotect is refused, naming `reprotect.legs`. The other
+    /// one is to come from where that leads.
     pub legs: Option<(String, String)>,
     /// Where the sides may have diverged: the other side loses, by this wish. Its bytes become a pinned point.
     pub other_side_loses: bool,

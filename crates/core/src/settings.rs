@@ -1,6 +1,6 @@
 //! What a machine shall be at its recovery site: plain data, validated by the site.
 
-use crate::{DiskId, Error, NicId, Result};
+use crate::{DiskId, Error, Machine, NicId, Purpose, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -93,6 +93,16 @@ pub struct DiskSettings {
 }
 
 impl Settings {
+    /// How a machine that is made by these is called, where every machine has a [proper name](Machine::proper_name): the name
+    /// that is set, or that one. A drill's copy is called so with `-test` after it.
+    pub fn name_for(&self, machine: &Machine, purpose: Purpose) -> String {
+        let name = self.name.clone().unwrap_or_else(|| machine.proper_name());
+        match purpose {
+            Purpose::Failover => name,
+            Purpose::Drill => format!("{name}-test"),
+        }
+    }
+
     /// Checks what is wrong at every site.
     ///
     /// # Errors

@@ -1,15 +1,10 @@
 //! What is found of a host alone.
 
 use site_recovery::{Finding, Severity};
-use site_recovery_vim::{About, Host, Licence, Product};
+use site_recovery_vim::{Host, Licence};
 
-pub(crate) fn findings(about: &About, hosts: &[Host], licences: &[Licence]) -> Vec<Finding> {
+pub(crate) fn findings(hosts: &[Host], licences: &[Licence]) -> Vec<Finding> {
     let mut found = vec![];
-    if about.product != Product::Host {
-        let cause = format!("{} is no host alone", about.full_name);
-        let remedy = "open it as a site of vCenter (site_recovery_vsphere)";
-        found.push(Finding::new("server.kind", Severity::Critical, cause, remedy));
-    }
     if let Some(vcenter) = hosts.iter().find_map(|host| host.managed_by.as_deref()) {
         let remedy = "open its vCenter as the site";
         found.push(Finding::new("server.managed", Severity::Critical, managed(vcenter), remedy));
@@ -43,18 +38,6 @@ mod tests {
     use super::*;
     use site_recovery_vim::Moref;
 
-    fn about(product: Product) -> About {
-        let words = String::new;
-        About {
-            full_name: "VMware ESXi 8.0.3".into(),
-            product,
-            version: words(),
-            build: words(),
-            api_version: words(),
-            instance_uuid: None,
-        }
-    }
-
     fn host(managed_by: Option<&str>) -> Host {
         Host {
             moref: Moref::new("HostSystem", "ha-host"),
@@ -78,20 +61,17 @@ mod tests {
     #[test]
     fn a_host_of_its_own_with_a_licence_has_nothing_to_be_told() {
         let paid = licence("VMware vSphere 8 Enterprise Plus", "esx.enterprisePlus.cpuPackageCoreLimited");
-        assert!(findings(&about(Product::Host), &[host(None)], &[paid]).is_empty());
+        assert!(findings(&[host(None)], &[paid]).is_empty());
     }
 
     #[test]
     fn what_it_is_instead_is_told() {
         let codes = |found: Vec<Finding>| found.into_iter().map(|f| (f.code, f.severity)).collect::<Vec<_>>();
-        let told = findings(&about(Product::VCenter), &[host(Some("10.0.0.5"))], &[]);
-        assert!(told[1].cause.contains("10.0.0.5"));
-        assert_eq!(
-            codes(told),
-            [("server.kind".into(), Severity::Critical), ("server.managed".into(), Severity::Critical)]
-        );
+        let told = findings(&[host(Some("10.0.0.5"))], &[]);
+        assert!(told[0].cause.contains("10.0.0.5"));
+        assert_eq!(codes(told), [("server.managed".into(), Severity::Critical)]);
         for free in [licence("VMware vSphere 8 Hypervisor", "x"), licence("x", "esxBasic")] {
-            let told = findings(&about(Product::Host), &[], &[free]);
+            let told = findings(&[], &[free]);
             assert_eq!(codes(told), [("server.licence".into(), Severity::Warning)]);
         }
     }

@@ -18,7 +18,8 @@
 //!
 //! What a site of VMware's is, how it works and where its promises end: `site_recovery_vmware`. What differs on a host alone:
 //! - A host that a vCenter manages is refused: changes past vCenter are lost on it. Use `site_recovery_vsphere`.
-//! - A host without a paid licence reads and changes nothing; it is refused at once, with the reason.
+//! - With a free licence nobody changes anything on a host: it is refused at once, with the reason. That is tried on some machine, so
+//!   a host without one is opened, and refuses the first change.
 //! - There is no DRS and no storage DRS, so nothing has to be kept from moving.
 //! - Its events, by which a start past us is seen, are forgotten when its agent starts anew.
 #![forbid(unsafe_code)]
@@ -26,8 +27,8 @@
 mod check;
 
 use async_trait::async_trait;
-use site_recovery::{Error, ErrorKind, Finding, Result, RoleName, SystemClock};
-use site_recovery_vim::{Moref, Vim, Writes};
+use site_recovery::{Error, ErrorKind, Finding, Result, RoleName};
+use site_recovery_vim::{Moref, Product, Vim, Writes};
 use site_recovery_vmware::Estate;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -51,11 +52,7 @@ pub fn site(name: RoleName, state: impl Into<PathBuf>, settings: Settings) -> Bu
 /// # Errors
 /// Those of the connection; those of the server's that are no finding.
 pub async fn check(settings: &Settings, appliance: Option<&str>) -> Result<Vec<Finding>> {
-    let vim = Vim::connect(settings, Arc::new(SystemClock)).await?;
-    let found = site_recovery_vmware::check(&vim, &Host, appliance).await;
-    // Its session ends by itself, where nobody can end it.
-    let _ = vim.log_out().await;
-    found
+    site_recovery_vmware::check(settings, &Host, appliance).await
 }
 
 #[derive(Debug)]
@@ -63,14 +60,12 @@ struct Host;
 
 #[async_trait]
 impl Estate for Host {
+    fn product(&self) -> Product {
+        Product::Host
+    }
+
     async fn admit(&self, vim: &Vim) -> Result<()> {
         let unsupported = |message: String| Err(Error::new(ErrorKind::Unsupported, message));
-        if vim.is_vcenter() {
-            let name = &vim.about().full_name;
-            return unsupported(format!(
-                "{name} is no host alone: open it as a site of vCenter (site_recovery_vsphere)"
-            ));
-        }
         if let Some(vcenter) = vim.hosts().await?.into_iter().find_map(|host| host.managed_by) {
             return unsupported(check::managed(&vcenter));
         }
@@ -104,7 +99,6 @@ impl Estate for Host {
     }
 
     async fn check(&self, vim: &Vim, _: Option<&Moref>) -> Result<Vec<Finding>> {
-        let hosts = vim.hosts().await?;
-        Ok(check::findings(vim.about(), &hosts, &vim.licences().await?))
+        Ok(check::findings(&vim.hosts().await?, &vim.licences().await?))
     }
 }

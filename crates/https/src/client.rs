@@ -20,12 +20,12 @@ pub struct Https {
 }
 
 impl Https {
-    /// To the server of these settings. Asks nothing yet.
+    /// To the server of these settings, whose address may have the path of that `service`. Asks nothing yet.
     ///
     /// # Errors
     /// For settings that break a rule.
-    pub fn new(settings: &Settings) -> Result<Self, Unusable> {
-        let (base, limits) = (settings.address()?, settings.limits);
+    pub fn new(settings: &Settings, service: &str) -> Result<Self, Unusable> {
+        let (base, limits) = (settings.address(service)?, settings.limits);
         let builder = builder(&settings.trust)?
             .tls_info(true)
             .connect_timeout(Duration::from_millis(limits.connect_ms))
@@ -42,6 +42,11 @@ impl Https {
     /// The server's address, without a path that matters.
     pub fn base(&self) -> &Url {
         &self.base
+    }
+
+    /// The address of a path on this very server; none where it leads to another, whatever the path says.
+    pub fn to(&self, path: &str) -> Option<Url> {
+        to(&self.base, path)
     }
 
     /// Host and port, for people.
@@ -82,6 +87,11 @@ impl Https {
     pub fn lost(&self, error: &reqwest::Error, span: Duration) -> Lost {
         Lost::of(error, &self.server, span)
     }
+}
+
+/// The address of a path on the server of another address; none where it leads to another server, whatever the path says.
+pub fn to(server: &Url, path: &str) -> Option<Url> {
+    server.join(path).ok().filter(|url| url.origin() == server.origin())
 }
 
 /// A client of servers that are trusted so, over HTTPS alone, by TLS 1.2 or 1.3.

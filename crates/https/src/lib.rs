@@ -4,7 +4,7 @@
 //!   [limits](Limits).
 //! - [`Https`]: requests to that server. [`Lost`] tells apart why no answer came, or not whole.
 //! - [`certificate`]: the one that a server showed.
-//! - [`builder`], [`whole`], [`is_stranger`] and [`because`]: the same in parts, for a client with settings of its own.
+//! - [`address`], [`builder`], [`to`], [`whole`], [`is_stranger`] and [`because`]: the same in parts, for a client with settings of its own.
 //!
 //! Nothing is sent before the server has shown that it is the one that is trusted, and nothing switches that off. An answer that
 //! leads elsewhere is not followed, and no proxy is asked: the password would go there.
@@ -21,9 +21,9 @@ mod settings;
 mod trust;
 mod unusable;
 
-pub use client::{Https, builder, certificate, whole};
+pub use client::{Https, builder, certificate, to, whole};
 pub use lost::{Lost, because, is_stranger};
 pub use secret::{Password, Secret, SecretRef};
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, Settings, address};
 pub use trust::Trust;
 pub use unusable::Unusable;

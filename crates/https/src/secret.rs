@@ -1,6 +1,7 @@
 //! The password by reference: settings say where it stands, never what it is.
 
 use crate::Unusable;
+use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::File;
@@ -37,6 +38,13 @@ impl Secret {
     /// Takes the text, which is wiped with it.
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
+    }
+
+    /// As the value of a header, shown to nobody either; none where it is empty, or no header can hold it.
+    pub fn header(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_str(&self.0).ok().filter(|value| !value.is_empty())?;
+        value.set_sensitive(true);
+        Some(value)
     }
 
     /// The text itself, for what is sent.
@@ -132,6 +140,12 @@ mod tests {
             let error = format!("{:?}", password.read().unwrap_err());
             assert!(!error.contains("two") && !error.contains("bell"), "{error}");
         }
+        let header = Secret::new("52d8-a".into()).header().unwrap();
+        assert_eq!((header.to_str().unwrap(), header.is_sensitive()), ("52d8-a", true));
+        assert!(!format!("{header:?}").contains("52d8"));
+        assert!(
+            Secret::new(String::new()).header().is_none() && Secret::new("a\nb".into()).header().is_none()
+        );
         assert!(SecretRef::Env("NO_SUCH_VARIABLE_HERE".into()).read().is_err());
         let said: SecretRef = serde_json::from_str(r#"{"file": "/etc/p"}"#).unwrap();
         assert_eq!(said, SecretRef::File("/etc/p".into()));

@@ -9,7 +9,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// `https://vcenter.example`, with a port where it is not 443; `/sdk` may follow, as clients of VMware's servers are told.
+    /// `https://vcenter.example`, with a port where it is not 443. The path of the service may follow, as clients of VMware's
+    /// servers are told theirs: `/sdk`.
     pub url: String,
     /// Whom to take for the server.
     pub trust: Trust,
@@ -79,25 +80,16 @@ impl Limits {
 }
 
 impl Settings {
-    /// The server's address, after everything was looked at.
+    /// The server's address, after everything was looked at. It has no path, or that of the `service`.
     ///
     /// # Errors
     /// Naming the field that breaks a rule.
-    pub fn address(&self) -> Result<Url, Unusable> {
+    pub fn address(&self, service: &str) -> Result<Url, Unusable> {
         let remedy = "as https://vcenter.example";
-        let url = Url::parse(&self.url);
-        let url = url.map_err(|_| {
-            // What is no address may still have a password in it.
-            let shown = if self.url.contains('@') { "none" } else { &self.url };
-            Unusable::new("url", shown, "it is the address of a server", remedy)
-        })?;
-        if !url.username().is_empty() || url.password().is_some() {
-            let rule = "no secret stands in an address";
-            return Err(Unusable::new("url", "one with a user in it", rule, "give user and password apart"));
-        }
-        let plain = matches!(url.path(), "/" | "/sdk") && url.query().is_none() && url.fragment().is_none();
-        if url.scheme() != "https" || url.host_str().is_none() || !plain {
-            let rule = "a server is spoken to by https, and has no path but /sdk";
+        let url = address(&self.url, remedy)?;
+        let plain = url.path() == "/" || url.path() == service;
+        if !plain || url.query().is_some() || url.fragment().is_some() {
+            let rule = "the address of a server has no path but that of its service";
             return Err(Unusable::new("url", &self.url, rule, remedy));
         }
         if self.user.is_empty() || self.user.contains(char::is_control) {
@@ -106,6 +98,26 @@ impl Settings {
         self.limits.check()?;
         Ok(url)
     }
+}
+
+/// An address that a password may be sent to: by HTTPS, and with none in it.
+///
+/// # Errors
+/// Naming the field `url`, and never with what may be a password.
+pub fn address(url: &str, remedy: &'static str) -> Result<Url, Unusable> {
+    let parsed = Url::parse(url).map_err(|_| {
+        // What is no address may still have a password in it.
+        let shown = if url.contains('@') { "none" } else { url };
+        Unusable::new("url", shown, "it is the address of a server", remedy)
+    })?;
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        let rule = "no secret stands in an address";
+        return Err(Unusable::new("url", "one with a user in it", rule, "give user and password apart"));
+    }
+    if parsed.scheme() != "https" || parsed.host_str().is_none() {
+        return Err(Unusable::new("url", url, "a server is spoken to by https", remedy));
+    }
+    Ok(parsed)
 }
 
 #[cfg(test)]
@@ -121,23 +133,33 @@ mod tests {
 
     #[test]
     fn c1_addresses_that_would_not_do_are_refused_with_a_remedy_and_without_secrets() {
-        assert_eq!(settings("https://a:8989").address().expect("right").as_str(), "https://a:8989/");
-        for bad in
-            ["http://a", "https://a/ui", "https://a/?x", "a", "https://u:hunter2@a", "https://u:hunter2@[a"]
-        {
-            let error = settings(bad).address().expect_err(bad).to_string();
+        assert_eq!(settings("https://a:8989").address("/sdk").expect("right").as_str(), "https://a:8989/");
+        assert!(
+            settings("https://a/sdk").address("/sdk").is_ok()
+                && settings("https://a/sdk").address("/").is_err()
+        );
+        for bad in [
+            "http://a",
+            "http://u:hunter2@a",
+            "https://a/ui",
+            "https://a/?x",
+            "a",
+            "https://u:hunter2@a",
+            "https://u:hunter2@[a",
+        ] {
+            let error = settings(bad).address("/sdk").expect_err(bad).to_string();
             assert!(error.starts_with("url is") && !error.contains("hunter2"), "{error}");
         }
         let mut other = settings("https://a");
         other.limits.tries = 0;
-        assert!(other.address().expect_err("no tries").to_string().contains("limits.tries is 0"));
+        assert!(other.address("/sdk").expect_err("no tries").to_string().contains("limits.tries is 0"));
         other = settings("https://a");
         other.limits.page = 0;
-        assert!(other.address().expect_err("no page").to_string().contains("limits.page is 0"));
+        assert!(other.address("/sdk").expect_err("no page").to_string().contains("limits.page is 0"));
         for bad in ["", "a\n"] {
             other = settings("https://a");
             other.user = bad.into();
-            assert!(other.address().expect_err(bad).to_string().starts_with("user is"));
+            assert!(other.address("/sdk").expect_err(bad).to_string().starts_with("user is"));
         }
     }
 

@@ -7,12 +7,12 @@ use crate::handles::Ticket;
 use crate::home::{How, Known, Made, Mark, MarkedDisk};
 use crate::landed::{self, Landing};
 use crate::making::Begun;
-use crate::rules::{self, DATASTORE, refuse_critical};
+use crate::rules::{self, DATASTORE};
 use crate::{LocalSite, Site, copies};
 use async_trait::async_trait;
 use site_recovery::{
-    Armed, BootPermit, Booted, DiskId, DiskMut, DiskSpec, Generation, Instance, LandingSite, Machine, Offer,
-    Offers, Op, PointId, Recovery, Result, Settings, Stamp, Survey,
+    Armed, BootPermit, Booted, DiskId, DiskMut, DiskSpec, ErrorKind, Finding, Generation, Instance,
+    LandingSite, Machine, Offer, Offers, Op, PointId, Recovery, Result, Settings, Stamp, Survey,
 };
 use site_recovery_register::durable;
 use site_recovery_register::{Told, refused};
@@ -44,7 +44,7 @@ impl LandingSite for LocalSite {
     ) -> Result<Instance> {
         let (op, machine, settings) = (op.clone(), machine.clone(), settings.clone());
         self.act("attach", move |site| {
-            refuse_critical(&site.check_settings(&machine, &settings))?;
+            Finding::refuse_critical(&site.check_settings(&machine, &settings), ErrorKind::Invalid)?;
             match existing {
                 Some(instance) => site.attach_existing(&op, &machine, &instance),
                 None => site.attach_new(&op, &machine, &settings),
@@ -175,7 +175,7 @@ impl Site {
 
     fn attach_new(&self, op: &Op, machine: &Machine, settings: &Settings) -> Result<Instance> {
         let _turn = self.register.turn(op, machine.id())?;
-        let base = rules::name_for(machine, settings, site_recovery::Purpose::Failover);
+        let base = settings.name_for(machine, site_recovery::Purpose::Failover);
         let mut names = std::iter::once(base.clone()).chain((2_u64..).map(|n| format!("{base}-{n}")));
         let name = names.find(|n| !self.root.join(n).exists()).expect("there is always another number");
         let draft = match self.begin_making(op, machine.id(), &name)? {

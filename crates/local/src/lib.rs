@@ -78,16 +78,13 @@ mod target;
 mod tracking;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
-use site_recovery::{Capability, Clock, Error, ErrorKind, MachineId, Op, Result, Role, RoleName};
-use site_recovery_register::{Register, Told, act, conflict, durable};
+use site_recovery::{Capability, Clock, MachineId, Op, Result, Role, RoleName};
+use site_recovery_register::{Register, Told, act, durable, open_state};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Name of the directories that are ours.
 const OWN: &str = ".site-recovery";
-/// Version of everything that is kept in them.
-const FORMAT: u32 = 1;
 
 /// A directory as a site. See the [crate's documentation](crate) for its layout and its windows.
 #[derive(Debug, Clone)]
@@ -100,12 +97,6 @@ struct Site {
     clock: Arc<dyn Clock>,
     register: Register,
     capability: Capability,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Identity {
-    format: u32,
-    name: RoleName,
 }
 
 impl LocalSite {
@@ -141,19 +132,7 @@ impl Site {
         let root = root.canonicalize().told("look at", &root)?;
         let register = Register::at(root.join(OWN).join("epochs"));
         let mut site = Self { name, root, clock, register, capability: Capability::default() };
-        let path = site.own("site.json");
-        match durable::read::<Identity>(&path)? {
-            None => durable::write(&path, &Identity { format: FORMAT, name: site.name.clone() })?,
-            Some(found) if found.format > FORMAT => {
-                let message = format!("{} is of format {}, this is {FORMAT}", path.display(), found.format);
-                return Err(Error::new(ErrorKind::Unsupported, message));
-            }
-            Some(found) if found.name != site.name => {
-                let message = format!("{} is the site {}", site.root.display(), found.name);
-                return Err(conflict(message).with("asked", &site.name));
-            }
-            Some(_) => {}
-        }
+        open_state(&site.root.join(OWN), &site.name)?;
         for leftover in durable::list(&site.own("removing"))? {
             durable::remove_tree(&leftover)?;
         }

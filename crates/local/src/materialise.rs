@@ -2,11 +2,12 @@
 
 use crate::home::{Home, How, Known, Made};
 use crate::making::Begun;
-use crate::rules::{self, name_for, recovered, refuse_critical};
+use crate::rules::{self, recovered};
 use crate::{LocalSite, copies};
 use bytes::Bytes;
 use site_recovery::{
-    Armed, Disk, DiskSpec, Disks, ErrorKind, Fill, Instance, Op, Pool, Recovery, Replica, Result, Run,
+    Armed, Disk, DiskSpec, Disks, ErrorKind, Fill, Finding, Instance, Op, Pool, Recovery, Replica, Result,
+    Run,
 };
 use site_recovery_register::durable;
 use site_recovery_register::{Told, conflict};
@@ -72,8 +73,11 @@ impl LocalSite {
     async fn begin_streamed(&self, op: &Op, what: &Recovery) -> Result<Begun> {
         let (op, what) = (op.clone(), what.clone());
         self.act("materialise", move |site| {
-            refuse_critical(&site.check_settings(&what.machine, &what.settings))?;
-            let name = name_for(&what.machine, &what.settings, what.purpose);
+            Finding::refuse_critical(
+                &site.check_settings(&what.machine, &what.settings),
+                ErrorKind::Invalid,
+            )?;
+            let name = what.settings.name_for(&what.machine, what.purpose);
             let _turn = site.register.turn(&op, what.machine.id())?;
             site.begin_making(&op, what.machine.id(), &name)
         })

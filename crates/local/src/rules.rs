@@ -3,9 +3,7 @@
 use crate::description::{Commands, DescribedDisk, DescribedNic, DescribedSidecar, Description};
 use crate::home::plain;
 use crate::{Site, copies};
-use site_recovery::{
-    Error, Finding, Machine, Placement, Purpose, Recovery, Result, Settings, Severity, Sidecar,
-};
+use site_recovery::{Finding, Machine, Placement, Purpose, Recovery, Result, Settings, Severity, Sidecar};
 use site_recovery_register::durable;
 use std::path::Path;
 
@@ -23,7 +21,7 @@ impl Site {
         }
         for purpose in [Purpose::Failover, Purpose::Drill] {
             if settings.validate().is_ok()
-                && let Err(error) = named(&name_for(machine, settings, purpose))
+                && let Err(error) = named(&settings.name_for(machine, purpose))
             {
                 let remedy = "choose another name in settings.name";
                 found.push(Finding::new("setting.name", Severity::Critical, error.message(), remedy));
@@ -81,26 +79,6 @@ impl Site {
         let remedy = "make room, before the disks fill up";
         let finding = Finding::new("target.space", Severity::Warning, cause, remedy);
         Ok((need > free).then_some(finding))
-    }
-}
-
-/// Refuses what a check finds critical.
-pub(crate) fn refuse_critical(found: &[Finding]) -> Result<()> {
-    match found.iter().find(|f| f.blocks()) {
-        None => Ok(()),
-        Some(finding) => {
-            let message = format!("{}; {}", finding.cause, finding.remedy);
-            Err(Error::new(site_recovery::ErrorKind::Invalid, message).with("field", &finding.code))
-        }
-    }
-}
-
-/// How the recovered machine is called.
-pub(crate) fn name_for(machine: &Machine, settings: &Settings, purpose: Purpose) -> String {
-    let name = settings.name.clone().unwrap_or_else(|| machine.proper_name());
-    match purpose {
-        Purpose::Failover => name,
-        Purpose::Drill => format!("{name}-test"),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The site as a target.
 
 use crate::home::{Home, How, Mark};
-use crate::rules::name_for;
 use crate::{LocalSite, Site, handles, tracking};
 use async_trait::async_trait;
 use site_recovery::{
@@ -19,7 +18,7 @@ impl RecoverySite for LocalSite {
         self.act("check", move |site| {
             let mut found = site.check_settings(&machine, &settings);
             for purpose in [Purpose::Failover, Purpose::Drill] {
-                let name = name_for(&machine, &settings, purpose);
+                let name = settings.name_for(&machine, purpose);
                 if site.root.join(&name).exists() && !site.is_made_of(&name, machine.id()) {
                     let rule = format!("it is taken in {}", site.root.display());
                     found.push(Finding::setting(

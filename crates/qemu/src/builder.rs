@@ -3,10 +3,9 @@
 use crate::description::DescribedAgent;
 use crate::network::{Network, all};
 use crate::place::must_be_short;
-use crate::{Accelerator, Choice, FORMAT, OWN, Programs, QemuSite, Site};
-use serde::{Deserialize, Serialize};
-use site_recovery::{Capability, Clock, Error, ErrorKind, Result, RoleName, SystemClock};
-use site_recovery_register::{Register, Told, conflict, durable};
+use crate::{Accelerator, Choice, OWN, Programs, QemuSite, Site};
+use site_recovery::{Capability, Clock, Result, RoleName, SystemClock};
+use site_recovery_register::{Register, Told, durable, open_state};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -48,12 +47,6 @@ pub struct QemuSiteBuilder {
     choice: Choice,
     networks: BTreeMap<String, Network>,
     options: Options,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Identity {
-    format: u32,
-    name: RoleName,
 }
 
 impl QemuSiteBuilder {
@@ -212,19 +205,7 @@ impl QemuSiteBuilder {
             capability: Capability::default(),
             points: Mutex::default(),
         };
-        let path = site.own("site.json");
-        match durable::read::<Identity>(&path)? {
-            None => durable::write(&path, &Identity { format: FORMAT, name: site.name.clone() })?,
-            Some(found) if found.format > FORMAT => {
-                let message = format!("{} is of format {}, this is {FORMAT}", path.display(), found.format);
-                return Err(Error::new(ErrorKind::Unsupported, message));
-            }
-            Some(found) if found.name != site.name => {
-                let message = format!("{} is the site {}", site.root.display(), found.name);
-                return Err(conflict(message).with("asked", &site.name));
-            }
-            Some(_) => {}
-        }
+        open_state(&site.root.join(OWN), &site.name)?;
         for leftover in durable::list(&site.own("removing"))? {
             durable::remove_tree(&leftover)?;
         }

@@ -103,8 +103,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Name of the directories that are ours.
 const OWN: &str = ".site-recovery";
-/// Version of everything that is kept in them.
-const FORMAT: u32 = 1;
 
 /// A directory of QEMU machines as a site. See the [crate's documentation](crate) for its layout and its windows.
 #[derive(Debug, Clone)]

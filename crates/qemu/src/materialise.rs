@@ -7,12 +7,14 @@ use crate::known::Known;
 use crate::making::Begun;
 use crate::mark::{ArmedBy, How, Made};
 use crate::place::short;
-use crate::rules::{describe, name_for, recovered, refuse_critical};
+use crate::rules::{describe, recovered};
 use crate::sidecars::Kind;
 use crate::stacks::point_export;
 use crate::tracking::{Link, Position, tag};
 use crate::{QemuSite, Restore, Site};
-use site_recovery::{Armed, Disks, Error, ErrorKind, Instance, Op, PointId, Recovery, Replica, Result};
+use site_recovery::{
+    Armed, Disks, Error, ErrorKind, Finding, Instance, Op, PointId, Recovery, Replica, Result,
+};
 use site_recovery_nbd::Address;
 use site_recovery_register::conflict;
 use std::sync::Arc;
@@ -32,8 +34,11 @@ impl QemuSite {
     ) -> Result<Armed> {
         let (key, recovery) = (op.clone(), what.clone());
         let begun = self.act("materialise", move |site| {
-            refuse_critical(&site.check_settings(&recovery.machine, &recovery.settings))?;
-            let name = name_for(&recovery.machine, &recovery.settings, recovery.purpose);
+            Finding::refuse_critical(
+                &site.check_settings(&recovery.machine, &recovery.settings),
+                ErrorKind::Invalid,
+            )?;
+            let name = recovery.settings.name_for(&recovery.machine, recovery.purpose);
             let _turn = site.register.turn(&key, recovery.machine.id())?;
             site.begin_making(&key, recovery.machine.id(), &name)
         });

@@ -26,7 +26,7 @@ impl Site {
         }
         for purpose in [Purpose::Failover, Purpose::Drill] {
             if settings.validate().is_ok()
-                && let Err(error) = named(&name_for(machine, settings, purpose))
+                && let Err(error) = named(&settings.name_for(machine, purpose))
             {
                 let remedy = "choose another name in settings.name";
                 found.push(Finding::new("setting.name", Severity::Critical, error.message(), remedy));
@@ -135,26 +135,6 @@ fn check_disks(machine: &Machine, settings: &Settings, found: &mut Vec<Finding>)
     }
 }
 
-/// Refuses what a check finds critical.
-pub(crate) fn refuse_critical(found: &[Finding]) -> Result<()> {
-    match found.iter().find(|f| f.blocks()) {
-        None => Ok(()),
-        Some(finding) => {
-            let message = format!("{}; {}", finding.cause, finding.remedy);
-            Err(Error::new(ErrorKind::Invalid, message).with("field", &finding.code))
-        }
-    }
-}
-
-/// How the recovered machine is called.
-pub(crate) fn name_for(machine: &Machine, settings: &Settings, purpose: Purpose) -> String {
-    let name = settings.name.clone().unwrap_or_else(|| machine.proper_name());
-    match purpose {
-        Purpose::Failover => name,
-        Purpose::Drill => format!("{name}-test"),
-    }
-}
-
 fn named(name: &str) -> Result<()> {
     Settings { name: Some(name.to_owned()), ..Settings::default() }.validate()
 }
@@ -209,29 +189,4 @@ pub(crate) fn describe(machine: &Machine, settings: &Settings, kind: Kind) -> De
 pub(crate) fn recovered(what: &Recovery, instance: site_recovery::Instance) -> Machine {
     let disks = what.machine.included().cloned().collect();
     Machine { disks, ..what.machine.standing_as(instance) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_people_call_a_machine_becomes_a_name_that_is_taken() {
-        let web = site_recovery_testkit::suite::machine("web-1");
-        for (title, name) in [
-            (Some("../운영/Web (2)"), "Web--2"),
-            (Some("운영 웹 서버"), "web-1"),
-            (Some("///"), "web-1"),
-            (None, "web-1"),
-        ] {
-            let machine = Machine { title: title.map(str::to_owned), ..web.clone() };
-            for (purpose, suffix) in [(Purpose::Failover, ""), (Purpose::Drill, "-test")] {
-                let made = name_for(&machine, &Settings::default(), purpose);
-                assert_eq!(made, format!("{name}{suffix}"), "{title:?}");
-                named(&made).expect("a name");
-            }
-            let chosen = Settings { name: Some("chosen".into()), ..Settings::default() };
-            assert_eq!(name_for(&machine, &chosen, Purpose::Failover), "chosen");
-        }
-    }
 }

@@ -6,7 +6,6 @@ use crate::mark::{How, Mark};
 use crate::materialise::point_of;
 use crate::network::ISOLATED;
 use crate::place::short;
-use crate::rules::name_for;
 use crate::{QemuSite, Site};
 use async_trait::async_trait;
 use site_recovery::{
@@ -30,7 +29,7 @@ impl RecoverySite for QemuSite {
         self.act("check", move |site| {
             let mut found = site.check_settings(&machine, &settings);
             for purpose in [Purpose::Failover, Purpose::Drill] {
-                let name = name_for(&machine, &settings, purpose);
+                let name = settings.name_for(&machine, purpose);
                 if site.root.join(&name).exists() && !site.is_made_of(&name, machine.id()) {
                     let rule = format!("it is taken in {}", site.root.display());
                     let remedy = "choose another, or remove that machine";

@@ -16,16 +16,16 @@ pub struct Witness {
 impl Witness {
     /// What is told of what the platform says now.
     pub fn told(&self, says: &Stamp) -> Stamp {
-        if self.ours.as_ref() == Some(&says.0) {
+        if self.is_as_left(says) {
             return Stamp(self.told.clone().into_bytes());
         }
         let both = [self.told.as_bytes(), &says.0].concat();
         Stamp(OpKey(format!("Stamp/{}", hex(&both))).to_name().into_bytes())
     }
 
-    /// What the platform said around our last act.
-    pub fn ours(&self) -> Option<&[u8]> {
-        self.ours.as_deref()
+    /// Whether the platform says what it said around our last act.
+    pub fn is_as_left(&self, says: &Stamp) -> bool {
+        self.ours.as_ref() == Some(&says.0)
     }
 
     /// Right before an act of ours: whatever happened past us until now stays told.
@@ -53,8 +53,11 @@ mod tests {
         let at = |n: u8| Stamp(vec![n]);
         let mut witness = Witness::default();
         let first = witness.told(&at(1));
+        assert!(!witness.is_as_left(&at(1)));
         witness.before(&at(1));
+        assert!(witness.is_as_left(&at(1)));
         witness.after(&at(2));
+        assert!(witness.is_as_left(&at(2)) && !witness.is_as_left(&at(1)));
         assert_eq!(witness.told(&at(2)), first);
         let started = witness.told(&at(3));
         assert_ne!(started, first);

@@ -1,7 +1,7 @@
 //! The register as adapters use it: who passes, who waits, and who begins nothing.
 
 use site_recovery::{Epoch, ErrorKind, MachineId, Op};
-use site_recovery_register::{Register, act, blocking, durable};
+use site_recovery_register::{Register, act, belongs_to, blocking, durable, open_state};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -97,4 +97,27 @@ fn what_is_kept_is_for_its_owner_alone() {
     let register = Register::at(dir.path().join("register"));
     drop(register.turn(&op(1, "us"), &"web".into()).unwrap());
     assert_eq!(mode(&dir.path().join("register")), 0o700);
+}
+
+#[test]
+fn a_state_directory_is_of_one_site_and_not_of_a_newer_version() {
+    let dir = TempDir::new().unwrap();
+    let state = dir.path().join("made/state");
+    let (here, there) = ("here".into(), "there".into());
+    assert!(!belongs_to(&state, &here).unwrap() && !state.exists(), "asking makes nothing");
+    open_state(&state, &here).unwrap();
+    open_state(&state, &here).unwrap();
+    assert!(belongs_to(&state, &here).unwrap());
+    let path = state.join("site.json");
+    let ours = fs::read_to_string(&path).unwrap();
+    for error in [belongs_to(&state, &there).unwrap_err(), open_state(&state, &there).unwrap_err()] {
+        assert_eq!((error.kind(), error.fact("asked")), (ErrorKind::Conflict, Some("there")), "{error}");
+        assert!(error.message().ends_with("is of the site here"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), ours);
+    fs::write(&path, ours.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    assert_eq!(open_state(&state, &here).unwrap_err().kind(), ErrorKind::Unsupported);
+    fs::write(&path, "{").unwrap();
+    assert_eq!(open_state(&state, &here).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{");
 }

@@ -102,7 +102,7 @@ impl Vim {
     pub async fn connect(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let password = Password::of(&settings.password)?;
         let action = format!("urn:vim25/{OLDEST}");
-        let mut wire = Wire { http: Http::new(settings)?, action, limits: settings.limits, clock };
+        let mut wire = Wire { http: Http::new(settings)?, action, clock };
         let service = Moref::new("ServiceInstance", "ServiceInstance");
         let call = Call::read("RetrieveServiceContent", &service, Xml::new());
         let content = wire.exchange(&call, &call.body()?, None, |n| ServiceContent::of(returned(n)?)).await?;
@@ -184,7 +184,7 @@ impl Vim {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        self.0.wire.limits
+        self.0.wire.http.limits()
     }
 
     /// The cookie of the session that stands, or of a new one, and the session's number.
@@ -198,7 +198,7 @@ impl Vim {
     }
 
     /// How many sessions were opened.
-    pub(crate) async fn session_number(&self) -> u64 {
+    async fn session_number(&self) -> u64 {
         self.0.session.lock().await.number
     }
 
@@ -262,6 +262,19 @@ impl Vim {
         }
     }
 
+    /// Does what begins and ends in one session, as views, pages and collectors do: once more from its beginning where that one
+    /// ended meanwhile, whoever opened the next, and whatever the server says of what went with it.
+    pub(crate) async fn in_one_session<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        mut work: impl FnMut() -> F,
+    ) -> Result<T, Error> {
+        let (_, session) = self.cookie().await?;
+        match work().await {
+            Err(error) if error.is_logged_out() || self.session_number().await != session => work().await,
+            other => other,
+        }
+    }
+
     /// Makes a call that gives an object.
     pub(crate) async fn call_for_object(&self, call: Call<'_>) -> Result<Moref, Error> {
         let read = |node: Node<'_, '_>| {
@@ -275,7 +288,6 @@ impl Vim {
 struct Wire {
     http: Http,
     action: String,
-    limits: Limits,
     clock: Arc<dyn Clock>,
 }
 
@@ -298,7 +310,7 @@ impl Wire {
         cookie: Option<&HeaderValue>,
         mut read: impl FnMut(Node<'_, '_>) -> Result<T, Error>,
     ) -> Result<(T, Option<HeaderValue>), Error> {
-        let mut tried = 0;
+        let (mut tried, limits) = (0, self.http.limits());
         loop {
             let answer = self.http.post(body.clone(), &self.action, cookie, call.longer).await;
             let answer = answer.and_then(|a| Ok((self.interpret(call.method, &a, &mut read)?, a.cookie)));
@@ -307,11 +319,9 @@ impl Wire {
                 Err(error) if call.effect == Effect::Change && is_open(&error) => {
                     return Err(Error::Unknown { method: call.method, cause: Box::new(error) });
                 }
-                Err(error)
-                    if call.effect != Effect::Change && passes(&error) && tried < self.limits.tries =>
-                {
+                Err(error) if call.effect != Effect::Change && passes(&error) && tried < limits.tries => {
                     tracing::debug!(method = call.method, %error, tried, "once more");
-                    self.clock.sleep(self.limits.pause(tried)).await;
+                    self.clock.sleep(limits.pause(tried)).await;
                 }
                 other => return other,
             }
@@ -373,7 +383,7 @@ fn passes(error: &Error) -> bool {
 }
 
 /// Whether a change may have been made.
-pub(crate) fn is_open(error: &Error) -> bool {
+fn is_open(error: &Error) -> bool {
     match error {
         Error::Lost(lost) => lost.may_have_come(),
         Error::Garbage { .. } => true,

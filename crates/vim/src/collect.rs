@@ -155,16 +155,10 @@ impl Vim {
         scope: Scope<'_>,
         read: impl Fn(&Properties<'_, '_>) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
-        let (mut renewed, mut vanished) = (false, 0);
+        let mut vanished = 0;
         loop {
-            let (_, session) = self.cookie().await?;
-            match self.retrieve_in_session(kind, paths, scope, &read).await {
-                // Views and pages end with their session, whoever opened another one: all is begun anew.
-                Err(error)
-                    if !renewed && (error.is_logged_out() || self.session_number().await != session) =>
-                {
-                    renewed = true;
-                }
+            let all = || self.retrieve_in_session(kind, paths, scope, &read);
+            match self.in_one_session(all).await {
                 Err(error) if vanished < AGAIN && is_of_another(&error, scope) => vanished += 1,
                 other => return other,
             }

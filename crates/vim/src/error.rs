@@ -48,6 +48,14 @@ pub enum Error {
         /// What happened to the answer.
         cause: Box<Error>,
     },
+    /// Several machines have one identifier: what is done to one of them says nothing of the others.
+    #[error("{} have one instance UUID, {uuid}: a copy that was registered by hand; give one of them another", joined(.machines))]
+    Several {
+        /// The identifier.
+        uuid: String,
+        /// Which they are.
+        machines: Vec<Moref>,
+    },
     /// The task was waited for long enough. It goes on.
     #[error("{task} still runs after {span:?}")]
     Running {
@@ -105,6 +113,10 @@ fn said(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(": {words:?}") }
 }
 
+fn joined(machines: &[Moref]) -> String {
+    machines.iter().map(|machine| machine.id.as_str()).collect::<Vec<_>>().join(" and ")
+}
+
 impl Error {
     pub(crate) fn invalid(
         field: &'static str,
@@ -140,6 +152,7 @@ impl Error {
             Self::Status { .. } | Self::Unknown { .. } => ErrorKind::Unavailable,
             Self::Garbage { .. } => ErrorKind::Corrupt,
             Self::Refused { fault, .. } => fault.kind(),
+            Self::Several { .. } => ErrorKind::Conflict,
             Self::Running { .. } => ErrorKind::Busy,
             Self::File { why, .. } => match why {
                 FileRefusal::NotFound => ErrorKind::NotFound,

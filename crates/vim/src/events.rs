@@ -30,6 +30,14 @@ impl Vim {
     /// Those of any read.
     pub async fn newest_start(&self, machine: &Moref) -> Result<Option<StartEvent>, Error> {
         let events = self.content().event_manager.as_ref().ok_or_else(|| lacks("eventManager"))?;
+        self.in_one_session(|| self.newest_start_in_session(events, machine)).await
+    }
+
+    async fn newest_start_in_session(
+        &self,
+        events: &Moref,
+        machine: &Moref,
+    ) -> Result<Option<StartEvent>, Error> {
         let mut arguments = Xml::new();
         arguments.inside("filter", |x| {
             x.inside("entity", |x| {

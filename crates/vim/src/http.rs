@@ -1,13 +1,15 @@
 //! One exchange by HTTPS: what was sent, what came, and what it means that nothing came.
 
-use crate::{Error, Lost, Settings};
+use crate::{Error, Limits, Lost, Settings};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
-use site_recovery_https::Https;
+use site_recovery_https::{Https, Secret};
 use std::time::Duration;
 
 const ACTION: HeaderName = HeaderName::from_static("soapaction");
+/// Where calls go.
+const SERVICE: &str = "/sdk";
 const SESSION: &str = "vmware_soap_session";
 
 #[derive(Debug)]
@@ -23,7 +25,7 @@ pub(crate) struct Answer {
 
 impl Http {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
-        Ok(Self(Https::new(settings)?))
+        Ok(Self(Https::new(settings, SERVICE)?))
     }
 
     /// Posts a message to the service. Its answer has to come within the limit and `longer`.
@@ -34,7 +36,7 @@ impl Http {
         cookie: Option<&HeaderValue>,
         longer: Duration,
     ) -> Result<Answer, Error> {
-        let url = self.0.base().join("/sdk").expect("a path that is right");
+        let url = self.0.to(SERVICE).expect("a path that is right");
         let request = self.0.request(Method::POST, url).body(body);
         let mut request = request.header(CONTENT_TYPE, "text/xml; charset=utf-8").header(ACTION, action);
         if let Some(cookie) = cookie {
@@ -63,9 +65,7 @@ impl Http {
         path: &str,
         with: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Error> {
-        let base = self.0.base();
-        let url = base.join(path).ok().filter(|url| url.origin() == base.origin());
-        let url = url.ok_or_else(|| {
+        let url = self.0.to(path).ok_or_else(|| {
             Error::invalid("path", format!("{path:?}"), "it is a path of this server", "name a file")
         })?;
         let request = with(self.0.request(method, url)).header(COOKIE, cookie);
@@ -85,6 +85,10 @@ impl Http {
         let response = self.0.send(request, self.0.limits().answer()).await?;
         let shown = site_recovery_https::certificate(&response);
         shown.map(<[u8]>::to_vec).ok_or_else(|| Error::garbage("the server shows no certificate"))
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.0.limits()
     }
 
     pub(crate) fn base(&self) -> &Url {
@@ -107,9 +111,7 @@ fn session(headers: &HeaderMap) -> Option<HeaderValue> {
         |value: &&str| value.split_once('=').is_some_and(|(name, id)| name == SESSION && !id.is_empty());
     let all = headers.get_all(SET_COOKIE).iter().filter_map(|v| v.to_str().ok());
     let found = all.filter_map(|set| set.split(';').next()).map(str::trim).find(named)?;
-    let mut value = HeaderValue::from_str(found).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+    Secret::new(found.to_owned()).header()
 }
 
 #[cfg(test)]

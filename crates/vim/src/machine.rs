@@ -1,7 +1,7 @@
 //! Virtual machines: what is read of them, and by which narrow paths. A wide one (`config`) costs the server much, and brings
 //! what some servers write wrongly.
 
-use crate::client::{Call, Vim};
+use crate::client::{Call, Vim, all_returned};
 use crate::collect::{Missing, Properties, Scope};
 use crate::device::Devices;
 use crate::snapshot::Snapshot;
@@ -297,26 +297,18 @@ impl Vim {
     /// The machine with this [`instance_uuid`](Machine::instance_uuid). Privilege: `System.View` on the root.
     ///
     /// # Errors
-    /// Those of any read. That there is none is no error.
+    /// [`Several`](Error::Several): a copy that was registered by hand brings the identifier along. Those of any read. That there
+    /// is none is no error.
     pub async fn find(&self, instance_uuid: &str) -> Result<Option<Moref>, Error> {
         let index = self.content().search_index.as_ref().ok_or_else(|| lacks("searchIndex"))?;
         let mut arguments = Xml::new();
         arguments.text("uuid", instance_uuid).text("vmSearch", true).text("instanceUuid", true);
-        let read = |node: Node<'_, '_>| Ok(Moref::at(node, "returnval"));
-        self.call(Call::read("FindByUuid", index, arguments), read).await
-    }
-
-    /// All machines with this [`instance_uuid`](Machine::instance_uuid): a copy that was registered by hand brings it along.
-    /// Privilege: `System.View` on the root.
-    ///
-    /// # Errors
-    /// Those of any read.
-    pub async fn find_all(&self, instance_uuid: &str) -> Result<Vec<Moref>, Error> {
-        let index = self.content().search_index.as_ref().ok_or_else(|| lacks("searchIndex"))?;
-        let mut arguments = Xml::new();
-        arguments.text("uuid", instance_uuid).text("vmSearch", true).text("instanceUuid", true);
-        let read = |node: Node<'_, '_>| Ok(list(node, "returnval").filter_map(Moref::of).collect());
-        self.call(Call::read("FindAllByUuid", index, arguments), read).await
+        let read = |node: Node<'_, '_>| Ok(all_returned(node).filter_map(Moref::of).collect());
+        let mut found: Vec<Moref> = self.call(Call::read("FindAllByUuid", index, arguments), read).await?;
+        if found.len() > 1 {
+            return Err(Error::Several { uuid: instance_uuid.to_owned(), machines: found });
+        }
+        Ok(found.pop())
     }
 
     /// Whether it runs. Privilege: `System.Read`.

@@ -43,8 +43,7 @@ impl Vim {
             return Err(Error::Refused { method, fault: Fault::NotSupported, words });
         };
         // The key is the session's: both have to be of the same.
-        let mut once_more = true;
-        loop {
+        self.in_one_session(|| async move {
             let mut arguments = Xml::new();
             for object in objects {
                 arguments.moref("entity", object);
@@ -66,11 +65,9 @@ impl Vim {
                 };
                 Ok(objects.iter().map(lacks).collect())
             };
-            match self.call(Call::bound(method, manager, arguments), read).await {
-                Err(error) if error.is_logged_out() && once_more => once_more = false,
-                other => return other,
-            }
-        }
+            self.call(Call::bound(method, manager, arguments), read).await
+        })
+        .await
     }
 
     /// The licences of the server. Whether it takes changes is [tried](Vim::probe_writes): names change. Privilege: `Global.Licenses`;

@@ -1,6 +1,6 @@
 //! Tasks: what a server does after it has answered.
 
-use crate::client::{Call, Vim, is_open};
+use crate::client::{Call, Vim};
 use crate::collect::is;
 use crate::fault::Fault;
 use crate::xml::{Xml, child, moment, number, text, typed};
@@ -160,8 +160,9 @@ impl Task {
     /// Waits for its end. A wait that is dropped, or that fails, changes nothing about the task.
     ///
     /// # Errors
-    /// [`Refused`](Error::Refused) with the task's fault; [`Running`](Error::Running) after the limit;
-    /// [`Unknown`](Error::Unknown) where the server is lost meanwhile; those of any read.
+    /// [`Refused`](Error::Refused) with the task's fault, or with [`ManagedObjectNotFound`](Fault::ManagedObjectNotFound) once the
+    /// server has forgotten it; [`Running`](Error::Running) after the limit; [`Unknown`](Error::Unknown) where the wait itself
+    /// fails: the server is lost meanwhile, or lets nobody in.
     pub async fn wait(&self, limit: Duration) -> Result<TaskResult, Error> {
         self.wait_with(limit, |_| ()).await
     }
@@ -178,14 +179,23 @@ impl Task {
         let see = |p: &crate::collect::Properties<'_, '_>| {
             let Some(info) = p.node("info").map(TaskInfo::of) else { return Ok(None) };
             tell(&info);
-            info.end(self.method).transpose()
+            Ok(info.end(self.method))
         };
-        let found =
-            self.vim.watch(&self.moref, &["info"], limit, see).await.map_err(|error| match error {
-                error if is_open(&error) => Error::Unknown { method: self.method, cause: Box::new(error) },
-                error => error,
-            })?;
-        found.ok_or_else(|| Error::Running { task: self.moref.clone(), span: limit })
+        let forgotten = |error: &Error| match error.fault() {
+            Some(Fault::ManagedObjectNotFound { object }) => {
+                object.as_ref().is_none_or(|of| *of == self.moref)
+            }
+            _ => false,
+        };
+        let found = self.vim.watch(&self.moref, &["info"], limit, see).await.map_err(|error| {
+            // Whatever goes wrong with the wait, the task goes on.
+            if forgotten(&error) {
+                error
+            } else {
+                Error::Unknown { method: self.method, cause: Box::new(error) }
+            }
+        })?;
+        found.unwrap_or_else(|| Err(Error::Running { task: self.moref.clone(), span: limit }))
     }
 
     /// Waits for its end, and for the object that it made.

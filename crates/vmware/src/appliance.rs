@@ -135,12 +135,29 @@ pub(crate) struct Wanted {
 }
 
 impl Inner {
+    /// The appliance as it stands now.
+    ///
+    /// # Errors
+    /// `Unavailable` where it is gone: that says nothing of the machine that was asked for.
     pub(crate) async fn appliance_machine(&self) -> Result<vim::Machine> {
+        self.find_appliance().await.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => {
+                Error::new(ErrorKind::Unavailable, "the appliance is not there").caused_by(e)
+            }
+            _ => e,
+        })
+    }
+
+    /// The same, where it is asked for itself.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) async fn find_appliance(&self) -> Result<vim::Machine> {
         let Some(appliance) = &self.appliance else {
             let message = "this site has no appliance: tell it the machine in which this process runs";
             return Err(Error::new(ErrorKind::Unsupported, message));
         };
-        let found = self.find(&appliance.uuid).await?;
+        let found = self.vim.find(&appliance.uuid).await?;
         let lacks = || not_found(format!("the appliance {} is no machine of this server", appliance.uuid));
         Ok(self.vim.machine(&found.ok_or_else(lacks)?).await?)
     }

@@ -1,7 +1,7 @@
 //! An existing machine's disks become ours, and a machine that we made goes.
 
 use crate::Inner;
-use crate::describe::{disk_name, in_order};
+use crate::describe::disk_name;
 use crate::names::parts;
 use crate::notes::{Adding, Mark, MarkedDisk, Notes};
 use crate::rules;
@@ -52,10 +52,8 @@ impl Inner {
     /// Makes disks that are missing and grows those that are too small; the bytes that are there stay.
     async fn make_room(&self, op: &Op, vm: &mut Vm, machine: &Machine, settings: &Settings) -> Result<()> {
         if vm.notes.mark.is_none() {
-            let found: Vec<String> = in_order(&vm.details.devices).into_iter().map(disk_name).collect();
-            let nics: Vec<i32> = vm.details.devices.nics.iter().map(|nic| nic.key).collect();
             let mut mark = Mark::new(machine, &vm.name);
-            mark.describe(machine, &found, &nics);
+            mark.describe(machine, &vm.details.devices);
             self.change(op, vm, vec![], |notes| notes.mark = Some(mark.clone())).await?;
         }
         // A call before this one may have been broken off right there.

@@ -2,26 +2,26 @@
 
 use crate::appliance::Appliance;
 use crate::estate::Estate;
+use crate::readiness;
 use crate::{Inner, Site, Vddk};
 use serde::{Deserialize, Serialize};
 use site_recovery::{Capability, Clock, Error, ErrorKind, Result, RoleName, SystemClock};
-use site_recovery_register::{Register, conflict, durable};
+use site_recovery_register::{Register, belongs_to, open_state};
 use site_recovery_vim::{Settings, Vim};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-const FORMAT: u32 = 1;
-
 /// How long the site waits for what the server does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Patience {
-    /// For a change of a machine's configuration, its start and its end: 5 minutes.
+    /// For a change of a machine's configuration, its start and its end: 5 minutes. So long waits a commit, too, for its branch to be
+    /// merged: what takes longer is `Busy`, goes on at the server, and is asked for again.
     pub change: Duration,
     /// For a snapshot to be taken, quiescing included: 15 minutes.
     pub snapshot: Duration,
-    /// For a snapshot to be merged: 12 hours.
+    /// For any other snapshot to be merged: 12 hours.
     pub merge: Duration,
     /// For a disk that was attached to the appliance to be seen there, and for a machine to be there whole: 30 s.
     pub device: Duration,
@@ -53,15 +53,10 @@ pub struct Builder {
     patience: Patience,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Identity {
-    format: u32,
-    name: RoleName,
-}
-
 impl Builder {
-    /// A site of this name at a server. What the site keeps of its own stands in `state`: the epoch register, and where each
-    /// machine's disks were seen last. No failure of the server takes that directory along.
+    /// A site of this name at a server. What the site keeps of its own stands in `state`: the epoch register, where each machine's
+    /// disks were seen last, and what is under way: machines that are being made, notes of one that is being reverted, landings that
+    /// were written to after they were armed. Put it where no failure of the server takes it along.
     pub fn new(
         name: RoleName,
         state: impl Into<PathBuf>,
@@ -130,25 +125,13 @@ impl Builder {
     }
 
     async fn opened(self) -> Result<Inner> {
-        let identity = self.state.join("site.json");
-        let known = durable::read::<Identity>(&identity)?;
-        match &known {
-            Some(found) if found.format > FORMAT => {
-                let message =
-                    format!("{} is of format {}, this is {FORMAT}", identity.display(), found.format);
-                return Err(Error::new(ErrorKind::Unsupported, message));
-            }
-            Some(found) if found.name != self.name => {
-                let message = format!("{} is of the site {}", self.state.display(), found.name);
-                return Err(conflict(message).with("asked", &self.name));
-            }
-            _ => {}
-        }
+        belongs_to(&self.state, &self.name)?;
         let vim = Vim::connect(&self.settings, Arc::clone(&self.clock)).await?;
-        self.estate.admit(&vim).await?;
-        if known.is_none() {
-            durable::write(&identity, &Identity { format: FORMAT, name: self.name.clone() })?;
+        if let Some(other) = readiness::kind(vim.about(), &self.estate.product()) {
+            return Err(Error::new(ErrorKind::Unsupported, format!("{}: {}", other.cause, other.remedy)));
         }
+        self.estate.admit(&vim).await?;
+        open_state(&self.state, &self.name)?;
         let lands = self.appliance.is_some();
         let inner = Inner {
             register: Register::at(self.state.join("epochs")),
@@ -175,7 +158,7 @@ impl Builder {
             slots: tokio::sync::Mutex::default(),
         };
         if inner.appliance.is_some() {
-            inner.appliance_machine().await?;
+            inner.find_appliance().await?;
         }
         Ok(inner)
     }

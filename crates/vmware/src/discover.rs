@@ -4,7 +4,7 @@ use crate::Inner;
 use crate::describe::{Networks, describe, is_protectable};
 use crate::notes::MARK;
 use crate::vm::Vm;
-use site_recovery::{Error, Machine, Result};
+use site_recovery::{Machine, Result};
 use site_recovery_register::conflict;
 use site_recovery_vim::{Folder, Host, Machine as Listed, Moref, Vim};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,9 +41,12 @@ impl Inner {
             let machine = self.described(&vm, &networks);
             machine.validate().map_err(|e| e.with("called", &called))?;
             if let Some(other) = found.insert(machine.instance.name.clone(), machine) {
-                return Err(
-                    one_uuid(&[&called, other.called()], &other.instance.name).with("called", &called)
+                let (other, uuid) = (other.called(), &other.instance.name);
+                let message = format!(
+                    "{called} and {other} have one instance UUID, {uuid}: a copy that was registered by hand; give one of them \
+                     another"
                 );
+                return Err(conflict(message).with("called", &called));
             }
         }
         Ok(found.into_values().collect())
@@ -57,14 +60,6 @@ impl Inner {
     pub(crate) async fn datacenter_of(&self, datastores: &[Moref]) -> Result<Option<Found>> {
         datacenter_of(&self.vim, datastores).await
     }
-}
-
-/// The error for machines that cannot be told apart.
-pub(crate) fn one_uuid(machines: &[&str], uuid: &str) -> Error {
-    conflict(format!(
-        "{} have one instance UUID, {uuid}: a copy that was registered by hand; give one of them another",
-        machines.join(" and ")
-    ))
 }
 
 /// Whether a machine that was read whole is one of the site's: chosen, where there is a choice, or enrolled. What is enrolled stays

@@ -2,14 +2,17 @@
 
 use async_trait::async_trait;
 use site_recovery::{Finding, Result};
-use site_recovery_vim::{Moref, Vim};
+use site_recovery_vim::{Moref, Product, Vim};
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 /// What vCenter, or a host alone, has beside what both have. For the adapters of the two.
 #[async_trait]
 pub trait Estate: Debug + Send + Sync {
-    /// Whether this is the kind of server that it is for, and whether that one may be changed at all.
+    /// The kind of server that it is for. Of another one nothing else is asked.
+    fn product(&self) -> Product;
+
+    /// Whether that one may be changed at all.
     ///
     /// # Errors
     /// `Unsupported`, with what to do instead.
@@ -28,6 +31,6 @@ pub trait Estate: Debug + Send + Sync {
     /// Takes back what `pin` did.
     async fn unpin(&self, vim: &Vim, machine: &Moref, pins: &[String]) -> Result<()>;
 
-    /// What stands in the way of the whole circle at this kind of server, whichever kind it is. Reads alone.
+    /// What stands in the way of the whole circle at this kind of server. Reads alone.
     async fn check(&self, vim: &Vim, appliance: Option<&Moref>) -> Result<Vec<Finding>>;
 }

@@ -124,8 +124,11 @@ impl Inner {
         let ran_before = vm.notes.fence.as_ref().is_some_and(|fence| fence.ran_before);
         let running = if start == Start::Run || start == Start::AsBefore && ran_before {
             self.give_back(op, &mut vm).await?;
-            self.ignite(op, &mut vm).await?
+            let running = self.ignite(op, &mut vm).await?;
+            self.unpin(op, &mut vm).await?;
+            running
         } else {
+            // What lands on it may go on landing: it is kept from moving until it starts.
             self.lift(op, &mut vm).await?
         };
         Ok(Lifted { running })

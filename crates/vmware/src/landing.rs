@@ -2,12 +2,11 @@
 
 use crate::appliance::Appliance;
 use crate::readiness::{Look, Way};
-use crate::rules;
 use crate::{Inner, Site};
 use async_trait::async_trait;
 use site_recovery::{
-    Armed, BootPermit, Booted, DiskId, DiskMut, Error, ErrorKind, Generation, Instance, LandingSite, Machine,
-    Op, Purpose, Recovery, Result, Settings, Stamp, Survey,
+    Armed, BootPermit, Booted, DiskId, DiskMut, Error, ErrorKind, Finding, Generation, Instance, LandingSite,
+    Machine, Op, Purpose, Recovery, Result, Settings, Stamp, Survey,
 };
 use site_recovery_register::refused;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ impl LandingSite for Site {
     ) -> Result<Instance> {
         let (op, machine, settings) = (op.clone(), machine.clone(), settings.clone());
         self.act("attach", async move |site| {
-            rules::refuse_critical(&site.survey(&machine, &settings).await?.findings)?;
+            Finding::refuse_critical(&site.survey(&machine, &settings).await?.findings, ErrorKind::Refused)?;
             match existing {
                 Some(instance) => site.attach_existing(&op, &machine, &instance, &settings).await,
                 None => site.attach_new(&op, &machine, &settings).await,

@@ -87,9 +87,10 @@ use async_trait::async_trait;
 use device::Device;
 use site_recovery::{
     Capability, Clock, DiskId, ErrorKind, Finding, Instance, MachineId, Op, Result, Role, RoleName,
+    SystemClock,
 };
 use site_recovery_register::{Register, act};
-use site_recovery_vim::Vim;
+use site_recovery_vim::{Settings, Vim};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -154,14 +155,23 @@ impl Site {
     }
 }
 
-/// As [`Site::check`], where no site is open: nothing is written, at the server or here. `appliance` is the instance UUID of the
-/// machine in which a site would run.
+/// As [`Site::check`], where no site is open: connects, looks, and logs out; nothing is written, at the server or here. `appliance` is
+/// the instance UUID of the machine in which a site would run.
 ///
 /// # Errors
-/// As [`Site::check`].
-pub async fn check(vim: &Vim, estate: &dyn Estate, appliance: Option<&str>) -> Result<Vec<Finding>> {
+/// Those of the connection; those of [`Site::check`].
+pub async fn check(
+    settings: &Settings,
+    estate: &dyn Estate,
+    appliance: Option<&str>,
+) -> Result<Vec<Finding>> {
+    let vim = Vim::connect(settings, Arc::new(SystemClock)).await?;
     let appliance = appliance.map(str::to_ascii_lowercase);
-    readiness::Look { vim, estate, appliance: appliance.as_deref(), means: &[] }.whole().await
+    let look = readiness::Look { vim: &vim, estate, appliance: appliance.as_deref(), means: &[] };
+    let found = look.whole().await;
+    // Its session ends by itself, where nobody can end it.
+    let _ = vim.log_out().await;
+    found
 }
 
 impl Inner {

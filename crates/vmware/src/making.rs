@@ -1,7 +1,6 @@
 //! New machines for the way back: on the host of the appliance, under a free name, with identifiers of their own.
 
 use crate::Inner;
-use crate::describe::{disk_name, in_order};
 use crate::discover::landing_folder;
 use crate::notes::{FenceMark, Landing, Mark, Notes};
 use crate::rules;
@@ -59,22 +58,16 @@ impl Inner {
         let attached = vm.notes.landing.as_ref().is_some_and(|landing| landing.attached);
         if !attached {
             let included: Vec<_> = machine.included().cloned().collect();
-            let found: Vec<String> = in_order(&vm.details.devices).into_iter().map(disk_name).collect();
-            if found.len() != included.len() {
-                return Err(refused(format!(
-                    "{} was made with {} disks of {}",
-                    vm.name,
-                    found.len(),
-                    included.len()
-                )));
+            let (found, wanted) = (vm.details.devices.disks.len(), included.len());
+            if found != wanted {
+                return Err(refused(format!("{} was made with {found} disks of {wanted}", vm.name)));
             }
-            let keys: Vec<i32> = vm.details.devices.nics.iter().map(|nic| nic.key).collect();
             let making = self.unfinished(machine.id())?.filter(|made| made.key == op.key);
             let plugged = making.map(|made| made.nics).unwrap_or_default();
             let nics = plugged.iter().filter_map(|id| machine.nics.iter().find(|nic| nic.id == *id));
             let nics: Vec<Nic> = nics.cloned().collect();
             let mut mark = Mark { made: Some(op.key.clone()), ..Mark::new(machine, &vm.name) };
-            mark.describe(&Machine { disks: included, nics, ..machine.clone() }, &found, &keys);
+            mark.describe(&Machine { disks: included, nics, ..machine.clone() }, &vm.details.devices);
             let fence = FenceMark {
                 by: op.key.clone(),
                 epoch: op.epoch.clone(),
@@ -177,7 +170,7 @@ impl Inner {
     /// Waits a little for a machine that may be in the making.
     async fn turns_up(&self, uuid: &str) -> Result<()> {
         let until = self.clock.now().after(self.patience.device);
-        while self.find(uuid).await?.is_none() && self.clock.now() < until {
+        while self.vim.find(uuid).await?.is_none() && self.clock.now() < until {
             self.clock.sleep(Duration::from_millis(200)).await;
         }
         Ok(())
@@ -187,7 +180,7 @@ impl Inner {
     async fn whole(&self, uuid: &str, disks: usize) -> Result<Option<Vm>> {
         let until = self.clock.now().after(self.patience.device);
         loop {
-            let Some(moref) = self.find(uuid).await? else { return Ok(None) };
+            let Some(moref) = self.vim.find(uuid).await? else { return Ok(None) };
             let found = self.vim.machine(&moref).await.map_err(Error::from).and_then(Vm::of);
             match found {
                 Ok(vm) if vm.notes.mark.is_some() || vm.details.devices.disks.len() >= disks => {

@@ -13,7 +13,7 @@
 //! All are JSON. They are written with the version of the configuration that was read, so that of two who write at once one is
 //! refused by the server.
 
-use crate::describe::disk_name;
+use crate::describe::{disk_name, in_order};
 use crate::tracking::At;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -264,14 +264,15 @@ impl Mark {
         Instance { machine, site: site.clone(), name: self.uuid.clone(), generation }
     }
 
-    /// Takes over ids and choices of a machine that is described as it was found.
-    pub(crate) fn describe(&mut self, machine: &Machine, found: &[String], nics: &[i32]) {
-        let marked = |(uuid, spec): (&String, &site_recovery::DiskSpec)| {
-            (uuid.clone(), MarkedDisk { id: spec.id.clone(), included: spec.included })
+    /// Takes over ids and choices of a machine that is described as it was found: disk by disk, adapter by adapter.
+    pub(crate) fn describe(&mut self, machine: &Machine, found: &vim::Devices) {
+        let marked = |(disk, spec): (&vim::Disk, &site_recovery::DiskSpec)| {
+            (disk_name(disk), MarkedDisk { id: spec.id.clone(), included: spec.included })
         };
         self.adding = None;
-        self.disks = found.iter().zip(&machine.disks).map(marked).collect();
-        self.nics = nics.iter().zip(&machine.nics).map(|(key, nic)| (*key, nic.id.clone())).collect();
+        self.disks = in_order(found).into_iter().zip(&machine.disks).map(marked).collect();
+        self.nics =
+            found.nics.iter().zip(&machine.nics).map(|(nic, spec)| (nic.key, spec.id.clone())).collect();
     }
 }
 

@@ -108,8 +108,7 @@ impl Inner {
         let says = self.newest_start(vm).await?;
         if record.starting.as_ref() == Some(&op.key) && !vm.is_on() {
             // It was asked for, and the answer was not seen.
-            let before = Stamp(record.witness.ours().unwrap_or_default().to_vec());
-            if says != before {
+            if !record.witness.is_as_left(&says) {
                 self.went(op, vm, &says).await?;
                 return Ok(false);
             }

@@ -1,8 +1,7 @@
 //! What this kind of site asks of settings for a machine that lands.
 
 use site_recovery::{
-    DiskId, Error, ErrorKind, Finding, Location, Machine, Nic, Offer, OsFamily, Placement, Result, Settings,
-    Severity,
+    DiskId, Finding, Location, Machine, Nic, Offer, OsFamily, Placement, Settings, Severity,
 };
 use site_recovery_vim::{ControllerKind, Datastore, Moref, Network, NetworkEntity, NicKind, Provisioning};
 
@@ -67,19 +66,6 @@ pub(crate) fn check(machine: &Machine, settings: &Settings) -> Vec<Finding> {
         found.push(Finding::new(format!("setting.{field}"), Severity::Info, cause, "leave it out"));
     }
     found
-}
-
-/// Refuses what a check finds critical.
-pub(crate) fn refuse_critical(found: &[Finding]) -> Result<()> {
-    match found.iter().find(|f| f.blocks()) {
-        None => Ok(()),
-        Some(finding) => {
-            let message = format!("{}; {}", finding.cause, finding.remedy);
-            let wrong = finding.code.starts_with("setting.");
-            let kind = if wrong { ErrorKind::Invalid } else { ErrorKind::Refused };
-            Err(Error::new(kind, message).with("field", &finding.code))
-        }
-    }
 }
 
 pub(crate) fn controller_named(word: &str) -> Option<ControllerKind> {

@@ -1,6 +1,6 @@
 //! The site as a source.
 
-use crate::describe::{Networks, can_be_captured, disk_name, in_order};
+use crate::describe::{Networks, can_be_captured, in_order};
 use crate::notes::{Mark, Notes};
 use crate::used;
 use crate::vm::Vm;
@@ -114,10 +114,8 @@ impl Inner {
         let (_turn, mut vm) = self.turned(op, &machine.instance).await?;
         fits(&vm)?;
         self.must_be_readable(op, &mut vm, machine).await?;
-        let found: Vec<String> = in_order(&vm.details.devices).into_iter().map(disk_name).collect();
-        let nics: Vec<i32> = vm.details.devices.nics.iter().map(|nic| nic.key).collect();
         let mut mark = vm.notes.mark.clone().unwrap_or_else(|| Mark::new(machine, &vm.name));
-        mark.describe(machine, &found, &nics);
+        mark.describe(machine, &vm.details.devices);
         self.change(op, &mut vm, vec![], |notes| notes.mark = Some(mark.clone())).await?;
         self.saw(&vm).await?;
         self.track(op, &mut vm).await

@@ -53,7 +53,7 @@ impl Inner {
     /// `Refused` where somebody has started it or taken a snapshot since; `Conflict` where it carries another machine's mark.
     pub(crate) async fn unmake(&self, machine: &MachineId, what: &Unfinished) -> Result<()> {
         let uuid = uuid_of(&what.key);
-        if let Some(moref) = self.find(&uuid).await? {
+        if let Some(moref) = self.vim.find(&uuid).await? {
             let vm = Vm::of(self.vim.machine(&moref).await?)?;
             let instance = Instance {
                 machine: machine.clone(),
@@ -87,7 +87,7 @@ impl Inner {
         let limit = self.patience.change;
         let gone = async { self.vim.destroy(&vm.moref).await?.wait(limit).await.map(drop) }.await;
         self.settle(&vm.moref, &gone, limit).await?;
-        if self.find(&vm.name).await?.is_none() {
+        if self.vim.find(&vm.name).await?.is_none() {
             return Ok(());
         }
         gone?;

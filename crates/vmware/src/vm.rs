@@ -2,7 +2,6 @@
 
 use crate::Inner;
 use crate::carry_out::AGAIN;
-use crate::discover::one_uuid;
 use crate::names::parts;
 use crate::notes::{Mark, Notes};
 use serde::{Deserialize, Serialize};
@@ -156,7 +155,7 @@ impl Inner {
         let told = told.map(|instance| parts(&instance.name).0.to_owned());
         let last = self.seen(machine.id())?.pop().map(|seen| seen.uuid);
         let Some(uuid) = told.or(last) else { return Ok(None) };
-        let Some(moref) = self.find(&uuid).await? else { return Ok(None) };
+        let Some(moref) = self.vim.find(&uuid).await? else { return Ok(None) };
         match self.vim.machine(&moref).await {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             found => Ok(Some(found?)),
@@ -182,30 +181,17 @@ impl Inner {
         Ok(its.map(|vm| of(vm.name)).collect())
     }
 
-    /// The machine with this instance UUID.
-    ///
-    /// # Errors
-    /// `Conflict` where there are several: what is done to one of them says nothing of the other.
-    pub(crate) async fn find(&self, uuid: &str) -> Result<Option<Moref>> {
-        let mut found = self.vim.find_all(uuid).await?;
-        if found.len() > 1 {
-            let machines: Vec<&str> = found.iter().map(|moref| moref.id.as_str()).collect();
-            return Err(one_uuid(&machines, uuid));
-        }
-        Ok(found.pop())
-    }
-
     /// The machine of an instance, or that of the arm that it names.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` where it carries another machine's mark; those of [`Vm::of`].
+    /// `NotFound`; `Conflict` where it carries another machine's mark, or where several have its identifier; those of [`Vm::of`].
     pub(crate) async fn vm(&self, instance: &Instance) -> Result<Vm> {
         let gone = || not_found(format!("{} is no machine of {}", instance.name, self.name));
         if instance.site != self.name {
             return Err(gone());
         }
         let (uuid, _) = parts(&instance.name);
-        let Some(moref) = self.find(uuid).await? else { return Err(gone()) };
+        let Some(moref) = self.vim.find(uuid).await? else { return Err(gone()) };
         let vm = Vm::of(self.vim.machine(&moref).await?)?;
         vm.notes.must_be_of(instance)?;
         Ok(vm)

@@ -9,9 +9,9 @@
 //! | the connection broke | again, with pauses, a few times | *unknown whether it was done* |
 //! | no answer in time, or one that makes no sense | an error | *unknown whether it was done* |
 
-use crate::http::{Http, Message, Who, token};
+use crate::http::{Http, Message, Who};
 use crate::shape::{Dialect, Request, value};
-use crate::{Error, Limits, Refusal, Settings};
+use crate::{Error, Refusal, Settings};
 use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde::de::DeserializeOwned;
@@ -32,7 +32,6 @@ pub struct VCenter(Arc<Inner>);
 
 struct Inner {
     http: Http,
-    limits: Limits,
     clock: Arc<dyn Clock>,
     user: String,
     password: Password,
@@ -63,7 +62,6 @@ impl VCenter {
     pub async fn connect(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let mut inner = Inner {
             http: Http::new(settings)?,
-            limits: settings.limits,
             clock,
             user: settings.user.clone(),
             password: Password::of(&settings.password)?,
@@ -105,7 +103,7 @@ impl VCenter {
 
     /// How many identifiers are in one request.
     pub(crate) fn batch(&self) -> usize {
-        self.0.limits.page.min(MOST) as usize
+        self.0.http.https.limits().page.min(MOST) as usize
     }
 
     pub(crate) async fn read<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<T, Error> {
@@ -187,7 +185,7 @@ impl Inner {
         let message = self.message(self.session_call("log in", Method::POST))?;
         let read = |body: &[u8]| {
             let text = Secret::new(value::<String>(self.dialect, message.call, body)?);
-            token(text.expose()).ok_or_else(|| Error::garbage(message.call, "its token is none"))
+            text.header().ok_or_else(|| Error::garbage(message.call, "its token is none"))
         };
         let answer =
             self.exchange(&message, || Who::Password(&self.user, &password), Effect::Read, read).await;
@@ -210,7 +208,7 @@ impl Inner {
         effect: Effect,
         read: impl Fn(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut tried = 0;
+        let (mut tried, limits) = (0, self.http.https.limits());
         loop {
             let answer = self.http.exchange(message, who()).await.and_then(|body| read(&body));
             tried += 1;
@@ -218,9 +216,9 @@ impl Inner {
                 Err(error) if effect == Effect::Change && is_open(&error) => {
                     return Err(Error::Unknown { call: message.call, cause: Box::new(error) });
                 }
-                Err(error) if effect == Effect::Read && passes(&error) && tried < self.limits.tries => {
+                Err(error) if effect == Effect::Read && passes(&error) && tried < limits.tries => {
                     tracing::debug!(call = message.call, %error, tried, "once more");
-                    self.clock.sleep(self.limits.pause(tried)).await;
+                    self.clock.sleep(limits.pause(tried)).await;
                 }
                 other => return other,
             }

@@ -6,6 +6,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use site_recovery_https::{Https, Secret};
 
+/// Where settings may lead as well that serve the other interface, too.
+const SDK: &str = "/sdk";
 const SESSION: HeaderName = HeaderName::from_static("vmware-api-session-id");
 
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl Who<'_> {
 
 impl Http {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
-        let https = Https::new(settings)?;
+        let https = Https::new(settings, SDK)?;
         // A login is by HTTP's own means, where the password begins after the first colon.
         if settings.user.contains(':') {
             let rule = "it is a name without a colon";
@@ -77,13 +79,6 @@ impl Http {
             None => Error::Status { server: self.https.server().to_owned(), call, status: status.as_u16() },
         })
     }
-}
-
-/// The token as it is sent back: it stands for the password while the session lasts.
-pub(crate) fn token(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok().filter(|_| !text.is_empty())?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::stay::{cluster_of, pods_of};
 use site_recovery::{Finding, Result, Severity};
 use site_recovery_vim::{Moref, Override, Vim};
 
-/// What could move the appliance.
+/// What could move the appliance, by what people call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mover {
     /// DRS of a cluster: to another host.
@@ -13,36 +13,23 @@ enum Mover {
     StorageDrs(String),
 }
 
-pub(crate) async fn findings(vim: &Vim, appliance: Option<&Moref>) -> Result<Vec<Finding>> {
-    let mut found = vec![];
-    if !vim.is_vcenter() {
-        let cause = format!("{} is no vCenter", vim.about().full_name);
-        let remedy = "open it as a site of one host (site_recovery_esxi)";
-        found.push(Finding::new("server.kind", Severity::Critical, cause, remedy));
-        return Ok(found);
-    }
-    if let Some(appliance) = appliance {
-        found.extend(movers(vim, appliance).await?.iter().map(told));
-    }
-    Ok(found)
-}
-
-async fn movers(vim: &Vim, appliance: &Moref) -> Result<Vec<Mover>> {
+pub(crate) async fn findings(vim: &Vim, appliance: &Moref) -> Result<Vec<Finding>> {
+    let stands = vim.machine(appliance).await?;
     let mut movers = vec![];
-    if let Some(cluster) = cluster_of(vim, appliance).await?
+    if let Some(cluster) = cluster_of(vim, &stands).await?
         && vim.drs_override(&cluster.moref, appliance).await? != Override::Stays
         && vim.drs_moves(&cluster.moref).await?
     {
         movers.push(Mover::Drs(cluster.name));
     }
-    for pod in pods_of(vim, appliance).await? {
-        if vim.storage_drs_override(&pod, appliance).await? != Override::Stays
-            && vim.storage_drs_moves(&pod).await?
+    for pod in pods_of(vim, &stands).await? {
+        if vim.storage_drs_override(&pod.moref, appliance).await? != Override::Stays
+            && vim.storage_drs_moves(&pod.moref).await?
         {
-            movers.push(Mover::StorageDrs(pod.id));
+            movers.push(Mover::StorageDrs(pod.name));
         }
     }
-    Ok(movers)
+    Ok(movers.iter().map(told).collect())
 }
 
 fn told(mover: &Mover) -> Finding {

@@ -1,10 +1,12 @@
 //! Who gets the tag, and who loses it.
 
-use site_recovery::{ErrorKind, Machine, Result, Source, SystemClock};
+use crate::at_vim;
+use site_recovery::{Machine, Result, Source, SystemClock};
 use site_recovery_vim::{Moref, Settings};
 use site_recovery_vmware::Site;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 use vmware_vsphere_rest::{MachineId, TagName, TagWatch, VCenter};
 
 /// Follows a tag: protect what gains it, and ask what is to become of what loses it. Nothing is protected or given up by itself.
@@ -12,10 +14,9 @@ use vmware_vsphere_rest::{MachineId, TagName, TagWatch, VCenter};
 pub struct Following {
     settings: Settings,
     tag: TagName,
-    vcenter: Option<VCenter>,
-    seen: BTreeSet<MachineId>,
-    /// What those that had the tag are called at the site.
-    names: BTreeMap<MachineId, String>,
+    vcenter: OnceCell<VCenter>,
+    /// What has the tag, and what each is called at the site; nothing for what is not protected there.
+    seen: BTreeMap<MachineId, Option<String>>,
 }
 
 /// What changed since the last look.
@@ -29,7 +30,7 @@ pub struct Followed {
 
 impl Following {
     pub(crate) fn new(settings: Settings, tag: TagName) -> Self {
-        Self { settings, tag, vcenter: None, seen: BTreeSet::new(), names: BTreeMap::new() }
+        Self { settings, tag, vcenter: OnceCell::new(), seen: BTreeMap::new() }
     }
 
     /// Looks, as often as one likes; the first time all that have the tag are gained. `site` is that of the same vCenter.
@@ -38,35 +39,36 @@ impl Following {
     /// `NotFound` for a tag that is not there; those of the connection and of discovery. What was not told is told at the next
     /// look.
     pub async fn look(&mut self, site: &Site) -> Result<Followed> {
-        let vcenter = match &self.vcenter {
-            Some(vcenter) => vcenter.clone(),
-            None => VCenter::connect(&self.settings, Arc::new(SystemClock)).await?,
-        };
-        self.vcenter = Some(vcenter.clone());
+        let connect = || VCenter::connect(&self.settings, Arc::new(SystemClock));
+        let vcenter = self.vcenter.get_or_try_init(connect).await?.clone();
         // What fails further on has seen nothing.
-        let mut watch = TagWatch::resume(vcenter, self.tag.clone(), self.seen.iter().cloned());
+        let mut watch = TagWatch::resume(vcenter, self.tag.clone(), self.seen.keys().cloned());
         let changes = watch.look().await?;
-        let mut followed = Followed::default();
-        if !changes.added.is_empty() {
-            let seen = site.discover().await?;
-            for id in &changes.added {
-                let moref = Moref::new("VirtualMachine", id.to_string());
-                let name = match site.vim().machine(&moref).await {
-                    Ok(machine) => machine.instance_uuid.unwrap_or_default().to_ascii_lowercase(),
-                    // It came and went: the next look does not see it.
-                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
-                    Err(e) => return Err(e.into()),
-                };
-                let Some(machine) = seen.iter().find(|m| m.instance.name == name) else {
-                    tracing::warn!(tag = %self.tag, machine = name, "a template or an appliance is not protected");
-                    continue;
-                };
-                followed.gained.push(machine.clone());
-                self.names.insert(id.clone(), name);
+        let gained =
+            if changes.added.is_empty() { vec![] } else { self.gained(&changes.added, site).await? };
+        let removed = changes.removed.iter();
+        let lost = removed.filter_map(|id| self.seen.remove(id).flatten()).collect();
+        let name = |machine: &Option<Machine>| machine.as_ref().map(|machine| machine.instance.name.clone());
+        self.seen.extend(changes.added.into_iter().zip(gained.iter().map(name)));
+        Ok(Followed { gained: gained.into_iter().flatten().collect(), lost })
+    }
+
+    /// Each of these as the site discovers it; nothing for what it does not.
+    async fn gained(&self, added: &[MachineId], site: &Site) -> Result<Vec<Option<Machine>>> {
+        let vim = site.vim();
+        let all = vim.machines(&vim.content().root_folder).await?.into_iter();
+        let uuids: BTreeMap<Moref, String> =
+            all.filter_map(|m| Some((m.moref, m.instance_uuid?.to_ascii_lowercase()))).collect();
+        let discovered = site.discover().await?;
+        let one = |id| {
+            let moref = at_vim(id);
+            let uuid = uuids.get(&moref);
+            let machine = uuid.and_then(|uuid| discovered.iter().find(|m| m.instance.name == *uuid));
+            if machine.is_none() {
+                tracing::warn!(tag = %self.tag, machine = %moref, "a template, an appliance, or what is gone is not protected");
             }
-        }
-        followed.lost = changes.removed.iter().filter_map(|id| self.names.remove(id)).collect();
-        self.seen.clone_from(watch.seen());
-        Ok(followed)
+            machine.cloned()
+        };
+        Ok(added.iter().map(one).collect())
     }
 }

@@ -24,22 +24,24 @@
 //! What a site of VMware's is, how it works and where its promises end: `site_recovery_vmware`. What vCenter adds:
 //! - Machines can be chosen by tag, over its Automation API, and the tag can be [followed](Following). What is enrolled stays so when
 //!   it loses the tag.
-//! - Machines that land are kept from moving by overrides of DRS and storage DRS, until they start. An override that somebody made
-//!   stays as it is. The appliance is the operator's: readiness says where it could be moved.
+//! - Machines that land are kept from moving by overrides of DRS and storage DRS, until they start or are removed. An override that
+//!   somebody made stays as it is, also one by which the machine moves. The appliance is the operator's: readiness says where it
+//!   could be moved.
 #![forbid(unsafe_code)]
 
 mod check;
-mod choice;
 mod follow;
 mod stay;
 
 use async_trait::async_trait;
-use site_recovery::{Error, ErrorKind, Finding, Result, RoleName, SystemClock};
-use site_recovery_vim::{Moref, Override, Vim};
+use site_recovery::{Finding, Result, RoleName, SystemClock};
+use site_recovery_vim::{Moref, Override, Product, Vim};
 use site_recovery_vmware::Estate;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
+use vmware_vsphere_rest as rest;
 
 pub use follow::{Followed, Following};
 pub use site_recovery_vim::{DatastorePath, Limits, Secret, SecretRef, Settings, Trust};
@@ -53,26 +55,27 @@ pub use vmware_vsphere_rest::TagName;
 #[derive(Debug)]
 pub struct VCenter {
     settings: Settings,
-    choice: choice::Choice,
+    tag: Option<TagName>,
+    /// The Automation API, which knows tags. Connected at the first use: a site that chooses nothing needs no second session.
+    tags: OnceCell<rest::VCenter>,
 }
 
 impl VCenter {
     /// All machines of the vCenter behind these settings.
     pub fn new(settings: Settings) -> Self {
-        let choice = choice::Choice::new(settings.clone());
-        Self { settings, choice }
+        Self { settings, tag: None, tags: OnceCell::new() }
     }
 
     /// Those alone that have this tag.
     #[must_use]
     pub fn tagged(mut self, tag: TagName) -> Self {
-        self.choice.tag = Some(tag);
+        self.tag = Some(tag);
         self
     }
 
     /// Follows the tag by which machines are chosen; nothing where there is none.
     pub fn following(&self) -> Option<Following> {
-        self.choice.tag.clone().map(|tag| Following::new(self.settings.clone(), tag))
+        self.tag.clone().map(|tag| Following::new(self.settings.clone(), tag))
     }
 
     /// What stands in the way of the whole circle at this vCenter. Reads alone, and writes nothing here: no site is opened.
@@ -81,10 +84,11 @@ impl VCenter {
     /// # Errors
     /// Those of the connection; those of the server's that are no finding.
     pub async fn check(&self, appliance: Option<&str>) -> Result<Vec<Finding>> {
-        let vim = Vim::connect(&self.settings, Arc::new(SystemClock)).await?;
-        let found = site_recovery_vmware::check(&vim, self, appliance).await;
-        // Its session ends by itself, where nobody can end it.
-        let _ = vim.log_out().await;
+        let found = site_recovery_vmware::check(&self.settings, self, appliance).await;
+        // It ends by itself, where nobody can end it.
+        if let Some(tags) = self.tags.get() {
+            let _ = tags.log_out().await;
+        }
         found
     }
 
@@ -95,19 +99,26 @@ impl VCenter {
     }
 }
 
+/// A machine has one identifier at both interfaces; its name is written differently, and says nothing.
+fn at_vim(id: &rest::MachineId) -> Moref {
+    Moref::new("VirtualMachine", id.to_string())
+}
+
 #[async_trait]
 impl Estate for VCenter {
-    async fn admit(&self, vim: &Vim) -> Result<()> {
-        if vim.is_vcenter() {
-            return Ok(());
-        }
-        let name = &vim.about().full_name;
-        let message = format!("{name} is no vCenter: open it as a site of one host (site_recovery_esxi)");
-        Err(Error::new(ErrorKind::Unsupported, message))
+    fn product(&self) -> Product {
+        Product::VCenter
+    }
+
+    async fn admit(&self, _: &Vim) -> Result<()> {
+        Ok(())
     }
 
     async fn chosen(&self, _: &Vim) -> Result<Option<BTreeSet<Moref>>> {
-        self.choice.machines().await
+        let Some(tag) = &self.tag else { return Ok(None) };
+        let connect = || rest::VCenter::connect(&self.settings, Arc::new(SystemClock));
+        let tagged = self.tags.get_or_try_init(connect).await?.machines_by_tag(tag).await?;
+        Ok(Some(tagged.iter().map(|machine| at_vim(&machine.id)).collect()))
     }
 
     async fn loose(&self, vim: &Vim, machine: &Moref) -> Result<Vec<String>> {
@@ -123,6 +134,9 @@ impl Estate for VCenter {
     }
 
     async fn check(&self, vim: &Vim, appliance: Option<&Moref>) -> Result<Vec<Finding>> {
-        check::findings(vim, appliance).await
+        match appliance {
+            Some(appliance) => check::findings(vim, appliance).await,
+            None => Ok(vec![]),
+        }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) leg: Leg,
     /// The leg of the other direction.
     pub(crate) far: Leg,
+    /// The leg of this direction in the next round: it reads where `far` lands.
+    pub(crate) near: Leg,
 }
 
 /// One member in a step.
@@ -67,7 +69,8 @@ impl Context {
             _ => None,
         };
         let far = shared.far_leg(first, named)?;
-        Ok(Self { shared: Arc::clone(shared), unit, run, step, leg, far })
+        let near = shared.near_leg(first, named)?;
+        Ok(Self { shared: Arc::clone(shared), unit, run, step, leg, far, near })
     }
 
     pub(crate) fn members(&self) -> Vec<Member> {

@@ -40,6 +40,9 @@ pub(crate) enum Effort {
 ///
 /// # Errors
 /// When the capture fails. What became of each member is in the map.
+///
+/// # Cancel safety
+/// What was captured is swept before the next cycle.
 pub(crate) async fn replicate(
     shared: &Arc<Shared>,
     slot: &Slot,
@@ -50,6 +53,9 @@ pub(crate) async fn replicate(
     effort: Effort,
 ) -> Result<BTreeMap<MachineId, Result<Sealed>>> {
     let instances: Vec<Instance> = unit.members.iter().map(|i| i.active().clone()).collect();
+    // Until a member is let go of, something of it may be left: also where the capture fails, or nobody waits any more.
+    let take = |i: &Item| slot.with_pulse(i.id(), |pulse| std::mem::take(&mut pulse.swept));
+    let swept: Vec<bool> = unit.members.iter().map(take).collect();
     let capture = leg.source.capture(op, &instances, want).await?;
     for item in &unit.members {
         if capture.member(item.id()).is_err() {
@@ -57,14 +63,15 @@ pub(crate) async fn replicate(
             return Err(Error::new(ErrorKind::Corrupt, message).at(&leg.source.name(), "capture"));
         }
     }
-    let shipments = unit.members.iter().map(|item| one(shared, slot, unit, leg, op, &capture, item, effort));
+    let shipments = unit.members.iter().map(|item| one(shared, unit, leg, op, &capture, item, effort));
     let shipped = join_all(shipments).await;
     let now = shared.clock.now();
     let mut all = BTreeMap::new();
-    for (item, result) in unit.members.iter().zip(shipped) {
+    for ((item, was_swept), (result, released)) in unit.members.iter().zip(swept).zip(shipped) {
         let raised = slot.with_pulse(item.id(), |pulse| alarming(item, pulse, &result));
         slot.with_pulse(item.id(), |pulse| {
             pulse.last_attempt = Some(now);
+            pulse.swept = was_swept && released;
             pulse.quiesce_failed.clone_from(&capture.quiesce_failed);
             match &result {
                 Ok(Sealed { point: Some(point), changed, shipped, .. }) => {
@@ -167,17 +174,16 @@ async fn pin_for_alarm(
     Ok(())
 }
 
-#[allow(clippy::too_many_arguments, reason = "what a member's shipment needs, once")]
+/// Ships one member, and lets go of its capture: what it came to, and whether the capture is gone.
 async fn one(
     shared: &Arc<Shared>,
-    slot: &Slot,
     unit: &Unit,
     leg: &Leg,
     op: &Op,
     capture: &Capture,
     item: &Item,
     effort: Effort,
-) -> Result<Sealed> {
+) -> (Result<Sealed>, bool) {
     let machine = item.id();
     let op = &op.part(machine.as_str());
     let ship = async |basis| {
@@ -203,11 +209,14 @@ async fn one(
     };
     let release = leg.source.release(op, capture, machine, fate);
     let released = shared.within(shared.deadlines.source, "release", release).await;
-    if let Err(error) = released {
+    if let Err(error) = &released {
         tracing::warn!(%machine, %error, "a capture could not be released; it is swept before the next one");
-        slot.with_pulse(machine, |pulse| pulse.swept = false);
     }
-    match shipped? {
+    (shipped.and_then(|shipped| sealed(shipped, compared)), released.is_ok())
+}
+
+fn sealed(shipped: Shipped, compared: bool) -> Result<Sealed> {
+    match shipped {
         Shipped::Sealed { point, changed, shipped, incompressible } => {
             Ok(Sealed { point: Some(point), changed, shipped, incompressible, compared })
         }

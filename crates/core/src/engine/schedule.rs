@@ -217,8 +217,6 @@ pub(crate) async fn cycle(turn: &Turn, want: Option<Consistency>) -> Result<()> 
     let results = tokio::select! {
         results = cycle => results,
         () = slot.is_wanted() => {
-            // Its capture is swept before the next one.
-            slot.with_pulse(first.id(), |pulse| pulse.swept = false);
             return Err(Error::new(ErrorKind::Cancelled, "the cycle gave way to an operation"));
         }
     };
@@ -228,8 +226,6 @@ pub(crate) async fn cycle(turn: &Turn, want: Option<Consistency>) -> Result<()> 
             slot.with_pulse(first.id(), |pulse| {
                 let since = pulse.failing_since.take().map_or(now, |(since, _)| since);
                 pulse.failing_since = Some((since, error.to_string()));
-                // It may have been taken all the same.
-                pulse.swept = false;
             });
             let notice = NoticeKind::CycleFailed { reason: error.to_string() };
             shared.bus.publish(now, &unit.id, Some(first.id()), notice);

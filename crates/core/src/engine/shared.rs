@@ -72,6 +72,7 @@ pub(crate) struct Pulse {
     pub(crate) changed: u64,
     pub(crate) readiness: Option<Readiness>,
     pub(crate) outsiders: Vec<String>,
+    /// Whether no capture that nobody holds can be left of it.
     pub(crate) swept: bool,
     pub(crate) alarm: Alarm,
     /// When the points are looked through again for what is due; none: with the next cycle.
@@ -274,6 +275,15 @@ impl Shared {
             (Some((_, back)), crate::state::Direction::PrimaryToRecovery) => self.leg(back),
             (Some((out, _)), crate::state::Direction::RecoveryToPrimary) => self.leg(out),
             (None, _) => self.far_leg_of(item),
+        }
+    }
+
+    /// The leg of this direction in the next round, where a request names other legs for it: it reads where the far one lands.
+    pub(crate) fn near_leg(&self, item: &Item, named: Option<&(String, String)>) -> Result<Leg> {
+        match (named, item.state.direction) {
+            (Some((out, _)), crate::state::Direction::PrimaryToRecovery) => self.leg(out),
+            (Some((_, back)), crate::state::Direction::RecoveryToPrimary) => self.leg(back),
+            (None, _) => self.leg_of(item),
         }
     }
 

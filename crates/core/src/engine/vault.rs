@@ -129,7 +129,9 @@ impl Vault {
         let epoch = Epoch { number: 1, owner: shared.id.clone() };
         let (mut members, mut ready) = (vec![], vec![]);
         for name in &request.machines {
-            let found = named(&seen, name, &leg.source.name())?;
+            let (stands, title) = (|m: &Machine| m.instance.name == *name, |m: &Machine| m.title.clone());
+            let found = named(&seen, name, stands, title, |m| m.instance.name.clone())?;
+            let found = found.ok_or_else(|| unseen(&seen, name, &leg.source.name()))?;
             let machine = self.minted(found, &request)?;
             let settings = match &request.settings {
                 Some(settings) if request.machines.len() == 1 => settings.clone(),
@@ -285,18 +287,13 @@ impl Vault {
     /// # Errors
     /// `NotFound`; `Conflict` for a title that several have.
     pub fn find(&self, name: &str) -> Result<ItemHandle> {
-        let items = self.items();
-        let stands = |i: &&ItemHandle| i.item().is_ok_and(|i| i.instances.iter().any(|x| x.name == name));
-        if let Some(found) = items.iter().find(stands) {
-            return Ok(found.clone());
-        }
-        let called = |i: &&ItemHandle| i.item().is_ok_and(|i| i.machine.title.as_deref() == Some(name));
-        let found: Vec<&ItemHandle> = items.iter().filter(called).collect();
-        match &found[..] {
-            [one] => Ok((*one).clone()),
-            [] => Err(Error::new(ErrorKind::NotFound, format!("no machine named {name} is protected here"))),
-            several => Err(ambiguous(name, several.iter().map(|i| i.id().to_string()))),
-        }
+        let with_item = |handle: ItemHandle| handle.item().ok().map(|item| (handle, item));
+        let items: Vec<(ItemHandle, Item)> = self.items().into_iter().filter_map(with_item).collect();
+        let stands = |(_, i): &(ItemHandle, Item)| i.instances.iter().any(|x| x.name == name);
+        let title = |(_, i): &(ItemHandle, Item)| i.machine.title.clone();
+        let found = named(&items, name, stands, title, |(handle, _)| handle.id().to_string())?;
+        let none = || Error::new(ErrorKind::NotFound, format!("no machine named {name} is protected here"));
+        found.map(|(handle, _)| handle.clone()).ok_or_else(none)
     }
 
     /// One group by its name.
@@ -330,25 +327,32 @@ impl Vault {
     }
 }
 
-/// The machine of this name, or the only one that people call so.
-fn named<'a>(seen: &'a [Machine], name: &str, source: &RoleName) -> Result<&'a Machine> {
-    if let Some(found) = seen.iter().find(|m| m.instance.name == name) {
-        return Ok(found);
+/// The one that stands under this name, or the only one that people call so; none where there is neither.
+///
+/// # Errors
+/// `Conflict` for a title that several have: what is told of each says which.
+fn named<'a, T>(
+    all: &'a [T],
+    name: &str,
+    stands: impl Fn(&T) -> bool,
+    title: impl Fn(&T) -> Option<String>,
+    tell: impl Fn(&T) -> String,
+) -> Result<Option<&'a T>> {
+    if let Some(found) = all.iter().find(|one| stands(one)) {
+        return Ok(Some(found));
     }
-    let called: Vec<&Machine> = seen.iter().filter(|m| m.title.as_deref() == Some(name)).collect();
-    match &called[..] {
-        [one] => Ok(one),
-        [] => {
-            let names: Vec<String> = seen.iter().map(Machine::to_string).collect();
-            let message = format!("{source} has no machine named {name}; it has {}", names.join(", "));
-            Err(Error::new(ErrorKind::NotFound, message))
-        }
-        several => Err(ambiguous(name, several.iter().map(|m| m.instance.name.clone()))),
+    let called: Vec<&T> = all.iter().filter(|one| title(one).as_deref() == Some(name)).collect();
+    if let [_, _, ..] = called[..] {
+        let which: Vec<String> = called.iter().map(|one| tell(one)).collect();
+        let (several, which) = (called.len(), which.join(", "));
+        let message = format!("{several} machines are called {name}: say which of {which}");
+        return Err(Error::new(ErrorKind::Conflict, message));
     }
+    Ok(called.first().copied())
 }
 
-fn ambiguous(title: &str, names: impl Iterator<Item = String>) -> Error {
-    let names: Vec<String> = names.collect();
-    let message = format!("{} machines are called {title}: say which of {}", names.len(), names.join(", "));
-    Error::new(ErrorKind::Conflict, message)
+fn unseen(seen: &[Machine], name: &str, source: &RoleName) -> Error {
+    let names: Vec<String> = seen.iter().map(Machine::to_string).collect();
+    let message = format!("{source} has no machine named {name}; it has {}", names.join(", "));
+    Error::new(ErrorKind::NotFound, message)
 }

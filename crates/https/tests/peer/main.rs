@@ -14,7 +14,7 @@ use site_recovery_https::{Https, Lost, Settings, Trust};
 
 /// The whole body of an answer to this one request.
 async fn ask(settings: &Settings) -> Result<Option<Vec<u8>>, Lost> {
-    let https = Https::new(settings).unwrap();
+    let https = Https::new(settings, "/").unwrap();
     let (span, url) = (https.limits().answer(), https.base().clone());
     let response = https.send(https.request(Method::GET, url), span).await?;
     https.whole(response, span).await

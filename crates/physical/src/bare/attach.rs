@@ -1,11 +1,10 @@
 //! Disks become ours.
 
 use super::landed::{Landed, Placed, Standing};
-use super::survey::refuse_critical;
 use super::{Site, matching};
 use crate::signature;
 use crate::site::home::{Home, Mark, must_be_off, wait};
-use site_recovery::{DiskSpec, Instance, Machine, Op, Result, Run, Settings};
+use site_recovery::{DiskSpec, ErrorKind, Finding, Instance, Machine, Op, Purpose, Result, Run, Settings};
 use site_recovery_register::{Told, conflict, durable, not_found, refused};
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -18,7 +17,7 @@ impl Site {
         existing: Option<&Instance>,
         settings: &Settings,
     ) -> Result<Instance> {
-        refuse_critical(&self.check_settings(machine, settings))?;
+        Finding::refuse_critical(&self.check_settings(machine, settings), ErrorKind::Invalid)?;
         let _turn = self.register.turn(op, machine.id())?;
         let standing = match existing {
             Some(instance) => self.existing(instance, machine)?,
@@ -81,9 +80,7 @@ impl Site {
                 )));
             }
             (Some(named), _) => named.clone(),
-            (None, Some(_)) => {
-                self.free_name(&settings.name.clone().unwrap_or_else(|| machine.proper_name()))?
-            }
+            (None, Some(_)) => self.free_name(&settings.name_for(machine, Purpose::Failover))?,
             (None, None) => {
                 let message = "hardware cannot be made: name the server to land on in settings.site.server";
                 return Err(refused(message)

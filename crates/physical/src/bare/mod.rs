@@ -48,15 +48,14 @@ pub use installed::{Installed, Shown};
 pub use rescued::Rescued;
 pub use slot::Slot;
 pub use starter::{Landing, Rescue, Starter, Switched};
-pub(crate) use survey::refuse_critical;
 
-use crate::site::home::{open_state, plain};
+use crate::site::home::plain;
 use async_trait::async_trait;
 use installed::Tells;
 use landed::AllHeld;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Capability, Clock, Error, Firmware, MachineId, Op, Result, Role, RoleName};
-use site_recovery_register::{Register, act};
+use site_recovery_register::{Register, act, open_state};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

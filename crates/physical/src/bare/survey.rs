@@ -5,7 +5,7 @@ use super::slot::Read;
 use super::{Site, Slot, installed, matching};
 use crate::signature;
 use site_recovery::{
-    DiskSpec, Error, Finding, Firmware, Machine, Offer, Offers, Result, Settings, Severity, Survey,
+    DiskSpec, Finding, Firmware, Machine, Offer, Offers, Result, Settings, Severity, Survey,
 };
 use site_recovery_register::Told;
 use std::path::Path;
@@ -160,16 +160,5 @@ impl Site {
     /// Where the files of a server are made.
     pub(crate) fn files_of(&self, server: &str) -> Option<std::path::PathBuf> {
         self.room.as_ref().map(|room| room.dir.join(server))
-    }
-}
-
-/// The first finding that refuses.
-pub(crate) fn refuse_critical(found: &[Finding]) -> Result<()> {
-    match found.iter().find(|f| f.blocks()) {
-        None => Ok(()),
-        Some(finding) => {
-            let message = format!("{}; {}", finding.cause, finding.remedy);
-            Err(Error::new(site_recovery::ErrorKind::Invalid, message).with("field", &finding.code))
-        }
     }
 }

@@ -16,8 +16,8 @@
 
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    Capture, Clock, Epoch, Error, ErrorKind, Fate, Generation, Instance, Machine, MachineId, Op, OpKey,
-    Result, RoleName, Timestamp,
+    Capture, Clock, Epoch, Error, Fate, Generation, Instance, Machine, MachineId, Op, OpKey, Result,
+    RoleName, Timestamp,
 };
 use site_recovery_register::{Witness, conflict, durable, refused};
 use std::path::{Path, PathBuf};
@@ -233,28 +233,6 @@ pub(crate) fn plain(name: &str) -> Result<()> {
     }
     let rule = "1-63 letters, digits, hyphens, dots and underscores, no dot first";
     Err(Error::invalid("server", format!("{name:?}"), rule, "choose another name"))
-}
-
-/// Opens a state directory for the site of this name alone.
-pub(crate) fn open_state(state: &Path, name: &RoleName) -> Result<()> {
-    #[derive(Serialize, Deserialize)]
-    struct Identity {
-        format: u32,
-        name: RoleName,
-    }
-    const FORMAT: u32 = 1;
-    let path = state.join("site.json");
-    match durable::read::<Identity>(&path)? {
-        None => durable::write(&path, &Identity { format: FORMAT, name: name.clone() }),
-        Some(found) if found.format > FORMAT => {
-            let message = format!("{} is of format {}, this is {FORMAT}", path.display(), found.format);
-            Err(Error::new(ErrorKind::Unsupported, message))
-        }
-        Some(found) if found.name != *name => {
-            Err(conflict(format!("{} is of the site {}", state.display(), found.name)).with("asked", name))
-        }
-        Some(_) => Ok(()),
-    }
 }
 
 /// Waits for a future on a thread of blocking work: what was begun there ends even when nobody waits for it.

@@ -10,7 +10,6 @@ use super::agent::Patient;
 use super::home::{Home, Mark, Owed, must_be_off};
 use super::{Kept, PhysicalSite, Rescues, Site};
 use crate::bare;
-use crate::bare::refuse_critical;
 use async_trait::async_trait;
 use site_recovery::{
     Armed, BootPermit, Booted, Capability, DiskId, DiskMut, Error, ErrorKind, Finding, Generation, Instance,
@@ -132,7 +131,10 @@ impl LandingSite for Returning {
                 must_be_off(&existing.name, patient.wait(site.runs(kept, &home, &existing))?)?;
                 let (rescue, there) = patient.wait(this.there(&existing))?;
                 let standing = machine.standing_as(there.clone());
-                refuse_critical(&patient.wait(rescue.survey(&standing, &settings))?.findings)?;
+                Finding::refuse_critical(
+                    &patient.wait(rescue.survey(&standing, &settings))?.findings,
+                    ErrorKind::Invalid,
+                )?;
                 home.block(&op, false, "landing", &site.name, &*site.clock)?;
                 site.hold(kept, true, &patient)?;
                 let attached = patient.wait(rescue.attach(&op, &machine, Some(there), &settings))?;

@@ -58,11 +58,11 @@ pub use landing::Returning;
 
 use crate::power::PowerControl;
 use async_trait::async_trait;
-use home::{Home, open_state, plain};
+use home::{Home, plain};
 use site_recovery::{
     Capability, Clock, Error, ErrorKind, Instance, MachineId, Op, Result, Role, RoleName, Source,
 };
-use site_recovery_register::{Register, act, not_found};
+use site_recovery_register::{Register, act, not_found, open_state};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;

@@ -235,3 +235,17 @@ async fn the_reset_time_is_a_stamp_and_a_boot_source_that_is_overridden_holds() 
     let found = redfish.look().await.unwrap();
     assert!(found.iter().any(|f| f.code == "power.tells" && f.blocks()), "{found:?}");
 }
+
+#[tokio::test]
+async fn c1_a_password_in_an_address_is_shown_to_nobody_whatever_else_is_wrong_with_it() {
+    let controller = FakeController::answering(|_| document(&system()));
+    let (_dir, password) = secret();
+    for address in
+        ["https://operator:hunter2@bmc-1/", "http://operator:hunter2@bmc-1/", "https://operator:hunter2@[bmc"]
+    {
+        let settings = Settings { url: address.into(), ..settings(&controller, password.clone()) };
+        let error = Redfish::new(&settings, Arc::new(SystemClock)).unwrap_err();
+        assert_eq!(error.fact("field"), Some("url"));
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+}

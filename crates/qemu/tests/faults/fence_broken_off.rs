@@ -4,9 +4,9 @@
 
 use crate::another_process::{Another, ready, told};
 use crate::landed::turns_off;
-use crate::recovered::permit;
 use crate::support::*;
 use site_recovery::*;
+use site_recovery_testkit::suite::permit;
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! A machine that is landed on.
 
 use crate::protected::Image;
-use crate::recovered::permit;
 use crate::support::*;
 use site_recovery::*;
+use site_recovery_testkit::suite::permit;
 use std::sync::Arc;
 
 /// A machine that was protected, and is landed on.

@@ -1,11 +1,10 @@
 //! A part that broke off in the middle: nothing else is done to the machine until it is repeated.
 
 use crate::landed::Landed;
-use crate::recovered::permit;
 use crate::support::*;
 use bytes::Bytes;
 use site_recovery::*;
-use site_recovery_testkit::suite::pattern;
+use site_recovery_testkit::suite::{pattern, permit};
 use std::fs;
 
 #[test]

@@ -1,9 +1,9 @@
 //! Two engines and one point: the one that has lost its authority neither takes the socket of the point nor removes it.
 
-use crate::recovered::{Recovered, permit};
+use crate::recovered::Recovered;
 use crate::support::*;
 use site_recovery::*;
-use site_recovery_testkit::suite::pattern;
+use site_recovery_testkit::suite::{pattern, permit};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;

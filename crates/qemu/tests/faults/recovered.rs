@@ -5,7 +5,7 @@ use crate::support::*;
 use bytes::Bytes;
 use site_recovery::*;
 use site_recovery_testkit::clock::ManualClock;
-use site_recovery_testkit::suite::checksum;
+use site_recovery_testkit::suite::{checksum, permit};
 use site_recovery_testkit::world::MemoryReplica;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,12 +78,6 @@ impl Recovered {
         let status = monitor.call("query-status", serde_json::Value::Null).unwrap();
         status["status"].as_str().unwrap().to_owned()
     }
-}
-
-pub(crate) async fn permit(op: &Op, machine: &Machine) -> BootPermit {
-    let item = Item::new(machine.clone(), op.epoch.clone(), Policy::default(), "out", "back");
-    let proof = Fenced::prove(op, &item, Some(&machine.instance), &Sources::new(), Duration::ZERO).await;
-    BootPermit::Fenced(proof.unwrap())
 }
 
 fn machine(image: &Image) -> Machine {

@@ -1,8 +1,8 @@
 //! What every case is made of: operations, permits, and assertions that cite the rule.
 
 use site_recovery::{
-    BootPermit, Clock, Epoch, Error, ErrorKind, Fenced, Item, Machine, Op, OpKey, Policy, Result, RoleName,
-    Sources, SystemClock,
+    BootPermit, Clock, Consistency, Epoch, Error, ErrorKind, Fenced, Generation, Item, Machine, Op, OpKey,
+    PointId, Policy, Purpose, Recovery, Result, RoleName, Settings, Sources, SystemClock, Timestamp,
 };
 use std::fmt::Debug;
 use std::time::Duration;
@@ -83,11 +83,25 @@ pub(super) fn drill_permit(network: &str) -> BootPermit {
     BootPermit::Isolated { network: network.into() }
 }
 
-/// A permit for this machine, under this operation.
-pub(super) async fn permit(op: &Op, machine: &Machine) -> BootPermit {
+/// Leave to run for this machine, under this operation, as of one whose other instances do not exist.
+pub async fn permit(op: &Op, machine: &Machine) -> BootPermit {
     let item = Item::new(machine.clone(), op.epoch.clone(), Policy::default(), "out", "back");
     let proof = Fenced::prove(op, &item, Some(&machine.instance), &Sources::new(), Duration::ZERO).await;
     BootPermit::Fenced(proof.expect("no other instance exists"))
+}
+
+/// What to start at a failover to the point 1, taken crash-consistent at the time 1, as the generation 1.
+pub fn recovery(machine: &Machine, settings: Settings) -> Recovery {
+    Recovery {
+        machine: machine.clone(),
+        sidecars: vec![],
+        point: PointId(1),
+        taken: Timestamp(1),
+        consistency: Consistency::Crash,
+        generation: Generation(1),
+        purpose: Purpose::Failover,
+        settings,
+    }
 }
 
 /// Asks once and stops waiting: the caller's future is dropped wherever it then stands.

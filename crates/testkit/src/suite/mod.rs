@@ -81,7 +81,7 @@ pub mod store;
 pub mod target;
 mod timeline;
 
-pub use case::op;
+pub use case::{op, permit, recovery};
 pub use content::{checksum, pattern};
 pub use journal::JournalFixture;
 pub use landing_site::LandingSiteFixture;

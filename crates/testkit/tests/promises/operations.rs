@@ -150,6 +150,45 @@ async fn o6_nothing_is_left_behind() -> Result<()> {
     Ok(())
 }
 
+/// A capture that was taken though its reply was lost goes of every member, in the life of the same engine; and what was let
+/// go of is not swept for at every cycle.
+#[tokio::test]
+async fn o6_a_capture_that_was_lost_is_swept_of_every_member() -> Result<()> {
+    let engine = MemoryEngine::new(7).await?;
+    let here = &engine.pair.here;
+    for machine in ["web", "db"] {
+        here.add_machine(machine, &[("boot", DISK)]);
+    }
+    let group = engine.vault.protect_group(ProtectRequest::group("shop", &["web", "db"])).await?;
+    for item in group.items() {
+        item.until_done().await?;
+    }
+    let plan = FaultPlan::new();
+    let mut out = engine.pair.forward.clone();
+    out.source = Arc::new(Faulty::new(out.source, &plan, engine.pair.world.clock()));
+    let vault =
+        MemoryEngine::builder(&engine.pair, Arc::new(engine.journal.clone())).out(out).build().await?;
+    let group = vault.group("shop")?;
+    let first = group.items()[0].id().clone();
+    vault.replicate_now(&first).await?;
+    let sweeps = || plan.calls().iter().filter(|call| *call == "here.sweep").count();
+    let once = sweeps();
+    vault.replicate_now(&first).await?;
+    assert_eq!((once, sweeps()), (2, 2), "once in the life of the engine");
+    plan.next("here.capture", Fault::Lost);
+    assert!(vault.replicate_now(&first).await.is_err());
+    assert_eq!(here.captures().len(), 1, "it was taken all the same");
+    vault.watch_now().await?;
+    assert!(here.captures().is_empty(), "left by a cycle: {:?}", here.captures());
+    // The last delta of a failover is such a capture too.
+    plan.always("here.capture", Fault::Lost);
+    assert!(group.failover(FailoverRequest::planned(OUT)).await?.wait().await?.done().is_err());
+    assert_eq!(here.captures().len(), 1, "it was taken all the same");
+    vault.watch_now().await?;
+    assert!(here.captures().is_empty(), "left by a failover: {:?}", here.captures());
+    Ok(())
+}
+
 /// "Ready" comes from evidence, and evidence grows old.
 #[tokio::test]
 async fn o7_readiness_expires() -> Result<()> {

@@ -89,3 +89,57 @@ async fn a_leg_that_does_not_come_from_where_the_machine_runs_is_refused_before_
     }
     Ok(())
 }
+
+/// Legs that were named for one round are those of the next one, where none are named: they have to fit it too.
+#[tokio::test]
+async fn a_leg_of_the_last_round_that_comes_from_elsewhere_is_refused_before_anything_begins() -> Result<()> {
+    let Elsewhere { engine, web, .. } = elsewhere().await?;
+    // Back to where it was first, and out again from where it is not.
+    web.reprotect(named("out of there", "back")).await?.done().await?;
+    web.failover(FailoverRequest::planned(BACK)).await?.done().await?;
+    web.commit(CommitRequest::default()).await?.done().await?;
+    assert_eq!(engine.pair.here.running().len(), 1);
+    let error = web.reprotect(ReprotectRequest::default()).await.expect_err("a leg from there");
+    assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some("reprotect.legs")), "{error}");
+    assert_eq!((web.state()?.phase, web.run().is_none()), (Phase::CommitFailoverCompleted, true));
+    web.reprotect(named("out", "back")).await?.done().await?;
+    assert_eq!(web.state()?.phase, Phase::Protected);
+    Ok(())
+}
+
+/// The way out may land in place as the way back does: legs that are named land on what stands there, too.
+#[tokio::test]
+async fn named_legs_land_on_what_stands_where_the_way_out_leads() -> Result<()> {
+    let world = World::new(7);
+    let pair = world.pair();
+    let cloud = Arc::new(pair.cloud.clone());
+    let landing = MemoryMasterTarget::new("cloud-target", world.clock(), cloud);
+    let server = Arc::new(pair.process_server.clone());
+    let out = Leg::back(Arc::new(pair.here.clone()), server, Arc::new(landing));
+    let journal = MemoryJournal::new();
+    let vault = MemoryEngine::builder(&pair, Arc::new(journal.clone())).out(out).build().await?;
+    pair.here.add_machine("web", &[("boot", 256 << 10), ("data", 256 << 10)]);
+    let engine = MemoryEngine { pair, journal, vault };
+    let (here, cloud) = (&engine.pair.here, &engine.pair.cloud);
+    let web = engine.protect("web").await?;
+    let there = failed_over(&engine, &web).await?;
+    web.commit(CommitRequest::default()).await?.done().await?;
+    web.reprotect(ReprotectRequest::default()).await?.done().await?;
+    web.failover(FailoverRequest::planned(BACK)).await?.done().await?;
+    web.commit(CommitRequest::default()).await?.done().await?;
+    cloud.snapshot_outside(&there);
+    let error = web.reprotect(named("out", "back")).await?.done().await.expect_err("it has a snapshot");
+    assert!(error.to_string().contains("ask to consolidate"), "{error}");
+    here.scribble("web", 20);
+    let merged = ReprotectRequest { consolidate: true, ..named("out", "back") };
+    web.reprotect(merged).await?.done().await?;
+    assert_eq!(
+        (cloud.all(), cloud.snapshots(&there)),
+        (vec![there.clone()], 0),
+        "it lands on what stands there"
+    );
+    let stood = here.bytes("web");
+    web.failover(FailoverRequest::planned(OUT)).await?.done().await?;
+    assert_eq!((name(&web), cloud.bytes(&there)), (there, stood));
+    Ok(())
+}

@@ -43,8 +43,8 @@ async fn a_cancelled_failover_goes_on_replicating() -> Result<()> {
 /// A machine is named by what people call it, as long as that names one.
 #[tokio::test]
 async fn a_machine_is_protected_and_found_by_its_title() -> Result<()> {
-    let (engine, _) = MemoryEngine::protecting("web").await?;
-    for (name, title) in [("id-1", "shop / db"), ("id-2", "twin"), ("id-3", "twin")] {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    for (name, title) in [("id-1", "shop / db"), ("id-2", "twin"), ("id-3", "twin"), ("id-4", "web")] {
         engine.pair.here.add_machine(name, &[("boot", 64 * 1024)]);
         engine.pair.here.entitle(name, Some(title));
     }
@@ -55,10 +55,11 @@ async fn a_machine_is_protected_and_found_by_its_title() -> Result<()> {
     let twins = engine.vault.protect(ProtectRequest::machine("twin")).await.expect_err("two are called so");
     assert_eq!(twins.kind(), ErrorKind::Conflict);
     assert!(twins.to_string().contains("id-2") && twins.to_string().contains("id-3"), "{twins}");
-    for name in ["id-2", "id-3"] {
+    for name in ["id-2", "id-3", "id-4"] {
         engine.vault.protect(ProtectRequest::machine(name)).await?.until_done().await?;
     }
     assert_eq!(engine.vault.find("twin").expect_err("both are").kind(), ErrorKind::Conflict);
+    assert_eq!(engine.vault.find("web")?.id(), web.id(), "its name goes before what another one is called");
     assert_eq!(engine.vault.find("nobody").expect_err("none is").kind(), ErrorKind::NotFound);
     Ok(())
 }

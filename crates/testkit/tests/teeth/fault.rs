@@ -1,15 +1,15 @@
 use crate::memory::Wrap;
 use crate::{journal, landing_site, master_target, process_server, replica, source, target};
 use site_recovery::{
-    BootPermit, Epoch, Error, ErrorKind, Fenced, Item, Journal, LandingSite, Machine, MachineId,
-    MasterTarget, Op, Policy, ProcessServer, RecoveryPointStore, Result, Source, Sources, Target,
+    BootPermit, Epoch, Error, ErrorKind, Journal, LandingSite, Machine, MachineId, MasterTarget, Op,
+    ProcessServer, RecoveryPointStore, Result, Source, Target,
 };
 use site_recovery_testkit::journal::MemoryJournal;
+use site_recovery_testkit::suite;
 use site_recovery_testkit::world::Site;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// Nothing is wrong.
 pub(crate) const NONE: &str = "";
@@ -54,9 +54,7 @@ pub(crate) async fn dawdle() {
 
 /// A permit that the broken implementation writes for itself.
 pub(crate) async fn forge(op: &Op, machine: &Machine) -> BootPermit {
-    let item = Item::new(machine.clone(), op.epoch.clone(), Policy::default(), "out", "back");
-    let proof = Fenced::prove(op, &item, Some(&machine.instance), &Sources::new(), Duration::ZERO).await;
-    BootPermit::Fenced(proof.expect("no other instance exists"))
+    suite::permit(op, machine).await
 }
 
 /// The register of a broken implementation, before the honest one, which then lets everything pass.

@@ -105,7 +105,10 @@ async fn c1_the_ticket_of_a_lease_is_shown_to_nobody() {
     let lease = lease(&fake.connect().await).await;
     let error = fetched(&lease, 1000).await.unwrap_err();
     assert!(matches!(error, Error::Status { status: 404, .. }), "{error:?}");
-    for shown in [format!("{lease:?}"), format!("{error:?} {error}")] {
+    let giving = leasing(300, |_| None);
+    let given = self::lease(&giving.connect().await).await;
+    let download = given.fetch(&given.devices()[0], 1000).await.unwrap();
+    for shown in [format!("{lease:?}"), format!("{error:?} {error}"), format!("{download:?}")] {
         assert!(!shown.contains("ticket"), "{shown}");
     }
 }

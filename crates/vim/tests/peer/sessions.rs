@@ -155,6 +155,66 @@ async fn pages_begin_anew_where_another_call_has_renewed_the_session() {
     assert_eq!((fake.seen("RetrievePropertiesEx").len(), fake.seen("Login").len()), (2, 2));
 }
 
+/// The collector of events is of the first session: in the next one the server does not know it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_of_events_that_went_with_its_session_is_made_anew() {
+    let collectors = AtomicUsize::new(0);
+    let event = "<propSet><name>latestPage</name><val xsi:type=\"ArrayOfEvent\"><Event xsi:type=\"VmPoweredOnEvent\">\
+                 <key>7</key><createdTime>2026-11-29T08:00:00Z</createdTime></Event></val></propSet>";
+    let page = format!(
+        "<returnval><objects><obj type=\"EventHistoryCollector\">events-2</obj>{event}</objects></returnval>"
+    );
+    let fake = Fake::new(move |r| match r.call() {
+        "CreateCollectorForEvents" => {
+            let id = format!("events-{}", collectors.fetch_add(1, Ordering::SeqCst) + 1);
+            Some(value(r.call(), "EventHistoryCollector", &id))
+        }
+        "RetrievePropertiesEx" if is_in(r, 1) => Some(fault("NotAuthenticated", "")),
+        "RetrievePropertiesEx" if r.body.contains("events-1") => {
+            Some(fault("ManagedObjectNotFound", "<obj type=\"EventHistoryCollector\">events-1</obj>"))
+        }
+        "RetrievePropertiesEx" => Some(answer(r.call(), &page)),
+        _ => None,
+    });
+    let start = fake.connect().await.newest_start(&machine()).await.unwrap().unwrap();
+    assert_eq!((start.key, fake.seen("Login").len()), (7, 2));
+}
+
+/// The key that is asked with is of a session that ended, and nobody says so: another call has opened the next one already.
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_are_asked_anew_where_another_call_has_renewed_the_session() {
+    let logins = Arc::new((Mutex::new(0), Condvar::new()));
+    let granted = "<returnval><entity type=\"VirtualMachine\">vm-1</entity><privAvailability><privId>System.Read</privId>\
+                   <isGranted>true</isGranted></privAvailability></returnval>";
+    let fake = Fake::new(move |r| match r.call() {
+        "Login" => {
+            *logins.0.lock().unwrap() += 1;
+            logins.1.notify_all();
+            None
+        }
+        "CurrentTime" if is_in(r, 1) => Some(fault("NotAuthenticated", "")),
+        "CurrentTime" => Some(answer(r.call(), "<returnval>2026-11-29T08:00:00Z</returnval>")),
+        "HasPrivilegeOnEntities" if r.text("sessionId").as_deref() == Some("key-1") => {
+            let limit = Duration::from_secs(15);
+            let renewed = logins.1.wait_timeout_while(logins.0.lock().unwrap(), limit, |n| *n < 2).unwrap();
+            assert!(!renewed.1.timed_out());
+            Some(fault("InvalidArgument", "<invalidProperty>sessionId</invalidProperty>"))
+        }
+        "HasPrivilegeOnEntities" => Some(answer(r.call(), granted)),
+        _ => None,
+    });
+    let (vim, machine) = (fake.connect().await, machine());
+    let (lacking, time) = tokio::join!(vim.lacking(&machine, &["System.Read"]), async {
+        // Not before the other has sent its request.
+        while fake.seen("HasPrivilegeOnEntities").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        vim.time().await
+    });
+    time.unwrap();
+    assert!(lacking.unwrap().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_calls_that_find_no_session_one_logs_in() {
     let fake = Fake::new(|r| match r.call() {

@@ -2,7 +2,7 @@
 
 use crate::fake::{Fake, Reply, answer, ended, fault, value};
 use site_recovery::ErrorKind;
-use site_recovery_vim::{Error, Fault, Moref, Power, TaskResult, TaskState};
+use site_recovery_vim::{Error, Fault, Lost, Moref, Power, TaskResult, TaskState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -118,8 +118,45 @@ async fn a_wait_goes_on_in_a_new_session() {
 async fn a_wait_that_finds_no_session_ever_ends() {
     let fake = Fake::new(|r| (r.call() == "WaitForUpdatesEx").then(|| fault("NotAuthenticated", "")));
     let task = fake.connect().await.power_on(&machine(), None).await.unwrap();
-    assert_eq!(task.wait(LONG).await.unwrap_err().fault(), Some(&Fault::NotAuthenticated));
+    let error = task.wait(LONG).await.unwrap_err();
+    let Error::Unknown { method: "PowerOnVM_Task", cause } = &error else { panic!("{error:?}") };
+    assert_eq!(cause.fault(), Some(&Fault::NotAuthenticated));
     assert_eq!(fake.seen("WaitForUpdatesEx").len(), 5);
+}
+
+/// The server goes away, or lets nobody in any more: the machine may run by now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_wait_fails_may_have_been_done() {
+    let mut fake = Fake::new(|_| None);
+    fake.settings.limits.tries = 1;
+    let vim = fake.connect().await;
+    let task = vim.power_on(&machine(), None).await.unwrap();
+    drop(fake);
+    let error = task.wait(LONG).await.unwrap_err();
+    let absent = |cause: &Error| matches!(cause, Error::Lost(Lost::Absent { .. }));
+    assert!(matches!(&error, Error::Unknown { cause, .. } if absent(cause)), "{error:?}");
+    assert!(error.may_have_been_done());
+
+    let logins = AtomicUsize::new(0);
+    let strict = Fake::new(move |r| match r.call() {
+        "Login" if logins.fetch_add(1, Ordering::SeqCst) > 0 => Some(fault("InvalidLogin", "")),
+        "CreatePropertyCollector" => Some(fault("NotAuthenticated", "")),
+        _ => None,
+    });
+    let task = strict.connect().await.power_on(&machine(), None).await.unwrap();
+    let error = task.wait(LONG).await.unwrap_err();
+    assert!(error.may_have_been_done(), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+/// It ended, well or not: whoever asks looks at what is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_the_server_has_forgotten_is_told_as_that() {
+    let gone = "<obj type=\"Task\">task-1</obj>";
+    let fake = Fake::new(move |r| (r.call() == "CreateFilter").then(|| fault("ManagedObjectNotFound", gone)));
+    let task = fake.connect().await.power_on(&machine(), None).await.unwrap();
+    let error = task.wait(LONG).await.unwrap_err();
+    assert_eq!(error.fault(), Some(&Fault::ManagedObjectNotFound { object: Some(task.moref().clone()) }));
 }
 
 fn state(kind: &str, state: &str) -> Reply {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -114,6 +115,14 @@ impl Sim {
 impl Drop for Sim {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
-        let _ = self.child.wait();
+        let ended = (0..2_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            !matches!(self.child.try_wait(), Ok(None))
+        });
+        if !ended {
+            self.kill();
+            // A second panic would end the whole program.
+            assert!(std::thread::panicking(), "{PROGRAM} did not end with its pipe");
+        }
     }
 }

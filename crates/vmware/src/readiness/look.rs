@@ -35,7 +35,7 @@ impl Look<'_> {
         let mut found = server::findings(vim.about(), vim.skew().await?);
         let appliance = self.find_appliance().await?;
         let its = appliance.as_ref().ok();
-        found.extend(self.estate.check(vim, its.map(|machine| &machine.moref)).await?);
+        found.extend(self.of_kind(its.map(|machine| &machine.moref)).await?);
         let there = self.inventory().await?;
         let chosen = self.estate.chosen(vim).await?;
         let all = vim.machines_whole(&vim.content().root_folder).await?;
@@ -70,6 +70,7 @@ impl Look<'_> {
         let mut objects = there.objects(&ours);
         if let Some(machine) = its {
             objects.extend(self.of_appliance(machine, &there).await?);
+            objects.extend(at.and_then(|at| there.cluster_of(at)));
         }
         let asked = [asked, self.means].concat();
         let (lacking, unchecked) = rights::ask(vim, &self.rooted(objects), &asked).await?;
@@ -96,7 +97,7 @@ impl Look<'_> {
                 return Ok(Survey { findings: found, offers: Offers::default() });
             }
         };
-        found.extend(self.estate.check(vim, Some(&stands.moref)).await?);
+        found.extend(self.of_kind(Some(&stands.moref)).await?);
         let there = self.inventory().await?;
         let Some(at) = there.host_of(&stands) else {
             found.push(host::unseen(&stands.name));
@@ -110,6 +111,7 @@ impl Look<'_> {
         found.extend(self.of_host(&stands, at, &there, &offers).await?);
         found.extend(appliance::findings(&stands, Some(wanted(machine, here, &stands))));
         // Where the machine is gone, a new one is made at the original location, too.
+        let mut objects = there.objects(here.as_slice());
         let ways: &[Way] = match here.filter(|_| original) {
             Some(here) => {
                 let used = here.details.as_ref().map(|details| &details.datastores[..]).unwrap_or_default();
@@ -123,10 +125,12 @@ impl Look<'_> {
                 let name = settings.name.clone().unwrap_or_else(|| machine.called().to_owned());
                 let taken = self.is_taken(&name, machine).await?;
                 found.extend(place::name(&name, settings.name.is_some(), taken));
+                objects.extend(there.cluster_of(at));
+                let named = |d: &&Datastore| Some(&d.name) == settings.datastore.as_ref();
+                objects.extend(there.datastores.iter().filter(named).filter_map(pod_of));
                 &[Way::Protect, Way::Alternate]
             }
         };
-        let mut objects = there.objects(here.as_slice());
         objects.extend(self.of_appliance(&stands, &there).await?);
         let (lacking, unchecked) = rights::ask(vim, &self.rooted(objects), ways).await?;
         found.extend(rights::findings(&lacking));
@@ -140,6 +144,14 @@ impl Look<'_> {
         match self.vim.find(uuid).await? {
             Some(moref) => Ok(Ok(self.vim.machine(&moref).await?)),
             None => Ok(Err(appliance::unseen(uuid))),
+        }
+    }
+
+    /// What this kind of server says; of another one that it is another.
+    async fn of_kind(&self, appliance: Option<&Moref>) -> Result<Vec<Finding>> {
+        match server::kind(self.vim.about(), &self.estate.product()) {
+            Some(other) => Ok(vec![other]),
+            None => self.estate.check(self.vim, appliance).await,
         }
     }
 
@@ -217,16 +229,21 @@ impl Inventory {
         self.computes.iter().find(|c| c.hosts.contains(&host.moref)).and_then(|compute| compute.pool.clone())
     }
 
+    fn cluster_of(&self, host: &Host) -> Option<Object> {
+        let its = self.computes.iter().find(|c| c.is_cluster() && c.hosts.contains(&host.moref));
+        its.map(|cluster| (On::Cluster, cluster.moref.clone(), cluster.name.clone()))
+    }
+
     /// What machines need by themselves: they, their hosts and clusters, their datastores and the pods of these.
     fn objects(&self, machines: &[&vim::Machine]) -> Vec<Object> {
         let mut objects: Vec<Object> =
             machines.iter().map(|m| (On::Machine, m.moref.clone(), m.name.clone())).collect();
         let on: BTreeSet<&Moref> = machines.iter().filter_map(|m| m.host.as_ref()).collect();
         let hosts = self.hosts.iter().filter(|host| on.contains(&host.moref));
-        objects.extend(hosts.map(|host| (On::Host, host.moref.clone(), host.name.clone())));
-        let clusters =
-            self.computes.iter().filter(|c| c.is_cluster() && c.hosts.iter().any(|h| on.contains(h)));
-        objects.extend(clusters.map(|cluster| (On::Cluster, cluster.moref.clone(), cluster.name.clone())));
+        for host in hosts {
+            objects.push((On::Host, host.moref.clone(), host.name.clone()));
+            objects.extend(self.cluster_of(host));
+        }
         let used: BTreeSet<&Moref> = machines
             .iter()
             .filter_map(|m| m.details.as_ref())
@@ -234,12 +251,15 @@ impl Inventory {
             .collect();
         for datastore in self.datastores.iter().filter(|d| used.contains(&d.moref)) {
             objects.push((On::Datastore, datastore.moref.clone(), datastore.name.clone()));
-            if let Some(pod) = datastore.parent.clone().filter(|parent| parent.kind == "StoragePod") {
-                objects.push((On::Pod, pod, format!("of {}", datastore.name)));
-            }
+            objects.extend(pod_of(datastore));
         }
         objects
     }
+}
+
+fn pod_of(datastore: &Datastore) -> Option<Object> {
+    let pod = datastore.parent.clone().filter(|parent| parent.kind == "StoragePod")?;
+    Some((On::Pod, pod, format!("of {}", datastore.name)))
 }
 
 fn seen(vim: &Vim, machines: &[&vim::Machine], there: &Inventory) -> Finding {

@@ -15,6 +15,7 @@ mod server;
 
 pub(crate) use look::Look;
 pub use rights::{On, RIGHTS, Right, Way};
+pub(crate) use server::kind;
 
 /// As many as are told by name.
 const NAMED: usize = 5;

@@ -14,7 +14,7 @@ pub enum On {
     Machine,
     /// The machine in which the program runs.
     Appliance,
-    /// The folder in which the appliance is, and new machines are made.
+    /// The folder in which the appliance is, and new machines are made: what is needed on these, too.
     Folder,
     /// The resource pool of the appliance's host.
     Pool,
@@ -24,9 +24,9 @@ pub enum On {
     Datastore,
     /// Networks of machines that land.
     Network,
-    /// The cluster of the appliance's host; vCenter alone.
+    /// The cluster in which a machine lands: its own, or for a new one that of the appliance's host; vCenter alone.
     Cluster,
-    /// Datastore clusters; vCenter alone.
+    /// Datastore clusters of these machines' datastores; vCenter alone.
     Pod,
 }
 
@@ -98,6 +98,13 @@ pub const RIGHTS: &[Right] = &[
     right("VirtualMachine.Config.AddNewDisk", On::Folder, &[Alternate], "its disks"),
     right("VirtualMachine.Config.AddRemoveDevice", On::Folder, &[Alternate], "its controllers and adapters"),
     right("VirtualMachine.Config.AdvancedConfig", On::Folder, &[Alternate], "our marks on it"),
+    right("VirtualMachine.Config.ChangeTracking", On::Folder, &[Alternate], "its change tracking"),
+    right("VirtualMachine.Provisioning.DiskRandomRead", On::Folder, &[Alternate], "its changed areas"),
+    right("VirtualMachine.State.CreateSnapshot", On::Folder, &[Alternate], "its branches and captures"),
+    right("VirtualMachine.State.RemoveSnapshot", On::Folder, &[Alternate], "these merged and released"),
+    right("VirtualMachine.State.RevertToSnapshot", On::Folder, &[Alternate], "its undo and change of point"),
+    right("VirtualMachine.Interact.PowerOn", On::Folder, &[Alternate], "its start"),
+    right("VirtualMachine.Interact.PowerOff", On::Folder, &[Alternate], "its stop and its fence"),
     right(
         "VirtualMachine.Config.Settings",
         On::Folder,

@@ -1,13 +1,25 @@
 //! What is found of the server itself.
 
 use site_recovery::{Finding, Severity};
-use site_recovery_vim::About;
+use site_recovery_vim::{About, Product};
 
 /// The oldest version whose interface is known here.
 const OLDEST: (u32, u32) = (6, 5);
 
 /// Points are as old as the server's clock says.
 const SKEW_MS: u64 = 30_000;
+
+/// A server of another kind than the adapter is for, and which adapter is for it.
+pub(crate) fn kind(about: &About, wanted: &Product) -> Option<Finding> {
+    if about.product == *wanted {
+        return None;
+    }
+    let (what, remedy) = match wanted {
+        Product::VCenter => ("vCenter", "open it as a site of one host (site_recovery_esxi)"),
+        _ => ("host alone", "open it as a site of vCenter (site_recovery_vsphere)"),
+    };
+    Some(Finding::new("server.kind", Severity::Critical, format!("{} is no {what}", name(about)), remedy))
+}
 
 /// `skew_ms` is how far its clock is ahead of ours.
 pub(super) fn findings(about: &About, skew_ms: i64) -> Vec<Finding> {
@@ -52,7 +64,6 @@ fn name(about: &About) -> &str {
 mod tests {
     use super::*;
     use crate::readiness::tests::codes;
-    use site_recovery_vim::Product;
 
     fn about(api_version: &str) -> About {
         About {
@@ -62,6 +73,17 @@ mod tests {
             build: String::new(),
             api_version: api_version.into(),
             instance_uuid: None,
+        }
+    }
+
+    #[test]
+    fn a_server_of_another_kind_is_named_with_the_adapter_that_is_for_it() {
+        assert_eq!(kind(&about("8.0"), &Product::VCenter), None);
+        let told = kind(&about("8.0"), &Product::Host).expect("it is another");
+        assert!(told.blocks() && told.remedy.contains("site_recovery_vsphere"), "{told:?}");
+        let odd = About { product: Product::Other("gateway".into()), ..about("8.0") };
+        for wanted in [Product::VCenter, Product::Host] {
+            assert!(kind(&odd, &wanted).is_some_and(|told| told.code == "server.kind"));
         }
     }
 

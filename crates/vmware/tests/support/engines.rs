@@ -1,6 +1,7 @@
 //! Several engines at one server, each with its own state directory, and others who change a machine at the same time.
 
-use crate::kept::Kept;
+use super::kept::Kept;
+use super::world::until;
 use crate::open;
 use serde_json::json;
 use site_recovery::*;
@@ -100,10 +101,7 @@ async fn o3_what_one_engine_fenced_another_one_finds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn o3_a_change_by_somebody_in_between_is_not_lost_and_neither_is_ours() {
     let Some(here) = Kept::new().await else { return };
-    let reconfigurations = async || {
-        let calls = here.world.sim.tell("calls", json!({})).await;
-        calls["soap"]["ReconfigVM_Task"].as_u64().unwrap_or_default()
-    };
+    let reconfigurations = async || here.world.called("ReconfigVM_Task").await;
     here.world.sim.tell("calls", json!({ "reset": true })).await;
     here.world.sim.tell("delay", json!({ "method": "ReconfigVM_Task", "ms": 400 })).await;
     let of = std::slice::from_ref(here.instance());
@@ -111,14 +109,8 @@ async fn o3_a_change_by_somebody_in_between_is_not_lost_and_neither_is_ours() {
     let ours = here.site().capture(&capture, of, Consistency::Crash);
     let theirs = async {
         // Our call is there, made up by the version from before, and waits.
-        let mut there = 0;
-        for _ in 0..20_000 {
-            there = reconfigurations().await;
-            if there > 0 {
-                break;
-            }
-        }
-        assert_eq!(there, 1);
+        until("our change", async || reconfigurations().await > 0).await;
+        assert_eq!(reconfigurations().await, 1, "ours is done already, and not in between");
         here.world.told("disk-add", &here.name, json!({ "bytes": 65536 })).await;
     };
     let (ours, ()) = tokio::join!(ours, theirs);
@@ -136,12 +128,10 @@ async fn o3_a_change_by_somebody_in_between_is_not_lost_and_neither_is_ours() {
 #[tokio::test(flavor = "multi_thread")]
 async fn o3_many_who_write_at_once_lose_nothing() {
     let Some(here) = Kept::new().await else { return };
-    let moref = here.world.moref(&here.name).await;
     let theirs = async {
         for n in 0..40 {
             let extra = vec![(format!("somebody.{n}"), n.to_string())];
-            let spec = ConfigSpec { extra, ..ConfigSpec::default() };
-            here.world.done(here.world.eyes.reconfigure(&moref, &spec).await).await;
+            here.world.reconfigure(&here.name, ConfigSpec { extra, ..ConfigSpec::default() }).await;
         }
     };
     let ours = async {

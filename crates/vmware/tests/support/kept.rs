@@ -1,8 +1,7 @@
 //! A machine in care, and what a test compares: bytes of captures with those that the guest had, and what is told as changed with
 //! what differs.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part; a test that cannot go on fails")]
 
-use crate::world::World;
+use super::world::World;
 use crate::{MODE, open};
 use serde_json::json;
 use site_recovery::*;

@@ -1,15 +1,14 @@
 //! Every change that an act asks the server for is lost once: on its way there, or its answer on the way back, when it was done all
 //! the same. The adapter dies of it. The one that comes after repeats the act, and then all is as if nothing had been lost.
 
-use crate::world::World;
+use super::world::World;
 use crate::{MODE, open};
 use serde_json::{Value, json};
 use site_recovery::{
-    BootPermit, Capture as Taken, Consistency, Fate, Fenced, Generation, Instance, Item, LandingSite,
-    Machine, Op, PointId, Policy, Purpose, Recovery, Result, Settings, Source, Sources, Start as Starts,
-    Timestamp,
+    Capture as Taken, Consistency, Fate, Generation, Instance, LandingSite, Machine, Result, Settings,
+    Source, Start as Starts,
 };
-use site_recovery_testkit::suite::{self, op};
+use site_recovery_testkit::suite::{self, op, permit, recovery};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -105,7 +104,7 @@ impl Scene {
             Detach => site.detach(&op, &instance).await,
             Start => {
                 let permit = permit(&op, &machine).await;
-                site.start(&op, &instance, &recovery(&machine), permit).await.map(drop)
+                site.start(&op, &instance, &recovery(&machine, settings()), permit).await.map(drop)
             }
             Stop => site.stop(&op, &instance, Duration::ZERO).await,
             Make => {
@@ -200,25 +199,6 @@ fn settings() -> Settings {
     Settings { datastore: Some("LocalDS_1".into()), name: Some("web-back".into()), ..Settings::default() }
 }
 
-async fn permit(op: &Op, machine: &Machine) -> BootPermit {
-    let item = Item::new(machine.clone(), op.epoch.clone(), Policy::default(), "out", "back");
-    let proof = Fenced::prove(op, &item, Some(&machine.instance), &Sources::new(), Duration::ZERO).await;
-    BootPermit::Fenced(proof.unwrap())
-}
-
-fn recovery(machine: &Machine) -> Recovery {
-    Recovery {
-        machine: machine.clone(),
-        sidecars: vec![],
-        point: PointId(1),
-        taken: Timestamp(1),
-        consistency: Consistency::Crash,
-        generation: Generation(1),
-        purpose: Purpose::Failover,
-        settings: settings(),
-    }
-}
-
 async fn staged(before: &[Act]) -> Scene {
     let mut scene = Scene::new().await;
     for act in before {
@@ -229,7 +209,7 @@ async fn staged(before: &[Act]) -> Scene {
 
 /// Each change of `act` is lost once, in both ways.
 fn each_change_is_lost_once(before: &[Act], act: Act) {
-    if crate::process::program().is_none() {
+    if super::process::program().is_none() {
         return;
     }
     suite::run(async {
@@ -249,7 +229,7 @@ fn each_change_is_lost_once(before: &[Act], act: Act) {
                 let fault = json!({ "path": "/sdk", "holds": method, "kind": kind, "bytes": 0, "skip": n, "count": 1 });
                 scene.world.sim.tell("http-fault", fault).await;
                 let first = scene.act(act).await;
-                scene.world.sim.tell("clear", json!({})).await;
+                scene.world.met(&when).await;
                 scene.world.reopen().await;
                 let again = scene.act(act).await;
                 assert!(again.is_ok(), "{when}: first {first:?}, then {again:?}");

@@ -1,6 +1,6 @@
 //! New machines for the way back: what they are, what their server may do while they are made, and that one alone is left.
 
-use crate::world::World;
+use super::world::World;
 use crate::{MODE, open};
 use serde_json::json;
 use site_recovery::*;
@@ -120,6 +120,7 @@ async fn o6_a_machine_whose_answer_is_lost_is_made_once() {
     let lost = json!({ "path": "/sdk", "holds": "CreateVM_Task", "kind": "short", "bytes": 0, "count": 1 });
     world.sim.tell("http-fault", lost).await;
     let instance = world.makes("make", &web, &settings()).await.unwrap();
+    world.met("the answer").await;
     world.is_alone(&instance).await;
     assert_eq!(world.makes("make", &web, &settings()).await.unwrap(), instance);
     world.is_alone(&instance).await;
@@ -130,6 +131,7 @@ async fn o6_a_task_that_fails_after_its_work_has_made_the_machine() {
     let Some((world, web)) = ground(OsFamily::Linux).await else { return };
     world.fails("Folder.createVm", "HostCommunication", true).await;
     let instance = world.makes("make", &web, &settings()).await.unwrap();
+    world.met("the task").await;
     world.is_alone(&instance).await;
 }
 
@@ -145,6 +147,7 @@ async fn names_that_are_taken_or_too_long_are_not_the_machines() {
     web.instance.machine = "m-second".into();
     world.fails("Folder.createVm", "DuplicateName", false).await;
     let second = world.makes("second", &web, &settings()).await.unwrap();
+    world.met("the task").await;
     let found = world.made().await;
     let found = found.iter().find(|m| m.instance_uuid.as_deref() == Some(second.name.as_str())).unwrap();
     assert_eq!(found.name, format!("{}-3", title.chars().take(76).collect::<String>()));

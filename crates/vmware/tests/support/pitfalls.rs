@@ -1,8 +1,8 @@
 //! Change tracking as VMware's documents warn of it. In each case a delta is known and holds all that differs, or it is lost and
 //! the whole reads right: bytes are compared with the guest's, read around the adapter.
 
-use crate::kept::{GRAIN, Kept, bytes_of};
-use crate::world::KIB;
+use super::kept::{GRAIN, Kept, bytes_of};
+use super::world::KIB;
 use crate::{MODE, open};
 use serde_json::json;
 use site_recovery::*;
@@ -87,7 +87,7 @@ async fn d4_what_is_in_use_is_not_believed_from_a_server_that_does_not_know() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d4_what_is_in_use_is_not_believed_with_snapshots_from_before_tracking() {
-    let Some(world) = crate::world::World::start(MODE, open).await else { return };
+    let Some(world) = super::world::World::start(MODE, open).await else { return };
     let name = world.machine("web", &[1024]).await;
     world.write(&name, 0, 3 * GRAIN, &[3; 4096]).await;
     world.told("snapshot", &name, json!({ "name": "theirs" })).await;
@@ -256,7 +256,7 @@ async fn d4_a_cursor_from_before_a_resize_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d4_a_machine_whose_hardware_tracks_nothing_is_compared() {
-    let Some(world) = crate::world::World::start(MODE, open).await else { return };
+    let Some(world) = super::world::World::start(MODE, open).await else { return };
     let body = json!({ "name": "old", "datastore": "LocalDS_0", "disks": [262144], "version": "vmx-04", "on": true });
     world.sim.tell("machine-create", body).await;
     let all = world.eyes.machines(&world.eyes.content().root_folder).await.unwrap();
@@ -305,8 +305,7 @@ async fn d4_tracking_that_somebody_switched_off_is_switched_on_again() {
     here.release(&first).await;
     here.write(0, 4).await;
     let spec = site_recovery_vim::ConfigSpec { change_tracking: Some(false), ..Default::default() };
-    let moref = here.world.moref(&here.name).await;
-    here.world.done(here.world.eyes.reconfigure(&moref, &spec).await).await;
+    here.world.reconfigure(&here.name, spec).await;
     // It ends with a snapshot that comes and goes.
     here.snapshot("theirs").await;
     here.world.told("snapshot-remove", &here.name, json!({ "name": "theirs" })).await;

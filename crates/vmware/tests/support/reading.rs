@@ -1,6 +1,6 @@
 //! By what the disks of a capture are read, and what that costs.
 
-use crate::world::World;
+use super::world::World;
 use crate::{MODE, open};
 use site_recovery::*;
 use site_recovery_testkit::suite::{self, op};
@@ -142,7 +142,7 @@ async fn a_delta_costs_the_same_calls_however_many_disks_but_one_per_page_of_eac
             seen.push((disks.len() as u64, page, queries, rest));
         }
     }
-    let [one, one_paged, three, three_paged] = seen[..] else { return };
+    let [one, one_paged, three, three_paged] = seen[..] else { panic!("a case is missing: {seen:?}") };
     assert_eq!((one.2, three.2), (1, 3), "one query for each disk");
     assert_eq!((one_paged.2, three_paged.2), (3, 9), "one for each page of each disk");
     // Whatever waits for a task may ask once more.

@@ -1,6 +1,6 @@
 //! C1: the password and the sessions' cookies stand nowhere, whatever goes wrong.
 
-use crate::kept::Kept;
+use super::kept::Kept;
 use serde_json::json;
 use site_recovery::*;
 use site_recovery_testkit::suite;

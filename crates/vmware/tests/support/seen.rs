@@ -1,11 +1,11 @@
 //! What the adapter did at the server, as VMware's own client sees it: each step of the way out and back.
 
-use crate::oracle;
-use crate::world::World;
+use super::oracle;
+use super::world::World;
 use crate::{MODE, open};
 use serde_json::Value;
 use site_recovery::*;
-use site_recovery_testkit::suite::{self, op};
+use site_recovery_testkit::suite::{self, op, permit, recovery};
 use std::time::Duration;
 
 /// The documents of the protected machine, of the appliance, and of all.
@@ -60,12 +60,6 @@ impl Seen {
     fn with(&self, mode: &str) -> Vec<(String, String)> {
         self.files().into_iter().map(|file| (file, mode.to_owned())).collect()
     }
-}
-
-async fn permit(op: &Op, machine: &Machine) -> BootPermit {
-    let item = Item::new(machine.clone(), op.epoch.clone(), Policy::default(), "out", "back");
-    let proof = Fenced::prove(op, &item, Some(&machine.instance), &Sources::new(), Duration::ZERO).await;
-    BootPermit::Fenced(proof.unwrap())
 }
 
 fn settings() -> Settings {
@@ -150,16 +144,7 @@ async fn every_step_is_as_vmwares_client_sees_it() {
     let seen = look(&world).await.unwrap();
     assert_eq!((seen.attached().len(), &seen.web["power"], seen.tree().len()), (0, &"poweredOff".into(), 0));
     assert_eq!(seen.note("mark")["generation"], 1);
-    let what = Recovery {
-        machine: machine.clone(),
-        sidecars: vec![],
-        point: PointId(1),
-        taken: Timestamp(1),
-        consistency: Consistency::Crash,
-        generation: Generation(1),
-        purpose: Purpose::Failover,
-        settings: settings(),
-    };
+    let what = recovery(&machine, settings());
     let started =
         site.start(&op("start"), instance, &what, permit(&op("start"), &machine).await).await.unwrap();
     assert!(started.running);

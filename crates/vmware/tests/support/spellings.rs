@@ -1,7 +1,7 @@
 //! Names that people give: with signs that mean something in paths, addresses, XML and JSON.
 
-use crate::kept::Kept;
-use crate::world::World;
+use super::kept::Kept;
+use super::world::World;
 use crate::{MODE, open};
 use serde_json::json;
 use site_recovery::*;

@@ -1,7 +1,7 @@
 //! What others do to a machine in care, and what a crashed run of ours leaves: snapshots, disks, and disks at the appliance.
 
-use crate::kept::{GRAIN, Kept};
-use crate::world::{KIB, World};
+use super::kept::{GRAIN, Kept};
+use super::world::{KIB, World};
 use crate::{MODE, open};
 use serde_json::json;
 use site_recovery::*;
@@ -119,7 +119,7 @@ async fn d4_a_disk_in_the_place_of_another_has_no_delta() {
     let told = &here.member(&second).machine;
     let disks = here.disks(&second).await.unwrap();
     for (n, spec) in told.disks.iter().enumerate().filter(|(_, spec)| spec.included) {
-        let bytes = crate::kept::bytes_of(&disks[&spec.id], Run::new(0, spec.size)).await.unwrap();
+        let bytes = super::kept::bytes_of(&disks[&spec.id], Run::new(0, spec.size)).await.unwrap();
         assert!(bytes == truth[n], "disk {n}");
     }
     here.release(&second).await;

@@ -1,6 +1,6 @@
 //! The suites of the roles on a site of VMware's.
 
-use crate::world::World;
+use super::world::World;
 use crate::{MODE, open};
 use async_trait::async_trait;
 use serde_json::json;
@@ -14,7 +14,7 @@ macro_rules! case_on_simulator {
         $(
             #[test]
             fn $case() {
-                if crate::process::program().is_some() {
+                if crate::support::process::program().is_some() {
                     site_recovery_testkit::suite::run(site_recovery_testkit::suite::$suite::$case::<$fixture>());
                 }
             }
@@ -154,10 +154,6 @@ impl LandingSiteFixture for AtLanding {
     }
     async fn stop_outside(&self, name: &str) {
         self.world.stop(name).await;
-    }
-    async fn power_cut(&mut self) -> bool {
-        self.world.reopen().await;
-        true
     }
 }
 

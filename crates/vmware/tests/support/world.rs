@@ -1,8 +1,7 @@
 //! A site of VMware's on its simulator: machines with real bytes, one of them the appliance, and the truth about them, read
 //! around the adapter. An attached disk is resolved to its file on the simulator's datastore: there are no block devices here.
-#![allow(dead_code, clippy::unwrap_used, reason = "each adapter uses a part; a test that cannot go on fails")]
 
-use crate::process::{Mode, Sim};
+use super::process::{Mode, Sim};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use site_recovery::*;
@@ -141,9 +140,10 @@ impl World {
     /// The guest writes; of one that is off, whoever has its file.
     pub(crate) async fn write(&self, name: &str, disk: usize, at: u64, bytes: &[u8]) {
         let (key, file) = self.disk_files(name).await[disk].clone();
-        let data = base64(bytes);
-        let body = self.with(name, json!({ "key": key, "offset": at, "data": data })).await;
-        if self.sim.try_tell("guest-write", &body).await.is_err() {
+        if self.runs(name).await {
+            let body = json!({ "key": key, "offset": at, "data": base64(bytes) });
+            self.told("guest-write", name, body).await;
+        } else {
             fs::OpenOptions::new().write(true).open(file).unwrap().write_all_at(bytes, at).unwrap();
         }
     }
@@ -197,9 +197,12 @@ impl World {
     /// Makes our mark unreadable, as somebody may who edits configurations.
     pub(crate) async fn spoil(&self, name: &str) {
         let extra = vec![("site-recovery.mark".to_owned(), "{".to_owned())];
-        let spec = ConfigSpec { extra, ..ConfigSpec::default() };
-        let task = self.eyes.reconfigure(&self.moref(name).await, &spec).await.unwrap();
-        task.wait(Duration::from_secs(30)).await.unwrap();
+        self.reconfigure(name, ConfigSpec { extra, ..ConfigSpec::default() }).await;
+    }
+
+    /// Somebody changes the configuration.
+    pub(crate) async fn reconfigure(&self, name: &str, spec: ConfigSpec) {
+        self.done(self.eyes.reconfigure(&self.moref(name).await, &spec).await).await;
     }
 
     /// Cuts every connection to the server, or lets them be.
@@ -210,6 +213,22 @@ impl World {
         };
     }
 
+    /// How many of the faults that a test asked for are not used up.
+    pub(crate) async fn faults_left(&self) -> u64 {
+        self.sim.tell("faults-left", json!({})).await.as_u64().unwrap()
+    }
+
+    /// Asserts that every fault was met, and takes back all delays.
+    pub(crate) async fn met(&self, what: &str) {
+        assert_eq!(self.faults_left().await, 0, "{what}: the fault was not met");
+        self.sim.tell("clear", json!({})).await;
+    }
+
+    /// How often a method was called since the last reset.
+    pub(crate) async fn called(&self, method: &str) -> u64 {
+        self.sim.tell("calls", json!({})).await["soap"][method].as_u64().unwrap_or_default()
+    }
+
     /// Guests leave requests to shut down unanswered.
     pub(crate) async fn deafen(&self) {
         self.sim.tell("settings", json!({ "shutdown_never": true })).await;
@@ -218,8 +237,7 @@ impl World {
     }
 
     pub(crate) async fn was_asked(&self, name: &str) -> bool {
-        let calls = self.sim.tell("calls", json!({})).await;
-        let asked = calls["soap"]["ShutdownGuest"].as_u64().unwrap_or_default() > 0;
+        let asked = self.called("ShutdownGuest").await > 0;
         if asked && self.asked.lock().unwrap().is_none() {
             let newest = self.eyes.newest_start(&self.moref(name).await).await.unwrap();
             *self.asked.lock().unwrap() = Some(newest.map(|start| start.key));
@@ -262,6 +280,17 @@ impl World {
         self.site.enrol(&suite::op("enrol"), &machine).await.unwrap();
         self.discovered(name).await
     }
+}
+
+/// Waits until it holds, for half a minute.
+pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    for _ in 0..6_000 {
+        if holds().await {
+            return;
+        }
+        SystemClock.sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{what}: it never came");
 }
 
 async fn opened(sim: &Sim, dir: &Path, open: Open, appliance: &str, files: &Files) -> Site {

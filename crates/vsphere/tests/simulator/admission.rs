@@ -1,8 +1,8 @@
 //! Servers that are no vCenter, and hosts that do not answer theirs.
 
-use crate::kept::Kept;
-use crate::open_with;
-use crate::process::{Mode, Sim};
+use crate::support::kept::Kept;
+use crate::support::process::{Mode, Sim};
+use crate::{looked_at, open_with};
 use serde_json::json;
 use site_recovery::{ErrorKind, Power, Role, Source};
 use site_recovery_testkit::suite;
@@ -12,9 +12,14 @@ use std::time::Duration;
 async fn a_host_is_no_vcenter() {
     let Some(sim) = Sim::start(Mode::Esxi) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let error = open_with(sim.settings.clone(), dir.path().join("state")).open().await.unwrap_err();
+    let state = dir.path().join("state");
+    let error = open_with(sim.settings.clone(), state.clone()).open().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("site_recovery_esxi"), "{error}");
+    assert!(!state.exists(), "a state directory is left");
+    let told = looked_at(&sim, None).await.unwrap();
+    let told = told.iter().find(|f| f.code == "server.kind").expect("it is told");
+    assert!(told.blocks() && told.remedy.contains("site_recovery_esxi"), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,10 @@
 //! What vCenter has beside a host: tags by which machines are chosen, and overrides that keep them where they are.
 
-use crate::process::{Mode, Sim};
-use crate::world::World;
+use crate::support::process::{Mode, Sim};
+use crate::support::world::World;
 use serde_json::json;
 use site_recovery::*;
-use site_recovery_testkit::suite::op;
+use site_recovery_testkit::suite::{op, permit, recovery};
 use site_recovery_vim::{Moref, Override, Vim};
 use site_recovery_vmware::Builder;
 use site_recovery_vsphere::VCenter;
@@ -65,6 +65,69 @@ async fn machines_are_chosen_by_tag_and_the_tag_is_followed() {
     assert_eq!(following.look(site).await.unwrap().lost, [db]);
 }
 
+/// A vCenter with the tag that [`tagged`] asks for, on machines of these names.
+async fn gold(world: &World, names: &[&str]) {
+    let vcenter = rest::VCenter::connect(&world.sim.settings, Arc::new(SystemClock)).await.unwrap();
+    let category = vcenter.create_category("dr", &rest::Cardinality::Single, &[]).await.unwrap();
+    let tag = vcenter.create_tag(&category, "gold").await.unwrap();
+    for name in names {
+        let moref = world.moref(&world.machine(name, &[128]).await).await;
+        vcenter.attach(&tag, &(&rest::MachineId::new(moref.id)).into()).await.unwrap();
+    }
+}
+
+/// A request of the Automation API's sessions that is answered a little later, after so many others; and how many of these
+/// requests have not come.
+async fn session_request(world: &World, method: &str, skip: u32) {
+    let later =
+        json!({ "path": "/api/session", "method": method, "kind": "delay", "skip": skip, "count": 1 });
+    world.sim.tell("http-fault", later).await;
+}
+
+async fn not_come(world: &World) -> u64 {
+    world.sim.tell("http-faults", json!({})).await.as_u64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_by_tag_ends_every_session_that_it_opened() {
+    let Some(world) = World::start(Mode::VCenter, crate::open).await else { return };
+    gold(&world, &["web"]).await;
+    session_request(&world, "DELETE", 0).await;
+    let found = tagged(&world.sim).check(None).await.unwrap();
+    assert!(
+        found.iter().any(|f| f.code == "server.inventory" && f.cause.contains("1 machines")),
+        "{found:?}"
+    );
+    assert_eq!(not_come(&world).await, 0, "nobody ended the session");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_choose_at_once_share_one_session() {
+    let Some(world) = World::start(Mode::VCenter, open).await else { return };
+    gold(&world, &["web"]).await;
+    session_request(&world, "POST", 1).await;
+    let (one, other) = tokio::join!(world.site.discover(), world.site.discover());
+    assert_eq!((one.unwrap().len(), other.unwrap().len()), (1, 1));
+    assert_eq!(not_come(&world).await, 1, "a second session was opened");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_gain_a_tag_are_told_by_one_look_at_the_server() {
+    let Some(world) = World::start(Mode::VCenter, open).await else { return };
+    gold(&world, &["a", "b", "c", "d"]).await;
+    let mut following = tagged(&world.sim).following().unwrap();
+    world.sim.tell("calls", json!({ "reset": true })).await;
+    world.site.discover().await.unwrap();
+    let discovery = world.sim.tell("calls", json!({ "reset": true })).await;
+    let followed = following.look(&world.site).await.unwrap();
+    let look = world.sim.tell("calls", json!({ "reset": true })).await;
+    let mut names: Vec<_> = followed.gained.iter().map(|m| m.title.clone().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["a", "b", "c", "d"]);
+    let reads = |calls: &serde_json::Value| calls["soap"]["RetrievePropertiesEx"].as_u64().unwrap();
+    assert_eq!(reads(&look), reads(&discovery) + 1, "each was read again");
+}
+
 async fn overrides(vim: &Vim, machine: &Moref) -> (Override, Override) {
     let cluster = vim.computes().await.unwrap().into_iter().find(|c| c.is_cluster()).unwrap().moref;
     let pod = vim.folders().await.unwrap().into_iter().find(|f| f.moref.kind == "StoragePod").unwrap().moref;
@@ -104,21 +167,28 @@ async fn what_lands_stays_where_it_is_until_it_starts_and_then_moves_as_before()
     attach().await;
     assert_eq!(overrides(&world.eyes, &moref).await, pinned);
     world.site.detach(&op("detach"), &instance).await.unwrap();
-    let item = Item::new(machine.clone(), op("start").epoch, Policy::default(), "out", "back");
-    let proof =
-        Fenced::prove(&op("start"), &item, Some(&instance), &Sources::new(), Duration::ZERO).await.unwrap();
-    let what = Recovery {
-        machine: machine.clone(),
-        sidecars: vec![],
-        point: PointId(1),
-        taken: Timestamp(1),
-        consistency: Consistency::Crash,
-        generation: Generation(1),
-        purpose: Purpose::Failover,
-        settings: settings.clone(),
-    };
-    world.site.start(&op("start"), &instance, &what, BootPermit::Fenced(proof)).await.unwrap();
+    let (start, what) = (op("start"), recovery(&machine, settings.clone()));
+    world.site.start(&start, &instance, &what, permit(&start, &machine).await).await.unwrap();
     assert_eq!(overrides(&world.eyes, &moref).await, (Override::None, Override::None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_started_by_the_fence_being_lifted_moves_as_before_and_what_is_not_stays() {
+    let Some(world) = World::start(Mode::VCenter, crate::open).await else { return };
+    let machine = clustered(&world).await;
+    let (instance, moref) = (machine.instance.clone(), world.moref(&machine.instance.name).await);
+    let settings = Settings { datastore: Some("LocalDS_0".into()), ..Settings::default() };
+    world.site.attach(&op("attach"), &machine, Some(instance.clone()), &settings).await.unwrap();
+    let lift = async |key: &str, start: Start| {
+        let item = Item::new(machine.clone(), op(key).epoch, Policy::default(), "out", "back");
+        let proof = Fenced::prove(&op(key), &item, Some(&instance), &Sources::new(), Duration::ZERO).await;
+        let permit = BootPermit::Fenced(proof.unwrap());
+        world.site.unfence(&op(key), &instance, permit, start).await.unwrap().running
+    };
+    assert!(!lift("stay", Start::Stay).await);
+    assert_eq!(overrides(&world.eyes, &moref).await.0, Override::Stays);
+    assert!(lift("run", Start::Run).await);
+    assert_eq!(overrides(&world.eyes, &moref).await.0, Override::None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -235,7 +235,7 @@ macro_rules! operations {
             ///
             /// # Errors
             /// `Refused` before commit, and where the sides may have diverged and no loser is named; `Invalid` for settings
-            /// that the site refuses.
+            /// that the site refuses, and for legs of which the next one does not come from where the machine runs.
             pub async fn reprotect(&self, request: ReprotectRequest) -> Result<Job> {
                 if let Some(settings) = &request.settings {
                     settings.validate()?;
@@ -243,8 +243,8 @@ macro_rules! operations {
                 if let Some((out, back)) = &request.legs {
                     self.shared.leg(out)?;
                     self.shared.leg(back)?;
-                    self.check_legs(&request)?;
                 }
+                self.check_legs(&request)?;
                 self.check_way_back(&request).await?;
                 self.begin(Operation::ReverseReplicate, Request::Reprotect(request)).await
             }
@@ -389,9 +389,10 @@ macro_rules! operations {
                 self.slot.unit().members.len()
             }
 
-            /// The leg that replicates next reads the machine that runs.
+            /// The leg that replicates next reads the machine that runs. Where nothing may be reprotected, that is said first.
             fn check_legs(&self, request: &ReprotectRequest) -> Result<()> {
-                for item in &self.now()?.members {
+                let may = |i: &&Item| i.state.allowed_operations().contains(&Operation::ReverseReplicate);
+                for item in self.now()?.members.iter().filter(may) {
                     let source = self.shared.far_leg(item, request.legs.as_ref())?.source.name();
                     let active = item.active();
                     if source != active.site {

@@ -5,9 +5,8 @@ use crate::engine::shared::Slot;
 use crate::state::{Direction, Divergence};
 use crate::{
     Changes, Consistency, Error, ErrorKind, Event, Fate, Instance, LOSING_SIDE, Location, Owed, POINT_ZERO,
-    PointId, ReprotectRequest, Request, Result, Seed, Settings, Source,
+    PointId, ReprotectRequest, Request, Result, Seed, Settings,
 };
-use std::sync::Arc;
 use std::time::Duration;
 
 fn request(context: &Context) -> ReprotectRequest {
@@ -55,7 +54,7 @@ async fn without_snapshots(
     let site = context.far.recovery_site.name();
     let asked = request(context).settings.or_else(|| m.item.settings.get(&site).cloned());
     let elsewhere = asked.is_some_and(|s| s.location != Location::Original);
-    let source = landing_source(context)?;
+    let source = &context.near.source;
     if context.far.store.is_some() || landing.site != source.name() || elsewhere {
         return Ok(());
     }
@@ -85,10 +84,7 @@ pub(super) async fn seed(context: &Context) -> Result<Effects> {
                 request.settings.clone().or_else(|| m.item.settings.get(&site).cloned()).unwrap_or_default();
             let findings = context.far.recovery_site.check(&m.item.machine, &settings).await?;
             if let Some(blocking) = findings.iter().find(|f| f.blocks()) {
-                return Err(Error::new(
-                    ErrorKind::Refused,
-                    format!("{}; {}", blocking.cause, blocking.remedy),
-                ));
+                return Err(blocking.error(ErrorKind::Refused));
             }
             let (seed, held) = distance(context, &m, &settings).await?;
             m.progress.ahead = held.is_some();
@@ -106,7 +102,7 @@ pub(super) async fn seed(context: &Context) -> Result<Effects> {
 /// cursor's part; where the other replica's content differs from the booted point is told here. The note says that the
 /// other side holds what the booted point lacks.
 async fn distance(context: &Context, m: &Member, settings: &Settings) -> Result<(Seed, Option<String>)> {
-    let (id, far, near) = (m.item.id(), &context.far, &context.leg);
+    let (id, far, leg, source) = (m.item.id(), &context.far, &context.leg, &context.near.source);
     let promotion = m.item.promotion.as_ref();
     let cursor = promotion.and_then(|p| p.armed.cursor.clone());
     let booted = promotion.and_then(|p| p.recovery.as_ref()).map(|r| r.point);
@@ -120,7 +116,7 @@ async fn distance(context: &Context, m: &Member, settings: &Settings) -> Result<
         // Only where the way back started from a known distance and shipped by delta does its replica list all that
         // may differ from the base.
         let differs = match booted.filter(|_| m.item.traced) {
-            Some(booted) => near.replica.changed(id, None, booted).await?,
+            Some(booted) => leg.replica.changed(id, None, booted).await?,
             None => None,
         };
         return Ok(match (base, cursor, differs) {
@@ -132,31 +128,31 @@ async fn distance(context: &Context, m: &Member, settings: &Settings) -> Result<
     }
     let other = promotion.map(|p| p.previous.clone()).filter(|p| m.item.instances.iter().any(|i| i.is(p)));
     let other =
-        other.filter(|o| settings.location == Location::Original && o.site != near.recovery_site.name());
-    let there = landing_source(context)?.name();
-    let Some(landing) = other.filter(|other| other.site == there) else {
+        other.filter(|o| settings.location == Location::Original && o.site != leg.recovery_site.name());
+    // Of a machine elsewhere nothing can be landed on.
+    let Some(landing) = other.filter(|other| other.site == source.name()) else {
         return Ok((Seed::Fresh, None));
     };
     let unknown = |why: &str| (Seed::Unknown { landing: Some(landing.clone()) }, Some(why.to_owned()));
     if m.progress.broken_off {
         return Ok(unknown("the landing is compared: a reprotect was broken off, or snapshots were merged"));
     }
-    let newest = near.replica.points(id).await?.last().map(|p| p.id);
+    let newest = leg.replica.points(id).await?.last().map(|p| p.id);
     let (Some(cursor), Some(booted), Some(newest)) = (cursor, booted, newest) else {
         return Ok(unknown("the way back compares: not everything that changed is known"));
     };
-    let between = near.replica.changed(id, Some(booted), newest).await?;
-    let last = near.replica.manifest(id, newest).await?.cursor;
+    let between = leg.replica.changed(id, Some(booted), newest).await?;
+    let last = leg.replica.manifest(id, newest).await?.cursor;
     let (Some(between), Some(last)) = (between, last) else {
         return Ok(unknown("the way back compares: the old side's position is not known"));
     };
-    if !near.source.capability().captures_off {
+    if !source.capability().captures_off {
         return Ok(unknown("the way back compares: the old side cannot be read while it is off"));
     }
     let op = m.op.part("since");
-    let capture = near.source.capture(&op, std::slice::from_ref(&landing), Consistency::Crash).await?;
-    let since = near.source.changes(&capture, id, &last).await;
-    near.source.release(&op, &capture, id, Fate::Abandoned).await?;
+    let capture = source.capture(&op, std::slice::from_ref(&landing), Consistency::Crash).await?;
+    let since = source.changes(&capture, id, &last).await;
+    source.release(&op, &capture, id, Fate::Abandoned).await?;
     match since? {
         Changes::Known(since) => {
             let ahead = (!since.is_empty() || !between.is_empty())
@@ -165,14 +161,6 @@ async fn distance(context: &Context, m: &Member, settings: &Settings) -> Result<
             Ok((Seed::Known { at: None, landing: Some(landing), cursor, differs }, ahead))
         }
         Changes::Lost { reason } => Ok(unknown(&format!("the way back compares: {reason}"))),
-    }
-}
-
-/// The source of the next round: it stands where the far leg lands. Of a machine elsewhere nothing can be landed on.
-fn landing_source(context: &Context) -> Result<Arc<dyn Source>> {
-    match &request(context).legs {
-        Some((out, _)) => Ok(context.shared.leg(out)?.source),
-        None => Ok(Arc::clone(&context.leg.source)),
     }
 }
 

@@ -5,7 +5,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use site_recovery::{Error, ErrorKind, Result};
-use site_recovery_https::{Password, Secret, because, is_stranger, whole};
+use site_recovery_https::{Password, Secret, address, because, is_stranger, to, whole};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -23,7 +23,7 @@ pub(crate) struct Client {
     login: Login,
     password: Password,
     /// Of the session that stands.
-    token: Mutex<Option<Secret>>,
+    token: Mutex<Option<HeaderValue>>,
 }
 
 /// An answer: its document, and the mark by which a change of it names what it changes.
@@ -35,21 +35,7 @@ pub(crate) struct Document {
 
 impl Client {
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
-        let wrong =
-            |rule: &str| Error::invalid("url", &settings.url, rule, "as https://bmc-1/redfish/v1/Systems/1");
-        let system = Url::parse(&settings.url).map_err(|_| wrong("it is the address of a system"))?;
-        if system.scheme() != "https" {
-            return Err(wrong("a controller is spoken to by https"));
-        }
-        if !system.username().is_empty() || system.password().is_some() {
-            let rule = "no secret stands in an address";
-            return Err(Error::invalid(
-                "url",
-                "one with a user in it",
-                rule,
-                "give user and password on their own",
-            ));
-        }
+        let system = address(&settings.url, "as https://bmc-1/redfish/v1/Systems/1")?;
         let password = Password::of(&settings.password)?;
         let http = site_recovery_https::builder(&settings.trust)?
             .timeout(Duration::from_secs(settings.seconds))
@@ -76,8 +62,7 @@ impl Client {
 
     /// A path on this very controller: whatever a document says, nothing goes to another.
     fn at(&self, path: &str) -> Result<Url> {
-        let there = self.system.join(path).ok().filter(|url| url.origin() == self.system.origin());
-        there.ok_or_else(|| {
+        to(&self.system, path).ok_or_else(|| {
             let message = "the controller names an address that is not its own";
             Error::new(ErrorKind::Corrupt, message).with("address", path)
         })
@@ -96,7 +81,7 @@ impl Client {
             request = request.header("odata-version", "4.0");
             request = match self.login {
                 Login::Basic => request.basic_auth(&self.user, Some(self.password.read()?.expose())),
-                Login::Session => request.header(TOKEN, sensitive(&self.session().await?)?),
+                Login::Session => request.header(TOKEN, self.session().await?),
             };
             if let Some(body) = &body {
                 request = request.json(body);
@@ -116,7 +101,7 @@ impl Client {
     }
 
     /// The token of the session that stands, or of a new one.
-    async fn session(&self) -> Result<Secret> {
+    async fn session(&self) -> Result<HeaderValue> {
         let mut token = self.token.lock().await;
         if let Some(token) = &*token {
             return Ok(token.clone());
@@ -126,19 +111,12 @@ impl Client {
         let request = self.http.post(self.at(SESSIONS)?).json(&body);
         let response = meaning(request.send().await.map_err(no_answer)?).await?;
         let said = response.headers().get(TOKEN).and_then(|t| t.to_str().ok());
-        let found = said.map(|t| Secret::new(t.to_owned())).ok_or_else(|| {
+        let found = said.and_then(|t| Secret::new(t.to_owned()).header()).ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, "the controller opened a session and named no token")
         })?;
         *token = Some(found.clone());
         Ok(found)
     }
-}
-
-fn sensitive(secret: &Secret) -> Result<HeaderValue> {
-    let value = HeaderValue::from_str(secret.expose());
-    let mut value = value.map_err(|_| Error::new(ErrorKind::Corrupt, "the controller's token is no text"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// Nobody answered, or somebody who is not trusted.

@@ -104,7 +104,8 @@ impl Redfish {
     /// The controller at an address. Asks nothing yet.
     ///
     /// # Errors
-    /// `Invalid`, naming the field; `Denied` where a secret that can be read once cannot be; those of the file system.
+    /// `Invalid`, naming the field, also where the authorities or a password that can be read once cannot be read; `Unsupported`
+    /// where no HTTPS can be spoken.
     pub fn new(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self> {
         if !(1..=300).contains(&settings.seconds) {
             return Err(Error::invalid("seconds", settings.seconds, "1 to 300", "choose a limit"));

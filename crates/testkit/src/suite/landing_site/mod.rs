@@ -8,13 +8,12 @@ pub use common::*;
 pub use land::*;
 pub use start::*;
 
-use super::case::{must, op, permit, skip};
+use super::case::{must, op, permit, recovery, skip};
 use super::content::pattern;
 use async_trait::async_trait;
 use bytes::Bytes;
 use site_recovery::{
-    Armed, Booted, Consistency, DiskId, DiskMut, Generation, Instance, LandingSite, Machine, Purpose,
-    Recovery, Settings, Source, Timestamp,
+    Armed, Booted, DiskId, DiskMut, Generation, Instance, LandingSite, Machine, Recovery, Settings, Source,
 };
 use std::sync::Arc;
 
@@ -164,16 +163,7 @@ impl<F: LandingSiteFixture> Attached<F> {
     }
 
     fn recovery(&self) -> Recovery {
-        Recovery {
-            machine: self.machine.clone(),
-            sidecars: vec![],
-            point: site_recovery::PointId(1),
-            taken: Timestamp(1),
-            consistency: Consistency::Crash,
-            generation: GENERATION,
-            purpose: Purpose::Failover,
-            settings: self.world.settings(),
-        }
+        recovery(&self.machine, self.world.settings())
     }
 
     /// Hands the disks back to the machine and starts it.

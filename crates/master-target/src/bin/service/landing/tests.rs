@@ -3,10 +3,10 @@
 use super::{BareDisks, Landing, Settings, on_disks, open};
 use bytes::Bytes;
 use site_recovery::{
-    BootPermit, Consistency, DiskId, DiskRole, DiskSpec, Epoch, ErrorKind, Fenced, Generation, GuestFacts,
-    Instance, Item, LandingSite, Machine, Op, OsFamily, Platform, PointId, Policy, Purpose, Recovery, Result,
-    Role, Sources, SystemClock, Timestamp,
+    Consistency, DiskId, DiskRole, DiskSpec, Epoch, ErrorKind, Generation, GuestFacts, Instance, LandingSite,
+    Machine, Op, OsFamily, Platform, PointId, Purpose, Recovery, Result, Role, SystemClock, Timestamp,
 };
+use site_recovery_testkit::suite::permit;
 use site_recovery_transport::enrol::Credentials;
 use site_recovery_transport::enrol::{
     Authority, EnrolmentLimits, EnrolmentServer, Invitation, RoleKind, ServedRole, Service, ServiceKind,
@@ -112,12 +112,6 @@ fn web() -> Machine {
         platform: Platform::Physical,
         guest: GuestFacts::default(),
     }
-}
-
-async fn permit(op: &Op, machine: &Machine) -> BootPermit {
-    let item = Item::new(machine.clone(), op.epoch.clone(), Policy::default(), "out", "back");
-    let proof = Fenced::prove(op, &item, Some(&machine.instance), &Sources::new(), Duration::ZERO).await;
-    BootPermit::Fenced(proof.unwrap())
 }
 
 #[tokio::test]
