@@ -2,7 +2,6 @@
 
 use super::Site;
 use super::import::generation;
-use super::materialise::name_for;
 use super::rules;
 use site_recovery::{
     Error, ErrorKind, Finding, Machine, NicSettings, Placement, Purpose, Result, Settings, Severity,
@@ -53,7 +52,7 @@ impl Site {
         }
         let mut found = vec![];
         for purpose in [Purpose::Failover, Purpose::Drill] {
-            let name = name_for(machine, settings, purpose);
+            let name = settings.name_for(machine, purpose);
             if rules::is_reserved(&name) {
                 let rule = "it is a word that Azure keeps for itself";
                 found.push(Finding::setting("name", &name, rule, "choose another"));

@@ -3,9 +3,7 @@
 use super::Site;
 use super::mark::{Held, Made, Mark, Marked};
 use super::names::resource;
-use site_recovery::{
-    Armed, Error, ErrorKind, Instance, Op, OpKey, Purpose, Recovery, Replica, Result, Settings,
-};
+use site_recovery::{Armed, Error, ErrorKind, Instance, Op, OpKey, Recovery, Replica, Result};
 use site_recovery_azure_arm::Tags;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +29,7 @@ impl Site {
 
     /// The mark under which the machine is made: by this key, or not at all.
     async fn opened(&self, op: &Op, what: &Recovery) -> Result<Marked> {
-        let name = name_for(&what.machine, &what.settings, what.purpose);
+        let name = what.settings.name_for(&what.machine, what.purpose);
         let taken = |by: &str| {
             let message = format!("{name} is taken in group {}, by {by}", self.group);
             Error::new(ErrorKind::Conflict, message).with("field", "settings.name")
@@ -98,13 +96,4 @@ impl Site {
 /// The key of the snapshots that arm the way back.
 pub(super) fn base(made_by: &OpKey) -> OpKey {
     OpKey(format!("{}/base", made_by.as_str()))
-}
-
-/// What the recovered machine is called.
-pub(super) fn name_for(machine: &site_recovery::Machine, settings: &Settings, purpose: Purpose) -> String {
-    let name = settings.name.clone().unwrap_or_else(|| machine.proper_name());
-    match purpose {
-        Purpose::Failover => name,
-        Purpose::Drill => format!("{name}-test"),
-    }
 }
