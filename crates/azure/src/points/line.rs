@@ -112,8 +112,8 @@ impl Line {
             Owed::Snapshot { blob, snapshot } => container.pages(blob).delete(Some(snapshot)).await?,
             Owed::Blob { blob } => container.pages(blob).delete_all().await?,
             Owed::Document { name } => container.document(name).delete().await?,
-            Owed::Notes { session } => {
-                for note in container.list(&self.names.notes(*session)).await? {
+            Owed::Notes { notes } => {
+                for note in container.list(notes).await? {
                     container.document(&note.name).delete().await?;
                 }
             }

@@ -7,6 +7,7 @@
 //! - A page that landed is noted before it is acknowledged, several batches by one note ([`session`]).
 //! - A point is sealed when the state names its snapshots; until then they are none and are deleted.
 
+mod fold;
 mod ingest;
 mod line;
 mod names;
@@ -28,6 +29,7 @@ use line::Line;
 
 pub(crate) use names::plain;
 use open::OpenPoints;
+use sealed::Sealed;
 use session::Session;
 use site_recovery::{
     Capability, ChangeSet, Clock, Complete, CutId, DiskId, Disks, Error, ErrorKind, Finding, Form, Hash,
@@ -167,7 +169,7 @@ impl Replica for PageBlobs {
     }
 
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {
-        self.at("manifest", self.sealed_in(machine, point).await.map(|sealed| sealed.manifest))
+        self.at("manifest", self.sealed_in(machine, point).await.and_then(Sealed::manifest))
     }
 
     async fn open(&self, machine: &MachineId, point: PointId) -> Result<Disks> {

@@ -5,6 +5,7 @@
 //! m/<machine>/disk/<disk>-<session>-….vhd  the replica of a disk, a page blob; its snapshots are the points
 //! m/<machine>/plan/<session>-…           what an ingest may write
 //! m/<machine>/note/<session>/<number>    what it has landed
+//! m/<machine>/fold/…                     what points that were dropped leave behind
 //! m/<machine>/point/<point>-…            what was sealed
 //! ```
 
@@ -47,6 +48,15 @@ impl Names {
 
     pub(crate) fn note(&self, session: u64, number: u64) -> String {
         format!("{}{number:08}", self.notes(session))
+    }
+
+    /// What dropped points were made into.
+    pub(crate) fn folded(&self, bytes: &[u8]) -> String {
+        format!("{}fold/{:016x}", self.0, checksum(bytes))
+    }
+
+    pub(crate) fn folded_notes(&self, bytes: &[u8]) -> String {
+        format!("{}note/fold-{:016x}/", self.0, checksum(bytes))
     }
 
     /// Named by what it says as well.

@@ -1,6 +1,7 @@
 //! `prepare`: a timeline is opened, and the page blobs of its disks are made.
 
 use super::line::Line;
+use super::names::Names;
 use super::state::{Owed, Replicated, Seeded, State, Timeline, call};
 use super::{PageBlobs, reports};
 use crate::vhd::{self, FOOTER};
@@ -26,7 +27,7 @@ impl PageBlobs {
         next.session += 1;
         if *seed == Seed::Fresh || next.timeline.is_none() {
             let before = next.timeline.replace(blank(machine));
-            next.owed.extend(before.iter().flat_map(leftovers));
+            next.owed.extend(before.iter().flat_map(|timeline| leftovers(timeline, &line.names)));
         }
         next.timeline_mut()?.close();
         let seeded = match seed {
@@ -62,11 +63,12 @@ fn blank(machine: &Machine) -> Timeline {
 }
 
 /// What a timeline without points leaves behind.
-fn leftovers(timeline: &Timeline) -> Vec<Owed> {
+fn leftovers(timeline: &Timeline, names: &Names) -> Vec<Owed> {
     let blobs = timeline.disks.values().map(|disk| Owed::Blob { blob: disk.blob.clone() });
     let sessions = timeline.carried.iter().chain(&timeline.open);
-    let notes = sessions
-        .flat_map(|open| [Owed::Document { name: open.plan.clone() }, Owed::Notes { session: open.session }]);
+    let notes = sessions.flat_map(|open| {
+        [Owed::Document { name: open.plan.clone() }, Owed::Notes { notes: names.notes(open.session) }]
+    });
     blobs.chain(notes).collect()
 }
 

@@ -31,6 +31,9 @@ impl PageBlobs {
             }
         };
         line.commit(next).await?;
+        if let Err(error) = line.fold().await {
+            tracing::warn!(%error, "what dropped points left behind is folded by a later call");
+        }
         line.collect().await;
         Ok(dropped)
     }

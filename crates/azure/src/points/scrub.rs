@@ -4,12 +4,10 @@
 //! block of 64 KiB with a hash, one disk at a time.
 
 use super::line::Line;
-use super::sealed::{Sealed, documents};
+use super::sealed::documents;
 use super::sums::Note;
 use super::{PageBlobs, reports};
-use site_recovery::{
-    ChangeSet, DiskId, Finding, HASH_BLOCK, Hash, MachineId, PointId, Result, Run, Severity,
-};
+use site_recovery::{DiskId, Finding, HASH_BLOCK, Hash, MachineId, PointId, Result, Run, Severity};
 use site_recovery_azure_blob::PageBlob;
 use site_recovery_record::hash;
 use std::collections::BTreeMap;
@@ -44,33 +42,20 @@ impl PageBlobs {
 impl Line {
     /// What each block of a disk at a point is known to be.
     async fn hashes_at(&self, point: PointId, disk: &DiskId) -> Result<BTreeMap<u32, Hash>> {
-        let mut known = BTreeMap::new();
+        let mut known = Note::default();
         let points = self.timeline()?.points.iter();
         for document in documents(points.filter(|kept| kept.point.id <= point)) {
-            let Sealed { unknown, sessions, .. } = self.sealed(&document).await?;
-            forget(&mut known, &unknown, disk);
-            for session in sessions {
-                for note in self.notes(session).await? {
-                    overlay(&mut known, note, disk);
+            for layer in self.sealed(&document).await?.layers {
+                known.forget(&layer.unknown);
+                for notes in layer.notes {
+                    for mut note in self.notes(&notes).await? {
+                        note.blocks.retain(|id, _| id == disk);
+                        known.overlay(note);
+                    }
                 }
             }
         }
-        Ok(known)
-    }
-}
-
-fn overlay(known: &mut BTreeMap<u32, Hash>, mut note: Note, disk: &DiskId) {
-    forget(known, &note.touched(), disk);
-    known.extend(note.blocks.remove(disk).unwrap_or_default());
-}
-
-fn forget(known: &mut BTreeMap<u32, Hash>, set: &ChangeSet, disk: &DiskId) {
-    for run in set.runs(disk) {
-        let (first, last) = (run.start / HASH_BLOCK, (run.end() - 1) / HASH_BLOCK);
-        let blocks: Vec<_> = known.range(first as u32..=last as u32).map(|(block, _)| *block).collect();
-        for block in blocks {
-            known.remove(&block);
-        }
+        Ok(known.blocks.remove(disk).unwrap_or_default())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::ingest::not_open;
 use super::line::Line;
-use super::sealed::{Sealed, Snapshots};
+use super::sealed::{Layer, Sealed, Snapshots};
 use super::session::{Session, resumed};
 use super::state::{At, Kept, Open, Owed, State, call};
 use super::{PageBlobs, reports};
@@ -65,11 +65,14 @@ impl PageBlobs {
         for carried in &broken {
             unknown = unknown.union(&line.plan(&carried.plan).await?);
         }
+        let sessions = own.into_iter().chain([open.session]);
         let sealed = Sealed {
-            manifest: manifest.clone(),
+            manifest: Some(manifest.clone()),
             changes: session.touched().union(&unknown),
-            unknown,
-            sessions: own.into_iter().chain([open.session]).collect(),
+            layers: vec![Layer {
+                unknown,
+                notes: sessions.map(|session| line.names.notes(session)).collect(),
+            }],
         };
         let id = PointId(next.next_point);
         let bytes = document::encode(&sealed)?;
@@ -92,7 +95,7 @@ impl PageBlobs {
         next.owed.extend(twins);
         let plans = resumed.iter().chain(&broken).chain([&open]);
         next.owed.extend(plans.map(|open| Owed::Document { name: open.plan.clone() }));
-        next.owed.extend(broken.iter().map(|open| Owed::Notes { session: open.session }));
+        next.owed.extend(broken.iter().map(|open| Owed::Notes { notes: line.names.notes(open.session) }));
         let timeline = next.timeline_mut()?;
         (timeline.seed, timeline.open) = (None, None);
         timeline.carried.clear();

@@ -10,13 +10,29 @@ use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sealed {
-    pub(crate) manifest: Manifest,
+    /// None of points that were dropped, and made into one.
+    pub(crate) manifest: Option<Manifest>,
     /// All that may differ from the point before.
     pub(crate) changes: ChangeSet,
-    /// Of it, what other ingests were to write that were broken off: no note of theirs counts.
+    /// Oldest first.
+    pub(crate) layers: Vec<Layer>,
+}
+
+/// What is known of the bytes that landed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Layer {
+    /// What other ingests were to write before that were broken off: no note of theirs counts.
     pub(crate) unknown: ChangeSet,
-    /// The sessions whose notes tell what landed, oldest first.
-    pub(crate) sessions: Vec<u64>,
+    /// Where the notes stand that tell what landed, oldest first.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Sealed {
+    /// # Errors
+    /// `Corrupt` where it is not that of a point.
+    pub(crate) fn manifest(self) -> Result<Manifest> {
+        self.manifest.ok_or_else(|| Error::new(ErrorKind::Corrupt, "a point's document holds no manifest"))
+    }
 }
 
 impl Line {
@@ -67,10 +83,10 @@ impl Line {
         Ok(all)
     }
 
-    /// The notes of a session, in order.
-    pub(crate) async fn notes(&self, session: u64) -> Result<Vec<Note>> {
+    /// The notes that stand there, in order.
+    pub(crate) async fn notes(&self, there: &str) -> Result<Vec<Note>> {
         let mut notes = vec![];
-        let listed = self.store.container.list(&self.names.notes(session)).await?;
+        let listed = self.store.container.list(there).await?;
         let names: BTreeSet<_> = listed.into_iter().map(|listed| listed.name).collect();
         for name in names {
             if let Some((bytes, _)) = self.store.container.document(&name).read().await? {

@@ -52,12 +52,12 @@ impl Session {
         let plan = line.plan(&open.plan).await?;
         let mut progress = Progress::default();
         for session in resumed(&timeline.carried, &open.op, &open.cut) {
-            for note in line.notes(session).await? {
+            for note in line.notes(&line.names.notes(session)).await? {
                 progress.land(&note.touched());
             }
         }
         if !is_new {
-            for note in line.notes(open.session).await? {
+            for note in line.notes(&line.names.notes(open.session)).await? {
                 progress.next_note += 1;
                 progress.count(&note);
             }

@@ -45,8 +45,9 @@ pub(crate) enum Owed {
     Document {
         name: String,
     },
+    /// All that stand there.
     Notes {
-        session: u64,
+        notes: String,
     },
 }
 

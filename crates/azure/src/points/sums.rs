@@ -71,6 +71,31 @@ impl Note {
         self
     }
 
+    /// What came later counts; batches are none any more.
+    pub(crate) fn overlay(&mut self, later: Note) {
+        let touched = later.touched();
+        self.forget(&touched);
+        self.written = std::mem::take(&mut self.written).union(&touched);
+        for (disk, blocks) in later.blocks {
+            self.blocks.entry(disk).or_default().extend(blocks);
+        }
+    }
+
+    /// No hash is known any more of the blocks of these runs.
+    pub(crate) fn forget(&mut self, set: &ChangeSet) {
+        for (disk, runs) in set.disks() {
+            let Some(known) = self.blocks.get_mut(disk) else { continue };
+            for run in runs {
+                let (first, last) = (run.start / HASH_BLOCK, (run.end() - 1) / HASH_BLOCK);
+                let range = (first as u32)..=(last as u32);
+                let blocks: Vec<_> = known.range(range).map(|(block, _)| *block).collect();
+                for block in blocks {
+                    known.remove(&block);
+                }
+            }
+        }
+    }
+
     /// Everything it tells of.
     pub(crate) fn touched(&self) -> ChangeSet {
         self.written.clone().union(&self.zeroed)

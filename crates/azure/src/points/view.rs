@@ -40,7 +40,7 @@ impl PageBlobs {
         let point = newest.map(|kept| kept.point.id);
         let cursor = match (&timeline.seed, newest) {
             (Some(seed), _) => seed.cursor.clone(),
-            (None, Some(newest)) => line.sealed(&newest.document).await?.manifest.cursor,
+            (None, Some(newest)) => line.sealed(&newest.document).await?.manifest()?.cursor,
             (None, None) => None,
         };
         match (&timeline.seed, point) {

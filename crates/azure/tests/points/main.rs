@@ -5,4 +5,5 @@ mod server;
 #[path = "../../../https/tests/support/trust.rs"]
 mod trust;
 
+mod kept;
 mod suites;
