@@ -1,9 +1,9 @@
 //! What a hostile reading found, each as the smallest run that shows it. Red until it is mended.
 
-#![allow(clippy::pedantic)]
+#![allow(clippy::pedantic, reason = "each test tells one story, in its order")]
 
 #[path = "site/world.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the other suites use the rest")]
 mod world;
 
 use fake_arm::{Fault as ArmFault, What};
@@ -479,4 +479,191 @@ async fn sit_1_a_disk_that_no_page_blob_holds_is_found_before() {
     let found = world.site.check(&machine, &Settings::default()).await.expect("checked");
     let prepared = world.points.prepare(&op("prepare"), &machine, &Seed::Fresh, &Settings::default()).await;
     assert!(prepared.is_ok() || found.iter().any(|f| f.blocks()), "nothing found, and then {prepared:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rol_4_a_drill_in_the_making_does_not_keep_the_failover_waiting() {
+    let world = World::new().await;
+    let drill = recovery(&world, Purpose::Drill, Settings::default()).await;
+    let failover = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let copy = Match::any().method("PUT").path_contains("/work/");
+    let held = world.blobs.faults().next(copy, Fault::Hang(Duration::from_secs(30)));
+    let (site, from) = (world.site.clone(), replica(&world));
+    let making = tokio::spawn(async move { site.materialise(&op("drill"), &drill, &from).await });
+    held.reach(1).await;
+    let (key, from) = (op("failover"), replica(&world));
+    let made = world.site.materialise(&key, &failover, &from);
+    let made = tokio::time::timeout(Duration::from_secs(10), made).await;
+    making.abort();
+    assert!(made.is_ok(), "the failover waits until the drill's disks are copied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn src_12_a_shutdown_that_was_asked_for_is_over_when_claim_returns() {
+    let world = World::new().await;
+    let machine = enrolled(&world).await;
+    let asked = world.manager.fault(ArmFault::next("POST", "/powerOff", What::HangAfterAccept));
+    {
+        let (key, instance) = (op("fence"), machine.instance.clone());
+        let fence = world.site.fence(&key, &instance, Duration::from_secs(600));
+        let mut fence = std::pin::pin!(fence);
+        // Until Azure has taken the shutdown in; then nobody waits for it any more.
+        while world.manager.under_way() == 0 {
+            let turn = tokio::time::timeout(Duration::from_millis(5), fence.as_mut()).await;
+            assert!(turn.is_err(), "{turn:?}");
+        }
+    }
+    assert_eq!(asked.count(), 1);
+    let claim = Op { key: OpKey("claim".into()), epoch: Epoch { number: 2, owner: "newer".into() } };
+    world.site.claim(&claim, machine.id()).await.expect("claimed");
+    assert_eq!(world.manager.under_way(), 0, "a shutdown is outstanding, and claim has returned");
+}
+
+/// A failover that ran, was fenced and set aside.
+async fn aside(world: &World) -> (Recovery, Armed, Instance) {
+    let what = recovery(world, Purpose::Failover, Settings::default()).await;
+    let armed = world.site.materialise(&op("first"), &what, &replica(world)).await.expect("made");
+    let boot = op("boot");
+    let permit = suite::permit(&boot, &what.machine.standing_as(armed.instance.clone())).await;
+    world.site.boot(&boot, &what, &armed, permit).await.expect("booted");
+    world.site.fence(&op("fence"), &armed.instance, Duration::ZERO).await.expect("fenced");
+    let kept = world.site.set_aside(&op("aside"), &armed.instance).await.expect("set aside");
+    (what, armed, kept)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rol_1_a_repeat_of_set_aside_leaves_the_machine_that_has_the_name_now() {
+    let world = World::new().await;
+    let (what, armed, kept) = aside(&world).await;
+    let newer = Recovery { generation: Generation(3), ..what };
+    let second = world.site.materialise(&op("second"), &newer, &replica(&world)).await.expect("made");
+    let again = world.site.set_aside(&op("aside"), &armed.instance).await;
+    assert_eq!(again.expect("the same answer"), kept);
+    assert!(world.site.power(&second.instance).await.is_ok(), "the newer machine was set aside instead");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_9_a_late_withdraw_keeps_what_was_set_aside() {
+    let world = World::new().await;
+    let (what, _, kept) = aside(&world).await;
+    let withdrawn = world.site.withdraw(&op("withdraw"), &op("first").key, &what).await;
+    let power = world.site.power(&kept).await;
+    assert!(power.is_ok(), "withdraw ({withdrawn:?}) deleted what the machine had written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn points_that_were_dropped_long_ago_do_not_fill_the_state() {
+    let world = World::new().await;
+    let machine = opened(&world).await;
+    for number in 1..=100u64 {
+        let cut = format!("cut-{number}");
+        sealed(&world, &machine, &cut, vec![record("system", 0, &[number as u8; 4096])]).await;
+        let drop = [PointId(number - 1)];
+        let key = op(&format!("prune-{number}"));
+        world.points.prune(&key, machine.id(), &drop).await.expect("pruned");
+    }
+    let state = world.blobs.blob(ACCOUNT, VAULT, "m/web/state").and_then(|held| held.bytes).expect("a state");
+    let text = String::from_utf8(state.to_vec()).expect("text");
+    let state: serde_json::Value =
+        serde_json::from_str(text.split_once('\n').expect("a sum").1).expect("JSON");
+    let points = state["timeline"]["points"].as_array().expect("points");
+    let inherited: usize = points.iter().map(|p| p["inherits"].as_array().expect("a list").len()).sum();
+    assert!(inherited < 50, "{} points, and the names of {inherited} that are gone", points.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn src_7_changes_are_told_after_the_address_of_a_long_capture_has_ended() {
+    let world = World::new().await;
+    let machine = enrolled(&world).await;
+    let instance = [machine.instance.clone()];
+    let site = &world.site;
+    let first = site.capture(&op("one"), &instance, Consistency::Crash).await.expect("captured");
+    site.release(&op("release"), &first, machine.id(), Fate::Sealed).await.expect("released");
+    let second = site.capture(&op("two"), &instance, Consistency::Crash).await.expect("captured");
+    let since = first.member(machine.id()).expect("a member").cursor.clone().expect("a cursor");
+    site.changes(&second, machine.id(), &since).await.expect("told");
+    world.manager.advance(Duration::from_secs(7 * 3600));
+    world.blobs.pass(Duration::from_secs(7 * 3600));
+    let mut told = vec![];
+    for _ in 0..3 {
+        told.push(site.changes(&second, machine.id(), &since).await.map_err(|e| e.to_string()));
+    }
+    assert!(told.iter().any(|told| told.is_ok()), "never again: {told:?}");
+}
+
+/// Writes once, as a preparation that looks first whether it is done already; and may be broken off the first time.
+#[derive(Debug, Default)]
+struct Once {
+    breaks: bool,
+    wrote: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl site_recovery_azure::Preparation for Once {
+    async fn prepare(&self, _: &Machine, disks: &site_recovery_azure::Images) -> Result<()> {
+        if self.wrote.load(std::sync::atomic::Ordering::SeqCst) {
+            return Ok(());
+        }
+        disks[&DiskId::from("system")].write(128 * 1024, vec![5; 4096].into()).await?;
+        self.wrote.store(true, std::sync::atomic::Ordering::SeqCst);
+        if self.breaks { Err(Error::new(ErrorKind::Unavailable, "broken off")) } else { Ok(()) }
+    }
+}
+
+/// The site of the world, with a preparation; `natively`: it makes machines by copies at the service.
+async fn preparing(world: &World, breaks: bool, natively: bool) -> site_recovery_azure::Azure {
+    let dir = tempfile::tempdir().expect("a folder");
+    let authority = dir.keep().join("blobs.pem");
+    std::fs::write(&authority, world.blobs.ca_pem()).expect("written");
+    let subscription = world.network("x").split('/').nth(2).expect("an id").to_owned();
+    let limits = site_recovery_azure_blob::Limits { pause_ms: 1, ..Default::default() };
+    let place = site_recovery_azure::Place {
+        arm: world.arm.clone(),
+        account: world::account_id(&subscription),
+        subscription,
+        group: GROUP.into(),
+        region: world::REGION.into(),
+        container: world.container.clone(),
+        images: (site_recovery_azure_blob::Trust::Ca(authority), limits),
+    };
+    let preparation = Arc::new(Once { breaks, ..Once::default() });
+    let mut site = site_recovery_azure::Azure::builder("azure".into())
+        .look_every(Duration::from_millis(1))
+        .network("vnet")
+        .preparation(preparation);
+    if natively {
+        site = site.points(world.points.clone());
+    }
+    site.open(place).await.expect("it opens")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_prepared_on_copies_that_the_service_made() {
+    let world = World::new().await;
+    let site = preparing(&world, false, true).await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let made = site.materialise(&op("make"), &what, &replica(&world)).await;
+    let armed = made.expect("prepared");
+    assert_eq!(world.content(&armed.instance.name, 0)[128 * 1024], 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_3_what_a_preparation_wrote_before_it_was_broken_off_is_in_the_changes() {
+    let world = World::new().await;
+    let site = preparing(&world, true, false).await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let broken = site.materialise(&op("make"), &what, &replica(&world)).await.expect_err("broken off");
+    assert_eq!(broken.kind(), ErrorKind::Unavailable, "{broken}");
+    let armed = site.materialise(&op("make"), &what, &replica(&world)).await.expect("made");
+    assert_eq!(world.content(&armed.instance.name, 0)[128 * 1024], 5, "it was prepared");
+    let boot = op("boot");
+    let permit = suite::permit(&boot, &what.machine.standing_as(armed.instance.clone())).await;
+    site.boot(&boot, &what, &armed, permit).await.expect("booted");
+    let instance = [armed.instance.clone()];
+    let capture = site.capture(&op("capture"), &instance, Consistency::Crash).await.expect("captured");
+    let since = armed.cursor.expect("armed");
+    let told = site.changes(&capture, what.machine.id(), &since).await.expect("told");
+    let Changes::Known(set) = told else { panic!("{told:?}") };
+    let told = set.contains(&"system".into(), Run::new(128 * 1024, 4096));
+    assert!(told, "the disk differs from the point there, and it is in no change: {set:?}");
 }
