@@ -157,7 +157,7 @@ mod tests {
         "DestroyView",
         "RetrievePropertiesEx",
         "ContinueRetrievePropertiesEx",
-        "FindByUuid",
+        "FindAllByUuid",
         "HasPrivilegeOnEntities",
     ];
 
@@ -190,11 +190,11 @@ mod tests {
             let text = table(&found);
             let lines: Vec<&str> = text.lines().collect();
             assert!(lines[0].starts_with("CRITICAL"), "the worst first: {text}");
-            for code in ["rights.protect", "appliance.disk-uuid", "server.inventory"] {
+            for code in ["rights.protect", "rights.failback", "appliance.disk-uuid", "server.inventory"] {
                 assert!(text.contains(code), "{code}: {text}");
             }
             assert!(text.contains("lacks VirtualMachine.State.CreateSnapshot on machine"), "{text}");
-            assert!(lines.last().unwrap().starts_with("2 critical"), "{text}");
+            assert!(lines.last().unwrap().starts_with("3 critical"), "{text}");
 
             let calls: Value = sim.tell("calls", json!({})).await;
             let soap = calls["soap"].as_object().unwrap();
