@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn what_no_role_gives_is_told_and_a_key_needs_no_role_for_blobs() {
         let reader = role(&["*/read"], &[]);
-        let told = lacking("g", &[On::Group], &[reader.clone()], true).expect("it lacks");
+        let told = lacking("g", &[On::Group], std::slice::from_ref(&reader), true).expect("it lacks");
         assert!(told.blocks() && told.cause.contains("disks/write (disks of a point"), "{}", told.cause);
         assert!(!told.cause.contains("disks/read"), "{}", told.cause);
         let roles = [reader, role(&["Microsoft.Storage/*"], &[])];
