@@ -1,6 +1,7 @@
 //! Azure as a user opens it, by settings alone, on our fakes of Resource Manager, sign-in and Blob Storage: `tests/fake-arm`,
 //! `tests/fake-blob`.
 
+mod chosen;
 mod drill;
 mod ground;
 mod ready;
