@@ -20,8 +20,7 @@ async fn a_failover_makes_what_the_machines_settings_choose() {
     let ground = Ground::new(|_| {}).await;
     let drill = drill(&opened(&ground), "a").await;
     let point = drill.sealed().await.expect("a point");
-    let disk =
-        DiskSettings { name: Some("web-os".into()), kind: Some("Premium_LRS".into()), ..Default::default() };
+    let disk = DiskSettings { name: Some("web-os".into()), kind: Some("Premium_LRS".into()) };
     let card = NicSettings {
         subnet: Some("servers".into()),
         address: "10.0.1.77".parse().ok(),
