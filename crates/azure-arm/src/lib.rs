@@ -30,6 +30,7 @@
 //! | machines, their power, their disks | [`Arm::machines`] |
 //! | network cards, networks, free addresses | [`Arm::nics`], [`Arm::network`], [`Arm::subnet`], [`Arm::address_is_free`] |
 //! | what a region has | [`Arm::sizes`], [`Arm::usages`], [`Arm::availability_set`], [`Arm::group`] |
+//! | the storage account, and what whoever signs in may do | [`Arm::storage_account`], [`Arm::permissions`] |
 //! | what was begun before | [`Arm::resume`] |
 //!
 //! # What is sent how often
@@ -52,6 +53,7 @@
 //! The protocol, against a server that answers as Azure's documents say. No real Azure was at hand.
 #![forbid(unsafe_code)]
 
+mod account;
 mod arm;
 mod bridge;
 mod disk;
@@ -63,6 +65,7 @@ mod machines;
 mod network;
 mod pending;
 mod region;
+mod rights;
 mod said;
 mod settings;
 mod snapshot;
@@ -70,6 +73,7 @@ mod watch;
 mod wire;
 mod words;
 
+pub use account::StorageAccount;
 pub use arm::{Arm, Group, Tags};
 pub use disk::{Access, Disk, DiskState, NewDisk, Origin};
 pub use error::Error;
@@ -79,6 +83,7 @@ pub use machines::Machines;
 pub use network::{Network, NewNic, Nic, Nics, Subnet};
 pub use pending::{At, Outcome, Pending};
 pub use region::{AvailabilitySet, Size, Usage};
+pub use rights::Permission;
 pub use said::Said;
 pub use settings::{Limits, Settings};
 pub use site_recovery_https::{Secret, Trust, Unusable};

@@ -21,6 +21,12 @@ pub struct Config {
     pub machines: u64,
     /// Storage accounts that disks are imported from.
     pub accounts: Vec<Account>,
+    /// Whether they have a hierarchical namespace, as they say of themselves alone.
+    pub hierarchical: bool,
+    /// What an application has to show for a token; anything otherwise.
+    pub secret: Option<String>,
+    /// What whoever asks may do, as patterns at Resource Manager and with data. Told, and not enforced.
+    pub rights: [Vec<String>; 2],
     /// Looks at an operation, or at what it changes, that see it under way; the one after them sees its end.
     pub looks: u32,
     /// What `Retry-After` says, in seconds.
@@ -53,6 +59,9 @@ impl Default for Config {
             cores: 64,
             machines: 100,
             accounts: vec![],
+            hierarchical: false,
+            secret: None,
+            rights: [vec!["*".into()], vec!["*".into()]],
             looks: 1,
             retry_after: 0,
             page: 50,

@@ -88,6 +88,8 @@ impl Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     Group { subscription: String, group: String },
+    Account { subscription: String, id: String },
+    Rights { subscription: String },
     Operation { subscription: String, id: String },
     Usages { subscription: String, location: String },
     Sizes { subscription: String, location: String },
@@ -104,10 +106,20 @@ impl Target {
             return None;
         }
         let subscription = at(1).to_owned();
+        if let [.., providers, provider, what] = parts.as_slice()
+            && same(providers, "providers")
+            && same(provider, "Microsoft.Authorization")
+            && same(what, "permissions")
+        {
+            return Some(Self::Rights { subscription });
+        }
         if same(at(2), "resourceGroups") {
             let group = at(3).to_owned();
             return match parts.len() {
                 4 => Some(Self::Group { subscription, group }),
+                8 if same(at(5), "Microsoft.Storage") && same(at(6), "storageAccounts") => {
+                    Some(Self::Account { subscription, id: path.to_owned() })
+                }
                 _ if same(at(4), "providers") => Self::within(subscription, Some(group), &parts[5..]),
                 _ => None,
             };
@@ -164,6 +176,8 @@ impl Target {
     pub(crate) fn subscription(&self) -> &str {
         match self {
             Self::Group { subscription, .. }
+            | Self::Account { subscription, .. }
+            | Self::Rights { subscription }
             | Self::Operation { subscription, .. }
             | Self::Usages { subscription, .. }
             | Self::Sizes { subscription, .. }
@@ -183,7 +197,8 @@ impl Target {
             },
             Self::Skus { .. } => &["2021-07-01"],
             Self::Usages { .. } | Self::Sizes { .. } => &["2024-07-01"],
-            Self::Group { .. } | Self::Operation { .. } => &[],
+            Self::Rights { .. } => &["2022-04-01"],
+            Self::Group { .. } | Self::Account { .. } | Self::Operation { .. } => &[],
         }
     }
 }

@@ -35,7 +35,10 @@ fn scrubbed(value: Value) -> Value {
         Value::Array(items) => items.into_iter().map(scrubbed).collect::<Vec<_>>().into(),
         Value::Object(members) => members
             .into_iter()
-            .map(|(name, value)| (name, scrubbed(value)))
+            .map(|(name, value)| match name.as_str() {
+                "access_token" => (name, "hidden".into()),
+                _ => (name, scrubbed(value)),
+            })
             .collect::<serde_json::Map<_, _>>()
             .into(),
         other => other,

@@ -113,6 +113,9 @@ impl Shared {
         body: &[u8],
         fails: Option<Refusal>,
     ) -> Ruled<Answer> {
+        if method == "POST" && path.ends_with("/oauth2/v2.0/token") {
+            return self.token(body);
+        }
         if !bearer {
             let message = "Authentication failed. The 'Authorization' header is missing.";
             return Err(refuse(401, "AuthenticationFailed", message));
@@ -150,6 +153,26 @@ impl Shared {
         hold(&self.world).answer(&asked)
     }
 }
+
+impl Shared {
+    /// As the directory gives one to an application that shows its secret.
+    fn token(&self, body: &[u8]) -> Ruled<Answer> {
+        let said = query(std::str::from_utf8(body).unwrap_or_default());
+        let shown = said.get("client_secret").map(String::as_str).unwrap_or_default();
+        let expected = hold(&self.world).config.secret.clone();
+        if shown.is_empty() || expected.is_some_and(|secret| secret != shown) {
+            let body = json!({ "error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided." });
+            return Ok(Answer::new(401, body));
+        }
+        let token = self.blobs.token(HOUR);
+        Ok(Answer::new(
+            200,
+            json!({ "token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token }),
+        ))
+    }
+}
+
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 enum Instead {
     Answer(Answer),

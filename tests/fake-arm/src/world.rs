@@ -52,6 +52,14 @@ impl World {
         match (&asked.target, asked.method.as_str()) {
             (Target::Operation { id, .. }, "GET") => self.operation(asked, &id.to_lowercase()),
             (Target::Group { group, .. }, "GET" | "HEAD") => self.group_answer(asked, group),
+            (Target::Account { id, .. }, "GET") => self.account(id),
+            (Target::Rights { .. }, "GET") => {
+                let [actions, data] = &self.config.rights;
+                let role = json!({
+                    "actions": actions, "notActions": [], "dataActions": data, "notDataActions": [],
+                });
+                Ok(Answer::new(200, json!({ "value": [role] })))
+            }
             (Target::Usages { location, .. }, "GET") => Ok(size::usages(self, location)),
             (Target::Sizes { .. }, "GET") => Ok(size::sizes(self)),
             (Target::Skus { .. }, "GET") => size::skus(self, asked),
@@ -165,6 +173,22 @@ impl World {
             json!({
                 "id": id, "name": group, "type": "Microsoft.Resources/resourceGroups", "location": location,
                 "properties": { "provisioningState": "Succeeded" },
+            }),
+        ))
+    }
+
+    fn account(&self, id: &str) -> Ruled<Answer> {
+        let found = self.config.accounts.iter().find(|account| same(&account.id, id));
+        let found = found.ok_or_else(|| {
+            let message = format!("The Resource '{id}' was not found.");
+            refuse(404, "ResourceNotFound", message)
+        })?;
+        Ok(Answer::new(
+            200,
+            json!({
+                "id": found.id, "name": found.id.rsplit('/').next(), "location": found.location,
+                "kind": "StorageV2", "sku": { "name": "Standard_LRS", "tier": "Standard" },
+                "properties": { "isHnsEnabled": self.config.hierarchical, "provisioningState": "Succeeded" },
             }),
         ))
     }

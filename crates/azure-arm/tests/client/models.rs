@@ -3,8 +3,8 @@
 use crate::azure::{Azure, GROUP, say};
 use serde_json::{Value, json};
 use site_recovery_azure_arm::{
-    AvailabilitySet, Disk, DiskState, Generation, Group, Machine, Network, Nic, OsType, Power, Provisioning,
-    Size, Snapshot, Subnet, Tags, Usage, View,
+    AvailabilitySet, Disk, DiskState, Generation, Group, Machine, Network, Nic, OsType, Permission, Power,
+    Provisioning, Size, Snapshot, StorageAccount, Subnet, Tags, Usage, View,
 };
 
 fn answering(document: Value) -> Azure {
@@ -217,4 +217,37 @@ async fn what_a_region_has() {
     let group = json!({"id": GROUP, "name": "rg", "location": "westus", "properties": {"provisioningState": "Succeeded"}});
     let group = answering(group).arm.group("rg").await.unwrap();
     assert_eq!(group, Some(Group { name: "rg".into(), location: "westus".into(), tags: Tags::new() }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_and_what_may_be_done_with_it() {
+    let id = format!("{GROUP}/providers/Microsoft.Storage/storageAccounts/vault");
+    let account = json!({
+        "id": id, "name": "vault", "location": "westeurope", "kind": "StorageV2",
+        "sku": {"name": "Standard_ZRS", "tier": "Standard"}, "properties": {"isHnsEnabled": true, "accessTier": "Hot"},
+    });
+    let expected = StorageAccount {
+        id: id.clone(),
+        location: "westeurope".into(),
+        kind: "StorageV2".into(),
+        sku: "Standard_ZRS".into(),
+        hierarchical: true,
+    };
+    assert_eq!(answering(account).arm.storage_account(&id).await.unwrap(), Some(expected));
+    let plain = json!({"id": id, "location": "westeurope", "kind": "Storage", "properties": {}});
+    assert!(!answering(plain).arm.storage_account(&id).await.unwrap().unwrap().hierarchical);
+
+    // Older services say nothing of data.
+    let roles = json!({ "value": [
+        {"actions": ["*/read"], "notActions": [], "dataActions": [], "notDataActions": []},
+        {"actions": ["Microsoft.Compute/disks/*"], "notActions": null},
+    ] });
+    let azure = answering(roles);
+    let roles = azure.arm.permissions(&id).await.unwrap();
+    let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let role = |actions: &[&str]| Permission { actions: all(actions), ..Permission::default() };
+    assert_eq!(roles, [role(&["*/read"]), role(&["Microsoft.Compute/disks/*"])]);
+    let asked = azure.fake.requests().remove(0).path;
+    assert_eq!(asked, format!("{id}/providers/Microsoft.Authorization/permissions?api-version=2022-04-01"));
+    assert!(azure.arm.permissions("/subscriptions/s/../x").await.is_err());
 }

@@ -61,10 +61,12 @@ struct Inner {
 }
 
 impl PageBlobs {
-    /// Opens the container, and makes it where it is missing.
+    /// Opens the container, and makes it where it is missing. Of a client that was made already: others open it of a
+    /// [`Subscription`](crate::Subscription).
     ///
     /// # Errors
     /// `Denied`, `Unavailable`.
+    #[doc(hidden)]
     pub async fn open(name: RoleName, container: Container, clock: Arc<dyn Clock>) -> Result<Self> {
         container.make().await.map_err(|e| reports(e).at(&name, "open"))?;
         let inner = Inner {

@@ -4,6 +4,7 @@ use super::Site;
 use super::import::os_type;
 use super::mark::Marked;
 use super::names::resource;
+use crate::settings::network_id;
 use site_recovery::{
     Armed, BootPermit, Booted, DiskRole, Error, ErrorKind, Nic, NicSettings, Op, Placement, Purpose,
     Recovery, Result,
@@ -190,13 +191,7 @@ impl Site {
     }
 
     pub(super) fn network_id(&self, network: &str) -> String {
-        if network.starts_with('/') {
-            return network.to_owned();
-        }
-        format!(
-            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Network/virtualNetworks/{network}",
-            self.subscription, self.group
-        )
+        network_id(&self.subscription, &self.group, network)
     }
 
     async fn reach(&self, marked: &Marked) -> Result<Vec<String>> {

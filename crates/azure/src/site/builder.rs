@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
-/// A site that is to be opened.
+/// A site that is to be opened of clients that were made already. Others open it of a [`Subscription`](crate::Subscription).
 #[derive(Debug)]
+#[doc(hidden)]
 pub struct Builder {
     name: RoleName,
     clock: Arc<dyn Clock>,
@@ -25,8 +26,9 @@ pub struct Builder {
     preparation: Option<Arc<dyn Preparation>>,
 }
 
-/// Where machines are made, and where the images are that they are made of.
+/// Where machines are made, and where the images are that they are made of: clients that were made already.
 #[derive(Debug)]
+#[doc(hidden)]
 pub struct Place {
     /// Speaks to Resource Manager, for the subscription.
     pub arm: Arm,
@@ -127,13 +129,18 @@ impl Builder {
             return Err(Error::new(ErrorKind::NotFound, message).with("field", "group"));
         };
         place.container.make().await?;
+        Ok(self.made(place, group.name))
+    }
+
+    /// The site, without a look at anything.
+    pub(super) fn made(self, place: Place, group: String) -> Azure {
         let site = Site {
             names: Names::of(&self.name),
             name: self.name,
             clock: self.clock,
             arm: place.arm,
             subscription: place.subscription,
-            group: group.name,
+            group,
             location: place.region,
             container: place.container,
             account: place.account,
@@ -148,6 +155,6 @@ impl Builder {
             exports: Exports::default(),
             sizes: OnceCell::new(),
         };
-        Ok(Azure(Arc::new(site)))
+        Azure(Arc::new(site))
     }
 }

@@ -35,14 +35,20 @@ impl Site {
 
     pub(super) async fn discover(&self) -> Result<Vec<Machine>> {
         let (seen, marks) = (self.seen().await?, self.marks().await?);
+        let told = self.told(&seen, &marks).await.into_iter();
+        told.map(|(name, told)| told.map_err(|e| e.with("machine", name))).collect()
+    }
+
+    /// Every machine that is there, and those of which disks alone are: by name, with what cannot be told of it.
+    pub(super) async fn told(&self, seen: &Seen, marks: &[Mark]) -> Vec<(String, Result<Machine>)> {
         let mut found = vec![];
         for machine in &seen.machines {
             let mark = marks.iter().find(|mark| mark.name.eq_ignore_ascii_case(&machine.name));
             let told = match mark {
-                Some(mark) => self.marked_machine(mark, Some(machine), &seen),
-                None => self.stranger(machine, &seen).await,
+                Some(mark) => self.marked_machine(mark, Some(machine), seen),
+                None => self.stranger(machine, seen).await,
             };
-            found.push(told.map_err(|e| e.with("machine", &machine.name))?);
+            found.push((machine.name.clone(), told));
         }
         let loose = |mark: &&Mark| {
             let name = |held: &Held, disk: &arm::Disk| disk.name.eq_ignore_ascii_case(&held.resource);
@@ -50,10 +56,9 @@ impl Site {
             !is_machine && mark.disks.values().any(|held| seen.disks.values().any(|disk| name(held, disk)))
         };
         for mark in marks.iter().filter(loose) {
-            let told = self.marked_machine(mark, None, &seen);
-            found.push(told.map_err(|e| e.with("machine", &mark.name))?);
+            found.push((mark.name.clone(), self.marked_machine(mark, None, seen)));
         }
-        Ok(found)
+        found
     }
 
     /// A marked machine as it stands now.

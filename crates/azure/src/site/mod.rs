@@ -15,6 +15,7 @@ mod materialise;
 mod names;
 mod power;
 mod preparation;
+mod readiness;
 mod register;
 mod remove;
 mod rules;
@@ -71,7 +72,8 @@ struct Site {
 }
 
 impl Azure {
-    /// A site of this name. See [`Builder`].
+    /// A site of this name, of clients that were made already.
+    #[doc(hidden)]
     pub fn builder(name: RoleName) -> Builder {
         Builder::new(name)
     }

@@ -114,6 +114,11 @@ impl Site {
         }
         for held in mark.disks.values() {
             let Some(found) = self.settled_disk(&held.resource).await? else { continue };
+            let ours = self.must_be_made_by(&found.name, &found.tags, &made.by).is_ok();
+            if !ours && held.unique.is_none() {
+                tracing::warn!(disk = held.resource, "it stays: somebody's, where ours was never made");
+                continue;
+            }
             self.must_be_made_by(&found.name, &found.tags, &made.by)?;
             self.arm.disks(&self.group).delete(&held.resource).await?.done().await?;
             if self.settled_disk(&held.resource).await?.is_some() {

@@ -2,10 +2,13 @@
 //!
 //! Source: azure-docs, articles/site-recovery, `vmware-physical-azure-support-matrix.md`, as of 2018, 2019-10 and 2023.
 
+use crate::vhd;
 use serde::{Deserialize, Serialize};
 use site_recovery::{DiskRole, DiskSpec, Finding, Firmware, Machine, Severity};
 
 const GIB: u64 = 1 << 30;
+/// The largest page blob.
+const LARGEST_IMAGE: u64 = 8 << 40;
 
 /// Whose rules count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -104,6 +107,12 @@ impl Rules {
             let cause = format!("disk {id} has {size} bytes, Azure takes {most} GiB of its kind");
             return Some(refusal("azure.disk_size", cause, "shrink it, or exclude it"));
         }
+        if vhd::rounded(size) + vhd::FOOTER > LARGEST_IMAGE {
+            let cause = format!(
+                "disk {id} has {size} bytes: its image, a page blob, has 8 TiB at most, with a footer"
+            );
+            return Some(refusal("azure.disk_size", cause, "shrink it, or exclude it"));
+        }
         if self.least_disk > 0 && size <= self.least_disk << 20 {
             let cause = format!("disk {id} has {size} bytes, Azure wants more than {} MiB", self.least_disk);
             // Azure Site Recovery refuses it; Azure itself imports it all the same.
@@ -198,9 +207,11 @@ mod tests {
             (Profile::Of2018, vec![(System, 2048 * GIB)], Firmware::Bios, &none[..]),
             (Profile::Of2018, vec![(System, 2048 * GIB + 512)], Firmware::Bios, &["azure.disk_size"]),
             (Profile::Of2018, vec![(System, GIB), (Data, 4096 * GIB)], Firmware::Bios, &["azure.disk_size"]),
-            (Profile::Of2019, vec![(System, GIB), (Data, 8192 * GIB)], Firmware::Bios, &none),
+            (Profile::Of2019, vec![(System, GIB), (Data, 8191 * GIB)], Firmware::Bios, &none),
+            (Profile::Of2019, vec![(System, GIB), (Data, 8192 * GIB)], Firmware::Bios, &["azure.disk_size"]),
             (Profile::Of2019, vec![(System, GIB)], uefi, &["azure.firmware"]),
-            (Profile::Current, vec![(System, 4095 * GIB), (Data, 32_767 * GIB)], uefi, &none),
+            (Profile::Current, vec![(System, 4095 * GIB), (Data, 8192 * GIB - (1 << 20))], uefi, &none),
+            (Profile::Current, vec![(System, GIB), (Data, 32_767 * GIB)], uefi, &["azure.disk_size"]),
             (Profile::Current, vec![(System, 2049 * GIB)], Firmware::Bios, &["azure.disk_size"]),
             (Profile::Current, vec![(Data, GIB)], uefi, &["azure.system_disk"]),
             (
