@@ -4,6 +4,7 @@ use super::Site;
 use super::import::os_type;
 use super::mark::Marked;
 use super::names::resource;
+use super::register::Turn;
 use site_recovery::{
     Armed, BootPermit, Booted, DiskRole, Error, ErrorKind, Nic, NicSettings, Op, Placement, Purpose,
     Recovery, Result,
@@ -28,7 +29,7 @@ impl Site {
             BootPermit::Isolated { network } => Some(network.clone()),
             _ => what.settings.network.clone().or_else(|| self.network.clone()),
         };
-        let _turn = self.turn(op, &armed.instance.machine).await?;
+        let turn = self.turn(op, &armed.instance.machine).await?;
         let mut marked = self.mark_of(&armed.instance).await?;
         let made = self.must_be_made(&marked.mark)?;
         if made.base.is_empty() {
@@ -40,20 +41,26 @@ impl Site {
         if let Some(found) = machines.get(&marked.mark.name).await? {
             self.must_be_made_by(&found.name, &found.tags, &by)?;
             if found.provisioning != Provisioning::Failed {
-                let running = self.ignite(&op.key, &mut marked).await?;
+                let running = self.ignite(&turn, &op.key, &mut marked).await?;
                 return Ok(Booted { reach: self.reach(&marked).await?, running });
             }
             // It never ran: its disks and cards are taken by the next one.
-            machines.delete(&marked.mark.name).await?.done().await?;
+            self.ask(&turn, machines.delete(&marked.mark.name)).await?.done().await?;
         } else if marked.mark.has_started(&op.key) {
             return Ok(Booted { reach: vec![], running: false });
         }
-        self.build(what, &mut marked, network.as_deref()).await?;
-        let running = self.ignite(&op.key, &mut marked).await?;
+        self.build(&turn, what, &mut marked, network.as_deref()).await?;
+        let running = self.ignite(&turn, &op.key, &mut marked).await?;
         Ok(Booted { reach: self.reach(&marked).await?, running })
     }
 
-    async fn build(&self, what: &Recovery, marked: &mut Marked, network: Option<&str>) -> Result<()> {
+    async fn build(
+        &self,
+        turn: &Turn,
+        what: &Recovery,
+        marked: &mut Marked,
+        network: Option<&str>,
+    ) -> Result<()> {
         let by = self.must_be_made(&marked.mark)?.by.clone();
         let disks = self.disks_of(&marked.mark).await?;
         let id_of = |held: &super::mark::Held| {
@@ -77,7 +84,7 @@ impl Site {
             Some(size) => size.clone(),
             None => self.size_for(&what.machine, &what.settings).await?.name,
         };
-        let nics = self.cards(what, marked, network).await?;
+        let nics = self.cards(turn, what, marked, network).await?;
         let mut tags = what.settings.tags.clone();
         tags.extend(self.tags(&marked.mark, &by));
         let availability_set = match &what.settings.placement {
@@ -106,13 +113,14 @@ impl Site {
             boot_diagnostics: true,
         };
         let machines = self.arm.machines(&self.group);
-        machines.put(&marked.mark.name, &new).await?.done().await?;
+        self.ask(turn, machines.put(&marked.mark.name, &new)).await?.done().await?;
         Ok(())
     }
 
     /// The machine's network cards, the primary one first. They are in the mark before they are made.
     async fn cards(
         &self,
+        turn: &Turn,
         what: &Recovery,
         marked: &mut Marked,
         network: Option<&str>,
@@ -172,7 +180,7 @@ impl Site {
                 tags,
                 accelerated: false,
             };
-            ids.push(nics.put(name, &new).await?.done().await?.id);
+            ids.push(self.ask(turn, nics.put(name, &new)).await?.done().await?.id);
         }
         Ok(ids)
     }

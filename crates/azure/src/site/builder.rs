@@ -21,6 +21,7 @@ pub struct Builder {
     test_network: Option<String>,
     points: Option<PageBlobs>,
     look_every: Duration,
+    window: Duration,
     profile: Profile,
     preparation: Option<Arc<dyn Preparation>>,
 }
@@ -53,6 +54,7 @@ impl Builder {
             test_network: None,
             points: None,
             look_every: Duration::from_secs(1),
+            window: Duration::from_secs(30),
             profile: Profile::default(),
             preparation: None,
         }
@@ -90,6 +92,14 @@ impl Builder {
     #[must_use]
     pub fn look_every(mut self, span: Duration) -> Self {
         self.look_every = span;
+        self
+    }
+
+    /// How long a request to Resource Manager may take until it is accepted, or is given up; 30 seconds otherwise. `claim` waits for
+    /// as long where somebody older was there, so that it has to be the same in all processes of the site.
+    #[must_use]
+    pub fn window(mut self, span: Duration) -> Self {
+        self.window = span;
         self
     }
 
@@ -142,6 +152,7 @@ impl Builder {
             points: self.points,
             images: place.images,
             look_every: self.look_every,
+            window: self.window,
             profile: self.profile,
             preparation: self.preparation,
             turns: Mutex::new(BTreeMap::new()),

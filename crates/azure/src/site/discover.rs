@@ -227,9 +227,9 @@ impl Site {
     }
 
     pub(super) async fn dismiss(&self, op: &Op, instance: &Instance) -> Result<()> {
-        let _turn = self.turn(op, &instance.machine).await?;
+        let turn = self.turn(op, &instance.machine).await?;
         let Some(marked) = self.mark_if_there(instance).await? else { return Ok(()) };
-        self.delete_snapshots(&marked.mark.cuts).await?;
+        self.delete_snapshots(&turn, &marked.mark.cuts).await?;
         self.remove_mark(&marked.mark.name).await
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Site;
 use super::mark::{Fence, Marked};
+use super::register::Turn;
 use futures_util::future::Either;
 use site_recovery::{BootPermit, Instance, Lifted, Op, Purpose, Result, Start};
 use site_recovery_azure_arm::Power as Runs;
@@ -9,13 +10,19 @@ use std::time::Duration;
 
 impl Site {
     pub(super) async fn fence(&self, op: &Op, instance: &Instance, grace: Duration) -> Result<()> {
-        let _turn = self.turn(op, &instance.machine).await?;
+        let turn = self.turn(op, &instance.machine).await?;
         let mut marked = self.mark_of(instance).await?;
-        self.halt(op, &mut marked, grace).await
+        self.halt(op, &turn, &mut marked, grace).await
     }
 
     /// The mark stands before the power goes: whoever finds the machine off is told why.
-    pub(super) async fn halt(&self, op: &Op, marked: &mut Marked, grace: Duration) -> Result<()> {
+    pub(super) async fn halt(
+        &self,
+        op: &Op,
+        turn: &Turn,
+        marked: &mut Marked,
+        grace: Duration,
+    ) -> Result<()> {
         let machines = self.arm.machines(&self.group);
         let name = marked.mark.name.clone();
         let view = machines.view(&name).await?;
@@ -32,7 +39,7 @@ impl Site {
         let Some(view) = view else { return Ok(()) };
         if ran && !grace.is_zero() {
             // Azure asks the guest, and waits for as long as it thinks right.
-            let asked = machines.power_off(&name, false).await?.done();
+            let asked = self.ask(turn, machines.power_off(&name, false)).await?.done();
             let late = self.clock.sleep(grace);
             match futures_util::future::select(std::pin::pin!(asked), late).await {
                 Either::Left((asked, _)) => asked?,
@@ -42,10 +49,10 @@ impl Site {
             }
         }
         if ran {
-            machines.power_off(&name, true).await?.done().await?;
+            self.ask(turn, machines.power_off(&name, true)).await?.done().await?;
         }
         if view.power != Runs::Deallocated {
-            machines.deallocate(&name).await?.done().await?;
+            self.ask(turn, machines.deallocate(&name)).await?.done().await?;
         }
         match machines.view(&name).await? {
             Some(view) if view.power != Runs::Deallocated => {
@@ -64,12 +71,12 @@ impl Site {
         start: Start,
     ) -> Result<Lifted> {
         permit.admits(op, instance, Purpose::Failover)?;
-        let _turn = self.turn(op, &instance.machine).await?;
+        let turn = self.turn(op, &instance.machine).await?;
         let mut marked = self.mark_of(instance).await?;
         let ran_before = marked.mark.fence.as_ref().is_some_and(|fence| fence.ran_before);
         let starts = start == Start::Run || start == Start::AsBefore && ran_before;
         if starts {
-            return Ok(Lifted { running: self.ignite(&op.key, &mut marked).await? });
+            return Ok(Lifted { running: self.ignite(&turn, &op.key, &mut marked).await? });
         }
         if !marked.mark.has_started(&op.key) {
             let mut next = marked.mark.clone();

@@ -188,6 +188,19 @@ impl Site {
         Ok(marks)
     }
 
+    /// Those of one machine. One that cannot be read is nobody's: it is in the way of nobody else.
+    pub(crate) async fn marks_of(&self, machine: &MachineId) -> Result<Vec<Mark>> {
+        let mut marks = vec![];
+        for listed in self.container.list(&self.names.marks()).await? {
+            let Some((bytes, _)) = self.container.document(&listed.name).read().await? else { continue };
+            match document::decode::<Mark>(&bytes) {
+                Ok(mark) => marks.extend((mark.machine == *machine).then_some(mark)),
+                Err(error) => tracing::warn!(document = listed.name, %error, "a mark cannot be read"),
+            }
+        }
+        Ok(marks)
+    }
+
     /// # Errors
     /// `Conflict` where the name has a mark already; `Busy` where nobody knows.
     pub(crate) async fn create_mark(&self, mark: Mark) -> Result<Marked> {

@@ -5,6 +5,7 @@ mod builder;
 mod capture;
 mod changes;
 mod check;
+mod claim;
 mod discover;
 mod exported;
 mod fence;
@@ -63,6 +64,8 @@ struct Site {
     images: (Trust, Limits),
     /// Between two looks at what Azure is doing.
     look_every: Duration,
+    /// From the look at the register until a request is accepted, or given up.
+    window: Duration,
     profile: Profile,
     preparation: Option<Arc<dyn Preparation>>,
     turns: Mutex<BTreeMap<MachineId, Arc<tokio::sync::Mutex<()>>>>,
@@ -92,6 +95,6 @@ impl Role for Azure {
     }
 
     async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
-        self.at("claim", self.0.turn(op, machine).await.map(drop))
+        self.at("claim", self.0.claim(op, machine).await)
     }
 }

@@ -3,6 +3,7 @@
 use super::Site;
 use super::mark::{Mark, Marked};
 use super::names;
+use super::register::Turn;
 use site_recovery::{Error, ErrorKind, Instance, OpKey, Power, Result, Stamp, StartGuard};
 use site_recovery_azure_arm::{Disk, Power as Runs};
 
@@ -54,7 +55,7 @@ impl Site {
     }
 
     /// Starts a machine that is there, once per key. Says whether it runs.
-    pub(super) async fn ignite(&self, key: &OpKey, marked: &mut Marked) -> Result<bool> {
+    pub(super) async fn ignite(&self, turn: &Turn, key: &OpKey, marked: &mut Marked) -> Result<bool> {
         let machines = self.arm.machines(&self.group);
         let name = marked.mark.name.clone();
         let Some(view) = machines.view(&name).await? else {
@@ -66,7 +67,7 @@ impl Site {
             return Ok(runs);
         }
         if !runs {
-            machines.start(&name).await?.done().await?;
+            self.ask(turn, machines.start(&name)).await?.done().await?;
         }
         let mut next = marked.mark.clone();
         next.note_start(key);

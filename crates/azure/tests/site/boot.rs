@@ -1,0 +1,55 @@
+//! SIT-6 and SIT-7: what boot makes, in which network, and what it leaves as it is.
+
+use crate::given::{booted, made, op, permit, recovery};
+use crate::world::{GROUP, World};
+use fake_arm::{Fault, What};
+use site_recovery::*;
+
+async fn machine_id(world: &World, name: &str) -> Option<String> {
+    world.arm.machines(GROUP).get(name).await.expect("asked").and_then(|machine| machine.vm_id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_7_a_repeat_of_boot_keeps_a_machine_that_runs_and_whose_last_change_failed() {
+    let world = World::new().await;
+    let (what, armed) = booted(&world, "boot").await;
+    let name = armed.instance.name.clone();
+    let before = machine_id(&world, &name).await;
+    let failed = What::FailAtEnd { code: "VMExtensionProvisioningError".into(), message: "no".into() };
+    world.manager.fault(Fault::next("POST", "/powerOff", failed));
+    let asked = world.arm.machines(GROUP).power_off(&name, false).await.expect("asked for");
+    assert!(asked.done().await.is_err() && world.runs(&name), "it runs on");
+    let boot = op("boot");
+    let permit = permit(&boot, &what, &armed).await;
+    world.site.boot(&boot, &what, &armed, permit).await.expect("reported");
+    assert_eq!(machine_id(&world, &name).await, before, "the machine that ran was deleted and made anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_6_a_drill_is_in_the_network_of_its_permit_after_another_was_tried() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Drill, Settings::default()).await;
+    let armed = made(&world, &what).await;
+    world.manager.fault(Fault::status("PUT", "/virtualMachines/", 409, "OperationNotAllowed"));
+    let wrong = BootPermit::Isolated { network: "vnet".into() };
+    assert!(world.site.boot(&op("boot"), &what, &armed, wrong).await.is_err());
+    let right = BootPermit::Isolated { network: "isolated".into() };
+    world.site.boot(&op("boot-again"), &what, &armed, right).await.expect("booted");
+    let nics = world.arm.nics(GROUP).list().await.expect("listed");
+    let in_use = nics.iter().filter(|nic| nic.machine.is_some());
+    for nic in in_use {
+        let subnet = nic.subnet_id.clone().unwrap_or_default();
+        assert!(subnet.contains("/isolated/"), "the drill is in {subnet}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn o5_a_drill_is_not_let_into_the_network_that_is_production_by_default() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Drill, Settings::default()).await;
+    let armed = made(&world, &what).await;
+    // Production is `vnet`: the site was opened with it, and the settings say nothing else.
+    let permit = BootPermit::Isolated { network: "vnet".into() };
+    let booted = world.site.boot(&op("boot"), &what, &armed, permit).await;
+    assert!(booted.is_err() && !world.runs(&armed.instance.name), "the drill runs in production: {booted:?}");
+}
