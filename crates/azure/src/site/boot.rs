@@ -2,14 +2,14 @@
 
 use super::Site;
 use super::import::os_type;
-use super::mark::Marked;
+use super::mark::{Mark, Marked};
 use super::names::resource;
 use super::register::Turn;
 use site_recovery::{
     Armed, BootPermit, Booted, DiskRole, Error, ErrorKind, Nic, NicSettings, Op, Placement, Purpose,
     Recovery, Result,
 };
-use site_recovery_azure_arm::{self as arm, NewMachine, NewNic, Provisioning};
+use site_recovery_azure_arm::{self as arm, NewMachine, NewNic, Power as Runs, Provisioning};
 use std::net::IpAddr;
 
 impl Site {
@@ -36,20 +36,29 @@ impl Site {
             let message = format!("{} is not prepared: materialise it first", marked.mark.name);
             return Err(Error::new(ErrorKind::Refused, message));
         }
+        if made.purpose != what.purpose {
+            let message = format!("{} was made for another purpose: {:?}", marked.mark.name, made.purpose);
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
         let by = made.by.clone();
         let machines = self.arm.machines(&self.group);
-        if let Some(found) = machines.get(&marked.mark.name).await? {
+        if let Some(view) = self.settled_view(&marked.mark.name).await?
+            && let Some(found) = machines.get(&marked.mark.name).await?
+        {
             self.must_be_made_by(&found.name, &found.tags, &by)?;
-            if found.provisioning != Provisioning::Failed {
+            let was_made = found.provisioning != Provisioning::Failed;
+            if was_made || !marked.mark.started.is_empty() || view.power == Runs::Running {
                 let running = self.ignite(&turn, &op.key, &mut marked).await?;
                 return Ok(Booted { reach: self.reach(&marked).await?, running });
             }
             // It never ran: its disks and cards are taken by the next one.
+            let next = Mark { starting: None, ..marked.mark.clone() };
+            self.set_mark(&mut marked, next).await?;
             self.ask(&turn, machines.delete(&marked.mark.name)).await?.done().await?;
-        } else if marked.mark.has_started(&op.key) {
+        } else if marked.mark.has_started(&op.key) || self.came_to_start(&op.key, &marked.mark).await? {
             return Ok(Booted { reach: vec![], running: false });
         }
-        self.build(&turn, what, &mut marked, network.as_deref()).await?;
+        self.build(&turn, op, what, &mut marked, network.as_deref()).await?;
         let running = self.ignite(&turn, &op.key, &mut marked).await?;
         Ok(Booted { reach: self.reach(&marked).await?, running })
     }
@@ -57,6 +66,7 @@ impl Site {
     async fn build(
         &self,
         turn: &Turn,
+        op: &Op,
         what: &Recovery,
         marked: &mut Marked,
         network: Option<&str>,
@@ -113,6 +123,7 @@ impl Site {
             boot_diagnostics: true,
         };
         let machines = self.arm.machines(&self.group);
+        self.note_starting(&op.key, marked).await?;
         self.ask(turn, machines.put(&marked.mark.name, &new)).await?.done().await?;
         Ok(())
     }

@@ -53,3 +53,37 @@ async fn o5_a_drill_is_not_let_into_the_network_that_is_production_by_default() 
     let booted = world.site.boot(&op("boot"), &what, &armed, permit).await;
     assert!(booted.is_err() && !world.runs(&armed.instance.name), "the drill runs in production: {booted:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_7_a_boot_that_nobody_noted_is_not_repeated() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let (armed, boot) = (made(&world, &what).await, op("boot"));
+    let name = &armed.instance.name;
+    // The third of it: after the cards, and what is off.
+    let lost = fake_blob::Match::any().method("PUT").path_contains("/mark/").after(2);
+    world.blobs.faults().next(lost, fake_blob::Fault::DropBeforeEffect);
+    let leave = permit(&boot, &what, &armed).await;
+    let booted = world.site.boot(&boot, &what, &armed, leave).await;
+    assert!(booted.is_err() && world.runs(name), "{booted:?}");
+    world.stop_outside(name).await;
+    let leave = permit(&boot, &what, &armed).await;
+    let booted = world.site.boot(&boot, &what, &armed, leave).await.expect("reported");
+    assert!(!booted.running && !world.runs(name), "the repeat started what somebody had stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_7_a_boot_that_azure_refused_starts_when_it_is_repeated() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let (armed, boot) = (made(&world, &what).await, op("boot"));
+    let failed = What::FailAtEnd { code: "AllocationFailed".into(), message: "no host is free".into() };
+    for what_happens in [failed, What::DropBeforeEffect, What::DropAfterAccept] {
+        world.manager.fault(Fault::next("PUT", "/virtualMachines/", what_happens));
+        let leave = permit(&boot, &what, &armed).await;
+        assert!(world.site.boot(&boot, &what, &armed, leave).await.is_err());
+    }
+    let leave = permit(&boot, &what, &armed).await;
+    let booted = world.site.boot(&boot, &what, &armed, leave).await.expect("booted");
+    assert!(booted.running && world.runs(&armed.instance.name), "{booted:?}");
+}

@@ -1,9 +1,10 @@
 //! SRC-10 to SRC-13: whether a machine can write, taking its power, and giving it back.
 
-use crate::given::{enrolled, op};
+use crate::given::{booted, enrolled, op};
 use crate::world::{GROUP, REGION, World};
 use fake_arm::{Fault, What};
 use site_recovery::*;
+use site_recovery_testkit::suite;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,6 +53,11 @@ async fn src_10_disks_that_another_machine_writes_are_not_off() {
         !matches!(power, Ok(Power::Off { .. })),
         "rescue writes its disks, and its power reads {power:?}"
     );
+    let fenced = world.site.fence(&op("fence"), &machine.instance, Duration::ZERO).await;
+    assert!(fenced.is_err_and(|e| e.kind() == ErrorKind::Refused && e.to_string().contains("rescue")));
+    world.stop_outside("rescue").await;
+    let power = world.site.power(&machine.instance).await;
+    assert!(matches!(power, Ok(Power::Off { .. })), "nobody writes them now: {power:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,4 +68,63 @@ async fn src_11_a_guest_that_cannot_be_shut_down_is_cut_off() {
     world.manager.fault(Fault::next("POST", "/powerOff", what));
     let fenced = world.site.fence(&op("fence"), &machine.instance, Duration::from_secs(60)).await;
     assert!(fenced.is_ok() && !world.runs("web"), "{fenced:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn src_10_disks_are_there_although_their_mark_is_gone() {
+    let world = World::new().await;
+    let (_, armed) = booted(&world, "boot").await;
+    let name = &armed.instance.name;
+    world.stop_outside(name).await;
+    world.arm.machines(GROUP).delete(name).await.expect("asked for").done().await.expect("deleted");
+    world.container.document(&format!("s/azure/mark/{name}")).delete().await.expect("deleted");
+    let power = world.site.power(&armed.instance).await;
+    assert!(matches!(power, Ok(Power::Off { .. })), "its disks are there: {power:?}");
+    for disk in world.arm.disks(GROUP).list().await.expect("listed") {
+        world.arm.disks(GROUP).delete(&disk.name).await.expect("asked for").done().await.expect("deleted");
+    }
+    let power = world.site.power(&armed.instance).await;
+    assert!(power.is_err_and(|e| e.kind() == ErrorKind::NotFound), "nothing is there");
+}
+
+/// A fence that nobody waits for any more, with the shutdown of the guest under way.
+async fn dropped_fence(world: &World, machine: &Machine) {
+    world.manager.fault(Fault::next("POST", "/powerOff", What::HangAfterAccept));
+    let (key, instance) = (op("fence"), machine.instance.clone());
+    let mut fence = std::pin::pin!(world.site.fence(&key, &instance, Duration::from_secs(600)));
+    while world.manager.under_way() == 0 {
+        let turn = tokio::time::timeout(Duration::from_millis(5), fence.as_mut()).await;
+        assert!(turn.is_err(), "{turn:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn src_12_no_shutdown_is_under_way_when_unfence_says_that_it_runs() {
+    let world = World::new().await;
+    let machine = enrolled(&world).await;
+    dropped_fence(&world, &machine).await;
+    let lift = op("lift");
+    let permit = suite::permit(&lift, &machine).await;
+    let lifted = world.site.unfence(&lift, &machine.instance, permit, Start::Run).await.expect("lifted");
+    world.manager.settle();
+    assert!(lifted.running && world.runs("web"), "{lifted:?}, and the guest went off after it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn src_13_a_start_that_nobody_noted_is_not_repeated() {
+    let world = World::new().await;
+    let machine = enrolled(&world).await;
+    world.site.fence(&op("fence"), &machine.instance, Duration::ZERO).await.expect("fenced");
+    let lift = op("lift");
+    // The machine starts, and then the note of it does not come.
+    let lost = fake_blob::Match::any().method("PUT").path_contains("/mark/web").after(1);
+    world.blobs.faults().next(lost, fake_blob::Fault::DropBeforeEffect);
+    let permit = suite::permit(&lift, &machine).await;
+    let lifted = world.site.unfence(&lift, &machine.instance, permit, Start::Run).await;
+    assert!(lifted.is_err() && world.runs("web"), "{lifted:?}");
+    // Somebody stops it on purpose, and then the call comes again.
+    world.stop_outside("web").await;
+    let permit = suite::permit(&lift, &machine).await;
+    let lifted = world.site.unfence(&lift, &machine.instance, permit, Start::Run).await.expect("reported");
+    assert!(!lifted.running && !world.runs("web"), "the repeat started what somebody had stopped");
 }
