@@ -3,14 +3,14 @@
 use super::Site;
 use super::import::os_type;
 use super::mark::{Mark, Marked};
-use super::names::resource;
 use super::register::Turn;
 use site_recovery::{
-    Armed, BootPermit, Booted, DiskRole, Error, ErrorKind, Nic, NicSettings, Op, Placement, Purpose,
-    Recovery, Result,
+    Armed, BootPermit, Booted, DiskRole, Error, ErrorKind, Op, Placement, Purpose, Recovery, Result,
 };
-use site_recovery_azure_arm::{self as arm, NewMachine, NewNic, Power as Runs, Provisioning};
-use std::net::IpAddr;
+use site_recovery_azure_arm::{NewMachine, Power as Runs, Provisioning};
+
+/// The engine's word for the network of a drill whose settings name none.
+const ISOLATED: &str = "isolated";
 
 impl Site {
     pub(super) async fn boot(
@@ -26,9 +26,22 @@ impl Site {
             return Err(Error::new(ErrorKind::Refused, message));
         }
         let network = match &permit {
+            // What the engine says where the settings name none.
+            BootPermit::Isolated { network }
+                if network == ISOLATED && what.settings.test_network.is_none() =>
+            {
+                Some(self.test_network.clone().unwrap_or_else(|| network.clone()))
+            }
             BootPermit::Isolated { network } => Some(network.clone()),
             _ => what.settings.network.clone().or_else(|| self.network.clone()),
         };
+        let is_drill = what.purpose == Purpose::Drill;
+        if let Some(network) =
+            network.as_ref().filter(|network| is_drill && self.is_production(network, &what.settings))
+        {
+            let message = format!("{network} is the network of production: a drill is kept out of it");
+            return Err(Error::new(ErrorKind::Refused, message).with("field", "settings.test_network"));
+        }
         let turn = self.turn(op, &armed.instance.machine).await?;
         let mut marked = self.mark_of(&armed.instance).await?;
         let made = self.must_be_made(&marked.mark)?;
@@ -127,122 +140,4 @@ impl Site {
         self.ask(turn, machines.put(&marked.mark.name, &new)).await?.done().await?;
         Ok(())
     }
-
-    /// The machine's network cards, the primary one first. They are in the mark before they are made.
-    async fn cards(
-        &self,
-        turn: &Turn,
-        what: &Recovery,
-        marked: &mut Marked,
-        network: Option<&str>,
-    ) -> Result<Vec<String>> {
-        let by = self.must_be_made(&marked.mark)?.by.clone();
-        let default = NicSettings::default();
-        let settings = |nic: &Nic| what.settings.nics.get(&nic.id).unwrap_or(&default).clone();
-        let mut wanted: Vec<_> =
-            what.machine.nics.iter().map(|nic| (nic.id.clone(), settings(nic))).collect();
-        if wanted.is_empty() {
-            // Azure makes no machine without one.
-            wanted.push(("nic-0".into(), default.clone()));
-        }
-        wanted.retain(|(_, nic)| !nic.excluded);
-        wanted.sort_by_key(|(_, nic)| !nic.primary);
-        let network = network.ok_or_else(|| {
-            let rule = "a machine is in a network";
-            Error::invalid(
-                "settings.network",
-                "not set",
-                rule,
-                "name the network, or give the site a default",
-            )
-        })?;
-        let network = self.network_id(network);
-        let found = self.arm.network(&network).await?;
-        let found = found.ok_or_else(|| {
-            Error::invalid(
-                "settings.network",
-                &network,
-                "it is a network of the subscription",
-                "name another",
-            )
-        })?;
-        let mut next = marked.mark.clone();
-        for (id, _) in &wanted {
-            next.nics.entry(id.clone()).or_insert_with(|| resource(&marked.mark.name, id.as_str(), &by));
-        }
-        self.set_mark(marked, next).await?;
-        let mut ids = vec![];
-        for (id, nic) in wanted {
-            let is_drill = what.purpose == Purpose::Drill;
-            let name = &marked.mark.nics[&id];
-            let nics = self.arm.nics(&self.group);
-            if let Some(found) = nics.get(name).await?.filter(|n| n.provisioning != Provisioning::Failed) {
-                self.must_be_made_by(&found.name, &found.tags, &by)?;
-                ids.push(found.id);
-                continue;
-            }
-            let subnet = subnet_of(&found, &nic, is_drill)?;
-            let address = self.address_for(&found.id, &nic, is_drill).await?;
-            let tags = self.tags(&marked.mark, &by);
-            let new = NewNic {
-                location: self.location.clone(),
-                subnet_id: subnet,
-                address,
-                tags,
-                accelerated: false,
-            };
-            ids.push(self.ask(turn, nics.put(name, &new)).await?.done().await?.id);
-        }
-        Ok(ids)
-    }
-
-    /// A fixed address, where one is asked for. In a drill: the same if it is free there.
-    async fn address_for(&self, network: &str, nic: &NicSettings, is_drill: bool) -> Result<Option<IpAddr>> {
-        if !is_drill {
-            return Ok(nic.address);
-        }
-        match (nic.test_address, nic.address) {
-            (Some(address), _) => Ok(Some(address)),
-            (None, Some(address)) => Ok(self.arm.address_is_free(network, address).await?.then_some(address)),
-            (None, None) => Ok(None),
-        }
-    }
-
-    pub(super) fn network_id(&self, network: &str) -> String {
-        if network.starts_with('/') {
-            return network.to_owned();
-        }
-        format!(
-            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Network/virtualNetworks/{network}",
-            self.subscription, self.group
-        )
-    }
-
-    async fn reach(&self, marked: &Marked) -> Result<Vec<String>> {
-        let mut reach = vec![];
-        for name in marked.mark.nics.values() {
-            let nic = self.arm.nics(&self.group).get(name).await?;
-            reach.extend(nic.and_then(|nic| nic.address).map(|address| address.to_string()));
-        }
-        Ok(reach)
-    }
-}
-
-/// The subnet that is named, in drills the one of the same name where there is one, else the first by name.
-fn subnet_of(network: &arm::Network, nic: &NicSettings, is_drill: bool) -> Result<String> {
-    let by_name = |name: &str| network.subnets.iter().find(|subnet| subnet.name == name);
-    let asked = if is_drill { nic.test_subnet.as_ref() } else { nic.subnet.as_ref() };
-    if let Some(name) = asked {
-        let missing = || {
-            let rule = format!("it is a subnet of {}", network.id);
-            Error::invalid("settings.nics.subnet", name, &rule, "name another")
-        };
-        return by_name(name).map(|subnet| subnet.id.clone()).ok_or_else(missing);
-    }
-    let same = nic.subnet.as_ref().filter(|_| is_drill).and_then(|name| by_name(name));
-    let first = network.subnets.iter().min_by_key(|subnet| &subnet.name);
-    same.or(first).map(|subnet| subnet.id.clone()).ok_or_else(|| {
-        let rule = "it has a subnet";
-        Error::invalid("settings.network", &network.id, rule, "give the network a subnet")
-    })
 }

@@ -3,6 +3,7 @@
 mod boot;
 mod builder;
 mod capture;
+mod cards;
 mod changes;
 mod check;
 mod claim;

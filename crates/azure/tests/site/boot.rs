@@ -27,17 +27,22 @@ async fn sit_7_a_repeat_of_boot_keeps_a_machine_that_runs_and_whose_last_change_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sit_6_a_drill_is_in_the_network_of_its_permit_after_another_was_tried() {
-    let world = World::new().await;
+    let world = World::with(|config| {
+        let mut lab = config.networks[0].clone();
+        lab.name = "lab".into();
+        config.networks.push(lab);
+    })
+    .await;
     let what = recovery(&world, Purpose::Drill, Settings::default()).await;
     let armed = made(&world, &what).await;
     world.manager.fault(Fault::status("PUT", "/virtualMachines/", 409, "OperationNotAllowed"));
-    let wrong = BootPermit::Isolated { network: "vnet".into() };
+    let wrong = BootPermit::Isolated { network: "lab".into() };
     assert!(world.site.boot(&op("boot"), &what, &armed, wrong).await.is_err());
     let right = BootPermit::Isolated { network: "isolated".into() };
     world.site.boot(&op("boot-again"), &what, &armed, right).await.expect("booted");
     let nics = world.arm.nics(GROUP).list().await.expect("listed");
-    let in_use = nics.iter().filter(|nic| nic.machine.is_some());
-    for nic in in_use {
+    assert_eq!(nics.iter().filter(|nic| nic.machine.is_some()).count(), nics.len());
+    for nic in nics {
         let subnet = nic.subnet_id.clone().unwrap_or_default();
         assert!(subnet.contains("/isolated/"), "the drill is in {subnet}");
     }
@@ -49,9 +54,15 @@ async fn o5_a_drill_is_not_let_into_the_network_that_is_production_by_default() 
     let what = recovery(&world, Purpose::Drill, Settings::default()).await;
     let armed = made(&world, &what).await;
     // Production is `vnet`: the site was opened with it, and the settings say nothing else.
-    let permit = BootPermit::Isolated { network: "vnet".into() };
-    let booted = world.site.boot(&op("boot"), &what, &armed, permit).await;
-    assert!(booted.is_err() && !world.runs(&armed.instance.name), "the drill runs in production: {booted:?}");
+    for name in ["vnet", &world.network("VNet")] {
+        let permit = BootPermit::Isolated { network: name.into() };
+        let booted = world.site.boot(&op("boot"), &what, &armed, permit).await;
+        let refused = booted.as_ref().is_err_and(|e| e.kind() == ErrorKind::Refused);
+        assert!(
+            refused && !world.runs(&armed.instance.name),
+            "the drill runs in production, {name}: {booted:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,4 +97,34 @@ async fn sit_7_a_boot_that_azure_refused_starts_when_it_is_repeated() {
     let leave = permit(&boot, &what, &armed).await;
     let booted = world.site.boot(&boot, &what, &armed, leave).await.expect("booted");
     assert!(booted.running && world.runs(&armed.instance.name), "{booted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_7_an_address_that_was_corrected_is_that_of_the_machine() {
+    let world = World::new().await;
+    let mut what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let armed = made(&world, &what).await;
+    let nic: NicId = "nic".into();
+    what.machine.nics = vec![Nic { id: nic.clone(), mac: None, network: None, addresses: vec![] }];
+    world.manager.fault(Fault::status("PUT", "/virtualMachines/", 409, "OperationNotAllowed"));
+    for (key, address) in [("wrong", "10.0.1.20"), ("right", "10.0.1.21")] {
+        let settings = NicSettings { address: address.parse().ok(), ..NicSettings::default() };
+        what.settings.nics.insert(nic.clone(), settings);
+        let boot = op(key);
+        let leave = permit(&boot, &what, &armed).await;
+        let booted = world.site.boot(&boot, &what, &armed, leave).await;
+        assert_eq!(booted.is_ok(), key == "right", "{booted:?}");
+        assert!(booted.is_err() || booted.is_ok_and(|booted| booted.reach == [address]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_6_disks_of_a_drill_are_not_booted_as_a_failover() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Drill, Settings::default()).await;
+    let (armed, boot) = (made(&world, &what).await, op("boot"));
+    let what = Recovery { purpose: Purpose::Failover, ..what };
+    let leave = permit(&boot, &what, &armed).await;
+    let booted = world.site.boot(&boot, &what, &armed, leave).await;
+    assert!(booted.is_err_and(|e| e.kind() == ErrorKind::Refused) && !world.runs(&armed.instance.name));
 }
