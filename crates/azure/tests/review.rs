@@ -6,7 +6,7 @@
 #[allow(dead_code, reason = "the other suites use the rest")]
 mod world;
 
-use fake_arm::{Fault as ArmFault, What};
+use fake_arm::Fault as ArmFault;
 use fake_blob::{Fault, Gate, Match};
 use site_recovery::*;
 use site_recovery_record::hash;

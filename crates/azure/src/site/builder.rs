@@ -10,7 +10,6 @@ use site_recovery_azure_blob::{Container, Limits, Trust};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::OnceCell;
 
 /// A site that is to be opened.
 #[derive(Debug)]
@@ -157,7 +156,7 @@ impl Builder {
             preparation: self.preparation,
             turns: Mutex::new(BTreeMap::new()),
             exports: Exports::default(),
-            sizes: OnceCell::new(),
+            sizes: Mutex::default(),
         };
         Ok(Azure(Arc::new(site)))
     }

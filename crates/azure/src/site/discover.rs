@@ -160,12 +160,6 @@ impl Site {
         Ok(told)
     }
 
-    /// All sizes of machines in the region, asked for once.
-    pub(super) async fn sizes(&self) -> Result<&[arm::Size]> {
-        let sizes = self.sizes.get_or_try_init(async || self.arm.sizes(&self.location).await).await?;
-        Ok(sizes)
-    }
-
     pub(super) async fn enrol(&self, op: &Op, machine: &Machine) -> Result<()> {
         machine.validate()?;
         let instance = &machine.instance;

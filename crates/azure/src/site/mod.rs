@@ -6,6 +6,7 @@ mod capture;
 mod cards;
 mod changes;
 mod check;
+mod check_networks;
 mod claim;
 mod discover;
 mod exported;
@@ -31,13 +32,12 @@ use crate::PageBlobs;
 use async_trait::async_trait;
 use exported::Exports;
 use names::Names;
-use site_recovery::{Capability, Clock, Error, MachineId, Op, Result, Role, RoleName};
+use site_recovery::{Capability, Clock, Error, MachineId, Op, Result, Role, RoleName, Timestamp};
 use site_recovery_azure_arm::{Arm, Size};
 use site_recovery_azure_blob::{Container, Limits, Trust};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::OnceCell;
 
 /// A resource group of Azure as a site: [`Source`](site_recovery::Source) and [`Target`](site_recovery::Target) in one object, under
 /// one name and with one epoch register. Clones share everything.
@@ -71,7 +71,7 @@ struct Site {
     preparation: Option<Arc<dyn Preparation>>,
     turns: Mutex<BTreeMap<MachineId, Arc<tokio::sync::Mutex<()>>>>,
     exports: Exports,
-    sizes: OnceCell<Vec<Size>>,
+    sizes: Mutex<Option<(Timestamp, Arc<Vec<Size>>)>>,
 }
 
 impl Azure {

@@ -14,3 +14,78 @@ async fn sit_1_a_disk_that_no_page_blob_holds_is_found_before() {
     let prepared = world.points.prepare(&op("prepare"), &machine, &Seed::Fresh, &Settings::default()).await;
     assert!(prepared.is_ok() || found.iter().any(|f| f.blocks()), "nothing found, and then {prepared:?}");
 }
+
+/// `web` with one network card.
+fn machine() -> Machine {
+    let mut machine = suite::machine("web");
+    machine.nics = vec![Nic { id: "nic".into(), mac: None, network: None, addresses: vec![] }];
+    machine
+}
+
+fn card(nic: NicSettings) -> Settings {
+    Settings { nics: [("nic".into(), nic)].into(), ..Settings::default() }
+}
+
+fn disk(disk: DiskSettings) -> Settings {
+    Settings { disks: [("data".into(), disk)].into(), ..Settings::default() }
+}
+
+fn tag(name: &str, value: &str) -> Settings {
+    Settings { tags: [(name.to_owned(), value.to_owned())].into(), ..Settings::default() }
+}
+
+async fn blocking(world: &World, settings: &Settings) -> Vec<String> {
+    let found = world.site.check(&machine(), settings).await.expect("checked");
+    found.into_iter().filter(Finding::blocks).map(|finding| finding.code).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_1_each_setting_that_azure_would_refuse_is_named() {
+    let world = World::new().await;
+    world.make("other", &[1 << 20]).await;
+    let address = |text: &str| text.parse().ok();
+    let nic = NicSettings::default();
+    let named = |name: &str| disk(DiskSettings { name: Some(name.into()), kind: None });
+    let tags = (0..46).map(|n| (format!("t{n}"), String::new())).collect();
+    let tags = Settings { tags, ..Settings::default() };
+    let production = world.network("VNET");
+    for (settings, code) in [
+        (card(NicSettings { excluded: true, ..nic.clone() }), "nics"),
+        (card(NicSettings { subnet: Some("none".into()), ..nic.clone() }), "nics.subnet"),
+        (card(NicSettings { address: address("10.9.1.9"), ..nic.clone() }), "nics.address"),
+        (card(NicSettings { address: address("10.0.1.4"), ..nic.clone() }), "nics.address"),
+        (card(NicSettings { test_subnet: Some("none".into()), ..nic.clone() }), "nics.test_subnet"),
+        (card(NicSettings { test_address: address("10.0.1.9"), ..nic.clone() }), "nics.test_address"),
+        (Settings { test_network: Some(production), ..Settings::default() }, "test_network"),
+        (Settings { test_network: Some("none".into()), ..Settings::default() }, "test_network"),
+        (named("-os"), "disks.name"),
+        (named("other-0"), "disks.name"),
+        (disk(DiskSettings { name: None, kind: Some("PremiumV2_LRS".into()) }), "disks.kind"),
+        (Settings { placement: Placement::Zone("4".into()), ..Settings::default() }, "placement"),
+        (tags, "tags"),
+        (tag("a/b", ""), "tags"),
+        (tag("sr-site", "mine"), "tags"),
+        (tag("note", &"x".repeat(257)), "tags"),
+    ] {
+        assert_eq!(blocking(&world, &settings).await, [format!("setting.{code}")], "{settings:?}");
+    }
+    let fine = NicSettings {
+        subnet: Some("servers".into()),
+        address: address("10.0.1.9"),
+        test_subnet: Some("servers".into()),
+        test_address: address("10.9.1.9"),
+        ..nic
+    };
+    let mut fine = Settings { placement: Placement::Zone("2".into()), ..card(fine) };
+    fine.disks = named("web-data_1").disks;
+    fine.tags = tag("note", "of the owner").tags;
+    assert_eq!(blocking(&world, &fine).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_1_a_quota_counts_although_no_size_is_named() {
+    let world = World::with(|config| config.machines = 1).await;
+    assert_eq!(blocking(&world, &Settings::default()).await, [""; 0]);
+    world.make("other", &[1 << 20]).await;
+    assert_eq!(blocking(&world, &Settings::default()).await, ["azure.quota"]);
+}

@@ -19,13 +19,15 @@ async fn rol_8_after_claim_by_another_process_nothing_older_begins() {
     let held = world.blobs.faults().next(mark, fake_blob::Fault::Late(gate.clone()));
     let boot = op("boot");
     let permit = permit(&boot, &what, &armed).await;
-    let (told, made) = (what.clone(), armed.clone());
-    let booting = tokio::spawn(async move { older.boot(&boot, &told, &made, permit).await });
-    held.reach(1).await;
-    world.reopen().await;
-    world.site.claim(&op_at("claim", 2), what.machine.id()).await.expect("claimed");
-    gate.open();
-    let booted = booting.await.expect("no panic");
+    let booting = older.boot(&boot, &what, &armed, permit);
+    let claiming = async {
+        held.reach(1).await;
+        world.reopen().await;
+        world.site.claim(&op_at("claim", 2), what.machine.id()).await.expect("claimed");
+        gate.open();
+    };
+    let (booted, ()) = tokio::join!(booting, claiming);
+    assert!(booted.as_ref().is_err_and(|e| e.kind() == ErrorKind::StaleEpoch), "{booted:?}");
     assert!(
         !world.runs(&armed.instance.name),
         "an older boot ({booted:?}) started it after claim had returned"
