@@ -6,10 +6,9 @@ use site_recovery_record::hash;
 use site_recovery_testkit::suite;
 use std::sync::Arc;
 
-pub(crate) fn op(name: &str) -> Op {
-    op_at(name, 1)
-}
+pub(crate) use suite::op;
 
+/// Of another engine.
 pub(crate) fn op_at(name: &str, number: u64) -> Op {
     Op { key: OpKey(name.into()), epoch: Epoch { number, owner: format!("engine-{number}").into() } }
 }

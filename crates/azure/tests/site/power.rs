@@ -87,6 +87,17 @@ async fn src_10_disks_are_there_although_their_mark_is_gone() {
     assert!(power.is_err_and(|e| e.kind() == ErrorKind::NotFound), "nothing is there");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn src_11_a_guest_that_does_not_answer_is_cut_off() {
+    let world = World::new().await;
+    let machine = enrolled(&world).await;
+    world.manager.machine("web").deafen().expect("web");
+    let fenced = world.site.fence(&op("fence"), &machine.instance, Duration::from_millis(20)).await;
+    assert!(world.manager.machine("web").was_asked(), "its guest was not asked");
+    assert!(fenced.is_ok() && !world.runs("web"), "{fenced:?}");
+    assert!(matches!(world.site.power(&machine.instance).await, Ok(Power::Off { .. })));
+}
+
 /// A fence that nobody waits for any more, with the shutdown of the guest under way.
 async fn dropped_fence(world: &World, machine: &Machine) {
     world.manager.fault(Fault::next("POST", "/powerOff", What::HangAfterAccept));
