@@ -62,8 +62,11 @@ impl Site {
                 let rule = "Azure takes 64 letters, with what a drill adds";
                 found.push(Finding::setting("name", &name, rule, "choose a shorter one"));
             }
-            let ours = self.marked(&name).await?.is_some_and(|marked| marked.mark.machine == *machine.id());
-            if !ours && self.arm.machines(&self.group).get(&name).await?.is_some() {
+            let is_taken = match self.marked(&name).await? {
+                Some(marked) => marked.mark.machine != *machine.id(),
+                None => self.arm.machines(&self.group).get(&name).await?.is_some(),
+            };
+            if is_taken {
                 let rule = format!("a machine of that name is in group {}", self.group);
                 found.push(Finding::setting("name", &name, &rule, "choose another, or remove that machine"));
             }

@@ -1,6 +1,6 @@
 //! SIT-1: what boot would refuse is found before.
 
-use crate::given::op;
+use crate::given::{made, op, recovery, replica};
 use crate::world::World;
 use site_recovery::*;
 use site_recovery_testkit::suite;
@@ -88,4 +88,22 @@ async fn sit_1_a_quota_counts_although_no_size_is_named() {
     assert_eq!(blocking(&world, &Settings::default()).await, [""; 0]);
     world.make("other", &[1 << 20]).await;
     assert_eq!(blocking(&world, &Settings::default()).await, ["azure.quota"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_1_a_name_is_taken_in_any_case_of_its_letters() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let armed = made(&world, &what).await;
+    // Nothing but disks is there, and their mark.
+    let named = Settings { name: Some(armed.instance.name.to_uppercase()), ..Settings::default() };
+    let mut other = machine();
+    other.instance.machine = "other".into();
+    let found = world.site.check(&other, &named).await.expect("checked");
+    assert!(found.iter().any(|found| found.code == "setting.name"), "{found:?}");
+    let what = Recovery { settings: named, ..what };
+    let made = world.site.materialise(&op("another"), &what, &replica(&world)).await;
+    assert!(made.is_err_and(|e| e.kind() == ErrorKind::Conflict));
+    let marks = world.container.list("s/azure/mark/").await.expect("listed");
+    assert_eq!(marks.len(), 1, "{marks:?}");
 }
