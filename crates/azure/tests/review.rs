@@ -6,7 +6,7 @@
 #[allow(dead_code, reason = "the other suites use the rest")]
 mod world;
 
-use fake_arm::{Fault as ArmFault, What};
+use fake_arm::Fault as ArmFault;
 use fake_blob::{Fault, Gate, Match};
 use site_recovery::*;
 use site_recovery_record::hash;
@@ -249,64 +249,6 @@ async fn enrolled(world: &World) -> Machine {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn src_10_a_machine_that_runs_is_not_gone_because_its_mark_is() {
-    let world = World::new().await;
-    let machine = enrolled(&world).await;
-    world.container.document("s/azure/mark/web").delete().await.expect("deleted");
-    assert!(world.runs("web"));
-    let power = world.site.power(&machine.instance).await;
-    let gone = power.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound);
-    assert!(!gone && !matches!(power, Ok(Power::Off { .. })), "web runs, and its power reads {power:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn src_10_disks_that_another_machine_writes_are_not_off() {
-    let world = World::new().await;
-    let machine = enrolled(&world).await;
-    let disks = world.disks_of("web");
-    let is_machine =
-        |thing: &fake_arm::Resource| thing.kind == "Microsoft.Compute/virtualMachines" && thing.name == "web";
-    let there = world.manager.world().into_iter().find(is_machine).expect("web");
-    world.manager.delete_from_outside(there.body["id"].as_str().expect("an id")).expect("it goes");
-    let all = world.arm.disks(GROUP);
-    let mut ids = vec![];
-    for disk in &disks {
-        ids.push(all.get(disk).await.expect("asked").expect("there").id);
-    }
-    let nic = world.arm.nics(GROUP).get("web-nic").await.expect("asked").expect("there").id;
-    let new = site_recovery_azure_arm::NewMachine {
-        location: world::REGION.into(),
-        size: "Standard_B2s".into(),
-        os_disk: ids.remove(0),
-        os_type: site_recovery_azure_arm::OsType::Linux,
-        data_disks: (0..).zip(ids).collect(),
-        nics: vec![nic],
-        availability_set: None,
-        zone: None,
-        licence: None,
-        tags: Default::default(),
-        boot_diagnostics: false,
-    };
-    let put = world.arm.machines(GROUP).put("rescue", &new).await.expect("asked for");
-    put.done().await.expect("it runs");
-    let power = world.site.power(&machine.instance).await;
-    assert!(
-        !matches!(power, Ok(Power::Off { .. })),
-        "rescue writes its disks, and its power reads {power:?}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn src_11_a_guest_that_cannot_be_shut_down_is_cut_off() {
-    let world = World::new().await;
-    let machine = enrolled(&world).await;
-    let what = What::FailAtEnd { code: "VMAgentStatusCommunicationError".into(), message: "no agent".into() };
-    world.manager.fault(ArmFault::next("POST", "/powerOff", what));
-    let fenced = world.site.fence(&op("fence"), &machine.instance, Duration::from_secs(60)).await;
-    assert!(fenced.is_ok() && !world.runs("web"), "{fenced:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn src_9_a_capture_that_failed_leaves_nothing_after_a_sweep() {
     let world = World::new().await;
     let machine = enrolled(&world).await;
@@ -360,30 +302,6 @@ fn replica(world: &World) -> Arc<dyn Replica> {
     Arc::new(world.points.clone())
 }
 
-async fn machine_id(world: &World, name: &str) -> Option<String> {
-    world.arm.machines(GROUP).get(name).await.expect("asked").and_then(|machine| machine.vm_id)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sit_7_a_repeat_of_boot_keeps_a_machine_that_runs_and_whose_last_change_failed() {
-    let world = World::new().await;
-    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
-    let armed = world.site.materialise(&op("make"), &what, &replica(&world)).await.expect("made");
-    let boot = op("boot");
-    let standing = what.machine.standing_as(armed.instance.clone());
-    let permit = suite::permit(&boot, &standing).await;
-    world.site.boot(&boot, &what, &armed, permit).await.expect("booted");
-    let name = armed.instance.name.clone();
-    let before = machine_id(&world, &name).await;
-    let failed = What::FailAtEnd { code: "VMExtensionProvisioningError".into(), message: "no".into() };
-    world.manager.fault(ArmFault::next("POST", "/powerOff", failed));
-    let asked = world.arm.machines(GROUP).power_off(&name, false).await.expect("asked for");
-    assert!(asked.done().await.is_err() && world.runs(&name), "it runs on");
-    let permit = suite::permit(&boot, &standing).await;
-    world.site.boot(&boot, &what, &armed, permit).await.expect("reported");
-    assert_eq!(machine_id(&world, &name).await, before, "the machine that ran was deleted and made anew");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn v19_a_drill_does_not_take_the_failovers_disk_names() {
     let world = World::new().await;
@@ -395,24 +313,6 @@ async fn v19_a_drill_does_not_take_the_failovers_disk_names() {
     let what = recovery(&world, Purpose::Failover, settings).await;
     let made = world.site.materialise(&op("failover"), &what, &replica(&world)).await;
     assert!(made.is_ok(), "the drill keeps the failover from its disks: {made:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sit_6_a_drill_is_in_the_network_of_its_permit_after_another_was_tried() {
-    let world = World::new().await;
-    let what = recovery(&world, Purpose::Drill, Settings::default()).await;
-    let armed = world.site.materialise(&op("drill"), &what, &replica(&world)).await.expect("a drill");
-    world.manager.fault(ArmFault::status("PUT", "/virtualMachines/", 409, "OperationNotAllowed"));
-    let wrong = BootPermit::Isolated { network: "vnet".into() };
-    assert!(world.site.boot(&op("boot"), &what, &armed, wrong).await.is_err());
-    let right = BootPermit::Isolated { network: "isolated".into() };
-    world.site.boot(&op("boot-again"), &what, &armed, right).await.expect("booted");
-    let nics = world.arm.nics(GROUP).list().await.expect("listed");
-    let in_use = nics.iter().filter(|nic| nic.machine.is_some());
-    for nic in in_use {
-        let subnet = nic.subnet_id.clone().unwrap_or_default();
-        assert!(subnet.contains("/isolated/"), "the drill is in {subnet}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -435,53 +335,6 @@ async fn sit_10_destroy_of_an_older_generation_leaves_the_machine_that_has_its_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rol_8_after_claim_by_another_process_nothing_older_begins() {
-    let mut world = World::new().await;
-    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
-    let armed = world.site.materialise(&op("make"), &what, &replica(&world)).await.expect("made");
-    // The older process has passed the register and is about to ask for the machine.
-    let older = world.site.clone();
-    let gate = Gate::new();
-    let mark = Match::any().method("GET").path_contains("/mark/");
-    let held = world.blobs.faults().next(mark, Fault::Late(gate.clone()));
-    let boot = op("boot");
-    let permit = suite::permit(&boot, &what.machine.standing_as(armed.instance.clone())).await;
-    let (told, made) = (what.clone(), armed.clone());
-    let booting = tokio::spawn(async move { older.boot(&boot, &told, &made, permit).await });
-    held.reach(1).await;
-    world.reopen().await;
-    let claim = Op { key: OpKey("claim".into()), epoch: Epoch { number: 2, owner: "newer".into() } };
-    world.site.claim(&claim, what.machine.id()).await.expect("claimed");
-    gate.open();
-    let booted = booting.await.expect("no panic");
-    assert!(
-        !world.runs(&armed.instance.name),
-        "an older boot ({booted:?}) started it after claim had returned"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn o5_a_drill_is_not_let_into_the_network_that_is_production_by_default() {
-    let world = World::new().await;
-    let what = recovery(&world, Purpose::Drill, Settings::default()).await;
-    let armed = world.site.materialise(&op("drill"), &what, &replica(&world)).await.expect("a drill");
-    // Production is `vnet`: the site was opened with it, and the settings say nothing else.
-    let permit = BootPermit::Isolated { network: "vnet".into() };
-    let booted = world.site.boot(&op("boot"), &what, &armed, permit).await;
-    assert!(booted.is_err() && !world.runs(&armed.instance.name), "the drill runs in production: {booted:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sit_1_a_disk_that_no_page_blob_holds_is_found_before() {
-    let world = World::new().await;
-    let mut machine = suite::machine("web");
-    machine.disks[1].size = 9 << 40;
-    let found = world.site.check(&machine, &Settings::default()).await.expect("checked");
-    let prepared = world.points.prepare(&op("prepare"), &machine, &Seed::Fresh, &Settings::default()).await;
-    assert!(prepared.is_ok() || found.iter().any(|f| f.blocks()), "nothing found, and then {prepared:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn rol_4_a_drill_in_the_making_does_not_keep_the_failover_waiting() {
     let world = World::new().await;
     let drill = recovery(&world, Purpose::Drill, Settings::default()).await;
@@ -496,27 +349,6 @@ async fn rol_4_a_drill_in_the_making_does_not_keep_the_failover_waiting() {
     let made = tokio::time::timeout(Duration::from_secs(10), made).await;
     making.abort();
     assert!(made.is_ok(), "the failover waits until the drill's disks are copied");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn src_12_a_shutdown_that_was_asked_for_is_over_when_claim_returns() {
-    let world = World::new().await;
-    let machine = enrolled(&world).await;
-    let asked = world.manager.fault(ArmFault::next("POST", "/powerOff", What::HangAfterAccept));
-    {
-        let (key, instance) = (op("fence"), machine.instance.clone());
-        let fence = world.site.fence(&key, &instance, Duration::from_secs(600));
-        let mut fence = std::pin::pin!(fence);
-        // Until Azure has taken the shutdown in; then nobody waits for it any more.
-        while world.manager.under_way() == 0 {
-            let turn = tokio::time::timeout(Duration::from_millis(5), fence.as_mut()).await;
-            assert!(turn.is_err(), "{turn:?}");
-        }
-    }
-    assert_eq!(asked.count(), 1);
-    let claim = Op { key: OpKey("claim".into()), epoch: Epoch { number: 2, owner: "newer".into() } };
-    world.site.claim(&claim, machine.id()).await.expect("claimed");
-    assert_eq!(world.manager.under_way(), 0, "a shutdown is outstanding, and claim has returned");
 }
 
 /// A failover that ran, was fenced and set aside.

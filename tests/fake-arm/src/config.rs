@@ -29,6 +29,8 @@ pub struct Config {
     pub rights: [Vec<String>; 2],
     /// Looks at an operation, or at what it changes, that see it under way; the one after them sees its end.
     pub looks: u32,
+    /// As many more looks pass until Azure cuts the power of a guest that does not answer.
+    pub patience: u32,
     /// What `Retry-After` says, in seconds.
     pub retry_after: u32,
     /// Things on one page of a list.
@@ -63,6 +65,7 @@ impl Default for Config {
             secret: None,
             rights: [vec!["*".into()], vec!["*".into()]],
             looks: 1,
+            patience: 50,
             retry_after: 0,
             page: 50,
             completion: 0,

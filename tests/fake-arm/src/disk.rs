@@ -71,7 +71,7 @@ pub(crate) fn fill(thing: &mut Thing, asked: &Asked, made: &Made, now: u64) {
     thing.state("Updating");
 }
 
-fn sized(thing: &mut Thing, size: u64) {
+pub(crate) fn sized(thing: &mut Thing, size: u64) {
     thing.set("diskSizeBytes", size);
     thing.set("diskSizeGB", size.div_ceil(GIB));
 }

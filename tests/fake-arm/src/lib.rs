@@ -36,6 +36,7 @@ use serde_json::Value;
 use serve::{Shared, hold};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -69,6 +70,7 @@ impl Fake {
         let shared = Arc::new(Shared {
             world: Mutex::new(world::World::new(config, blobs.clone())),
             faults: Mutex::default(),
+            silent: AtomicBool::new(false),
             recording: Mutex::new(recording),
             reader,
             blobs,

@@ -91,6 +91,14 @@ impl World {
         }
     }
 
+    /// Lets what changes a thing go on for more looks.
+    pub(crate) fn goes_on_for(&mut self, key: &str, looks: u32) {
+        let id = self.things.get(key).and_then(|thing| thing.busy.clone());
+        if let Some(operation) = id.and_then(|id| self.operations.get_mut(&id)) {
+            operation.left += looks;
+        }
+    }
+
     /// Brings an operation to its end.
     pub(crate) fn finish(&mut self, id: &str) {
         let Some(operation) = self.operations.get_mut(id) else { return };

@@ -3,11 +3,12 @@
 use crate::Fake;
 use crate::place::{Kind, same};
 use crate::serve::hold;
-use crate::thing::{Power, Thing};
+use crate::thing::{Deaf, Power, Thing};
 use crate::world::World;
-use crate::{machine, power};
+use crate::{disk, machine, power};
 use fake_blob::Image;
 use serde_json::Value;
+use std::sync::atomic::Ordering;
 
 /// Why something outside the wire cannot be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +82,25 @@ impl Fake {
         Ok(())
     }
 
+    /// Makes a disk larger, also while it is in use. On the wire its size is one of whole gibibytes.
+    ///
+    /// # Errors
+    /// Where there is none, or it is that large already.
+    pub fn grow_from_outside(&self, disk: &str, size: u64) -> Result<(), Refused> {
+        let mut world = hold(&self.shared.world);
+        let key = find(&world, Kind::Disk, disk).ok_or_else(|| none(disk))?;
+        let thing = world.things.get_mut(&key).filter(|thing| thing.image.size() < size);
+        let thing = thing.ok_or_else(|| Refused(format!("{disk} is not smaller than {size} bytes")))?;
+        thing.image.resize(size);
+        disk::sized(thing, size);
+        Ok(())
+    }
+
+    /// From now on, or not any more, every connection breaks without an answer; nothing happens then.
+    pub fn silence(&self, silent: bool) {
+        self.shared.silent.store(silent, Ordering::SeqCst);
+    }
+
     /// Deletes a resource by its whole id as its owner would by the portal, at once. A machine's disks and interfaces
     /// stay.
     ///
@@ -112,6 +132,37 @@ impl Machine<'_> {
         let world = hold(&self.fake.shared.world);
         let key = find(&world, Kind::Machine, &self.name)?;
         world.things.get(&key).map(|machine| machine.power)
+    }
+
+    /// From now on its guest leaves a wish to shut down unanswered, until Azure cuts its power.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub fn deafen(&self) -> Result<(), Refused> {
+        self.changed(|machine| machine.deaf = Some(Deaf::default())).ok_or_else(|| none(&self.name))
+    }
+
+    /// Whether its guest was asked to shut down since [`deafen`](Self::deafen).
+    pub fn was_asked(&self) -> bool {
+        let mut asked = false;
+        let found = self.changed(|machine| asked = machine.deaf.is_some_and(|deaf| deaf.was_asked));
+        found.is_some() && asked
+    }
+
+    /// Its guest does what it is still asked to do.
+    pub fn hear(&self) {
+        let mut busy = None;
+        if self.changed(|machine| busy = machine.deaf.take().and_then(|_| machine.busy.clone())).is_some()
+            && let Some(operation) = busy
+        {
+            hold(&self.fake.shared.world).finish(&operation);
+        }
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut Thing)) -> Option<()> {
+        let mut world = hold(&self.fake.shared.world);
+        let key = find(&world, Kind::Machine, &self.name)?;
+        world.things.get_mut(&key).map(change)
     }
 
     /// Writes whole sectors to one of its disks, by the disk's name, as its guest does.

@@ -4,7 +4,7 @@ use crate::answer::{Answer, Ruled, refuse};
 use crate::asked::Asked;
 use crate::machine::power;
 use crate::operation::Begin;
-use crate::place::Place;
+use crate::place::{Place, same};
 use crate::thing::Power;
 use crate::world::World;
 use serde_json::{Value, json};
@@ -39,7 +39,12 @@ pub(crate) fn act(world: &mut World, asked: &Asked, place: &Place, verb: &str) -
         power(world, &key, to);
         Ok(None)
     };
+    let waits = verb == "poweroff" && asked.query.get("skipshutdown").is_none_or(|skip| !same(skip, "true"));
     let headers = world.begin(asked, begin, Box::new(work));
+    if let Some(deaf) = world.get(place)?.deaf.as_mut().filter(|_| waits) {
+        deaf.was_asked = true;
+        world.goes_on_for(&place.key(), world.config.patience);
+    }
     Ok(Answer::empty(202).with(headers))
 }
 

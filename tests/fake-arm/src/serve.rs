@@ -16,6 +16,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::convert::identity;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -24,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) struct Shared {
     pub(crate) world: Mutex<World>,
     pub(crate) faults: Mutex<Faults>,
+    pub(crate) silent: AtomicBool,
     pub(crate) recording: Mutex<Recording>,
     pub(crate) reader: Reader,
     pub(crate) blobs: Arc<fake_blob::Fake>,
@@ -65,6 +67,9 @@ pub(crate) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, shared: 
 
 impl Shared {
     async fn request(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Broken> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(Broken);
+        }
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
         let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());

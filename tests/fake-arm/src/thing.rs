@@ -17,6 +17,8 @@ pub(crate) struct Thing {
     pub(crate) upload: bool,
     pub(crate) grant: Option<Grant>,
     pub(crate) power: Power,
+    /// Of a machine: where its guest leaves a wish to shut down unanswered.
+    pub(crate) deaf: Option<Deaf>,
     /// Looks at a snapshot that is not complete yet.
     pub(crate) incomplete: u32,
 }
@@ -39,6 +41,12 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret")
     }
+}
+
+/// A guest that does not answer, and whether it was asked to shut down since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Deaf {
+    pub(crate) was_asked: bool,
 }
 
 /// Whether a machine runs.
@@ -77,6 +85,7 @@ impl Thing {
             upload: false,
             grant: None,
             power: Power::default(),
+            deaf: None,
             incomplete: 0,
         }
     }

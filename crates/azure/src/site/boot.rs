@@ -2,15 +2,15 @@
 
 use super::Site;
 use super::import::os_type;
-use super::mark::Marked;
-use super::names::resource;
-use crate::settings::network_id;
+use super::mark::{Mark, Marked};
+use super::register::Turn;
 use site_recovery::{
-    Armed, BootPermit, Booted, DiskRole, Error, ErrorKind, Nic, NicSettings, Op, Placement, Purpose,
-    Recovery, Result,
+    Armed, BootPermit, Booted, DiskRole, Error, ErrorKind, Op, Placement, Purpose, Recovery, Result,
 };
-use site_recovery_azure_arm::{self as arm, NewMachine, NewNic, Provisioning};
-use std::net::IpAddr;
+use site_recovery_azure_arm::{NewMachine, Power as Runs, Provisioning};
+
+/// The engine's word for the network of a drill whose settings name none.
+const ISOLATED: &str = "isolated";
 
 impl Site {
     pub(super) async fn boot(
@@ -26,35 +26,64 @@ impl Site {
             return Err(Error::new(ErrorKind::Refused, message));
         }
         let network = match &permit {
+            // What the engine says where the settings name none.
+            BootPermit::Isolated { network }
+                if network == ISOLATED && what.settings.test_network.is_none() =>
+            {
+                Some(self.test_network.clone().unwrap_or_else(|| network.clone()))
+            }
             BootPermit::Isolated { network } => Some(network.clone()),
             _ => what.settings.network.clone().or_else(|| self.network.clone()),
         };
-        let _turn = self.turn(op, &armed.instance.machine).await?;
+        let is_drill = what.purpose == Purpose::Drill;
+        if let Some(network) =
+            network.as_ref().filter(|network| is_drill && self.is_production(network, &what.settings))
+        {
+            let message = format!("{network} is the network of production: a drill is kept out of it");
+            return Err(Error::new(ErrorKind::Refused, message).with("field", "settings.test_network"));
+        }
+        let turn = self.turn(op, &armed.instance.machine).await?;
         let mut marked = self.mark_of(&armed.instance).await?;
         let made = self.must_be_made(&marked.mark)?;
         if made.base.is_empty() {
             let message = format!("{} is not prepared: materialise it first", marked.mark.name);
             return Err(Error::new(ErrorKind::Refused, message));
         }
+        if made.purpose != what.purpose {
+            let message = format!("{} was made for another purpose: {:?}", marked.mark.name, made.purpose);
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
         let by = made.by.clone();
         let machines = self.arm.machines(&self.group);
-        if let Some(found) = machines.get(&marked.mark.name).await? {
+        if let Some(view) = self.settled_view(&marked.mark.name).await?
+            && let Some(found) = machines.get(&marked.mark.name).await?
+        {
             self.must_be_made_by(&found.name, &found.tags, &by)?;
-            if found.provisioning != Provisioning::Failed {
-                let running = self.ignite(&op.key, &mut marked).await?;
+            let was_made = found.provisioning != Provisioning::Failed;
+            if was_made || !marked.mark.started.is_empty() || view.power == Runs::Running {
+                let running = self.ignite(&turn, &op.key, &mut marked).await?;
                 return Ok(Booted { reach: self.reach(&marked).await?, running });
             }
             // It never ran: its disks and cards are taken by the next one.
-            machines.delete(&marked.mark.name).await?.done().await?;
-        } else if marked.mark.has_started(&op.key) {
+            let next = Mark { starting: None, ..marked.mark.clone() };
+            self.set_mark(&mut marked, next).await?;
+            self.ask(&turn, machines.delete(&marked.mark.name)).await?.done().await?;
+        } else if marked.mark.has_started(&op.key) || self.came_to_start(&op.key, &marked.mark).await? {
             return Ok(Booted { reach: vec![], running: false });
         }
-        self.build(what, &mut marked, network.as_deref()).await?;
-        let running = self.ignite(&op.key, &mut marked).await?;
+        self.build(&turn, op, what, &mut marked, network.as_deref()).await?;
+        let running = self.ignite(&turn, &op.key, &mut marked).await?;
         Ok(Booted { reach: self.reach(&marked).await?, running })
     }
 
-    async fn build(&self, what: &Recovery, marked: &mut Marked, network: Option<&str>) -> Result<()> {
+    async fn build(
+        &self,
+        turn: &Turn,
+        op: &Op,
+        what: &Recovery,
+        marked: &mut Marked,
+        network: Option<&str>,
+    ) -> Result<()> {
         let by = self.must_be_made(&marked.mark)?.by.clone();
         let disks = self.disks_of(&marked.mark).await?;
         let id_of = |held: &super::mark::Held| {
@@ -78,7 +107,7 @@ impl Site {
             Some(size) => size.clone(),
             None => self.size_for(&what.machine, &what.settings).await?.name,
         };
-        let nics = self.cards(what, marked, network).await?;
+        let nics = self.cards(turn, what, marked, network).await?;
         let mut tags = what.settings.tags.clone();
         tags.extend(self.tags(&marked.mark, &by));
         let availability_set = match &what.settings.placement {
@@ -107,118 +136,8 @@ impl Site {
             boot_diagnostics: true,
         };
         let machines = self.arm.machines(&self.group);
-        machines.put(&marked.mark.name, &new).await?.done().await?;
+        self.note_starting(&op.key, marked).await?;
+        self.ask(turn, machines.put(&marked.mark.name, &new)).await?.done().await?;
         Ok(())
     }
-
-    /// The machine's network cards, the primary one first. They are in the mark before they are made.
-    async fn cards(
-        &self,
-        what: &Recovery,
-        marked: &mut Marked,
-        network: Option<&str>,
-    ) -> Result<Vec<String>> {
-        let by = self.must_be_made(&marked.mark)?.by.clone();
-        let default = NicSettings::default();
-        let settings = |nic: &Nic| what.settings.nics.get(&nic.id).unwrap_or(&default).clone();
-        let mut wanted: Vec<_> =
-            what.machine.nics.iter().map(|nic| (nic.id.clone(), settings(nic))).collect();
-        if wanted.is_empty() {
-            // Azure makes no machine without one.
-            wanted.push(("nic-0".into(), default.clone()));
-        }
-        wanted.retain(|(_, nic)| !nic.excluded);
-        wanted.sort_by_key(|(_, nic)| !nic.primary);
-        let network = network.ok_or_else(|| {
-            let rule = "a machine is in a network";
-            Error::invalid(
-                "settings.network",
-                "not set",
-                rule,
-                "name the network, or give the site a default",
-            )
-        })?;
-        let network = self.network_id(network);
-        let found = self.arm.network(&network).await?;
-        let found = found.ok_or_else(|| {
-            Error::invalid(
-                "settings.network",
-                &network,
-                "it is a network of the subscription",
-                "name another",
-            )
-        })?;
-        let mut next = marked.mark.clone();
-        for (id, _) in &wanted {
-            next.nics.entry(id.clone()).or_insert_with(|| resource(&marked.mark.name, id.as_str(), &by));
-        }
-        self.set_mark(marked, next).await?;
-        let mut ids = vec![];
-        for (id, nic) in wanted {
-            let is_drill = what.purpose == Purpose::Drill;
-            let name = &marked.mark.nics[&id];
-            let nics = self.arm.nics(&self.group);
-            if let Some(found) = nics.get(name).await?.filter(|n| n.provisioning != Provisioning::Failed) {
-                self.must_be_made_by(&found.name, &found.tags, &by)?;
-                ids.push(found.id);
-                continue;
-            }
-            let subnet = subnet_of(&found, &nic, is_drill)?;
-            let address = self.address_for(&found.id, &nic, is_drill).await?;
-            let tags = self.tags(&marked.mark, &by);
-            let new = NewNic {
-                location: self.location.clone(),
-                subnet_id: subnet,
-                address,
-                tags,
-                accelerated: false,
-            };
-            ids.push(nics.put(name, &new).await?.done().await?.id);
-        }
-        Ok(ids)
-    }
-
-    /// A fixed address, where one is asked for. In a drill: the same if it is free there.
-    async fn address_for(&self, network: &str, nic: &NicSettings, is_drill: bool) -> Result<Option<IpAddr>> {
-        if !is_drill {
-            return Ok(nic.address);
-        }
-        match (nic.test_address, nic.address) {
-            (Some(address), _) => Ok(Some(address)),
-            (None, Some(address)) => Ok(self.arm.address_is_free(network, address).await?.then_some(address)),
-            (None, None) => Ok(None),
-        }
-    }
-
-    pub(super) fn network_id(&self, network: &str) -> String {
-        network_id(&self.subscription, &self.group, network)
-    }
-
-    async fn reach(&self, marked: &Marked) -> Result<Vec<String>> {
-        let mut reach = vec![];
-        for name in marked.mark.nics.values() {
-            let nic = self.arm.nics(&self.group).get(name).await?;
-            reach.extend(nic.and_then(|nic| nic.address).map(|address| address.to_string()));
-        }
-        Ok(reach)
-    }
-}
-
-/// The subnet that is named, in drills the one of the same name where there is one, else the first by name.
-fn subnet_of(network: &arm::Network, nic: &NicSettings, is_drill: bool) -> Result<String> {
-    let by_name = |name: &str| network.subnets.iter().find(|subnet| subnet.name == name);
-    let asked = if is_drill { nic.test_subnet.as_ref() } else { nic.subnet.as_ref() };
-    if let Some(name) = asked {
-        let missing = || {
-            let rule = format!("it is a subnet of {}", network.id);
-            Error::invalid("settings.nics.subnet", name, &rule, "name another")
-        };
-        return by_name(name).map(|subnet| subnet.id.clone()).ok_or_else(missing);
-    }
-    let same = nic.subnet.as_ref().filter(|_| is_drill).and_then(|name| by_name(name));
-    let first = network.subnets.iter().min_by_key(|subnet| &subnet.name);
-    same.or(first).map(|subnet| subnet.id.clone()).ok_or_else(|| {
-        let rule = "it has a subnet";
-        Error::invalid("settings.network", &network.id, rule, "give the network a subnet")
-    })
 }

@@ -10,7 +10,6 @@ use site_recovery_azure_blob::{Container, Limits, Trust};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::OnceCell;
 
 /// A site that is to be opened of clients that were made already. Others open it of a [`Subscription`](crate::Subscription).
 #[derive(Debug)]
@@ -22,6 +21,7 @@ pub struct Builder {
     test_network: Option<String>,
     points: Option<PageBlobs>,
     look_every: Duration,
+    window: Duration,
     profile: Profile,
     preparation: Option<Arc<dyn Preparation>>,
 }
@@ -55,6 +55,7 @@ impl Builder {
             test_network: None,
             points: None,
             look_every: Duration::from_secs(1),
+            window: Duration::from_secs(30),
             profile: Profile::default(),
             preparation: None,
         }
@@ -92,6 +93,14 @@ impl Builder {
     #[must_use]
     pub fn look_every(mut self, span: Duration) -> Self {
         self.look_every = span;
+        self
+    }
+
+    /// How long a request to Resource Manager may take until it is accepted, or is given up; 30 seconds otherwise. `claim` waits for
+    /// as long where somebody older was there, so that it has to be the same in all processes of the site.
+    #[must_use]
+    pub fn window(mut self, span: Duration) -> Self {
+        self.window = span;
         self
     }
 
@@ -149,11 +158,12 @@ impl Builder {
             points: self.points,
             images: place.images,
             look_every: self.look_every,
+            window: self.window,
             profile: self.profile,
             preparation: self.preparation,
             turns: Mutex::new(BTreeMap::new()),
             exports: Exports::default(),
-            sizes: OnceCell::new(),
+            sizes: Mutex::default(),
         };
         Azure(Arc::new(site))
     }

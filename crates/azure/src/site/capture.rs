@@ -6,6 +6,7 @@
 use super::Site;
 use super::mark::{Became, Cut, Held, Mark};
 use super::names::{self, resource};
+use super::register::Turn;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     Capture, Consistency, Cursor, CutId, DiskId, Error, ErrorKind, Fate, Instance, Member, Op, OpKey, Power,
@@ -49,7 +50,7 @@ impl Site {
             let message = "snapshots of several machines are not of one instant here";
             return Err(Error::new(ErrorKind::Unsupported, message));
         };
-        let _turn = self.turn(op, &instance.machine).await?;
+        let turn = self.turn(op, &instance.machine).await?;
         let mut marked = self.mark_of(instance).await?;
         if let Some(cut) = marked.mark.cut(&op.key) {
             if cut.is == Became::Captured {
@@ -62,7 +63,7 @@ impl Site {
         let runs = !matches!(self.power_of(&marked.mark).await?, Power::Off { .. });
         let taken = self.clock.now();
         let included: Vec<_> = machine.included().map(|disk| disk.id.clone()).collect();
-        let token = self.snapshot(&op.key, &marked.mark, &included, &Tags::new()).await?;
+        let token = self.snapshot(&turn, &op.key, &marked.mark, &included, &Tags::new()).await?;
         let instant = !runs || included.len() == 1;
         let consistency = if instant { Consistency::Crash } else { Consistency::PerDisk };
         let quiesce_failed = (want > consistency)
@@ -81,6 +82,7 @@ impl Site {
     /// A snapshot of each of these disks, all at once; those that are there already under this key are taken.
     pub(super) async fn snapshot(
         &self,
+        turn: &Turn,
         key: &OpKey,
         mark: &Mark,
         disks: &[DiskId],
@@ -90,7 +92,8 @@ impl Site {
             let held = mark.disks.get(id).ok_or_else(|| {
                 Error::new(ErrorKind::NotFound, format!("{} has no disk {id} here", mark.name))
             })?;
-            let snapshot = self.taken(key, mark, id, held, more).await.map_err(|e| e.with("disk", id))?;
+            let snapshot =
+                self.taken(turn, key, mark, id, held, more).await.map_err(|e| e.with("disk", id))?;
             let at = At {
                 name: snapshot.name,
                 disk: snapshot.source_unique_id,
@@ -106,6 +109,7 @@ impl Site {
 
     async fn taken(
         &self,
+        turn: &Turn,
         key: &OpKey,
         mark: &Mark,
         id: &DiskId,
@@ -121,7 +125,7 @@ impl Site {
                 return Ok(found.clone());
             }
             if found.provisioning == Provisioning::Failed {
-                snapshots.delete(&name).await?.done().await?;
+                self.ask(turn, snapshots.delete(&name)).await?.done().await?;
             }
         }
         let Some(disk) = self.arm.disks(&self.group).get(&held.resource).await? else {
@@ -132,7 +136,7 @@ impl Site {
         tags.extend(more.clone());
         let new =
             NewSnapshot { location: self.location.clone(), tags, source_id: disk.id, incremental: true };
-        Ok(snapshots.put(&name, &new).await?.done().await?)
+        Ok(self.ask(turn, snapshots.put(&name, &new)).await?.done().await?)
     }
 
     /// Tags of what is made for a machine.
@@ -165,7 +169,7 @@ impl Site {
         fate: Fate,
     ) -> Result<()> {
         let member = capture.member(machine)?;
-        let _turn = self.turn(op, machine).await?;
+        let turn = self.turn(op, machine).await?;
         let Some(mut marked) = self.mark_if_there(&member.machine.instance).await? else { return Ok(()) };
         let key = OpKey(capture.cut.0.clone());
         let Some(at) = marked.mark.cuts.iter().position(|cut| cut.key == key) else { return Ok(()) };
@@ -189,19 +193,19 @@ impl Site {
             Fate::Abandoned if next.cuts[at].is == Became::Sealed => vec![],
             Fate::Abandoned => vec![next.cuts.remove(at)],
         };
-        self.delete_snapshots(&gone).await?;
+        self.delete_snapshots(&turn, &gone).await?;
         self.set_mark(&mut marked, next).await
     }
 
     pub(super) async fn sweep(&self, op: &Op, instance: &Instance, keep: &[OpKey]) -> Result<Vec<OpKey>> {
-        let _turn = self.turn(op, &instance.machine).await?;
+        let turn = self.turn(op, &instance.machine).await?;
         let Some(mut marked) = self.mark_if_there(instance).await? else { return Ok(vec![]) };
         let mut next = marked.mark.clone();
         let mut swept = vec![];
         for cut in next.cuts.iter_mut().filter(|c| c.is == Became::Captured && !keep.contains(&c.key)) {
             for snapshot in cut.snapshots.values() {
                 self.withhold(snapshot).await?;
-                self.keep_as_cursor(snapshot).await?;
+                self.keep_as_cursor(&turn, snapshot).await?;
             }
             cut.is = Became::Swept;
             swept.push(cut.key.clone());
@@ -211,21 +215,21 @@ impl Site {
     }
 
     /// Whoever looks at the group sees that nobody holds it as a capture.
-    async fn keep_as_cursor(&self, snapshot: &str) -> Result<()> {
+    async fn keep_as_cursor(&self, turn: &Turn, snapshot: &str) -> Result<()> {
         let snapshots = self.arm.snapshots(&self.group);
         if let Some(found) = snapshots.get(snapshot).await? {
             let mut tags = found.tags;
             tags.insert(names::KEPT_AS.to_owned(), "cursor".to_owned());
-            snapshots.tag(snapshot, &tags).await?.done().await?;
+            self.ask(turn, snapshots.tag(snapshot, &tags)).await?.done().await?;
         }
         Ok(())
     }
 
-    pub(super) async fn delete_snapshots(&self, cuts: &[Cut]) -> Result<()> {
+    pub(super) async fn delete_snapshots(&self, turn: &Turn, cuts: &[Cut]) -> Result<()> {
         let snapshots = self.arm.snapshots(&self.group);
         let deleted = cuts.iter().flat_map(|cut| cut.snapshots.values()).map(async |name| -> Result<()> {
             self.withhold(name).await?;
-            Ok(snapshots.delete(name).await?.done().await?)
+            Ok(self.ask(turn, snapshots.delete(name)).await?.done().await?)
         });
         futures_util::future::join_all(deleted).await.into_iter().collect()
     }

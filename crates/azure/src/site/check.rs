@@ -1,13 +1,12 @@
 //! Whether a machine could be brought up here with these settings, and settings with which it could.
 
 use super::Site;
+use super::claim::LONGEST;
 use super::import::generation;
 use super::rules;
-use site_recovery::{
-    Error, ErrorKind, Finding, Machine, NicSettings, Placement, Purpose, Result, Settings, Severity,
-};
-use site_recovery_azure_arm::{Network, Size};
-use std::net::IpAddr;
+use site_recovery::{Error, ErrorKind, Finding, Machine, Placement, Purpose, Result, Settings, Severity};
+use site_recovery_azure_arm::{self as arm, Size};
+use std::sync::{Arc, PoisonError};
 
 impl Site {
     /// Changes nothing.
@@ -32,6 +31,8 @@ impl Site {
         }
         found.extend(self.check_size(machine, settings).await?);
         found.extend(self.check_placement(settings).await?);
+        found.extend(self.check_disks(machine, settings).await?);
+        found.extend(rules::tags(&settings.tags));
         found.extend(self.check_networks(machine, settings).await?);
         found.extend(settings.site.keys().map(|key| {
             Finding::setting("site", key, "this site knows no settings of its own", "leave it out")
@@ -61,8 +62,11 @@ impl Site {
                 let rule = "Azure takes 64 letters, with what a drill adds";
                 found.push(Finding::setting("name", &name, rule, "choose a shorter one"));
             }
-            let ours = self.marked(&name).await?.is_some_and(|marked| marked.mark.machine == *machine.id());
-            if !ours && self.arm.machines(&self.group).get(&name).await?.is_some() {
+            let is_taken = match self.marked(&name).await? {
+                Some(marked) => marked.mark.machine != *machine.id(),
+                None => self.arm.machines(&self.group).get(&name).await?.is_some(),
+            };
+            if is_taken {
                 let rule = format!("a machine of that name is in group {}", self.group);
                 found.push(Finding::setting("name", &name, &rule, "choose another, or remove that machine"));
             }
@@ -71,14 +75,16 @@ impl Site {
     }
 
     async fn check_size(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
-        let sizes = self.sizes().await?;
         let Some(asked) = &settings.size else {
-            let fits = self.size_for(machine, settings).await.err();
-            return Ok(fits
-                .map(|e| Finding::new("setting.size", Severity::Critical, e.message(), "name a size"))
-                .into_iter()
-                .collect());
+            return match self.size_for(machine, settings).await {
+                Ok(size) => self.check_quota(&size).await,
+                Err(e) if e.kind() == ErrorKind::Invalid => {
+                    Ok(vec![Finding::new("setting.size", Severity::Critical, e.message(), "name a size")])
+                }
+                Err(e) => Err(e),
+            };
         };
+        let sizes = self.sizes().await?;
         let Some(size) = sizes.iter().find(|size| size.name.eq_ignore_ascii_case(asked)) else {
             let rule = format!("{} has no such size", self.location);
             return Ok(vec![Finding::setting("size", asked, &rule, "choose another")]);
@@ -87,103 +93,98 @@ impl Site {
             .into_iter()
             .map(|rule| Finding::setting("size", asked, &rule, "choose a larger one"))
             .collect();
+        found.extend(self.check_quota(size).await?);
+        Ok(found)
+    }
+
+    /// What of the region is used up.
+    async fn check_quota(&self, size: &Size) -> Result<Vec<Finding>> {
+        let mut found = vec![];
         let usages = self.arm.usages(&self.location).await?;
-        if let Some(cores) = usages.iter().find(|usage| usage.name == "cores")
-            && cores.current + u64::from(size.cores) > cores.limit
+        for (name, what, more) in
+            [("cores", "processors", u64::from(size.cores)), ("virtualMachines", "machines", 1)]
         {
-            let cause = format!(
-                "{} of {} processors of {} are used, and {asked} has {}",
-                cores.current, cores.limit, self.location, size.cores
-            );
-            found.push(Finding::new(
-                "azure.quota",
-                Severity::Critical,
-                cause,
-                "ask Azure for a larger quota",
-            ));
+            if let Some(usage) = usages.iter().find(|usage| usage.name == name)
+                && usage.current + more > usage.limit
+            {
+                let (used, limit, region) = (usage.current, usage.limit, &self.location);
+                let cause =
+                    format!("{used} of {limit} {what} of {region} are used, and {} has {more}", size.name);
+                let remedy = "ask Azure for a larger quota";
+                found.push(Finding::new("azure.quota", Severity::Critical, cause, remedy));
+            }
         }
         Ok(found)
     }
 
     async fn check_placement(&self, settings: &Settings) -> Result<Option<Finding>> {
+        let told = |value: &str, rule: &str, remedy: &str| Finding::setting("placement", value, rule, remedy);
         Ok(match &settings.placement {
             Placement::AvailabilitySet(name) => {
                 let found = self.arm.availability_set(&self.group, name).await?;
-                let rule = format!("it is an availability set of group {}", self.group);
-                found
-                    .is_none()
-                    .then(|| Finding::setting("placement", name, &rule, "make it, or name another"))
+                let found = found.filter(|set| set.location.eq_ignore_ascii_case(&self.location));
+                let Some(set) = found else {
+                    let rule =
+                        format!("it is an availability set of group {} in {}", self.group, self.location);
+                    return Ok(Some(told(name, &rule, "make it, or name another")));
+                };
+                let Some(other) = self.network_of(&set.machines).await? else { return Ok(None) };
+                let ours = settings.network.as_ref().or(self.network.as_ref());
+                ours.filter(|ours| !self.network_id(ours).eq_ignore_ascii_case(&other)).map(|_| {
+                    let rule = format!("its machines are in network {other}, and all are in one");
+                    told(name, &rule, "name another set, or that network")
+                })
             }
             Placement::Host(host) => {
                 let rule = "machines here are placed in sets or zones";
-                Some(Finding::setting("placement", host, rule, "name a set, a zone, or nothing"))
+                Some(told(host, rule, "name a set, a zone, or nothing"))
+            }
+            Placement::Zone(zone) if !matches!(zone.as_str(), "1" | "2" | "3") => {
+                Some(told(zone, "zones are 1, 2 and 3", "name one of them"))
             }
             Placement::Any | Placement::Zone(_) => None,
         })
     }
 
-    async fn check_networks(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
+    /// Names of disks and their kinds.
+    async fn check_disks(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
         let mut found = vec![];
-        let network = settings.network.as_ref().or(self.network.as_ref());
-        let Some(network) = network else {
-            let rule = "a machine is in a network";
-            return Ok(vec![Finding::setting("network", "not set", rule, "name a virtual network")]);
-        };
-        let missing = |field: &str, name: &str| {
-            let rule = format!("it is a virtual network of region {}", self.location);
-            Finding::setting(field, name, &rule, "name another")
-        };
-        let here = |network: &Network| network.location.eq_ignore_ascii_case(&self.location);
-        match self.arm.network(&self.network_id(network)).await?.filter(here) {
-            None => found.push(missing("network", network)),
-            Some(there) => found.extend(self.check_cards(machine, settings, &there).await?),
-        }
-        if let Some(test) = settings.test_network.as_ref().or(self.test_network.as_ref())
-            && self.arm.network(&self.network_id(test)).await?.filter(here).is_none()
-        {
-            found.push(missing("test_network", test));
-        }
-        Ok(found)
-    }
-
-    async fn check_cards(
-        &self,
-        machine: &Machine,
-        settings: &Settings,
-        network: &Network,
-    ) -> Result<Vec<Finding>> {
-        let mut found = vec![];
-        let cards: Vec<(&site_recovery::NicId, &NicSettings)> =
-            settings.nics.iter().filter(|(_, nic)| !nic.excluded).collect();
-        let known = |id: &site_recovery::NicId| machine.nics.iter().any(|nic| nic.id == *id);
-        for (id, nic) in cards {
-            if !known(id) {
-                found.push(Finding::setting("nics", id, "the machine has no such card", "leave it out"));
+        let mut names = std::collections::BTreeSet::new();
+        for (id, disk) in &settings.disks {
+            if machine.disk(id).is_none() {
+                found.push(Finding::setting("disks", id, "the machine has no such disk", "leave it out"));
             }
-            if let Some(subnet) = &nic.subnet
-                && network.subnets.iter().all(|there| there.name != *subnet)
-            {
-                let rule = format!("it is a subnet of {}", network.id);
-                found.push(Finding::setting("nics.subnet", subnet, &rule, "name another"));
+            if let Some(kind) = disk.kind.as_ref().filter(|kind| !rules::is_disk_kind(kind)) {
+                let rule = format!("it is one of {}", rules::DISK_KINDS.join(", "));
+                found.push(Finding::setting("disks.kind", kind, &rule, "choose one"));
             }
-            if let Some(address) = nic.address
-                && !self.is_free_for(machine, network, address).await?
-            {
-                let rule = "it is free, in a subnet of the network";
-                found.push(Finding::setting("nics.address", address, rule, "choose another, or DHCP"));
+            let Some(name) = &disk.name else { continue };
+            if !rules::is_resource_name(name) {
+                let rule = "1-80 letters, digits, _, - and ., a letter or digit first, no - or . last";
+                found.push(Finding::setting("disks.name", name, rule, "choose another"));
+                continue;
+            }
+            let there = self.arm.disks(&self.group).get(name).await?;
+            let of = |it: &arm::Disk| it.tags.get(super::names::MACHINE) == Some(&machine.id().to_string());
+            if !names.insert(name.to_ascii_lowercase()) || there.is_some_and(|it| !of(&it)) {
+                let rule = format!("no other disk of group {} has this name", self.group);
+                found.push(Finding::setting("disks.name", name, &rule, "choose another"));
             }
         }
         Ok(found)
     }
 
-    /// An address that a card of the same machine has is no hindrance.
-    async fn is_free_for(&self, machine: &Machine, network: &Network, address: IpAddr) -> Result<bool> {
-        if self.arm.address_is_free(&network.id, address).await? {
-            return Ok(true);
+    /// All sizes of machines in the region. What is restricted may be another one in an hour.
+    pub(super) async fn sizes(&self) -> Result<Arc<Vec<Size>>> {
+        let now = self.clock.now();
+        let kept = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, sizes)) = kept.filter(|(asked, _)| now.since(*asked) < LONGEST) {
+            return Ok(sizes);
         }
-        let cards = self.arm.nics(&self.group).list().await?;
-        let own = cards.iter().find(|card| card.address == Some(address));
-        Ok(own.is_some_and(|card| card.tags.get(super::names::MACHINE) == Some(&machine.id().to_string())))
+        let sizes = Arc::new(self.arm.sizes(&self.location).await?);
+        let fresh = Some((now, Arc::clone(&sizes)));
+        *self.sizes.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(sizes)
     }
 
     /// The first size that satisfies disks, cards, processors and memory; the smallest come first.

@@ -165,12 +165,6 @@ impl Site {
         Ok(told)
     }
 
-    /// All sizes of machines in the region, asked for once.
-    pub(super) async fn sizes(&self) -> Result<&[arm::Size]> {
-        let sizes = self.sizes.get_or_try_init(async || self.arm.sizes(&self.location).await).await?;
-        Ok(sizes)
-    }
-
     pub(super) async fn enrol(&self, op: &Op, machine: &Machine) -> Result<()> {
         machine.validate()?;
         let instance = &machine.instance;
@@ -232,9 +226,9 @@ impl Site {
     }
 
     pub(super) async fn dismiss(&self, op: &Op, instance: &Instance) -> Result<()> {
-        let _turn = self.turn(op, &instance.machine).await?;
+        let turn = self.turn(op, &instance.machine).await?;
         let Some(marked) = self.mark_if_there(instance).await? else { return Ok(()) };
-        self.delete_snapshots(&marked.mark.cuts).await?;
+        self.delete_snapshots(&turn, &marked.mark.cuts).await?;
         self.remove_mark(&marked.mark.name).await
     }
 }

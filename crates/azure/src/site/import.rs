@@ -6,6 +6,7 @@ use super::Site;
 use super::image::WorkImage;
 use super::mark::{Held, Mark, Marked};
 use super::preparation::Images;
+use super::register::Turn;
 use crate::vhd::{self, FOOTER};
 use bytes::Bytes;
 use site_recovery::{
@@ -26,6 +27,7 @@ impl Site {
     /// Makes the disks of the mark from the point. What is there already is taken.
     pub(super) async fn make_disks(
         &self,
+        turn: &Turn,
         what: &Recovery,
         from: &Arc<dyn Replica>,
         marked: &mut Marked,
@@ -42,7 +44,7 @@ impl Site {
             self.set_mark(marked, next).await?;
         }
         let imported = marked.mark.disks.iter().map(async |(id, held)| -> Result<_> {
-            let disk = self.imported(what, &marked.mark, &key, id, held).await;
+            let disk = self.imported(turn, what, &marked.mark, &key, id, held).await;
             Ok((id.clone(), disk.map_err(|e| e.with("disk", id))?))
         });
         let imported = futures_util::future::join_all(imported).await;
@@ -127,6 +129,7 @@ impl Site {
 
     async fn imported(
         &self,
+        turn: &Turn,
         what: &Recovery,
         mark: &Mark,
         key: &OpKey,
@@ -139,7 +142,7 @@ impl Site {
             if found.provisioning != Provisioning::Failed {
                 return Ok(found);
             }
-            disks.delete(&held.resource).await?.done().await?;
+            self.ask(turn, disks.delete(&held.resource)).await?.done().await?;
         }
         let spec = what.machine.disk(id).ok_or_else(|| missing(what, id))?;
         let is_system = spec.role == DiskRole::System;
@@ -163,7 +166,7 @@ impl Site {
                 storage_account_id: self.account.clone(),
             },
         };
-        let put = disks.put(&held.resource, &new).await;
+        let put = self.ask(turn, disks.put(&held.resource, &new)).await;
         match put {
             Ok(pending) => Ok(pending.done().await?),
             // Asked for already, by a call whose answer nobody had.
@@ -172,7 +175,7 @@ impl Site {
                     self.must_be_made_by(&found.name, &found.tags, key)?;
                     Ok(found)
                 }
-                _ => Err(error.into()),
+                _ => Err(error),
             },
         }
     }

@@ -7,7 +7,7 @@ use crate::document;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     Capture, ChangeSet, DiskId, Error, ErrorKind, Generation, Instance, Machine, MachineId, NicId, OpKey,
-    PointId, Purpose, Result, Timestamp,
+    PointId, Purpose, Result, Stamp, Timestamp,
 };
 use site_recovery_azure_blob::{Error as BlobError, Etag};
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +31,8 @@ pub(crate) struct Mark {
     pub(crate) made: Option<Made>,
     pub(crate) fence: Option<Fence>,
     pub(crate) started: VecDeque<OpKey>,
+    /// A start that was begun, and of which nobody has noted the end.
+    pub(crate) starting: Option<Starting>,
     /// Captures, and what is left of them as cursors; oldest first.
     pub(crate) cuts: Vec<Cut>,
 }
@@ -69,6 +71,14 @@ pub(crate) struct Fence {
     pub(crate) lift: String,
 }
 
+/// A start, as it was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Starting {
+    pub(crate) by: OpKey,
+    /// While the machine was off, or not there.
+    pub(crate) off: Stamp,
+}
+
 /// One capture: a snapshot per disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cut {
@@ -102,6 +112,7 @@ impl Mark {
             made: None,
             fence: None,
             started: VecDeque::new(),
+            starting: None,
             cuts: vec![],
         }
     }
@@ -110,7 +121,9 @@ impl Mark {
         self.started.contains(key)
     }
 
+    /// No start that was begun is told as begun any more.
     pub(crate) fn note_start(&mut self, key: &OpKey) {
+        self.starting = None;
         if !self.has_started(key) {
             self.started.push_back(key.clone());
         }
@@ -184,6 +197,19 @@ impl Site {
         for listed in self.container.list(&self.names.marks()).await? {
             let Some((bytes, _)) = self.container.document(&listed.name).read().await? else { continue };
             marks.push(document::decode(&bytes).map_err(|e| e.with("document", &listed.name))?);
+        }
+        Ok(marks)
+    }
+
+    /// Those of one machine. One that cannot be read is nobody's: it is in the way of nobody else.
+    pub(crate) async fn marks_of(&self, machine: &MachineId) -> Result<Vec<Mark>> {
+        let mut marks = vec![];
+        for listed in self.container.list(&self.names.marks()).await? {
+            let Some((bytes, _)) = self.container.document(&listed.name).read().await? else { continue };
+            match document::decode::<Mark>(&bytes) {
+                Ok(mark) => marks.extend((mark.machine == *machine).then_some(mark)),
+                Err(error) => tracing::warn!(document = listed.name, %error, "a mark cannot be read"),
+            }
         }
         Ok(marks)
     }

@@ -3,6 +3,7 @@
 use super::Site;
 use super::mark::{Held, Made, Mark, Marked};
 use super::names::resource;
+use super::register::Turn;
 use site_recovery::{Armed, Error, ErrorKind, Instance, Op, OpKey, Recovery, Replica, Result};
 use site_recovery_azure_arm::Tags;
 use std::collections::BTreeMap;
@@ -17,13 +18,13 @@ impl Site {
     ) -> Result<Armed> {
         what.settings.validate()?;
         what.machine.validate()?;
-        let _turn = self.turn(op, what.machine.id()).await?;
+        let turn = self.turn(op, what.machine.id()).await?;
         if self.is_withdrawn(&op.key).await? {
             return Err(Error::new(ErrorKind::Refused, format!("{} was withdrawn", op.key)));
         }
         let mut marked = self.opened(op, what).await?;
-        self.make_disks(what, from, &mut marked).await?;
-        let cursor = self.arm(&mut marked).await?;
+        self.make_disks(&turn, what, from, &mut marked).await?;
+        let cursor = self.arm(&turn, &mut marked).await?;
         Ok(Armed { instance: self.instance(&marked.mark), cursor, point: what.point })
     }
 
@@ -68,11 +69,11 @@ impl Site {
     }
 
     /// The base of the way back.
-    async fn arm(&self, marked: &mut Marked) -> Result<Option<site_recovery::Cursor>> {
+    async fn arm(&self, turn: &Turn, marked: &mut Marked) -> Result<Option<site_recovery::Cursor>> {
         let by = self.must_be_made(&marked.mark)?.by.clone();
         let key = base(&by);
         let disks: Vec<_> = marked.mark.disks.keys().cloned().collect();
-        let mut token = self.snapshot(&key, &marked.mark, &disks, &Tags::new()).await?;
+        let mut token = self.snapshot(turn, &key, &marked.mark, &disks, &Tags::new()).await?;
         token.is_base = true;
         let names: BTreeMap<_, _> =
             token.snapshots.iter().map(|(d, at)| (d.clone(), at.name.clone())).collect();

@@ -3,8 +3,11 @@
 mod boot;
 mod builder;
 mod capture;
+mod cards;
 mod changes;
 mod check;
+mod check_networks;
+mod claim;
 mod discover;
 mod exported;
 mod fence;
@@ -30,13 +33,12 @@ use crate::PageBlobs;
 use async_trait::async_trait;
 use exported::Exports;
 use names::Names;
-use site_recovery::{Capability, Clock, Error, MachineId, Op, Result, Role, RoleName};
+use site_recovery::{Capability, Clock, Error, MachineId, Op, Result, Role, RoleName, Timestamp};
 use site_recovery_azure_arm::{Arm, Size};
 use site_recovery_azure_blob::{Container, Limits, Trust};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::OnceCell;
 
 /// A resource group of Azure as a site: [`Source`](site_recovery::Source) and [`Target`](site_recovery::Target) in one object, under
 /// one name and with one epoch register. Clones share everything.
@@ -64,11 +66,13 @@ struct Site {
     images: (Trust, Limits),
     /// Between two looks at what Azure is doing.
     look_every: Duration,
+    /// From the look at the register until a request is accepted, or given up.
+    window: Duration,
     profile: Profile,
     preparation: Option<Arc<dyn Preparation>>,
     turns: Mutex<BTreeMap<MachineId, Arc<tokio::sync::Mutex<()>>>>,
     exports: Exports,
-    sizes: OnceCell<Vec<Size>>,
+    sizes: Mutex<Option<(Timestamp, Arc<Vec<Size>>)>>,
 }
 
 impl Azure {
@@ -94,6 +98,6 @@ impl Role for Azure {
     }
 
     async fn claim(&self, op: &Op, machine: &MachineId) -> Result<()> {
-        self.at("claim", self.0.turn(op, machine).await.map(drop))
+        self.at("claim", self.0.claim(op, machine).await)
     }
 }

@@ -28,8 +28,9 @@ impl Names {
         format!("{}mark/", self.0)
     }
 
+    /// Azure does not tell names by the case of their letters.
     pub(crate) fn mark(&self, name: &str) -> String {
-        format!("{}{}", self.marks(), plain(name))
+        format!("{}{}", self.marks(), plain(&name.to_ascii_lowercase()))
     }
 
     pub(crate) fn withdrawn(&self, key: &OpKey) -> String {

@@ -1,29 +1,42 @@
 //! Who may change a machine's world here: one document per machine, raised by compare-and-set.
 //!
-//! Storage checks and Resource Manager acts, so that check and effect are apart. Within this process they are one act by the turn
-//! of the machine. Between two processes there is a window: from the read of the register to the moment that Resource Manager
-//! accepts the request.
+//! Storage checks and Resource Manager acts, so that check and effect are apart. Within this process a machine's turn makes them
+//! one act. Between processes there is a window, from the look at the register to the moment that Resource Manager accepts the
+//! request, and it has an end: [`Site::ask`] looks at the register again right before each request that changes something, and
+//! gives the request up when the window is over. `claim` raises the register, waits for as long, and then until Azure is busy
+//! with nothing of the machine any more. What Azure accepts after its sender gave it up, or of a sender that stood still between
+//! two instructions for longer than that, is not covered: whoever looks next finds it.
 
 use super::Site;
+use super::claim::LONGEST;
 use crate::document;
+use futures_util::future::Either;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Epoch, Error, ErrorKind, MachineId, Op, Result};
-use site_recovery_azure_blob::Error as BlobError;
+use site_recovery_azure_arm as arm;
+use site_recovery_azure_blob::{Error as BlobError, Etag};
 use std::sync::{Arc, PoisonError};
 use tokio::sync::OwnedMutexGuard;
 
 /// How often a register that others raise at the same moment is read again.
 const TRIES: usize = 8;
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Register {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Register {
     format: u32,
     epoch: Epoch,
+    /// Whether nothing that an older epoch asked for can be on its way any more.
+    pub(super) alone: bool,
 }
 
 /// While it lives, no other call of this process changes the machine's world.
 #[derive(Debug)]
-pub(crate) struct Turn(#[expect(dead_code, reason = "held, not read")] OwnedMutexGuard<()>);
+pub(crate) struct Turn {
+    #[expect(dead_code, reason = "held, not read")]
+    alone: OwnedMutexGuard<()>,
+    op: Op,
+    pub(super) machine: MachineId,
+}
 
 impl Site {
     /// Waits for its turn, and raises the register.
@@ -35,18 +48,46 @@ impl Site {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(machine.clone()).or_default())
         };
-        let turn = Turn(lock.lock_owned().await);
-        self.raise(op, machine).await?;
+        let turn = Turn { alone: lock.lock_owned().await, op: op.clone(), machine: machine.clone() };
+        self.raise(&turn).await?;
         Ok(turn)
     }
 
-    async fn raise(&self, op: &Op, machine: &MachineId) -> Result<()> {
+    /// Asks Resource Manager for a change, unless somebody newer has come. From the look at the register until the request is
+    /// accepted it takes no longer than the window; the change itself may.
+    ///
+    /// # Errors
+    /// `StaleEpoch`; `Unavailable` where the window is over: the change may have been asked for.
+    pub(crate) async fn ask<T>(
+        &self,
+        turn: &Turn,
+        request: impl Future<Output = std::result::Result<T, arm::Error>>,
+    ) -> Result<T> {
+        let late = self.clock.sleep(self.window);
+        let asked = std::pin::pin!(async {
+            self.raise(turn).await?;
+            Ok(request.await?)
+        });
+        // Lateness is looked at first: a process that stood still gives up before it sends.
+        match futures_util::future::select(late, asked).await {
+            Either::Left(_) => {
+                let message = format!("Resource Manager has not accepted it within {:?}", self.window);
+                Err(Error::new(ErrorKind::Unavailable, message).with("outcome", "unknown"))
+            }
+            Either::Right((asked, _)) => asked,
+        }
+    }
+
+    /// The register as it is under the turn's epoch.
+    pub(super) async fn raise(&self, turn: &Turn) -> Result<(Register, Etag)> {
+        let (op, machine) = (&turn.op, &turn.machine);
         let name = self.names.register(machine);
         let document = self.container.document(&name);
-        let bytes = document::encode(&Register { format: 1, epoch: op.epoch.clone() })?;
         for _ in 0..TRIES {
+            // Before the first one there was nobody.
+            let mut next = Register { format: 1, epoch: op.epoch.clone(), alone: true };
             let raised = match document.read().await? {
-                None => document.create(bytes.clone()).await,
+                None => document.create(document::encode(&next)?).await,
                 Some((found, etag)) => {
                     let held: Register = document::decode(&found).map_err(|e| e.with("document", &name))?;
                     if !op.epoch.passes(Some(&held.epoch)) {
@@ -55,13 +96,14 @@ impl Site {
                         return Err(Error::new(ErrorKind::StaleEpoch, message).with("register", held));
                     }
                     if held.epoch == op.epoch {
-                        return Ok(());
+                        return Ok((held, etag));
                     }
-                    document.replace(bytes.clone(), &etag).await
+                    next.alone = false;
+                    document.replace(document::encode(&next)?, &etag).await
                 }
             };
             match raised {
-                Ok(_) => return Ok(()),
+                Ok(etag) => return Ok((next, etag)),
                 // Read again: it may be ours, or a higher one.
                 Err(BlobError::Exists { .. } | BlobError::Changed { .. }) => {}
                 Err(error) if error.may_have_been_done() => {}
@@ -70,4 +112,44 @@ impl Site {
         }
         Err(Error::new(ErrorKind::Busy, format!("others raise the register of {machine} at the same moment")))
     }
+
+    /// Notes that nothing of an older epoch is on its way. Somebody who raised the register since is told by the next look at it.
+    pub(super) async fn note_alone(&self, turn: &Turn, held: (Register, Etag)) -> Result<()> {
+        let (register, etag) = held;
+        let bytes = document::encode(&Register { alone: true, ..register })?;
+        match self.container.document(&self.names.register(&turn.machine)).replace(bytes, &etag).await {
+            Err(BlobError::Changed { .. }) => self.raise(turn).await.map(drop),
+            Err(error) if error.may_have_been_done() => self.raise(turn).await.map(drop),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Waits for something that Azure is busy with, until it is over: what is looked for is then told.
+    ///
+    /// # Errors
+    /// `Busy` after an hour, with what it was busy with last.
+    pub(super) async fn waited<T, F>(&self, mut look: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<Look<T>>>,
+    {
+        let began = self.clock.now();
+        loop {
+            match look().await? {
+                Look::Is(told) => return Ok(told),
+                Look::Busy(what) if self.clock.now().since(began) > LONGEST => {
+                    let message = format!("Azure has been busy with {what} for {LONGEST:?}: try again");
+                    return Err(Error::new(ErrorKind::Busy, message));
+                }
+                Look::Busy(_) => self.clock.sleep(self.look_every).await,
+            }
+        }
+    }
+}
+
+/// One look at what Azure does.
+pub(super) enum Look<T> {
+    Is(T),
+    /// With what.
+    Busy(String),
 }

@@ -4,6 +4,7 @@ use super::Site;
 use super::mark::{Made, Mark, Marked};
 use super::materialise::base;
 use super::names::digest;
+use super::register::Turn;
 use bytes::Bytes;
 use site_recovery::{Error, ErrorKind, Instance, Op, OpKey, Power, Recovery, Result};
 use site_recovery_azure_blob::Error as BlobError;
@@ -14,7 +15,7 @@ impl Site {
     }
 
     pub(super) async fn withdraw(&self, op: &Op, made_by: &OpKey, what: &Recovery) -> Result<()> {
-        let _turn = self.turn(op, what.machine.id()).await?;
+        let turn = self.turn(op, what.machine.id()).await?;
         let made =
             self.marks().await?.into_iter().find(|m| m.made.as_ref().is_some_and(|made| made.by == *made_by));
         if let Some(mark) = &made {
@@ -33,7 +34,7 @@ impl Site {
             Err(error) => return Err(error.into()),
         }
         match made {
-            Some(mark) => self.remove(&mark).await,
+            Some(mark) => self.remove(&turn, &mark).await,
             None => self.delete_works(made_by).await,
         }
     }
@@ -51,7 +52,7 @@ impl Site {
     }
 
     pub(super) async fn set_aside(&self, op: &Op, instance: &Instance) -> Result<Instance> {
-        let _turn = self.turn(op, &instance.machine).await?;
+        let turn = self.turn(op, &instance.machine).await?;
         let kept = format!("{}-kept-{}", instance.name, &digest(&op.key)[..8]);
         let Some(marked) = self.mark_if_there(instance).await? else {
             let Some(kept) = self.marked(&kept).await? else {
@@ -75,8 +76,8 @@ impl Site {
         next.description.instance.name = kept;
         let nics = std::mem::take(&mut next.nics);
         let kept = self.kept_as(next).await?;
-        self.remove_machine(&mark.name).await?;
-        self.remove_cards(nics.values()).await?;
+        self.remove_machine(&turn, &mark.name).await?;
+        self.remove_cards(&turn, nics.values()).await?;
         self.remove_mark(&mark.name).await?;
         Ok(self.instance(&kept.mark))
     }
@@ -90,18 +91,18 @@ impl Site {
     }
 
     pub(super) async fn destroy(&self, op: &Op, instance: &Instance) -> Result<()> {
-        let _turn = self.turn(op, &instance.machine).await?;
+        let turn = self.turn(op, &instance.machine).await?;
         let Some(marked) = self.mark_if_there(instance).await? else { return Ok(()) };
         self.must_be_made(&marked.mark)?;
-        self.remove(&marked.mark).await
+        self.remove(&turn, &marked.mark).await
     }
 
     /// Machine, cards, disks, snapshots, images in the making, and last the mark that names them; each is read back as gone.
-    async fn remove(&self, mark: &Mark) -> Result<()> {
+    async fn remove(&self, turn: &Turn, mark: &Mark) -> Result<()> {
         let made = self.must_be_made(mark)?;
-        self.remove_machine(&mark.name).await?;
-        self.remove_cards(mark.nics.values()).await?;
-        self.delete_snapshots(&mark.cuts).await?;
+        self.remove_machine(turn, &mark.name).await?;
+        self.remove_cards(turn, mark.nics.values()).await?;
+        self.delete_snapshots(turn, &mark.cuts).await?;
         let snapshots = self.arm.snapshots(&self.group);
         let bases =
             mark.disks.keys().map(|id| super::names::resource(&mark.name, id.as_str(), &base(&made.by)));
@@ -109,7 +110,7 @@ impl Site {
             if let Some(found) = snapshots.get(&name).await? {
                 self.must_be_made_by(&name, &found.tags, &base(&made.by))?;
                 self.withhold(&name).await?;
-                snapshots.delete(&name).await?.done().await?;
+                self.ask(turn, snapshots.delete(&name)).await?.done().await?;
             }
         }
         for held in mark.disks.values() {
@@ -120,7 +121,7 @@ impl Site {
                 continue;
             }
             self.must_be_made_by(&found.name, &found.tags, &made.by)?;
-            self.arm.disks(&self.group).delete(&held.resource).await?.done().await?;
+            self.ask(turn, self.arm.disks(&self.group).delete(&held.resource)).await?.done().await?;
             if self.settled_disk(&held.resource).await?.is_some() {
                 return Err(still_there("disk", &held.resource));
             }
@@ -129,25 +130,25 @@ impl Site {
         self.remove_mark(&mark.name).await
     }
 
-    async fn remove_machine(&self, name: &str) -> Result<()> {
+    async fn remove_machine(&self, turn: &Turn, name: &str) -> Result<()> {
         let machines = self.arm.machines(&self.group);
         let Some(found) = machines.get(name).await? else { return Ok(()) };
         if found.tags.get(super::names::SITE) != Some(&self.name.to_string()) {
             let message = format!("machine {name} is there in group {}, and was not made here", self.group);
             return Err(Error::new(ErrorKind::Conflict, message));
         }
-        machines.delete(name).await?.done().await?;
+        self.ask(turn, machines.delete(name)).await?.done().await?;
         if machines.get(name).await?.is_some() { Err(still_there("machine", name)) } else { Ok(()) }
     }
 
-    async fn remove_cards(&self, names: impl Iterator<Item = &String>) -> Result<()> {
+    async fn remove_cards(&self, turn: &Turn, names: impl Iterator<Item = &String>) -> Result<()> {
         let nics = self.arm.nics(&self.group);
         for name in names {
             let Some(found) = nics.get(name).await? else { continue };
             if found.tags.get(super::names::SITE) != Some(&self.name.to_string()) {
                 continue;
             }
-            nics.delete(name).await?.done().await?;
+            self.ask(turn, nics.delete(name)).await?.done().await?;
             if nics.get(name).await?.is_some() {
                 return Err(still_there("network card", name));
             }

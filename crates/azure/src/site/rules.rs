@@ -5,6 +5,7 @@
 use crate::vhd;
 use serde::{Deserialize, Serialize};
 use site_recovery::{DiskRole, DiskSpec, Finding, Firmware, Machine, Severity};
+use std::collections::BTreeMap;
 
 const GIB: u64 = 1 << 30;
 /// The largest page blob.
@@ -104,7 +105,7 @@ impl Rules {
             (DiskRole::Data, _) => self.data_disk,
         };
         if size > most * GIB {
-            let cause = format!("disk {id} has {size} bytes, Azure takes {most} GiB of its kind");
+            let cause = format!("disk {id} has {size} bytes, at most {most} GiB are taken of its kind");
             return Some(refusal("azure.disk_size", cause, "shrink it, or exclude it"));
         }
         if vhd::rounded(size) + vhd::FOOTER > LARGEST_IMAGE {
@@ -169,6 +170,48 @@ const RESERVED: [&str; 14] = [
     "windows",
     "xbox",
 ];
+
+/// Kinds of disks that are made of a page blob.
+pub(crate) const DISK_KINDS: [&str; 5] =
+    ["Standard_LRS", "StandardSSD_LRS", "StandardSSD_ZRS", "Premium_LRS", "Premium_ZRS"];
+
+pub(crate) fn is_disk_kind(kind: &str) -> bool {
+    DISK_KINDS.contains(&kind)
+}
+
+/// Whether Azure takes it as the name of a disk.
+pub(crate) fn is_resource_name(name: &str) -> bool {
+    let inside = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    name.len() <= 80 && name.chars().all(inside) && first && ends(name.chars().last())
+}
+
+/// As many as Azure takes of a resource, without those of ours.
+const TAGS: usize = 50 - 5;
+
+/// What of these tags Azure would not take.
+pub(crate) fn tags(tags: &BTreeMap<String, String>) -> Vec<Finding> {
+    let mut found = vec![];
+    if tags.len() > TAGS {
+        let rule = format!("{TAGS}, beside those that the site writes");
+        found.push(Finding::setting("tags", tags.len(), &rule, "leave some out"));
+    }
+    for (name, value) in tags {
+        let bad = |c: char| "<>%&\\?/".contains(c) || c.is_control();
+        let begins = |word: &str| name.to_ascii_lowercase().starts_with(word);
+        let kept = ["microsoft", "azure", "windows", "sr-"].into_iter().any(begins);
+        if name.is_empty() || name.len() > 512 || name.chars().any(bad) || kept {
+            let rule =
+                "1-512 letters, none of <>%&\\?/, and not beginning with microsoft, azure, windows or sr-";
+            found.push(Finding::setting("tags", name, rule, "choose another name"));
+        }
+        if value.len() > 256 {
+            found.push(Finding::setting("tags", name, "its value has at most 256 letters", "shorten it"));
+        }
+    }
+    found
+}
 
 pub(crate) fn is_reserved(name: &str) -> bool {
     RESERVED.iter().any(|word| name.eq_ignore_ascii_case(word))

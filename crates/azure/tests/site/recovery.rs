@@ -1,5 +1,6 @@
 //! Every rule of a recovery site and of a target.
 
+use crate::given::enrolled;
 use crate::world::World;
 use async_trait::async_trait;
 use site_recovery::*;
@@ -87,6 +88,10 @@ impl RecoverySiteFixture for OnFakes {
 
     async fn stop_outside(&self, name: &str) {
         self.0.stop_outside(name).await;
+    }
+
+    async fn brought(&self) -> Option<Instance> {
+        Some(enrolled(&self.0).await.instance)
     }
 }
 

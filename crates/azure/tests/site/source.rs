@@ -85,6 +85,40 @@ impl SourceFixture for OnFakes {
         true
     }
 
+    /// One of its disks is gone.
+    async fn spoil(&self, name: &str) -> bool {
+        let disk = self.0.disks_of(name).remove(0);
+        let world = self.0.manager.world();
+        let is_it =
+            |thing: &&fake_arm::Resource| thing.kind == "Microsoft.Compute/disks" && thing.name == disk;
+        let id = world.iter().find(is_it).and_then(|thing| thing.body["id"].as_str()).expect("a disk");
+        self.0.manager.delete_from_outside(id).expect("it goes");
+        true
+    }
+
+    async fn grow(&self, name: &str, disk: usize, size: u64) -> bool {
+        self.0.manager.grow_from_outside(&self.0.disks_of(name)[disk], size).expect("it grows");
+        true
+    }
+
+    async fn silence(&self, silent: bool) -> bool {
+        self.0.manager.silence(silent);
+        true
+    }
+
+    async fn deafen(&self, name: &str) -> bool {
+        self.0.manager.machine(name).deafen().expect("it is there");
+        true
+    }
+
+    async fn was_asked(&self, name: &str) -> bool {
+        self.0.manager.machine(name).was_asked()
+    }
+
+    async fn hear(&self, name: &str) {
+        self.0.manager.machine(name).hear();
+    }
+
     async fn snapshot_outside(&self, name: &str) -> bool {
         let disk =
             self.0.arm.disks(GROUP).get(&self.0.disks_of(name)[0]).await.expect("asked").expect("there");

@@ -60,6 +60,11 @@ pub(crate) fn account_id(subscription: &str) -> String {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A world with another subscription.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let blobs = Arc::new(fake_blob::Fake::start(fake_blob::Config::account(ACCOUNT)));
         let mut config = Config::default();
@@ -78,6 +83,7 @@ impl World {
             credential: None,
             authority: Some(blobs.ca_pem().to_owned()),
         });
+        change(&mut config);
         let subscription = config.subscription.clone();
         let manager = fake_arm::Fake::start(config, Arc::clone(&blobs)).await.expect("a port");
         let write = |name: &str, text: &str| -> Trust {
@@ -240,7 +246,7 @@ async fn opened(
     };
     let site =
         Azure::builder("azure".into()).clock(Arc::new(SystemClock)).look_every(Duration::from_millis(1));
-    let site = site.network("vnet").test_network("isolated");
+    let site = site.network("vnet").test_network("isolated").window(Duration::from_secs(5));
     let site = site.points(points.clone()).open(place).await.expect("it opens");
     (site, points, arm, container)
 }

@@ -43,6 +43,15 @@ async fn a_connection_breaks_before_and_after_the_effect() {
 }
 
 #[tokio::test]
+async fn nothing_is_done_in_silence() {
+    let site = Site::new().await;
+    site.fake.silence(true);
+    assert!(site.send("PUT", &site.url("disks/a"), Some(&empty())).await.is_err());
+    site.fake.silence(false);
+    assert_eq!(site.get("disks/a").await.status, 404);
+}
+
+#[tokio::test]
 async fn an_answer_never_comes() {
     let site = Site::new().await;
     for (what, there) in [(What::Hang, 404), (What::HangAfterAccept, 200)] {

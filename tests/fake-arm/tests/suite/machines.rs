@@ -187,6 +187,45 @@ async fn a_start_that_nobody_sent_is_seen() {
 }
 
 #[tokio::test]
+async fn a_guest_that_does_not_answer_is_waited_for() {
+    let site = Site::with(Config { looks: 0, patience: 5, ..Config::default() }).await;
+    site.machine().await;
+    let machine = site.fake.machine("m");
+    for hears in [true, false] {
+        machine.deafen().unwrap();
+        assert!(!machine.was_asked());
+        assert_eq!(site.post("virtualMachines/m/powerOff", &Value::Null).await.status, 202);
+        assert!(machine.was_asked() && machine.power() == Some(Power::Running));
+        if hears {
+            machine.hear();
+        }
+        let mut looks = 0;
+        while machine.power() == Some(Power::Running) && looks < 10 {
+            state(&site).await;
+            looks += 1;
+        }
+        assert_eq!(looks, if hears { 0 } else { 6 });
+        site.act("start").await;
+    }
+    // Its power is taken without a word to it.
+    machine.deafen().unwrap();
+    site.act("powerOff?skipShutdown=true").await;
+    assert!(!machine.was_asked() && machine.power() == Some(Power::Stopped));
+    assert!(site.fake.machine("none").deafen().is_err());
+}
+
+#[tokio::test]
+async fn a_disk_grows_while_it_is_in_use() {
+    let site = Site::new().await;
+    site.machine().await;
+    let size = disk(&site, "data").await["properties"]["diskSizeBytes"].as_u64().unwrap();
+    assert!(site.fake.grow_from_outside("data", size).is_err());
+    site.fake.grow_from_outside("data", size + 65536).unwrap();
+    assert_eq!(disk(&site, "data").await["properties"]["diskSizeBytes"], size + 65536);
+    assert_eq!(site.fake.disk("data").unwrap().size(), size + 65536);
+}
+
+#[tokio::test]
 async fn disks_and_interfaces_outlive_their_machine_unless_it_was_wished() {
     let site = Site::new().await;
     site.machine().await;
