@@ -60,6 +60,11 @@ impl Ground {
         Self::made(async |dir| Some(Stands::directory(dir).await)).expect("a directory is always there")
     }
 
+    /// With a guest on this disk in the directory.
+    pub(crate) fn of_a_guest(disk: &Path) -> Self {
+        Self::made(async |dir| Some(Stands::guest(dir, disk).await)).expect("a directory is always there")
+    }
+
     /// With a server of VMware's on the other side, where its simulator is there.
     pub(crate) fn with_a_server() -> Option<Self> {
         Self::made(async |_| Stands::server().await)

@@ -8,6 +8,7 @@ use site_recovery_local::LocalSite;
 use site_recovery_vmware::Builder;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -50,6 +51,22 @@ impl Stands {
         let described =
             serde_json::json!({ "os": "linux", "firmware": "bios", "disks": disks, "nics": nics });
         fs::write(web.join("machine.json"), described.to_string()).unwrap();
+        Self::started(dir).await
+    }
+
+    /// A guest, on a copy of its disk.
+    pub(crate) async fn guest(dir: &Path, disk: &Path) -> Self {
+        let web = dir.join("here/web");
+        fs::create_dir_all(&web).unwrap();
+        let copied = Command::new("cp").arg("--sparse=always").arg(disk).arg(web.join("root.raw")).status();
+        assert!(copied.unwrap().success(), "cp {}", disk.display());
+        let disks = [serde_json::json!({ "id": "root", "file": "root.raw" })];
+        let described = serde_json::json!({ "os": "linux", "firmware": "bios", "disks": disks });
+        fs::write(web.join("machine.json"), described.to_string()).unwrap();
+        Self::started(dir).await
+    }
+
+    async fn started(dir: &Path) -> Self {
         let site = LocalSite::open("here".into(), dir.join("here"), Arc::new(SystemClock)).unwrap();
         site.switch_on("web").await.unwrap();
         Self::Directory

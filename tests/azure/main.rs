@@ -8,6 +8,7 @@ mod circle;
 mod cloud;
 mod crash;
 mod ground;
+mod guest;
 mod here;
 mod images;
 mod left;
