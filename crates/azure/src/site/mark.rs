@@ -7,7 +7,7 @@ use crate::document;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     Capture, ChangeSet, DiskId, Error, ErrorKind, Generation, Instance, Machine, MachineId, NicId, OpKey,
-    PointId, Purpose, Result, Timestamp,
+    PointId, Purpose, Result, Stamp, Timestamp,
 };
 use site_recovery_azure_blob::{Error as BlobError, Etag};
 use std::collections::{BTreeMap, VecDeque};
@@ -33,6 +33,9 @@ pub(crate) struct Mark {
     pub(crate) started: VecDeque<OpKey>,
     /// Captures, and what is left of them as cursors; oldest first.
     pub(crate) cuts: Vec<Cut>,
+    /// How it read before its removal began.
+    #[serde(default)]
+    pub(crate) leaving: Option<Stamp>,
 }
 
 /// A disk's resource.
@@ -103,6 +106,7 @@ impl Mark {
             fence: None,
             started: VecDeque::new(),
             cuts: vec![],
+            leaving: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whether a machine runs, and starting it.
 
 use super::Site;
+use super::leaving::leaving;
 use super::mark::{Mark, Marked};
 use super::names;
 use site_recovery::{Error, ErrorKind, Instance, OpKey, Power, Result, Stamp, StartGuard};
@@ -20,6 +21,9 @@ impl Site {
         let view = self.arm.machines(&self.group).view(&mark.name).await?;
         let Some(view) = view else {
             let disks = self.disks_of(mark).await?;
+            if let Some(power) = leaving(mark, &disks) {
+                return Ok(power);
+            }
             if disks.is_empty() {
                 let message = format!("neither {} nor a disk of it is in group {}", mark.name, self.group);
                 return Err(Error::new(ErrorKind::NotFound, message));
