@@ -4,8 +4,8 @@
 use crate::ground::{BACK, Ground, Life, OUT, done};
 use site_recovery::state::{Direction, Kind, Phase, Resync};
 use site_recovery::{
-    CommitRequest, Delivery, DrillRequest, FailoverRequest, Force, HASH_BLOCK, Head, NoticeKind, PointChoice,
-    Replica, ReprotectRequest, Result,
+    CommitRequest, Cutover, Delivery, DrillRequest, FailoverRequest, Force, HASH_BLOCK, Head, NoticeKind,
+    PointChoice, Replica, ReprotectRequest, Result,
 };
 use std::sync::Arc;
 
@@ -70,9 +70,15 @@ impl Life {
     }
 }
 
+/// Without a comparison, which would mend what a delta has left out.
+pub(crate) fn planned(direction: Direction) -> FailoverRequest {
+    let cutover = Cutover::Planned { verify: false };
+    FailoverRequest { cutover, ..FailoverRequest::planned(direction) }
+}
+
 pub(crate) async fn fail_over(life: &Life, direction: Direction) -> Result<()> {
     life.time_passes();
-    life.web()?.failover(FailoverRequest::planned(direction)).await?.done().await.map(drop)
+    life.web()?.failover(planned(direction)).await?.done().await.map(drop)
 }
 
 /// With what was not replicated lost.
@@ -88,9 +94,9 @@ pub(crate) async fn reprotect(life: &Life, to: Direction, other_side_loses: bool
     life.web()?.reprotect(request).await?.done().await.map(drop)
 }
 
-pub(crate) async fn commit(life: &Life, purge_now: bool) {
+pub(crate) async fn commit(life: &Life, purge_now: bool) -> Result<()> {
     let request = CommitRequest { purge_now, ..CommitRequest::default() };
-    done(life.web().unwrap().commit(request).await).await;
+    life.web()?.commit(request).await?.done().await.map(drop)
 }
 
 /// From a failover that is committed, to a machine that is protected again where it came from.
@@ -108,7 +114,7 @@ pub(crate) async fn and_back(life: &Life, here_loses: bool, purge_now: bool) {
     assert!(life.here.runs().await && !life.runs_in_the_cloud(), "it runs here again, and here alone");
     life.nothing_is_astray("failed back").await;
     life.write(OUT, 0, 13).await.unwrap();
-    commit(life, purge_now).await;
+    commit(life, purge_now).await.unwrap();
     if purge_now {
         life.nothing_is_ours("committed here, and removed there").await;
     }
@@ -133,7 +139,7 @@ fn the_whole_circle(ground: &Ground) {
         life.both_sides_are_the_same("failed over").await;
         assert!(!life.here.runs().await && life.runs_in_the_cloud(), "it runs in the cloud, and there alone");
         life.nothing_is_astray("failed over").await;
-        commit(life, false).await;
+        commit(life, false).await.unwrap();
         and_back(life, false, false).await;
     });
     // By another engine, which finds all that the first one has left.
@@ -146,7 +152,7 @@ fn the_whole_circle(ground: &Ground) {
         assert!(life.bytes(OUT).await != newest, "what is lost is here still");
         assert!(!life.here.runs().await && life.runs_in_the_cloud(), "it runs in the cloud, and there alone");
         life.nothing_is_astray("fallen over").await;
-        commit(life, false).await;
+        commit(life, false).await.unwrap();
         and_back(life, true, true).await;
         life.the_replica_is_tidy("after two circles").await;
     });

@@ -83,7 +83,7 @@ fn d9_a_guest_runs_from_what_was_imported_and_comes_home_with_what_it_wrote() {
     holds(found, acknowledged, "at its start in the cloud");
 
     ground.live(async |life| {
-        commit(life, false).await;
+        commit(life, false).await.unwrap();
         let written = life.takes_over(&vhd);
         assert!(written > 0, "it wrote nothing");
         reprotect(life, BACK, false).await.unwrap();

@@ -1,13 +1,13 @@
 //! Somebody starts the machine in the cloud while it fails back: what its guest wrote then is shipped as well.
 
-use crate::circle::{commit, fail_over, reprotect};
+use crate::circle::{commit, fail_over, planned, reprotect};
 use crate::ground::{BACK, Ground, Life, OUT, pattern};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use site_recovery::state::{Kind, Phase};
 use site_recovery::workflow::Step;
-use site_recovery::{Append, FailoverRequest, Journal, Result, Unit};
+use site_recovery::{Append, Journal, Result, Unit};
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -85,7 +85,7 @@ fn somebody_starts_it(step: Step, stops: bool) {
     ground.live(async |life| {
         life.protect().await.unwrap();
         fail_over(life, OUT).await.unwrap();
-        commit(life, false).await;
+        commit(life, false).await.unwrap();
         life.write(BACK, 1, 9).await.unwrap();
         reprotect(life, BACK, false).await.unwrap();
         life.write(BACK, 0, 11).await.unwrap();
@@ -99,7 +99,7 @@ fn somebody_starts_it(step: Step, stops: bool) {
     ground.live_behind(&behind, async |life| {
         let meddled = meddled.borrow().clone().unwrap();
         *meddled.meddle.lock().unwrap() = Some(somebody(life, stops));
-        let job = life.web().unwrap().failover(FailoverRequest::planned(BACK)).await.unwrap();
+        let job = life.web().unwrap().failover(planned(BACK)).await.unwrap();
         job.done().await.unwrap();
         assert!(meddled.meddle.lock().unwrap().is_none(), "nobody meddled");
         assert_eq!(life.phase(), Phase::FailoverCompleted(Kind::Planned));

@@ -57,7 +57,7 @@ fn d6_a_failover_is_undone_and_other_points_are_gone_to_and_nothing_is_lost() {
         life.is_changed_to(&older, "an older point").await;
         life.write(BACK, 1, 5).await.unwrap();
         life.is_changed_to(&newer, "a newer point").await;
-        commit(life, false).await;
+        commit(life, false).await.unwrap();
         let kept = life.web().unwrap().item().unwrap().kept;
         assert_eq!(kept, [], "a commit ends what is kept");
         and_back(life, true, false).await;
