@@ -109,6 +109,11 @@ impl Fake {
         hold(&self.shared.faults).add(fault)
     }
 
+    /// Takes back all faults.
+    pub fn mend(&self) {
+        *hold(&self.shared.faults) = fault::Faults::default();
+    }
+
     /// Every request with its answer, as `{request: {method, url, headers, body}, response: {status, headers, body}}`; the
     /// answer is null where a fault kept it back. Tokens and signatures are left out.
     pub fn recording(&self) -> Vec<Value> {

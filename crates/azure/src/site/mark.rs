@@ -35,6 +35,9 @@ pub(crate) struct Mark {
     pub(crate) starting: Option<Starting>,
     /// Captures, and what is left of them as cursors; oldest first.
     pub(crate) cuts: Vec<Cut>,
+    /// How it read before its removal began.
+    #[serde(default)]
+    pub(crate) leaving: Option<Stamp>,
 }
 
 /// A disk's resource.
@@ -114,6 +117,7 @@ impl Mark {
             started: VecDeque::new(),
             starting: None,
             cuts: vec![],
+            leaving: None,
         }
     }
 

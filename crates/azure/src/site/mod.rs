@@ -13,6 +13,7 @@ mod exported;
 mod fence;
 mod image;
 mod import;
+mod leaving;
 mod mark;
 mod materialise;
 mod names;

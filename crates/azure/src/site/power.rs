@@ -1,6 +1,7 @@
 //! Whether a machine runs, and starting it.
 
 use super::Site;
+use super::leaving::leaving;
 use super::mark::{Mark, Marked, Starting};
 use super::names::{self, GENERATION, MACHINE, SITE, last};
 use super::register::Turn;
@@ -27,6 +28,11 @@ impl Site {
             return Ok(power);
         }
         let disks = self.disks_of(mark).await?;
+        if view.is_none()
+            && let Some(power) = leaving(mark, &disks)
+        {
+            return Ok(power);
+        }
         if view.is_none() && disks.is_empty() {
             let message = format!("neither {} nor a disk of it is in group {}", mark.name, self.group);
             return Err(Error::new(ErrorKind::NotFound, message));

@@ -92,8 +92,9 @@ impl Site {
 
     pub(super) async fn destroy(&self, op: &Op, instance: &Instance) -> Result<()> {
         let turn = self.turn(op, &instance.machine).await?;
-        let Some(marked) = self.mark_if_there(instance).await? else { return Ok(()) };
+        let Some(mut marked) = self.mark_if_there(instance).await? else { return Ok(()) };
         self.must_be_made(&marked.mark)?;
+        self.note_leaving(&mut marked).await?;
         self.remove(&turn, &marked.mark).await
     }
 

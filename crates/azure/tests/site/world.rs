@@ -6,7 +6,7 @@ use azure_core::time::OffsetDateTime;
 use fake_arm::{Account, Config, Network};
 use fake_blob::Image;
 use serde_json::Value;
-use site_recovery::SystemClock;
+use site_recovery::{Clock, SystemClock};
 use site_recovery_azure::{Azure, PageBlobs, Place};
 use site_recovery_azure_arm::{Arm, NewDisk, NewMachine, NewNic, Origin, OsType};
 use site_recovery_azure_blob::{Container, Limits, Settings, Trust, Who};
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub(crate) const GROUP: &str = "rg";
 pub(crate) const REGION: &str = "westeurope";
 pub(crate) const ACCOUNT: &str = "replicas";
-const CONTAINER: &str = "vault";
+pub(crate) const CONTAINER: &str = "vault";
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What a fake takes for a token.
@@ -93,15 +93,20 @@ impl World {
         };
         let trust = [write("manager.pem", manager.authority()), write("blobs.pem", blobs.ca_pem())];
         let clock = ManualClock::default();
-        let (site, points, arm, container) = opened(&manager, &blobs, &trust, &subscription, &clock).await;
+        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        let (site, points, arm, container) = opened(&manager, &blobs, &trust, &subscription, shared).await;
         Self { site, points, arm, container, clock, manager, blobs, subscription, trust, _dir: dir }
     }
 
     /// A crash of our process.
     pub(crate) async fn reopen(&mut self) {
-        let (site, points, arm, container) =
-            opened(&self.manager, &self.blobs, &self.trust, &self.subscription, &self.clock).await;
+        let (site, points, arm, container) = self.again(Arc::new(self.clock.clone())).await;
         (self.site, self.points, self.arm, self.container) = (site, points, arm, container);
+    }
+
+    /// Another process of ours over the same subscription.
+    pub(crate) async fn again(&self, clock: Arc<dyn Clock>) -> (Azure, PageBlobs, Arm, Container) {
+        opened(&self.manager, &self.blobs, &self.trust, &self.subscription, clock).await
     }
 
     /// A machine that runs and that nobody has enrolled, with disks of so many bytes.
@@ -161,18 +166,22 @@ impl World {
         )
     }
 
+    /// What the site has written down of an instance.
+    pub(crate) fn mark(&self, name: &str) -> Option<Value> {
+        let mark = self.blobs.blob(ACCOUNT, CONTAINER, &format!("s/azure/mark/{name}"))?.bytes?;
+        let text = std::str::from_utf8(&mark).expect("text");
+        let (_, json) = text.split_once('\n').expect("a checksum before");
+        Some(serde_json::from_str(json).expect("JSON"))
+    }
+
     /// The resources of an instance's disks, in the order of the machine's description, as its mark has them.
     pub(crate) fn disks_of(&self, name: &str) -> Vec<String> {
-        let mark = self.blobs.blob(ACCOUNT, CONTAINER, &format!("s/azure/mark/{name}"));
-        let Some(mark) = mark.and_then(|held| held.bytes) else {
+        let Some(mark) = self.mark(name) else {
             let mut given: Vec<_> = self.names("Microsoft.Compute/disks");
             given.retain(|disk| disk.starts_with(&format!("{name}-")));
             given.sort();
             return given;
         };
-        let text = std::str::from_utf8(&mark).expect("text");
-        let (_, json) = text.split_once('\n').expect("a checksum before");
-        let mark: Value = serde_json::from_str(json).expect("JSON");
         let told = mark["description"]["disks"].as_array().expect("disks").clone();
         let resource = |disk: &Value| {
             let held = &mark["disks"][disk["id"].as_str().expect("an id")];
@@ -213,7 +222,7 @@ async fn opened(
     blobs: &Arc<fake_blob::Fake>,
     trust: &[Trust; 2],
     subscription: &str,
-    clock: &ManualClock,
+    clock: Arc<dyn Clock>,
 ) -> (Azure, PageBlobs, Arm, Container) {
     let limits = site_recovery_azure_arm::Limits { pause_ms: 1, poll_ms: 1, ..Default::default() };
     let settings = site_recovery_azure_arm::Settings {
@@ -232,9 +241,7 @@ async fn opened(
         limits,
     };
     let container = Container::new(&settings, Who::Signed(token())).expect("settings");
-    let shared = Arc::new(clock.clone());
-    let points =
-        PageBlobs::open("page-blobs".into(), container.clone(), shared.clone()).await.expect("it opens");
+    let points = PageBlobs::open("page-blobs".into(), container.clone(), clock).await.expect("it opens");
     let place = Place {
         arm: arm.clone(),
         subscription: subscription.to_owned(),
