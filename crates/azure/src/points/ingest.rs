@@ -61,6 +61,7 @@ impl PageBlobs {
             return Ok(session.landed());
         }
         let note = note_of(&session, number, &records)?;
+        let doubt = session.doubt(&note);
         let sent = stream::iter(changes(&records).into_iter().map(|change| send(&session, change)));
         let sent: std::result::Result<(), Failed> = sent.buffer_unordered(AT_ONCE).try_collect().await;
         match sent {
@@ -74,6 +75,7 @@ impl PageBlobs {
             Err(Failed::Otherwise(error)) => return Err(error),
         }
         session.note(number, note).await?;
+        doubt.settle();
         Ok(session.landed())
     }
 

@@ -7,9 +7,7 @@ use super::session::{Session, resumed};
 use super::state::{At, Kept, Open, Owed, State, call};
 use super::{PageBlobs, reports};
 use crate::document;
-use site_recovery::{
-    ChangeSet, Complete, Error, ErrorKind, Ingest, Machine, Manifest, Point, PointId, Result,
-};
+use site_recovery::{Complete, Error, ErrorKind, Ingest, Machine, Manifest, Point, PointId, Result};
 use site_recovery_azure_blob::SnapshotId;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -59,12 +57,13 @@ impl PageBlobs {
         }
         let (snapshots, twins) = line.snapshot(&next, session, manifest).await?;
         let own = resumed(&timeline.carried, &open.op, &open.cut);
-        let (resumed, broken): (Vec<_>, Vec<_>) =
-            timeline.carried.iter().cloned().partition(|c| own.contains(&c.session));
-        let mut unknown = ChangeSet::new();
-        for carried in &broken {
+        let broken: Vec<_> = timeline.carried.iter().filter(|c| !own.contains(&c.session)).cloned().collect();
+        // Also of what is resumed: pages may have landed whose note did not.
+        let mut unknown = session.unknown();
+        for carried in &timeline.carried {
             unknown = unknown.union(&line.plan(&carried.plan).await?);
         }
+        let plans: Vec<_> = timeline.carried.iter().chain([&open]).map(|open| open.plan.clone()).collect();
         let sessions = own.into_iter().chain([open.session]);
         let sealed = Sealed {
             manifest: Some(manifest.clone()),
@@ -93,8 +92,7 @@ impl PageBlobs {
         next.next_point += 1;
         next.remember(call, &[id]);
         next.owed.extend(twins);
-        let plans = resumed.iter().chain(&broken).chain([&open]);
-        next.owed.extend(plans.map(|open| Owed::Document { name: open.plan.clone() }));
+        next.owed.extend(plans.into_iter().map(|name| Owed::Document { name }));
         next.owed.extend(broken.iter().map(|open| Owed::Notes { notes: line.names.notes(open.session) }));
         let timeline = next.timeline_mut()?;
         (timeline.seed, timeline.open) = (None, None);

@@ -21,7 +21,7 @@ pub(crate) struct Sealed {
 /// What is known of the bytes that landed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Layer {
-    /// What other ingests were to write before that were broken off: no note of theirs counts.
+    /// What may have landed before these notes, or beside them: no note tells.
     pub(crate) unknown: ChangeSet,
     /// Where the notes stand that tell what landed, oldest first.
     pub(crate) notes: Vec<String>,

@@ -40,6 +40,8 @@ struct Progress {
     /// Of the operation: by this session, and by those that it resumes.
     landed: ChangeSet,
     below: Landed,
+    /// What may have landed without a note: of batches that failed or that nobody waited for, and of another process.
+    unknown: ChangeSet,
     /// Pages that landed and are not noted yet.
     pending: BTreeMap<u64, Note>,
     next_note: u64,
@@ -57,6 +59,7 @@ impl Session {
             }
         }
         if !is_new {
+            progress.unknown = plan.clone();
             for note in line.notes(&line.names.notes(open.session)).await? {
                 progress.next_note += 1;
                 progress.count(&note);
@@ -111,6 +114,16 @@ impl Session {
         self.progress().landed.clone()
     }
 
+    /// All of it that may be there, beside what is noted.
+    pub(super) fn unknown(&self) -> ChangeSet {
+        self.progress().unknown.clone()
+    }
+
+    /// From here on pages of a batch may land.
+    pub(super) fn doubt(&self, note: &Note) -> Doubt<'_> {
+        Doubt { session: self, touched: note.touched() }
+    }
+
     /// Makes durable that a batch has landed; one note for all that wait.
     ///
     /// # Cancel safety
@@ -151,6 +164,26 @@ impl Session {
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch whose pages are under way. Where it is dropped before its note is durable, nobody knows what has landed of it.
+#[derive(Debug)]
+pub(super) struct Doubt<'a> {
+    session: &'a Session,
+    touched: ChangeSet,
+}
+
+impl Doubt<'_> {
+    pub(super) fn settle(mut self) {
+        self.touched = ChangeSet::new();
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        let mut progress = self.session.progress();
+        progress.unknown = std::mem::take(&mut progress.unknown).union(&self.touched);
     }
 }
 

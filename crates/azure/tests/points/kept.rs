@@ -80,7 +80,11 @@ async fn d8_points_that_come_and_go_for_long_leave_few_blobs_and_every_hash() {
         before = point.id;
     }
     let listed = container.list("m/").await.expect("listed");
-    assert!(listed.len() < 80, "{} blobs and snapshots are left of 81 points, of which 2 are kept", listed.len());
+    assert!(
+        listed.len() < 80,
+        "{} blobs and snapshots are left of 81 points, of which 2 are kept",
+        listed.len()
+    );
 
     let store = opened(&container).await;
     let changed = store.changed(&id, Some(first.id), before).await.expect("asked").expect("known");

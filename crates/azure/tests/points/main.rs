@@ -1,9 +1,11 @@
-//! Recovery points in page blobs, on Azurite over HTTPS.
+//! Recovery points in page blobs: on Azurite over HTTPS, and on the fake of Blob Storage where something has to go wrong.
 
 #[path = "../../../azure-blob/tests/azurite/server.rs"]
 mod server;
 #[path = "../../../https/tests/support/trust.rs"]
 mod trust;
 
+mod ground;
 mod kept;
 mod suites;
+mod unnoted;
