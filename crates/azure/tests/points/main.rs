@@ -6,6 +6,7 @@ mod server;
 mod trust;
 
 mod ground;
+mod growth;
 mod kept;
 mod suites;
 mod unnoted;
