@@ -12,8 +12,9 @@ use site_recovery_azure_blob::SnapshotId;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-/// In the metadata of a snapshot: the session that made it.
+/// In the metadata of a snapshot: the session that made it, and what had landed in it by then.
 const SESSION: &str = "srsession";
+const LANDED: &str = "srlanded";
 
 impl PageBlobs {
     pub(super) async fn make_point(
@@ -107,25 +108,29 @@ impl PageBlobs {
 }
 
 impl Line {
-    /// A snapshot of each disk, of which a broken-off call may have made some already; and those that there are twice.
+    /// A snapshot of each disk, of which a broken-off call may have made some already; and those that there are twice, or that were
+    /// made before all had landed.
     async fn snapshot(
         &self,
         next: &State,
         session: &Session,
         manifest: &Manifest,
     ) -> Result<(Snapshots, Vec<Owed>)> {
+        let (records, digest) = session.count();
+        let landed = format!("{records}-{digest:016x}");
         let looks = session.is_doubtful.swap(true, Ordering::SeqCst);
         let disks = next.timeline()?.disks.iter();
         let disks = disks.filter(|(id, _)| manifest.machine.included().any(|d| d.id == **id));
         let made = disks.map(async |(id, disk)| -> Result<_> {
-            let found = if looks { self.made_by(&disk.blob, session.number).await? } else { vec![] };
-            let mut found = found.into_iter();
-            let snapshot = match found.next() {
-                Some(snapshot) => snapshot,
-                None => self.take(&disk.blob, session.number).await?,
+            let made = if looks { self.made_by(&disk.blob, session.number).await? } else { vec![] };
+            let (mut whole, other): (Vec<_>, Vec<_>) = made.into_iter().partition(|(_, of)| *of == landed);
+            let snapshot = match whole.pop() {
+                Some((snapshot, _)) => snapshot,
+                None => self.take(&disk.blob, session.number, &landed).await?,
             };
-            let twins: Vec<_> =
-                found.map(|snapshot| Owed::Snapshot { blob: disk.blob.clone(), snapshot }).collect();
+            let twins = whole.into_iter().chain(other);
+            let twins = twins.map(|(snapshot, _)| Owed::Snapshot { blob: disk.blob.clone(), snapshot });
+            let twins: Vec<_> = twins.collect();
             Ok((id.clone(), At { blob: disk.blob.clone(), snapshot, size: disk.size }, twins))
         });
         let (mut snapshots, mut owed) = (Snapshots::new(), vec![]);
@@ -137,24 +142,27 @@ impl Line {
         Ok((snapshots, owed))
     }
 
-    async fn take(&self, blob: &str, session: u64) -> Result<SnapshotId> {
-        let metadata = BTreeMap::from([(SESSION.to_owned(), session.to_string())]);
+    async fn take(&self, blob: &str, session: u64, landed: &str) -> Result<SnapshotId> {
+        let metadata = BTreeMap::from([(SESSION, session.to_string()), (LANDED, landed.to_owned())]);
+        let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         match self.store.container.pages(blob).snapshot(&metadata).await {
             Ok(snapshot) => Ok(snapshot),
             Err(error) if error.may_have_been_done() => {
-                let found = self.made_by(blob, session).await?.into_iter().next();
+                let found = self.made_by(blob, session).await?.into_iter();
+                let found = found.filter(|(_, as_of)| as_of == landed).map(|(snapshot, _)| snapshot).next();
                 found.ok_or_else(|| error.into())
             }
             Err(error) => Err(reports(error)),
         }
     }
 
-    /// The snapshots that a session has made of a blob, oldest first.
-    async fn made_by(&self, blob: &str, session: u64) -> Result<Vec<SnapshotId>> {
+    /// The snapshots that a session has made of a blob, oldest first, and what had landed by then.
+    async fn made_by(&self, blob: &str, session: u64) -> Result<Vec<(SnapshotId, String)>> {
         let session = session.to_string();
         let listed = self.store.container.list(blob).await?.into_iter();
         let own = listed.filter(|l| l.name == blob && l.metadata.get(SESSION) == Some(&session));
-        Ok(own.filter_map(|listed| listed.snapshot).collect())
+        let landed = |mut metadata: BTreeMap<String, String>| metadata.remove(LANDED).unwrap_or_default();
+        Ok(own.filter_map(|l| Some((l.snapshot?, landed(l.metadata)))).collect())
     }
 }
 

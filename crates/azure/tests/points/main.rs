@@ -5,6 +5,7 @@ mod server;
 #[path = "../../../https/tests/support/trust.rs"]
 mod trust;
 
+mod broken_seal;
 mod ground;
 mod growth;
 mod kept;
