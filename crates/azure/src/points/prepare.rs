@@ -5,7 +5,7 @@ use super::names::Names;
 use super::state::{Owed, Replicated, Seeded, State, Timeline, call};
 use super::{PageBlobs, reports};
 use crate::vhd::{self, FOOTER};
-use site_recovery::{ChangeSet, Error, ErrorKind, Machine, Op, Result, Run, Seed};
+use site_recovery::{ChangeSet, Error, ErrorKind, Machine, Op, PointId, Result, Run, Seed};
 use site_recovery_azure_blob::Error as BlobError;
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl PageBlobs {
         }
         next.session += 1;
         if *seed == Seed::Fresh || next.timeline.is_none() {
-            let before = next.timeline.replace(blank(machine));
+            let before = next.timeline.replace(blank(machine, PointId(next.next_point)));
             next.owed.extend(before.iter().flat_map(|timeline| leftovers(timeline, &line.names)));
         }
         next.timeline_mut()?.close();
@@ -54,8 +54,9 @@ impl PageBlobs {
     }
 }
 
-fn blank(machine: &Machine) -> Timeline {
+fn blank(machine: &Machine, first: PointId) -> Timeline {
     Timeline {
+        first,
         machine: machine.clone(),
         disks: BTreeMap::new(),
         seed: None,

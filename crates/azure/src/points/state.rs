@@ -59,6 +59,8 @@ struct Done {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Timeline {
+    /// What its first point is called, sealed or not. Points before it were another timeline's.
+    pub(crate) first: PointId,
     pub(crate) machine: Machine,
     pub(crate) disks: BTreeMap<DiskId, Replicated>,
     pub(crate) seed: Option<Seeded>,

@@ -148,12 +148,15 @@ impl PageBlobs {
                 return Err(Error::new(ErrorKind::NotFound, format!("there was never a point {point}")));
             }
         }
-        let points = &line.timeline()?.points;
+        let timeline = line.timeline()?;
+        let points = &timeline.points;
         let (older, newer) = (from.map(|from| from.min(to)), from.map_or(to, |from| from.max(to)));
         // Of a point that was dropped, the next older one stands on the safe side, and the next newer one.
         let since = older.map_or(0, |older| points.partition_point(|kept| kept.point.id <= older));
         let until = points.partition_point(|kept| kept.point.id < newer);
-        if until == points.len()
+        let strange = older.unwrap_or(to) < timeline.first;
+        if strange
+            || until == points.len()
             || points.first().is_none_or(|first| to < first.point.id && first.inherits.is_empty())
         {
             return Ok(None);

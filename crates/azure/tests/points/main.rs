@@ -10,4 +10,5 @@ mod ground;
 mod growth;
 mod kept;
 mod suites;
+mod timelines;
 mod unnoted;
