@@ -32,7 +32,7 @@ impl Line {
         let mut all = Sealed { manifest: None, changes: ChangeSet::new(), layers: vec![] };
         let (mut gone, mut small) = (vec![], Note::default());
         for document in documents {
-            let sealed = self.sealed(document).await?;
+            let sealed = self.store.sealed(document).await?;
             all.changes = all.changes.union(&sealed.changes);
             gone.push(Owed::Document { name: document.clone() });
             for layer in sealed.layers {
@@ -43,7 +43,7 @@ impl Line {
                 }
                 small.forget(&layer.unknown);
                 for notes in layer.notes {
-                    for note in self.notes(&notes).await? {
+                    for note in self.store.notes(&notes).await? {
                         small.overlay(note);
                     }
                     gone.push(Owed::Notes { notes });

@@ -1,5 +1,6 @@
 //! What was sealed in a point: one document, written once.
 
+use super::Inner;
 use super::line::Line;
 use super::state::{At, Kept};
 use super::sums::Note;
@@ -35,11 +36,11 @@ impl Sealed {
     }
 }
 
-impl Line {
+impl Inner {
     /// # Errors
     /// `Corrupt`, naming the document.
-    pub(crate) async fn sealed(&self, document: &str) -> Result<Sealed> {
-        let found = self.store.container.document(document).read().await?;
+    pub(super) async fn sealed(&self, document: &str) -> Result<Sealed> {
+        let found = self.container.document(document).read().await?;
         let Some((bytes, _)) = found else {
             let message = format!("{document} is gone, which a point needs");
             return Err(Error::new(ErrorKind::Corrupt, message).with("document", document));
@@ -47,6 +48,21 @@ impl Line {
         document::decode(&bytes).map_err(|e| e.with("document", document))
     }
 
+    /// The notes that stand there, in order.
+    pub(super) async fn notes(&self, there: &str) -> Result<Vec<Note>> {
+        let mut notes = vec![];
+        let listed = self.container.list(there).await?;
+        let names: BTreeSet<_> = listed.into_iter().map(|listed| listed.name).collect();
+        for name in names {
+            if let Some((bytes, _)) = self.container.document(&name).read().await? {
+                notes.push(Note::decode(&bytes).map_err(|e| e.with("document", &name))?);
+            }
+        }
+        Ok(notes)
+    }
+}
+
+impl Line {
     /// A change set of a document of its own.
     pub(crate) async fn plan(&self, document: &str) -> Result<ChangeSet> {
         let Some((bytes, _)) = self.store.container.document(document).read().await? else {
@@ -78,22 +94,9 @@ impl Line {
     pub(crate) async fn changes_of(&self, documents: Vec<String>) -> Result<ChangeSet> {
         let mut all = ChangeSet::new();
         for document in documents {
-            all = all.union(&self.sealed(&document).await?.changes);
+            all = all.union(&self.store.sealed(&document).await?.changes);
         }
         Ok(all)
-    }
-
-    /// The notes that stand there, in order.
-    pub(crate) async fn notes(&self, there: &str) -> Result<Vec<Note>> {
-        let mut notes = vec![];
-        let listed = self.store.container.list(there).await?;
-        let names: BTreeSet<_> = listed.into_iter().map(|listed| listed.name).collect();
-        for name in names {
-            if let Some((bytes, _)) = self.store.container.document(&name).read().await? {
-                notes.push(Note::decode(&bytes).map_err(|e| e.with("document", &name))?);
-            }
-        }
-        Ok(notes)
     }
 }
 

@@ -54,13 +54,13 @@ impl Session {
         let plan = line.plan(&open.plan).await?;
         let mut progress = Progress::default();
         for session in resumed(&timeline.carried, &open.op, &open.cut) {
-            for note in line.notes(&line.names.notes(session)).await? {
+            for note in line.store.notes(&line.names.notes(session)).await? {
                 progress.land(&note.touched());
             }
         }
         if !is_new {
             progress.unknown = plan.clone();
-            for note in line.notes(&line.names.notes(open.session)).await? {
+            for note in line.store.notes(&line.names.notes(open.session)).await? {
                 progress.next_note += 1;
                 progress.count(&note);
             }

@@ -40,7 +40,7 @@ impl PageBlobs {
         let point = newest.map(|kept| kept.point.id);
         let cursor = match (&timeline.seed, newest) {
             (Some(seed), _) => seed.cursor.clone(),
-            (None, Some(newest)) => line.sealed(&newest.document).await?.manifest()?.cursor,
+            (None, Some(newest)) => line.store.sealed(&newest.document).await?.manifest()?.cursor,
             (None, None) => None,
         };
         match (&timeline.seed, point) {
@@ -63,13 +63,13 @@ impl PageBlobs {
     pub(super) async fn sealed_in(&self, machine: &MachineId, point: PointId) -> Result<Sealed> {
         let line = self.enter(machine).await?;
         let kept = line.timeline()?.point(point)?;
-        line.sealed(&kept.document).await.map_err(|e| e.with("point", point))
+        line.store.sealed(&kept.document).await.map_err(|e| e.with("point", point))
     }
 
     pub(super) async fn disks_at(&self, machine: &MachineId, point: PointId) -> Result<Disks> {
         let line = self.enter(machine).await?;
         let kept = line.timeline()?.point(point)?;
-        line.sealed(&kept.document).await.map_err(|e| e.with("point", point))?;
+        line.store.sealed(&kept.document).await.map_err(|e| e.with("point", point))?;
         let hold = Arc::new(self.0.open.hold(machine, point));
         let disk = |(id, at): (&DiskId, &super::state::At)| {
             let disk = PointDisk {
