@@ -5,7 +5,7 @@ use super::open::Hold;
 use super::point_disk::PointDisk;
 use super::sealed::{Sealed, documents};
 use super::session::shown;
-use super::state::call;
+use super::state::{State, call};
 use super::{PageBlobs, reports};
 use serde::Serialize;
 use site_recovery::{
@@ -25,8 +25,17 @@ impl PageBlobs {
         for folder in self.0.container.folders(names::MACHINES).await? {
             let name = folder.strip_prefix(names::MACHINES).unwrap_or(&folder).trim_end_matches('/');
             let Some(machine) = names::machine(name) else { continue };
-            if self.enter(&machine).await?.state.timeline.is_some() {
-                machines.push(machine);
+            // Without its turn: whoever lists waits for no machine.
+            let document = self.0.container.document(&names::Names::of(&machine).state());
+            let state = document.read().await?.map(|(bytes, _)| State::decode(&machine, &bytes));
+            match state {
+                None => {}
+                Some(Ok(state)) if state.timeline.is_none() => {}
+                Some(Ok(_)) => machines.push(machine),
+                Some(Err(error)) => {
+                    tracing::error!(%error, %machine, "its state cannot be read: what is asked of it says so");
+                    machines.push(machine);
+                }
             }
         }
         Ok(machines)

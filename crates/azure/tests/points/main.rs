@@ -9,6 +9,7 @@ mod broken_seal;
 mod ground;
 mod growth;
 mod kept;
+mod machines;
 mod scrub;
 mod suites;
 mod timelines;
