@@ -62,12 +62,22 @@ impl PageBlobs {
         }
         let note = note_of(&session, number, &records)?;
         let doubt = session.doubt(&note);
-        let sent = stream::iter(changes(&records).into_iter().map(|change| send(&session, change)));
+        let mut changes = changes(&records);
+        let writes = changes.iter().any(|change| matches!(change, Change::Write(..)));
+        if session.is_first {
+            // Nothing was there before: zeros are. One is sent where nothing else is, since a session that is closed shows so.
+            let mut left = usize::from(!writes);
+            changes.retain(|change| match change {
+                Change::Write(..) => true,
+                Change::Clear(..) => std::mem::replace(&mut left, 0) > 0,
+            });
+        }
+        let sent = stream::iter(changes.into_iter().map(|change| send(&session, change)));
         let sent: std::result::Result<(), Failed> = sent.buffer_unordered(AT_ONCE).try_collect().await;
         match sent {
             Ok(()) => {}
             Err(Failed::Superseded) => {
-                self.0.forget_session(&ingest.machine);
+                self.0.forget_session(&ingest.machine, ingest.session);
                 // Says who has superseded it, where that is another engine.
                 self.session(ingest).await?;
                 return Err(not_open(ingest));
@@ -127,7 +137,6 @@ async fn send(session: &Session, change: Change) -> std::result::Result<(), Fail
             Ok(pages) => pages.write(at, bytes, session.number).await,
             Err(error) => return Err(Failed::Otherwise(error)),
         },
-        Change::Clear(..) if session.is_first => Ok(()),
         Change::Clear(disk, run) => match session.pages(&disk) {
             Ok(pages) => pages.clear(run, session.number).await,
             Err(error) => return Err(Failed::Otherwise(error)),

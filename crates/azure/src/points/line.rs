@@ -71,9 +71,9 @@ impl Line {
 
     /// Afterwards no page of an earlier session can land.
     pub(crate) async fn close_earlier(&self) -> Result<()> {
-        self.store.forget_session(&self.state.machine);
-        let Some(timeline) = &self.state.timeline else { return Ok(()) };
         let session = self.state.session;
+        self.store.forget_session(&self.state.machine, session.saturating_sub(1));
+        let Some(timeline) = &self.state.timeline else { return Ok(()) };
         let raised = timeline
             .disks
             .values()

@@ -101,8 +101,12 @@ impl Inner {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(machine.clone(), session);
     }
 
-    fn forget_session(&self, machine: &MachineId) {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(machine);
+    /// Forgets the session of this number, or an earlier one; not one that was opened since.
+    fn forget_session(&self, machine: &MachineId, number: u64) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.get(machine).is_some_and(|session| session.number <= number) {
+            sessions.remove(machine);
+        }
     }
 }
 

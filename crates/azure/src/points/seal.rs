@@ -101,7 +101,7 @@ impl PageBlobs {
         timeline.machine = manifest.machine.clone();
         timeline.points.push(Kept { point: point.clone(), document, snapshots, inherits: vec![] });
         line.commit(next).await?;
-        self.0.forget_session(&ingest.machine);
+        self.0.forget_session(&ingest.machine, ingest.session);
         line.collect().await;
         Ok(point)
     }

@@ -6,6 +6,7 @@ mod server;
 mod trust;
 
 mod broken_seal;
+mod closed;
 mod ground;
 mod growth;
 mod kept;
