@@ -34,6 +34,7 @@ impl PageBlobs {
         let timeline = next.timeline()?;
         timeline.must_take(machine)?;
         let plan = cut_plan(machine, |disk| timeline.disks.contains_key(disk), plan)?;
+        let grew = machine.included().any(|d| timeline.disks.get(&d.id).is_some_and(|had| had.size < d.size));
         next.session += 1;
         line.fit(&mut next, op, machine).await?;
         let bytes = document::encode(&plan)?;
@@ -42,6 +43,7 @@ impl PageBlobs {
             plan: line.names.plan(next.session, &bytes),
             op: op.clone(),
             cut: cut.clone(),
+            grew,
         };
         line.put(&open.plan, bytes).await?;
         let timeline = next.timeline_mut()?;

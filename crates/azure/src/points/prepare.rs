@@ -97,7 +97,7 @@ impl Line {
                     let tag = call("disk", op, &(machine.id(), disk.size));
                     let blob = self.names.disk(&disk.id, session, &tag[..8]);
                     self.make(&blob, disk.size).await?;
-                    timeline.disks.insert(disk.id.clone(), Replicated { blob, size: disk.size });
+                    timeline.disks.insert(disk.id.clone(), Replicated { blob, size: disk.size, sealed: 0 });
                 }
             }
         }

@@ -57,7 +57,7 @@ impl PageBlobs {
             return Err(Error::new(ErrorKind::Corrupt, message).with("session", ingest.session));
         }
         let (snapshots, twins) = line.snapshot(&next, session, manifest).await?;
-        let own = resumed(&timeline.carried, &open.op, &open.cut);
+        let own = resumed(&timeline.carried, &open);
         let broken: Vec<_> = timeline.carried.iter().filter(|c| !own.contains(&c.session)).cloned().collect();
         // Also of what is resumed: pages may have landed whose note did not.
         let mut unknown = session.unknown();
@@ -66,9 +66,13 @@ impl PageBlobs {
         }
         let plans: Vec<_> = timeline.carried.iter().chain([&open]).map(|open| open.plan.clone()).collect();
         let sessions = own.into_iter().chain([open.session]);
+        let changes = session.touched().union(&unknown);
+        for (disk, replicated) in &timeline.disks {
+            replicated.outgrown().into_iter().for_each(|block| unknown.add(disk, block));
+        }
         let sealed = Sealed {
             manifest: Some(manifest.clone()),
-            changes: session.touched().union(&unknown),
+            changes,
             layers: vec![Layer {
                 unknown,
                 notes: sessions.map(|session| line.names.notes(session)).collect(),
@@ -99,6 +103,7 @@ impl PageBlobs {
         (timeline.seed, timeline.open) = (None, None);
         timeline.carried.clear();
         timeline.machine = manifest.machine.clone();
+        timeline.disks.values_mut().for_each(|disk| disk.sealed = disk.size);
         timeline.points.push(Kept { point: point.clone(), document, snapshots, inherits: vec![] });
         line.commit(next).await?;
         self.0.forget_session(&ingest.machine, ingest.session);

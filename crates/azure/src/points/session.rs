@@ -4,7 +4,7 @@ use super::line::Line;
 use super::state::Open;
 use super::sums::{Batch, Note};
 use site_recovery::{
-    ChangeSet, CutId, DiskId, Error, ErrorKind, Ingest, Landed, Machine, Op, Record, Result, Run, fold,
+    ChangeSet, DiskId, Error, ErrorKind, Ingest, Landed, Machine, Op, Record, Result, Run, fold,
 };
 use site_recovery_azure_blob::{Container, Error as BlobError, PageBlob};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +53,7 @@ impl Session {
         let timeline = line.timeline()?;
         let plan = line.plan(&open.plan).await?;
         let mut progress = Progress::default();
-        for session in resumed(&timeline.carried, &open.op, &open.cut) {
+        for session in resumed(&timeline.carried, open) {
             for note in line.store.notes(&line.names.notes(session)).await? {
                 progress.land(&note.touched());
             }
@@ -237,9 +237,15 @@ pub(super) fn batch(number: u64, records: &[Record]) -> Batch {
 }
 
 /// The newest closed sessions that belong to the same operation, and to the same bytes; oldest first.
-pub(super) fn resumed(carried: &[Open], op: &Op, cut: &CutId) -> Vec<u64> {
-    let same = carried.iter().rev().take_while(|c| c.op.key == op.key && c.cut == *cut);
-    let mut sessions: Vec<_> = same.map(|c| c.session).collect();
+pub(super) fn resumed(carried: &[Open], open: &Open) -> Vec<u64> {
+    let (mut sessions, mut grew) = (vec![], open.grew);
+    for earlier in carried.iter().rev() {
+        if grew || earlier.op.key != open.op.key || earlier.cut != open.cut {
+            break;
+        }
+        sessions.push(earlier.session);
+        grew = earlier.grew;
+    }
     sessions.reverse();
     sessions
 }

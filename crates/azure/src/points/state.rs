@@ -5,8 +5,8 @@ use crate::document;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    ChangeSet, Cursor, CutId, DiskId, Epoch, Error, ErrorKind, Machine, MachineId, Op, PhaseRecord, Point,
-    PointId, Result,
+    ChangeSet, Cursor, CutId, DiskId, Epoch, Error, ErrorKind, HASH_BLOCK, Machine, MachineId, Op,
+    PhaseRecord, Point, PointId, Result, Run,
 };
 use site_recovery_azure_blob::SnapshotId;
 use std::collections::{BTreeMap, VecDeque};
@@ -77,6 +77,17 @@ pub(crate) struct Replicated {
     pub(crate) blob: String,
     /// Of the disk, in bytes: the largest that it ever had here.
     pub(crate) size: u64,
+    /// What it had when it was sealed last; 0 before.
+    pub(crate) sealed: u64,
+}
+
+impl Replicated {
+    /// Where the disk ended at the last seal, if that was inside a block and it grew: what is known of that block was of a part of it.
+    pub(crate) fn outgrown(&self) -> Option<Run> {
+        let is_whole = self.sealed.is_multiple_of(HASH_BLOCK);
+        (!is_whole && self.sealed < self.size)
+            .then(|| Run::new(self.sealed, 1).aligned(HASH_BLOCK, self.size))
+    }
 }
 
 /// What the head says since `prepare`, until the next seal.
@@ -94,6 +105,8 @@ pub(crate) struct Open {
     pub(crate) plan: String,
     pub(crate) op: Op,
     pub(crate) cut: CutId,
+    /// A disk grew for it: what landed before is not resumed.
+    pub(crate) grew: bool,
 }
 
 /// A point that was sealed.

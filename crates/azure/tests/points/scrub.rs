@@ -1,6 +1,6 @@
 //! A scrub of a point takes hours. Nobody waits for it, and what others do meanwhile does not make it tell of damage.
 
-use crate::ground::{BLOCK, Ground, bytes, op, until};
+use crate::ground::{BLOCK, Ground, bytes, op, set, until};
 use fake_blob::{Fault, Gate, Match};
 use site_recovery::*;
 use std::time::Duration;
@@ -43,4 +43,30 @@ async fn rps_2_points_that_are_dropped_meanwhile_make_no_finding() {
     assert_eq!(ground.names("/fold/").len(), 1, "they are folded");
     gate.open();
     assert_eq!(scrub.await.expect("scrubbed"), vec![]);
+}
+
+/// What was known of its last block was of the part that there was.
+#[tokio::test(flavor = "multi_thread")]
+async fn rps_2_a_disk_that_grew_from_an_odd_end_gives_no_finding() {
+    let mut ground = Ground::new().await;
+    let size = ground.machine.disks[1].size;
+    assert!(!size.is_multiple_of(BLOCK), "an odd end");
+    let last = size / BLOCK * BLOCK;
+    let end = bytes("data", last, size - last, 3);
+    ground.sealed("one", vec![end.clone()]).await;
+    // Landed, and not sealed before it grows.
+    let plan = set("data", last, size - last);
+    let ingest = ground.begin("two", &plan).await;
+    ground.store.write(&ingest, 0, vec![end]).await.expect("landed");
+    ground.machine.disks[1].size = 4 * BLOCK;
+    let ingest = ground.begin("two", &plan).await;
+    let point = ground.seal(&ingest, &plan, &[]).await.expect("a point");
+    assert_eq!(ground.scrubbed(&point).await, vec![]);
+    let point = ground.sealed("three", vec![bytes("data", last, BLOCK, 4)]).await;
+    assert_eq!(ground.scrubbed(&point).await, vec![]);
+    let disk = ground.names("/disk/data").pop().expect("a blob");
+    let ingest = ground.begin("four", &set("data", 0, BLOCK)).await;
+    ground.damage(&disk, last, ingest.session).await;
+    let point = ground.seal(&ingest, &set("data", 0, BLOCK), &[]).await.expect("a point");
+    assert_eq!(ground.scrubbed(&point).await.len(), 1, "the whole block is known now");
 }
