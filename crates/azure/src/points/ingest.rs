@@ -6,7 +6,6 @@ use super::session::{Session, batch, shown};
 use super::state::Open;
 use super::sums::Note;
 use super::{PageBlobs, reports};
-use crate::document;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use site_recovery::{
     ALIGNMENT, ChangeSet, CutId, Error, ErrorKind, Ingest, Landed, Machine, Op, Payload, Record, Result, Run,
@@ -37,20 +36,19 @@ impl PageBlobs {
         let grew = machine.included().any(|d| timeline.disks.get(&d.id).is_some_and(|had| had.size < d.size));
         next.session += 1;
         line.fit(&mut next, op, machine).await?;
-        let bytes = document::encode(&plan)?;
-        let open = Open {
-            session: next.session,
-            plan: line.names.plan(next.session, &bytes),
-            op: op.clone(),
-            cut: cut.clone(),
-            grew,
-        };
-        line.put(&open.plan, bytes).await?;
+        let plan = line.keep_plan(next.timeline()?, &plan).await?;
+        let open = Open { session: next.session, plan, op: op.clone(), cut: cut.clone(), grew };
         let timeline = next.timeline_mut()?;
         timeline.close();
         timeline.machine = machine.clone();
         timeline.open = Some(open.clone());
+        let owed = line.fold_plans(timeline).await?;
+        let has_folded = !owed.is_empty();
+        next.owed.extend(owed);
         line.commit(next).await?;
+        if has_folded {
+            line.collect().await;
+        }
         let session = Session::of(&line, &open, true).await?;
         let resume = session.landed();
         self.0.keep_session(machine.id(), Arc::new(session));

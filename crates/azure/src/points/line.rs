@@ -84,6 +84,11 @@ impl Line {
         Ok(())
     }
 
+    /// That of the state which a commit makes true.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.state.number + 1
+    }
+
     pub(crate) fn timeline(&self) -> Result<&Timeline> {
         self.state.timeline()
     }

@@ -62,6 +62,7 @@ fn blank(machine: &Machine, first: PointId) -> Timeline {
         seed: None,
         open: None,
         carried: vec![],
+        lost: None,
         points: vec![],
     }
 }
@@ -69,18 +70,17 @@ fn blank(machine: &Machine, first: PointId) -> Timeline {
 /// What a timeline without points leaves behind.
 fn leftovers(timeline: &Timeline, names: &Names) -> Vec<Owed> {
     let blobs = timeline.disks.values().map(|disk| Owed::Blob { blob: disk.blob.clone() });
+    let plans = timeline.plans().into_iter().map(|name| Owed::Document { name: name.to_owned() });
     let sessions = timeline.carried.iter().chain(&timeline.open);
-    let notes = sessions.flat_map(|open| {
-        [Owed::Document { name: open.plan.clone() }, Owed::Notes { notes: names.notes(open.session) }]
-    });
-    blobs.chain(notes).collect()
+    let notes = sessions.map(|open| Owed::Notes { notes: names.notes(open.session) });
+    blobs.chain(plans).chain(notes).collect()
 }
 
 impl Line {
     /// Makes page blobs for disks that have none, and grows those of disks that grew. The state names them from the next commit on;
     /// what is made before a commit that fails is found by its name again. The next session is one after all that wrote here.
     pub(super) async fn fit(&self, next: &mut State, op: &Op, machine: &Machine) -> Result<()> {
-        let session = next.session;
+        let (session, number) = (next.session, self.next_number());
         let mut grown = session;
         for disk in machine.included() {
             let timeline = next.timeline_mut()?;
@@ -95,7 +95,7 @@ impl Line {
                 }
                 None => {
                     let tag = call("disk", op, &(machine.id(), disk.size));
-                    let blob = self.names.disk(&disk.id, session, &tag[..8]);
+                    let blob = self.names.disk(&disk.id, number, &tag[..8]);
                     self.make(&blob, disk.size).await?;
                     timeline.disks.insert(disk.id.clone(), Replicated { blob, size: disk.size, sealed: 0 });
                 }

@@ -9,7 +9,7 @@ use super::{PageBlobs, reports};
 use crate::document;
 use site_recovery::{Complete, Error, ErrorKind, Ingest, Machine, Manifest, Point, PointId, Result};
 use site_recovery_azure_blob::SnapshotId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 /// In the metadata of a snapshot: the session that made it, and what had landed in it by then.
@@ -59,12 +59,13 @@ impl PageBlobs {
         let (snapshots, twins) = line.snapshot(&next, session, manifest).await?;
         let own = resumed(&timeline.carried, &open);
         let broken: Vec<_> = timeline.carried.iter().filter(|c| !own.contains(&c.session)).cloned().collect();
+        let plans: BTreeSet<_> = timeline.plans().into_iter().map(str::to_owned).collect();
         // Also of what is resumed: pages may have landed whose note did not.
+        let earlier = timeline.carried.iter().map(|earlier| &earlier.plan);
         let mut unknown = session.unknown();
-        for carried in &timeline.carried {
-            unknown = unknown.union(&line.plan(&carried.plan).await?);
+        for plan in earlier.chain(&timeline.lost).collect::<BTreeSet<_>>() {
+            unknown = unknown.union(&line.plan(plan).await?);
         }
-        let plans: Vec<_> = timeline.carried.iter().chain([&open]).map(|open| open.plan.clone()).collect();
         let sessions = own.into_iter().chain([open.session]);
         let changes = session.touched().union(&unknown);
         for (disk, replicated) in &timeline.disks {
@@ -80,7 +81,7 @@ impl PageBlobs {
         };
         let id = PointId(next.next_point);
         let bytes = document::encode(&sealed)?;
-        let document = line.names.point(id, &bytes);
+        let document = line.names.point(id, line.next_number(), &bytes);
         line.put(&document, bytes).await?;
         let point = Point {
             id,
@@ -100,7 +101,7 @@ impl PageBlobs {
         next.owed.extend(plans.into_iter().map(|name| Owed::Document { name }));
         next.owed.extend(broken.iter().map(|open| Owed::Notes { notes: line.names.notes(open.session) }));
         let timeline = next.timeline_mut()?;
-        (timeline.seed, timeline.open) = (None, None);
+        (timeline.seed, timeline.open, timeline.lost) = (None, None, None);
         timeline.carried.clear();
         timeline.machine = manifest.machine.clone();
         timeline.disks.values_mut().for_each(|disk| disk.sealed = disk.size);

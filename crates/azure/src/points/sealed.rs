@@ -2,7 +2,8 @@
 
 use super::Inner;
 use super::line::Line;
-use super::state::{At, Kept};
+use super::names::Names;
+use super::state::{At, Kept, Timeline};
 use super::sums::Note;
 use crate::document;
 use serde::{Deserialize, Serialize};
@@ -72,12 +73,23 @@ impl Line {
         document::decode(&bytes).map_err(|e| e.with("document", document))
     }
 
+    /// The document of a plan: one of the timeline that says the same, or a new one.
+    pub(crate) async fn keep_plan(&self, timeline: &Timeline, plan: &ChangeSet) -> Result<String> {
+        let bytes = document::encode(plan)?;
+        if let Some(known) = timeline.plans().into_iter().find(|name| Names::says(name, &bytes)) {
+            return Ok(known.to_owned());
+        }
+        let name = self.names.plan(self.next_number(), &bytes);
+        self.put(&name, bytes).await?;
+        Ok(name)
+    }
+
     /// What the ingests may have written that were not sealed.
     pub(crate) async fn unsealed(&self) -> Result<ChangeSet> {
         let timeline = self.timeline()?;
         let mut touched = ChangeSet::new();
-        for open in timeline.carried.iter().chain(&timeline.open) {
-            touched = touched.union(&self.plan(&open.plan).await?);
+        for plan in timeline.plans() {
+            touched = touched.union(&self.plan(plan).await?);
         }
         Ok(touched)
     }

@@ -12,6 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Notes of other processes in the place of ours, until a batch is given up.
 const CROWDED: u32 = 16;
+/// Sessions that one goes on from; what landed in earlier ones is compared again.
+const MOST_RESUMED: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -72,7 +74,7 @@ impl Session {
             op: open.op.clone(),
             machine: timeline.machine.clone(),
             plan,
-            is_first: timeline.points.is_empty() && timeline.carried.is_empty(),
+            is_first: timeline.points.is_empty() && timeline.carried.is_empty() && timeline.lost.is_none(),
             blobs: timeline.disks.iter().map(|(id, disk)| (id.clone(), pages(&disk.blob))).collect(),
             container: line.store.container.clone(),
             prefix: line.names.clone(),
@@ -240,7 +242,8 @@ pub(super) fn batch(number: u64, records: &[Record]) -> Batch {
 pub(super) fn resumed(carried: &[Open], open: &Open) -> Vec<u64> {
     let (mut sessions, mut grew) = (vec![], open.grew);
     for earlier in carried.iter().rev() {
-        if grew || earlier.op.key != open.op.key || earlier.cut != open.cut {
+        if grew || sessions.len() == MOST_RESUMED || earlier.op.key != open.op.key || earlier.cut != open.cut
+        {
             break;
         }
         sessions.push(earlier.session);

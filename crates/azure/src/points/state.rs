@@ -9,7 +9,7 @@ use site_recovery::{
     PhaseRecord, Point, PointId, Result, Run,
 };
 use site_recovery_azure_blob::SnapshotId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const FORMAT: u32 = 1;
 /// Calls that are remembered, so that a late repeat changes nothing.
@@ -67,6 +67,8 @@ pub(crate) struct Timeline {
     pub(crate) open: Option<Open>,
     /// Sessions that were closed since the last seal, oldest first.
     pub(crate) carried: Vec<Open>,
+    /// The document in which the plans of those before them stand, as one.
+    pub(crate) lost: Option<String>,
     /// Oldest first.
     pub(crate) points: Vec<Kept>,
 }
@@ -208,6 +210,12 @@ impl Timeline {
     /// Closes what is open. What it landed is remembered by its plan.
     pub(crate) fn close(&mut self) {
         self.carried.extend(self.open.take());
+    }
+
+    /// The documents that tell what may have been written since the last seal.
+    pub(crate) fn plans(&self) -> BTreeSet<&str> {
+        let sessions = self.carried.iter().chain(&self.open).map(|open| &open.plan);
+        self.lost.iter().chain(sessions).map(String::as_str).collect()
     }
 
     pub(crate) fn newest(&self) -> Option<&Kept> {

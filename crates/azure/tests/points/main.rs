@@ -10,6 +10,7 @@ mod closed;
 mod ground;
 mod growth;
 mod kept;
+mod left;
 mod machines;
 mod scrub;
 mod suites;
