@@ -119,6 +119,7 @@ impl PageBlobs {
 impl Line {
     /// Writes a document that is named by what it says.
     pub(super) async fn put(&self, name: &str, bytes: bytes::Bytes) -> Result<()> {
+        self.makes();
         match self.store.container.document(name).create(bytes).await {
             Ok(_) | Err(BlobError::Exists { .. }) => Ok(()),
             Err(error) => Err(error.into()),

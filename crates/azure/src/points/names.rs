@@ -50,6 +50,16 @@ impl Names {
         name.ends_with(&format!("-{:016x}", checksum(bytes)))
     }
 
+    /// The folders of what is named by the state that was to name it first.
+    pub(crate) fn by_state(&self) -> [String; 4] {
+        ["disk/", "plan/", "fold/", "point/"].map(|folder| format!("{}{folder}", self.0))
+    }
+
+    /// The number of that state.
+    pub(crate) fn state_of(name: &str) -> Option<u64> {
+        name.rsplit(['-', '/']).nth(1)?.parse().ok()
+    }
+
     pub(crate) fn notes(&self, session: u64) -> String {
         format!("{}note/{session}/", self.0)
     }
@@ -114,6 +124,15 @@ mod tests {
             assert!(!plain.contains(['/', '.', '%', ' ']), "{plain}");
         }
         let names = Names::of(&"a-1".into());
+        let tag = "0123abcd";
+        for name in [
+            names.disk(&"c-3".into(), 7, tag),
+            names.plan(7, b"x"),
+            names.folded(7, b"x"),
+            names.point(PointId(9), 7, b"x"),
+        ] {
+            assert_eq!(Names::state_of(&name), Some(7), "{name}");
+        }
         assert!(Names::says(&names.plan(7, b"x"), b"x") && !Names::says(&names.plan(7, b"x"), b"y"));
         assert_eq!((machine("~7"), machine("~zz")), (None, None));
     }

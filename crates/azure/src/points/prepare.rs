@@ -108,6 +108,7 @@ impl Line {
     async fn make(&self, blob: &str, size: u64) -> Result<()> {
         let image = vhd::rounded(size);
         let pages = self.store.container.pages(blob);
+        self.makes();
         match pages.create(image + FOOTER, &BTreeMap::new()).await {
             Ok(_) => {}
             // By an earlier call of the same key, which was broken off before the state named it: nothing wrote to it.

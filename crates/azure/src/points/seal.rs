@@ -5,6 +5,7 @@ use super::line::Line;
 use super::sealed::{Layer, Sealed, Snapshots};
 use super::session::{Session, resumed};
 use super::state::{At, Kept, Open, Owed, State, call};
+use super::sweep::Sweep;
 use super::{PageBlobs, reports};
 use crate::document;
 use site_recovery::{Complete, Error, ErrorKind, Ingest, Machine, Manifest, Point, PointId, Result};
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 /// In the metadata of a snapshot: the session that made it, and what had landed in it by then.
-const SESSION: &str = "srsession";
+pub(super) const SESSION: &str = "srsession";
 const LANDED: &str = "srlanded";
 
 impl PageBlobs {
@@ -109,6 +110,7 @@ impl PageBlobs {
         line.commit(next).await?;
         self.0.forget_session(&ingest.machine, ingest.session);
         line.collect().await;
+        line.sweep(Sweep::Failed).await;
         Ok(point)
     }
 }
@@ -151,6 +153,7 @@ impl Line {
     async fn take(&self, blob: &str, session: u64, landed: &str) -> Result<SnapshotId> {
         let metadata = BTreeMap::from([(SESSION, session.to_string()), (LANDED, landed.to_owned())]);
         let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        self.makes();
         match self.store.container.pages(blob).snapshot(&metadata).await {
             Ok(snapshot) => Ok(snapshot),
             Err(error) if error.may_have_been_done() => {

@@ -1,7 +1,5 @@
 //! A store on the fake of Blob Storage, where what goes wrong is told beforehand.
 
-#![allow(dead_code, reason = "the next suites use the rest")]
-
 use async_trait::async_trait;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::time::OffsetDateTime;

@@ -1,7 +1,35 @@
 //! What calls that fail leave behind does not stay.
 
-use crate::ground::{BLOCK, Ground, bytes, set};
+use crate::ground::{BLOCK, Ground, bytes, op, set};
+use fake_blob::{Fault, Match};
 use site_recovery::*;
+use std::collections::BTreeSet;
+
+/// The next state is not written.
+fn breaks(ground: &Ground) {
+    let state = Match::any().method("PUT").path_contains("/state");
+    ground.blobs.faults().next(state, Fault::DropBeforeEffect);
+}
+
+/// A seal that came to its snapshots, and no further.
+async fn broken_seal(ground: &Ground) {
+    let (plan, records) = (set("system", 0, BLOCK), [bytes("system", 0, BLOCK, 9)]);
+    let ingest = ground.begin("broken", &plan).await;
+    ground.store.write(&ingest, 0, records.to_vec()).await.expect("landed");
+    breaks(ground);
+    assert!(ground.seal(&ingest, &plan, &records).await.is_err());
+    assert!(ground.names("/disk/").iter().any(|blob| ground.snapshots(blob) > 0), "it has made some");
+}
+
+/// A begin with a disk more, that came to the blob of it and its plan, and no further.
+async fn broken_begin(ground: &Ground) {
+    let mut machine = ground.machine.clone();
+    machine.disks[1].id = "more".into();
+    breaks(ground);
+    let begun = ground.store.begin(&op("more"), &machine, &"more".into(), &set("more", 0, BLOCK)).await;
+    assert!(begun.is_err());
+    assert_eq!(ground.names("/disk/more").len(), 1, "it has made a blob");
+}
 
 /// Two disks with one snapshot for each point, the points' documents, and nothing else.
 fn must_be_clean(ground: &Ground, points: usize) {
@@ -13,6 +41,73 @@ fn must_be_clean(ground: &Ground, points: usize) {
     }
     let (documents, plans) = (ground.names("/point/"), ground.names("/plan/"));
     assert!(documents.len() == points && plans.is_empty(), "{documents:?}, {plans:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d2_the_next_seal_takes_it_away() {
+    let ground = Ground::new().await;
+    broken_seal(&ground).await;
+    broken_begin(&ground).await;
+    let point = ground.sealed("whole", vec![bytes("system", 0, BLOCK, 1)]).await;
+    must_be_clean(&ground, 1);
+    assert!(ground.read(&point, "system", Run::new(0, BLOCK)).await.iter().all(|byte| *byte == 1));
+    assert_eq!(ground.scrubbed(&point).await, vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d2_of_a_process_that_has_ended_the_next_prune_takes_it_away() {
+    let mut ground = Ground::new().await;
+    broken_seal(&ground).await;
+    broken_begin(&ground).await;
+    ground.store = ground.another().await;
+    let first = ground.sealed("whole", vec![bytes("system", 0, BLOCK, 1)]).await;
+    let point = ground.sealed("next", vec![bytes("system", BLOCK, BLOCK, 2)]).await;
+    let dropped = ground.store.prune(&op("prune"), ground.id(), &[first.id]).await.expect("pruned");
+    assert_eq!(dropped, [first.id]);
+    let named = ground.state()["timeline"]["points"][0]["inherits"][0].as_str().expect("a name").to_owned();
+    let documents: BTreeSet<_> = ground.names("/point/").into_iter().collect();
+    assert!(
+        documents.len() == 2 && documents.contains(&named),
+        "its own, and what it inherits: {documents:?}"
+    );
+    let disks = ground.names("/disk/");
+    assert!(disks.len() == 2 && disks.iter().all(|blob| ground.snapshots(blob) == 1), "{disks:?}");
+    assert_eq!(ground.scrubbed(&point).await, vec![]);
+}
+
+/// Its seal may be about to name them: what was sealed by it then is whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn rep_7_snapshots_of_the_session_that_is_open_stay() {
+    let ground = Ground::new().await;
+    let first = ground.sealed("first", vec![bytes("system", BLOCK, BLOCK, 1)]).await;
+    ground.sealed("second", vec![bytes("system", BLOCK, BLOCK, 2)]).await;
+    let (plan, records) = (set("system", 0, BLOCK), [bytes("system", 0, BLOCK, 3)]);
+    let ingest = ground.begin("third", &plan).await;
+    ground.store.write(&ingest, 0, records.to_vec()).await.expect("landed");
+    breaks(&ground);
+    assert!(ground.seal(&ingest, &plan, &records).await.is_err());
+    let count = |ground: &Ground| ground.names("/disk/").iter().map(|b| ground.snapshots(b)).sum::<usize>();
+    assert_eq!(count(&ground), 6, "two disks, two points, and those of a third");
+    let another = ground.another().await;
+    another.prune(&op("prune"), ground.id(), &[first.id]).await.expect("pruned");
+    assert_eq!(count(&ground), 4);
+    let point = ground.seal(&ingest, &plan, &records).await.expect("a point");
+    assert!(ground.read(&point, "system", Run::new(0, BLOCK)).await.iter().all(|byte| *byte == 3));
+    assert_eq!(count(&ground), 4, "made once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_that_leaves_something_says_so_and_its_repeat_takes_it() {
+    let ground = Ground::new().await;
+    ground.sealed("one", vec![bytes("system", 0, BLOCK, 1)]).await;
+    let deletion = Match::any().method("DELETE").path_contains("/disk/");
+    let denied = Fault::Status { code: 403, azure_code: "AuthorizationFailure", retry_after: None };
+    ground.blobs.faults().next(deletion, denied);
+    let error = ground.store.delete(&op("delete"), ground.id()).await.expect_err("a disk is left");
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    assert_eq!(ground.names("m/web/").len(), 2, "the register and a disk");
+    ground.store.delete(&op("delete"), ground.id()).await.expect("deleted");
+    assert_eq!(ground.names("m/web/"), ["m/web/state"]);
 }
 
 /// Each of many ingests that came to nothing may have written what it was to write.
