@@ -10,8 +10,8 @@ use crate::{Error, Etag, Properties, SnapshotId};
 use azure_core::http::Url;
 use azure_storage_blob::models::{
     BlobClientCreateSnapshotOptions, BlobClientStartCopyFromUrlOptions, HttpRange,
-    PageBlobClientClearPagesOptions, PageBlobClientCreateOptions, PageBlobClientSetSequenceNumberOptions,
-    PageBlobClientUploadPagesOptions, SequenceNumberActionType,
+    PageBlobClientClearPagesOptions, PageBlobClientCreateOptions, PageBlobClientResizeOptions,
+    PageBlobClientSetSequenceNumberOptions, PageBlobClientUploadPagesOptions, SequenceNumberActionType,
 };
 use bytes::Bytes;
 use site_recovery::Run;
@@ -86,6 +86,26 @@ impl PageBlob {
         blob.send(0, Repeat::Safely, call).await.map(drop)
     }
 
+    /// Makes this its sequence number, if it is still in that state; gives the state that it is in then. Sent once. Of all who have
+    /// read the same state one alone gets a number so.
+    ///
+    /// # Errors
+    /// [`Changed`](Error::Changed); with [`Lost`](Error::Lost) and [`Failed`](Error::Failed) it may have been done.
+    pub async fn take_sequence(&self, number: u64, state: &Etag) -> Result<Etag, Error> {
+        let (blob, number) = (&self.0, sequenced(number)?);
+        let client = blob.client.page_blob_client();
+        let call = || async {
+            let options = PageBlobClientSetSequenceNumberOptions {
+                blob_sequence_number: Some(number),
+                if_match: Some(state.as_str().into()),
+                ..Default::default()
+            };
+            client.set_sequence_number(SequenceNumberActionType::Update, Some(options)).await
+        };
+        let done = blob.send(0, Repeat::Never, call).await?;
+        etag(&blob.name, done.headers())
+    }
+
     /// Writes these bytes at this offset, if the sequence number is still this one.
     ///
     /// # Errors
@@ -139,15 +159,21 @@ impl PageBlob {
         read(&self.0, self.0.at(at), run, into).await
     }
 
-    /// Makes it so large; what is added reads as zeros.
+    /// Makes it so large, if it is still in that state; what is added reads as zeros. Sent once.
     ///
     /// # Errors
-    /// [`Absent`](Error::Absent), and the like; [`Invalid`](Error::Invalid) as for [`create`](Self::create).
-    pub async fn resize(&self, size: u64) -> Result<(), Error> {
+    /// [`Changed`](Error::Changed); [`Invalid`](Error::Invalid) as for [`create`](Self::create); with [`Lost`](Error::Lost) and
+    /// [`Failed`](Error::Failed) it may have been done.
+    pub async fn resize(&self, size: u64, state: &Etag) -> Result<(), Error> {
         sized(size)?;
         let blob = &self.0;
         let client = blob.client.page_blob_client();
-        blob.send(0, Repeat::Safely, || client.resize(size, None)).await.map(drop)
+        let call = || async {
+            let options =
+                PageBlobClientResizeOptions { if_match: Some(state.as_str().into()), ..Default::default() };
+            client.resize(size, Some(options)).await
+        };
+        blob.send(0, Repeat::Never, call).await.map(drop)
     }
 
     /// Removes one snapshot, or the blob itself. That it is not there is right.

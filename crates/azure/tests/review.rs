@@ -13,9 +13,8 @@ use site_recovery_record::hash;
 use site_recovery_testkit::suite;
 use std::sync::Arc;
 use std::time::Duration;
-use world::{ACCOUNT, GROUP, World};
+use world::{GROUP, World};
 
-const VAULT: &str = "vault";
 const BLOCK: u64 = HASH_BLOCK;
 
 fn op(name: &str) -> Op {
@@ -25,14 +24,6 @@ fn op(name: &str) -> Op {
 fn record(disk: &str, start: u64, bytes: &[u8]) -> Record {
     let run = Run::new(start, bytes.len() as u64);
     Record { disk: disk.into(), run, checksum: hash(bytes), payload: Payload::Plain(bytes.to_vec().into()) }
-}
-
-fn zeros(disk: &str, start: u64, len: u64) -> Record {
-    Record { disk: disk.into(), run: Run::new(start, len), checksum: 0, payload: Payload::Zero }
-}
-
-fn set(runs: &[(&str, u64, u64)]) -> ChangeSet {
-    runs.iter().map(|(disk, start, len)| (DiskId::from(*disk), Run::new(*start, *len))).collect()
 }
 
 fn manifest(machine: &Machine, cut: &str) -> Manifest {
@@ -76,168 +67,6 @@ async fn sealed(world: &World, machine: &Machine, cut: &str, records: Vec<Record
     }
     let complete = counted(&plan, &records);
     world.points.seal(&ingest, &manifest(machine, cut), complete).await.expect("a point")
-}
-
-async fn read(world: &World, machine: &Machine, point: PointId, disk: &str, run: Run) -> Vec<u8> {
-    let disks = world.points.open(machine.id(), point).await.expect("it opens");
-    let pool = Pool::new(8 << 20);
-    disks[&DiskId::from(disk)].read(run, &pool).await.expect("read").to_vec()
-}
-
-/// A batch whose pages landed and whose note did not; then the same ingest goes on, finds the pages equal, and sends nothing.
-async fn landed_without_a_note(world: &World) -> (Machine, Point, Vec<u8>) {
-    let machine = opened(world).await;
-    sealed(world, &machine, "one", vec![record("system", 0, &vec![1; BLOCK as usize])]).await;
-    let plan = ChangeSet::whole(machine.included());
-    let bytes = vec![2; BLOCK as usize];
-    let ingest = world.points.begin(&op("two"), &machine, &"two".into(), &plan).await.expect("an ingest");
-    let lost = Match::any().method("PUT").path_contains("/note/");
-    world.blobs.faults().next(lost, Fault::DropBeforeEffect);
-    let written = world.points.write(&ingest, 0, vec![record("system", 0, &bytes)]).await;
-    assert!(written.is_err(), "its note did not come");
-    let ingest = world.points.begin(&op("two"), &machine, &"two".into(), &plan).await.expect("it goes on");
-    let hashes = world.points.hashes(machine.id(), &"system".into(), Run::new(0, BLOCK)).await;
-    assert_eq!(hashes.expect("hashes"), [hash(&bytes)], "it is equal: a process server sends nothing");
-    let complete = counted(&plan, &[]);
-    let point = world.points.seal(&ingest, &manifest(&machine, "two"), complete).await.expect("a point");
-    assert_eq!(read(world, &machine, point.id, "system", Run::new(0, BLOCK)).await, bytes);
-    (machine, point, bytes)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rep_12_what_landed_without_a_note_is_among_the_changes() {
-    let world = World::new().await;
-    let (machine, point, _) = landed_without_a_note(&world).await;
-    let changed = world.points.changed(machine.id(), Some(PointId(1)), point.id).await.expect("asked");
-    let changed = changed.expect("listed");
-    assert!(changed.contains(&"system".into(), Run::new(0, BLOCK)), "less than what differs: {changed:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rps_2_a_whole_point_whose_pages_landed_without_a_note_gives_no_finding() {
-    let world = World::new().await;
-    let (machine, point, _) = landed_without_a_note(&world).await;
-    let found = world.points.scrub(machine.id(), point.id).await.expect("scrubbed");
-    assert!(found.is_empty(), "{found:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rep_10_a_late_clear_of_the_old_footer_takes_no_bytes_of_a_grown_disk() {
-    let world = World::new().await;
-    let mut machine = opened(&world).await;
-    sealed(&world, &machine, "one", vec![record("system", 0, &[1; 4096])]).await;
-    machine.disks[0].size = 2 << 20;
-    let old_end = 1 << 20;
-    let plan = set(&[("system", old_end, BLOCK)]);
-    let gate = Gate::new();
-    let clear = Match::any().method("PUT").comp("page").path_contains("/disk/").after(1);
-    let held = world.blobs.faults().next(clear, Fault::Late(gate.clone()));
-    let (cut, key) = ("two".into(), op("two"));
-    {
-        // Nobody waits for it any more; its last request is still on the way.
-        let begun = world.points.begin(&key, &machine, &cut, &plan);
-        tokio::select! {
-            begun = begun => panic!("{begun:?}"),
-            () = held.reach(1) => {}
-        }
-    }
-    let ingest = world.points.begin(&key, &machine, &cut, &plan).await.expect("an ingest");
-    let records = vec![record("system", old_end, &vec![7; BLOCK as usize])];
-    world.points.write(&ingest, 0, records.clone()).await.expect("acknowledged");
-    gate.open();
-    gate.through().reach(1).await;
-    let complete = counted(&plan, &records);
-    let point = world.points.seal(&ingest, &manifest(&machine, "two"), complete).await.expect("a point");
-    let found = read(&world, &machine, point.id, "system", Run::new(old_end, BLOCK)).await;
-    let lost = found.iter().filter(|byte| **byte != 7).count();
-    assert_eq!(lost, 0, "{lost} acknowledged bytes are gone");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rep_10_a_point_holds_what_was_written_after_a_seal_that_failed() {
-    let world = World::new().await;
-    let machine = opened(&world).await;
-    let plan = set(&[("system", 0, 2 * BLOCK)]);
-    let ingest = world.points.begin(&op("one"), &machine, &"one".into(), &plan).await.expect("an ingest");
-    let first = record("system", 0, &vec![1; BLOCK as usize]);
-    world.points.write(&ingest, 0, vec![first.clone()]).await.expect("landed");
-    let lost = Match::any().method("PUT").path_contains("/point/");
-    world.blobs.faults().next(lost, Fault::DropBeforeEffect);
-    let half = counted(&plan, std::slice::from_ref(&first));
-    assert!(world.points.seal(&ingest, &manifest(&machine, "one"), half).await.is_err());
-    let second = record("system", BLOCK, &vec![2; BLOCK as usize]);
-    world.points.write(&ingest, 1, vec![second.clone()]).await.expect("acknowledged");
-    let complete = counted(&plan, &[first, second]);
-    let point = world.points.seal(&ingest, &manifest(&machine, "one"), complete).await.expect("a point");
-    let found = read(&world, &machine, point.id, "system", Run::new(BLOCK, BLOCK)).await;
-    assert!(found.iter().all(|byte| *byte == 2), "the point is without what was acknowledged before it");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn d2_a_seal_that_was_broken_off_leaves_no_snapshot() {
-    let world = World::new().await;
-    let machine = opened(&world).await;
-    let plan = set(&[("system", 0, BLOCK)]);
-    let records = vec![record("system", 0, &vec![1; BLOCK as usize])];
-    for broken in [true, false] {
-        let ingest = world.points.begin(&op("one"), &machine, &"one".into(), &plan).await.expect("an ingest");
-        world.points.write(&ingest, 0, records.clone()).await.expect("landed");
-        if broken {
-            let lost = Match::any().method("PUT").path_contains("/point/");
-            world.blobs.faults().next(lost, Fault::DropBeforeEffect);
-        }
-        let complete = counted(&plan, &records);
-        let point = world.points.seal(&ingest, &manifest(&machine, "one"), complete).await;
-        assert_eq!(point.is_err(), broken);
-    }
-    for blob in world.blobs.blobs(ACCOUNT, VAULT).iter().filter(|blob| blob.contains("/disk/")) {
-        let snapshots = world.blobs.snapshots(ACCOUNT, VAULT, blob).len();
-        assert_eq!(snapshots, 1, "one point, and {snapshots} snapshots of {blob}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rol_4_a_scrub_that_nobody_polls_does_not_keep_a_failover_from_the_points() {
-    let world = World::new().await;
-    let machine = opened(&world).await;
-    let point = sealed(&world, &machine, "one", vec![record("system", 0, &vec![1; BLOCK as usize])]).await;
-    let slow = Match::any().method("GET").path_contains("/disk/").comp("");
-    let held = world.blobs.faults().next(slow, Fault::Hang(Duration::from_secs(20)));
-    let (points, id) = (world.points.clone(), machine.id().clone());
-    let scrub = tokio::spawn(async move { points.scrub(&id, point.id).await });
-    held.reach(1).await;
-    let opened =
-        tokio::time::timeout(Duration::from_secs(5), world.points.open(machine.id(), point.id)).await;
-    scrub.abort();
-    assert!(opened.is_ok(), "the point cannot be opened while it is scrubbed");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rep_4_zeros_of_a_session_that_another_process_closed_are_refused() {
-    let world = World::new().await;
-    let machine = opened(&world).await;
-    let clock = Arc::new(world.clock.clone());
-    let other = site_recovery_azure::PageBlobs::open("page-blobs".into(), world.container.clone(), clock);
-    let other = other.await.expect("it opens");
-    let plan = set(&[("system", 0, BLOCK)]);
-    let ingest = world.points.begin(&op("one"), &machine, &"one".into(), &plan).await.expect("an ingest");
-    other.begin(&op("two"), &machine, &"two".into(), &plan).await.expect("another one");
-    let written = world.points.write(&ingest, 0, vec![zeros("system", 0, BLOCK)]).await;
-    assert!(written.is_err(), "a closed session took a batch: {written:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rps_2_a_disk_that_grew_from_an_odd_end_gives_no_finding() {
-    let world = World::new().await;
-    let mut machine = opened(&world).await;
-    let size = machine.disks[1].size;
-    let start = size / BLOCK * BLOCK;
-    let last = vec![3; (size - start) as usize];
-    sealed(&world, &machine, "one", vec![record("data", start, &last)]).await;
-    machine.disks[1].size = 4 * BLOCK;
-    let point = sealed(&world, &machine, "two", vec![]).await;
-    let found = world.points.scrub(machine.id(), point.id).await.expect("scrubbed");
-    assert!(found.is_empty(), "{found:?}");
 }
 
 /// `web` of two disks, running and enrolled.
@@ -381,26 +210,6 @@ async fn sit_9_a_late_withdraw_keeps_what_was_set_aside() {
     let withdrawn = world.site.withdraw(&op("withdraw"), &op("first").key, &what).await;
     let power = world.site.power(&kept).await;
     assert!(power.is_ok(), "withdraw ({withdrawn:?}) deleted what the machine had written");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn points_that_were_dropped_long_ago_do_not_fill_the_state() {
-    let world = World::new().await;
-    let machine = opened(&world).await;
-    for number in 1..=100u64 {
-        let cut = format!("cut-{number}");
-        sealed(&world, &machine, &cut, vec![record("system", 0, &[number as u8; 4096])]).await;
-        let drop = [PointId(number - 1)];
-        let key = op(&format!("prune-{number}"));
-        world.points.prune(&key, machine.id(), &drop).await.expect("pruned");
-    }
-    let state = world.blobs.blob(ACCOUNT, VAULT, "m/web/state").and_then(|held| held.bytes).expect("a state");
-    let text = String::from_utf8(state.to_vec()).expect("text");
-    let state: serde_json::Value =
-        serde_json::from_str(text.split_once('\n').expect("a sum").1).expect("JSON");
-    let points = state["timeline"]["points"].as_array().expect("points");
-    let inherited: usize = points.iter().map(|p| p["inherits"].as_array().expect("a list").len()).sum();
-    assert!(inherited < 50, "{} points, and the names of {inherited} that are gone", points.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,7 +97,11 @@ async fn a_disk_is_written_cleared_and_listed() {
     wanted[5 + (2 << 20)..5 + (4 << 20)].fill(7);
     wanted[5 + (7 << 20)..5 + (7 << 20) + 512].fill(9);
     assert!(got == wanted, "other bytes");
-    disk.resize(32 << 20).await.expect("resized");
+    let before = disk.properties().await.expect("asked").expect("there").etag;
+    let now = disk.take_sequence(1, &before).await.expect("taken");
+    assert!(matches!(disk.take_sequence(2, &before).await, Err(Error::Changed(_))), "another one was first");
+    assert!(matches!(disk.resize(64 << 20, &before).await, Err(Error::Changed(_))), "late");
+    disk.resize(32 << 20, &now).await.expect("resized");
     assert_eq!(disk.properties().await.expect("asked").expect("there").size, 32 << 20);
     assert_eq!(read(&disk, None, 31 << 20, 512).await, [0; 512]);
 }

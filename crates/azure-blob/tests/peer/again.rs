@@ -173,7 +173,7 @@ async fn nothing_is_sent_to_a_stranger() {
 async fn what_breaks_a_rule_is_not_sent() {
     let fake = script(|_| say(201, &[ETAG], ""));
     let container = container(&fake);
-    let disk = container.pages("d");
+    let (disk, etag) = (container.pages("d"), Etag::new("\"0x1\""));
     let bytes = |len: usize| Bytes::from(vec![0; len]);
     let named = |name: &str| BTreeMap::from([(name.to_owned(), "x".to_owned())]);
     let valued = |value: &str| BTreeMap::from([("x".to_owned(), value.to_owned())]);
@@ -187,8 +187,9 @@ async fn what_breaks_a_rule_is_not_sent() {
         disk.write(0, bytes(512), u64::MAX).await,
         disk.clear(Run::new(0, 100), 0).await,
         disk.clear(Run::new(0, 0), 0).await,
-        disk.resize(513).await,
-        disk.resize((8 << 40) + 512).await,
+        disk.resize(513, &etag).await,
+        disk.resize((8 << 40) + 512, &etag).await,
+        disk.take_sequence(u64::MAX, &etag).await.map(drop),
         disk.create(100, &none()).await.map(drop),
         disk.create(512, &named("Upper")).await.map(drop),
         disk.create(512, &named("1a")).await.map(drop),

@@ -1,14 +1,19 @@
-//! What dropped points leave behind: what they changed counts for the next one. Of more than a few, one is made.
+//! What dropped points leave behind: what they changed counts for the next one. And what ingests leave behind that come to nothing:
+//! what they were to write counts for the next point. Of more than a few, one is made.
 
 use super::line::Line;
 use super::sealed::{Layer, Sealed};
-use super::state::Owed;
+use super::session::resumed;
+use super::state::{Owed, Timeline};
 use super::sums::Note;
 use crate::document;
 use site_recovery::{ChangeSet, Result};
+use std::collections::BTreeSet;
 
 /// So many are left as they are.
 const MOST: usize = 32;
+/// So many plans are.
+const MOST_PLANS: usize = 8;
 /// A layer whose notes have more bytes than this, as a first copy's have, is kept as it is.
 const SMALL: u64 = 64 << 20;
 
@@ -27,12 +32,31 @@ impl Line {
         self.commit(next).await
     }
 
+    /// Makes one plan of those of many sessions that nobody resumes; gives what is not needed any more then.
+    pub(super) async fn fold_plans(&self, timeline: &mut Timeline) -> Result<Vec<Owed>> {
+        let Some(open) = &timeline.open else { return Ok(vec![]) };
+        let broken = timeline.carried.len() - resumed(&timeline.carried, open).len();
+        if broken <= MOST_PLANS {
+            return Ok(vec![]);
+        }
+        let before: Vec<_> = timeline.plans().into_iter().map(str::to_owned).collect();
+        let broken: Vec<_> = timeline.carried.drain(..broken).collect();
+        let mut all = ChangeSet::new();
+        for plan in broken.iter().map(|open| &open.plan).chain(&timeline.lost).collect::<BTreeSet<_>>() {
+            all = all.union(&self.plan(plan).await?);
+        }
+        timeline.lost = Some(self.keep_plan(timeline, &all).await?);
+        let gone = before.into_iter().filter(|name| !timeline.plans().contains(name.as_str()));
+        let notes = broken.iter().map(|open| Owed::Notes { notes: self.names.notes(open.session) });
+        Ok(gone.map(|name| Owed::Document { name }).chain(notes).collect())
+    }
+
     /// One document instead of these, and what is not needed any more then.
     async fn folded(&self, documents: &[String]) -> Result<(String, Vec<Owed>)> {
         let mut all = Sealed { manifest: None, changes: ChangeSet::new(), layers: vec![] };
         let (mut gone, mut small) = (vec![], Note::default());
         for document in documents {
-            let sealed = self.sealed(document).await?;
+            let sealed = self.store.sealed(document).await?;
             all.changes = all.changes.union(&sealed.changes);
             gone.push(Owed::Document { name: document.clone() });
             for layer in sealed.layers {
@@ -43,7 +67,7 @@ impl Line {
                 }
                 small.forget(&layer.unknown);
                 for notes in layer.notes {
-                    for note in self.notes(&notes).await? {
+                    for note in self.store.notes(&notes).await? {
                         small.overlay(note);
                     }
                     gone.push(Owed::Notes { notes });
@@ -52,7 +76,7 @@ impl Line {
         }
         all.layers.extend(self.noted(small).await?);
         let bytes = document::encode(&all)?;
-        let document = self.names.folded(&bytes);
+        let document = self.names.folded(self.next_number(), &bytes);
         self.put(&document, bytes).await?;
         Ok((document, gone))
     }

@@ -6,7 +6,6 @@ use super::session::{Session, batch, shown};
 use super::state::Open;
 use super::sums::Note;
 use super::{PageBlobs, reports};
-use crate::document;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use site_recovery::{
     ALIGNMENT, ChangeSet, CutId, Error, ErrorKind, Ingest, Landed, Machine, Op, Payload, Record, Result, Run,
@@ -34,21 +33,22 @@ impl PageBlobs {
         let timeline = next.timeline()?;
         timeline.must_take(machine)?;
         let plan = cut_plan(machine, |disk| timeline.disks.contains_key(disk), plan)?;
+        let grew = machine.included().any(|d| timeline.disks.get(&d.id).is_some_and(|had| had.size < d.size));
         next.session += 1;
         line.fit(&mut next, op, machine).await?;
-        let bytes = document::encode(&plan)?;
-        let open = Open {
-            session: next.session,
-            plan: line.names.plan(next.session, &bytes),
-            op: op.clone(),
-            cut: cut.clone(),
-        };
-        line.put(&open.plan, bytes).await?;
+        let plan = line.keep_plan(next.timeline()?, &plan).await?;
+        let open = Open { session: next.session, plan, op: op.clone(), cut: cut.clone(), grew };
         let timeline = next.timeline_mut()?;
         timeline.close();
         timeline.machine = machine.clone();
         timeline.open = Some(open.clone());
+        let owed = line.fold_plans(timeline).await?;
+        let has_folded = !owed.is_empty();
+        next.owed.extend(owed);
         line.commit(next).await?;
+        if has_folded {
+            line.collect().await;
+        }
         let session = Session::of(&line, &open, true).await?;
         let resume = session.landed();
         self.0.keep_session(machine.id(), Arc::new(session));
@@ -61,12 +61,23 @@ impl PageBlobs {
             return Ok(session.landed());
         }
         let note = note_of(&session, number, &records)?;
-        let sent = stream::iter(changes(&records).into_iter().map(|change| send(&session, change)));
+        let doubt = session.doubt(&note);
+        let mut changes = changes(&records);
+        let writes = changes.iter().any(|change| matches!(change, Change::Write(..)));
+        if session.is_first {
+            // Nothing was there before: zeros are. One is sent where nothing else is, since a session that is closed shows so.
+            let mut left = usize::from(!writes);
+            changes.retain(|change| match change {
+                Change::Write(..) => true,
+                Change::Clear(..) => std::mem::replace(&mut left, 0) > 0,
+            });
+        }
+        let sent = stream::iter(changes.into_iter().map(|change| send(&session, change)));
         let sent: std::result::Result<(), Failed> = sent.buffer_unordered(AT_ONCE).try_collect().await;
         match sent {
             Ok(()) => {}
             Err(Failed::Superseded) => {
-                self.0.forget_session(&ingest.machine);
+                self.0.forget_session(&ingest.machine, ingest.session);
                 // Says who has superseded it, where that is another engine.
                 self.session(ingest).await?;
                 return Err(not_open(ingest));
@@ -74,6 +85,7 @@ impl PageBlobs {
             Err(Failed::Otherwise(error)) => return Err(error),
         }
         session.note(number, note).await?;
+        doubt.settle();
         Ok(session.landed())
     }
 
@@ -107,6 +119,7 @@ impl PageBlobs {
 impl Line {
     /// Writes a document that is named by what it says.
     pub(super) async fn put(&self, name: &str, bytes: bytes::Bytes) -> Result<()> {
+        self.makes();
         match self.store.container.document(name).create(bytes).await {
             Ok(_) | Err(BlobError::Exists { .. }) => Ok(()),
             Err(error) => Err(error.into()),
@@ -125,7 +138,6 @@ async fn send(session: &Session, change: Change) -> std::result::Result<(), Fail
             Ok(pages) => pages.write(at, bytes, session.number).await,
             Err(error) => return Err(Failed::Otherwise(error)),
         },
-        Change::Clear(..) if session.is_first => Ok(()),
         Change::Clear(disk, run) => match session.pages(&disk) {
             Ok(pages) => pages.clear(run, session.number).await,
             Err(error) => return Err(Failed::Otherwise(error)),

@@ -6,6 +6,7 @@ use super::{Inner, reports};
 use site_recovery::{Error, ErrorKind, MachineId, Result};
 use site_recovery_azure_blob::{Error as BlobError, Etag};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::OwnedMutexGuard;
 
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Line {
     pub(crate) state: State,
     /// None before the first.
     etag: Option<Etag>,
+    /// Whether blobs were made that a state is yet to name.
+    has_made: AtomicBool,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -31,7 +34,7 @@ impl Line {
             }
             None => (State::new(machine.clone()), None),
         };
-        Ok(Self { store: Arc::clone(store), names, state, etag, _turn: turn })
+        Ok(Self { store: Arc::clone(store), names, state, etag, has_made: false.into(), _turn: turn })
     }
 
     /// Makes `next` true, unless somebody else was faster, and closes the sessions before its own.
@@ -61,6 +64,7 @@ impl Line {
             },
             Err(error) => return Err(error.into()),
         };
+        self.has_made = false.into();
         let opened = next.session > self.state.session;
         (self.state, self.etag) = (next, Some(etag));
         if opened {
@@ -71,9 +75,9 @@ impl Line {
 
     /// Afterwards no page of an earlier session can land.
     pub(crate) async fn close_earlier(&self) -> Result<()> {
-        self.store.forget_session(&self.state.machine);
-        let Some(timeline) = &self.state.timeline else { return Ok(()) };
         let session = self.state.session;
+        self.store.forget_session(&self.state.machine, session.saturating_sub(1));
+        let Some(timeline) = &self.state.timeline else { return Ok(()) };
         let raised = timeline
             .disks
             .values()
@@ -84,18 +88,29 @@ impl Line {
         Ok(())
     }
 
+    /// Something is made that the next state is to name.
+    pub(super) fn makes(&self) {
+        self.has_made.store(true, Ordering::SeqCst);
+    }
+
+    /// That of the state which a commit makes true.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.state.number + 1
+    }
+
     pub(crate) fn timeline(&self) -> Result<&Timeline> {
         self.state.timeline()
     }
 
-    /// Deletes what nothing refers to. What cannot be deleted now stays owed.
-    pub(crate) async fn collect(&mut self) {
+    /// Deletes what nothing refers to. What cannot be deleted now stays owed; why it cannot is returned.
+    pub(crate) async fn collect(&mut self) -> Option<Error> {
         let mut next = self.state.clone();
-        let mut left = vec![];
+        let (mut left, mut why) = (vec![], None);
         for owed in std::mem::take(&mut next.owed) {
             if let Err(error) = self.delete(&owed).await {
                 tracing::warn!(%error, ?owed, "it is deleted later");
                 left.push(owed);
+                why.get_or_insert(error);
             }
         }
         next.owed = left;
@@ -104,6 +119,7 @@ impl Line {
         {
             tracing::debug!(%error, "what was deleted is looked for once more");
         }
+        why
     }
 
     async fn delete(&self, owed: &Owed) -> Result<()> {
@@ -119,6 +135,14 @@ impl Line {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if *self.has_made.get_mut() {
+            self.store.litter(&self.state.machine, true);
+        }
     }
 }
 

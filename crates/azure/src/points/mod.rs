@@ -5,7 +5,8 @@
 //! - Pages are guarded by the sequence number of their blob, which is the number of the ingest's session: what an earlier session
 //!   sends later is refused by the service itself.
 //! - A page that landed is noted before it is acknowledged, several batches by one note ([`session`]).
-//! - A point is sealed when the state names its snapshots; until then they are none and are deleted.
+//! - A point is sealed when the state names its snapshots. What no state came to name is deleted by a later `seal` or `prune`
+//!   ([`sweep`]).
 
 mod fold;
 mod ingest;
@@ -22,6 +23,7 @@ mod sealed;
 mod session;
 mod state;
 mod sums;
+mod sweep;
 mod view;
 
 use async_trait::async_trait;
@@ -58,6 +60,8 @@ struct Inner {
     open: OpenPoints,
     turns: Mutex<BTreeMap<MachineId, Arc<tokio::sync::Mutex<()>>>>,
     sessions: Mutex<BTreeMap<MachineId, Arc<Session>>>,
+    /// Whether calls of this process have left blobs that no state names.
+    littered: Mutex<BTreeMap<MachineId, bool>>,
 }
 
 impl PageBlobs {
@@ -76,6 +80,7 @@ impl PageBlobs {
             open: OpenPoints::default(),
             turns: Mutex::default(),
             sessions: Mutex::default(),
+            littered: Mutex::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -103,8 +108,12 @@ impl Inner {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(machine.clone(), session);
     }
 
-    fn forget_session(&self, machine: &MachineId) {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(machine);
+    /// Forgets the session of this number, or an earlier one; not one that was opened since.
+    fn forget_session(&self, machine: &MachineId, number: u64) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.get(machine).is_some_and(|session| session.number <= number) {
+            sessions.remove(machine);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::PageBlobs;
 use super::state::{Owed, Timeline, call};
+use super::sweep::Sweep;
 use site_recovery::{Error, ErrorKind, MachineId, Op, PointId, Result};
 
 /// Points that one call drops at most; what is over comes with the next one.
@@ -35,6 +36,7 @@ impl PageBlobs {
             tracing::warn!(%error, "what dropped points left behind is folded by a later call");
         }
         line.collect().await;
+        line.sweep(Sweep::First).await;
         Ok(dropped)
     }
 
@@ -59,8 +61,8 @@ impl PageBlobs {
             next.remember(call, &[]);
         }
         line.commit(next).await?;
-        line.collect().await;
-        Ok(())
+        // Nobody comes back for what is left of a timeline that is gone.
+        line.collect().await.map_or(Ok(()), Err)
     }
 }
 

@@ -3,16 +3,20 @@
 //! A block that was written in parts since has no hash: of it is only proven that it can be read. Memory: some 60 bytes for each
 //! block of 64 KiB with a hash, one disk at a time.
 
-use super::line::Line;
 use super::sealed::documents;
+use super::state::At;
 use super::sums::Note;
-use super::{PageBlobs, reports};
-use site_recovery::{DiskId, Finding, HASH_BLOCK, Hash, MachineId, PointId, Result, Run, Severity};
+use super::{Inner, PageBlobs, reports};
+use site_recovery::{
+    DiskId, Error, ErrorKind, Finding, HASH_BLOCK, Hash, MachineId, PointId, Result, Run, Severity,
+};
 use site_recovery_azure_blob::PageBlob;
 use site_recovery_record::hash;
 use std::collections::BTreeMap;
 
 const PIECE: u64 = 4 << 20;
+/// How often the hashes are read, where older points are dropped meanwhile.
+const TRIES: u32 = 8;
 
 impl PageBlobs {
     pub(super) async fn compare_with_notes(
@@ -21,11 +25,13 @@ impl PageBlobs {
         point: PointId,
     ) -> Result<Vec<Finding>> {
         let line = self.enter(machine).await?;
-        let kept = line.timeline()?.point(point)?.clone();
-        let hold = self.0.open.hold(machine, point);
+        let snapshots = line.timeline()?.point(point)?.snapshots.clone();
+        let _hold = self.0.open.hold(machine, point);
+        // A scrub takes hours: the turn is for others.
+        drop(line);
         let mut found = vec![];
-        for (disk, at) in &kept.snapshots {
-            let hashes = line.hashes_at(point, disk).await?;
+        for (disk, at) in &snapshots {
+            let hashes = self.hashes_at(machine, point, disk).await?;
             let pages = self.0.container.pages(&at.blob);
             for run in damaged(&pages, at, &hashes).await? {
                 let cause =
@@ -34,18 +40,42 @@ impl PageBlobs {
                 found.push(Finding::new("point.damaged", Severity::Critical, cause, remedy));
             }
         }
-        drop(hold);
         Ok(found)
+    }
+
+    /// What each block of a disk at a point is known to be. What it is read from may be folded meanwhile: then once more.
+    async fn hashes_at(
+        &self,
+        machine: &MachineId,
+        point: PointId,
+        disk: &DiskId,
+    ) -> Result<BTreeMap<u32, Hash>> {
+        let mut documents = self.documents_to(machine, point).await?;
+        for _ in 0..TRIES {
+            let hashes = self.0.hashes_of(&documents, disk).await;
+            let now = self.documents_to(machine, point).await?;
+            if now == documents {
+                return hashes;
+            }
+            documents = now;
+        }
+        let message = format!("points before {point} are dropped all the time: scrub it after that");
+        Err(Error::new(ErrorKind::Busy, message))
+    }
+
+    async fn documents_to(&self, machine: &MachineId, point: PointId) -> Result<Vec<String>> {
+        let line = self.enter(machine).await?;
+        let timeline = line.timeline()?;
+        timeline.point(point)?;
+        Ok(documents(timeline.points.iter().filter(|kept| kept.point.id <= point)))
     }
 }
 
-impl Line {
-    /// What each block of a disk at a point is known to be.
-    async fn hashes_at(&self, point: PointId, disk: &DiskId) -> Result<BTreeMap<u32, Hash>> {
+impl Inner {
+    async fn hashes_of(&self, documents: &[String], disk: &DiskId) -> Result<BTreeMap<u32, Hash>> {
         let mut known = Note::default();
-        let points = self.timeline()?.points.iter();
-        for document in documents(points.filter(|kept| kept.point.id <= point)) {
-            for layer in self.sealed(&document).await?.layers {
+        for document in documents {
+            for layer in self.sealed(document).await?.layers {
                 known.forget(&layer.unknown);
                 for notes in layer.notes {
                     for mut note in self.notes(&notes).await? {
@@ -60,7 +90,7 @@ impl Line {
 }
 
 /// The blocks of a snapshot that are not what was noted.
-async fn damaged(pages: &PageBlob, at: &super::state::At, hashes: &BTreeMap<u32, Hash>) -> Result<Vec<Run>> {
+async fn damaged(pages: &PageBlob, at: &At, hashes: &BTreeMap<u32, Hash>) -> Result<Vec<Run>> {
     let mut bad = vec![];
     let mut bytes = vec![0; PIECE as usize];
     for piece in Run::new(0, at.size).pieces(PIECE) {

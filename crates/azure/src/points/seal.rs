@@ -5,17 +5,17 @@ use super::line::Line;
 use super::sealed::{Layer, Sealed, Snapshots};
 use super::session::{Session, resumed};
 use super::state::{At, Kept, Open, Owed, State, call};
+use super::sweep::Sweep;
 use super::{PageBlobs, reports};
 use crate::document;
-use site_recovery::{
-    ChangeSet, Complete, Error, ErrorKind, Ingest, Machine, Manifest, Point, PointId, Result,
-};
+use site_recovery::{Complete, Error, ErrorKind, Ingest, Machine, Manifest, Point, PointId, Result};
 use site_recovery_azure_blob::SnapshotId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-/// In the metadata of a snapshot: the session that made it.
-const SESSION: &str = "srsession";
+/// In the metadata of a snapshot: the session that made it, and what had landed in it by then.
+pub(super) const SESSION: &str = "srsession";
+const LANDED: &str = "srlanded";
 
 impl PageBlobs {
     pub(super) async fn make_point(
@@ -58,17 +58,23 @@ impl PageBlobs {
             return Err(Error::new(ErrorKind::Corrupt, message).with("session", ingest.session));
         }
         let (snapshots, twins) = line.snapshot(&next, session, manifest).await?;
-        let own = resumed(&timeline.carried, &open.op, &open.cut);
-        let (resumed, broken): (Vec<_>, Vec<_>) =
-            timeline.carried.iter().cloned().partition(|c| own.contains(&c.session));
-        let mut unknown = ChangeSet::new();
-        for carried in &broken {
-            unknown = unknown.union(&line.plan(&carried.plan).await?);
+        let own = resumed(&timeline.carried, &open);
+        let broken: Vec<_> = timeline.carried.iter().filter(|c| !own.contains(&c.session)).cloned().collect();
+        let plans: BTreeSet<_> = timeline.plans().into_iter().map(str::to_owned).collect();
+        // Also of what is resumed: pages may have landed whose note did not.
+        let earlier = timeline.carried.iter().map(|earlier| &earlier.plan);
+        let mut unknown = session.unknown();
+        for plan in earlier.chain(&timeline.lost).collect::<BTreeSet<_>>() {
+            unknown = unknown.union(&line.plan(plan).await?);
         }
         let sessions = own.into_iter().chain([open.session]);
+        let changes = session.touched().union(&unknown);
+        for (disk, replicated) in &timeline.disks {
+            replicated.outgrown().into_iter().for_each(|block| unknown.add(disk, block));
+        }
         let sealed = Sealed {
             manifest: Some(manifest.clone()),
-            changes: session.touched().union(&unknown),
+            changes,
             layers: vec![Layer {
                 unknown,
                 notes: sessions.map(|session| line.names.notes(session)).collect(),
@@ -76,7 +82,7 @@ impl PageBlobs {
         };
         let id = PointId(next.next_point);
         let bytes = document::encode(&sealed)?;
-        let document = line.names.point(id, &bytes);
+        let document = line.names.point(id, line.next_number(), &bytes);
         line.put(&document, bytes).await?;
         let point = Point {
             id,
@@ -93,41 +99,46 @@ impl PageBlobs {
         next.next_point += 1;
         next.remember(call, &[id]);
         next.owed.extend(twins);
-        let plans = resumed.iter().chain(&broken).chain([&open]);
-        next.owed.extend(plans.map(|open| Owed::Document { name: open.plan.clone() }));
+        next.owed.extend(plans.into_iter().map(|name| Owed::Document { name }));
         next.owed.extend(broken.iter().map(|open| Owed::Notes { notes: line.names.notes(open.session) }));
         let timeline = next.timeline_mut()?;
-        (timeline.seed, timeline.open) = (None, None);
+        (timeline.seed, timeline.open, timeline.lost) = (None, None, None);
         timeline.carried.clear();
         timeline.machine = manifest.machine.clone();
+        timeline.disks.values_mut().for_each(|disk| disk.sealed = disk.size);
         timeline.points.push(Kept { point: point.clone(), document, snapshots, inherits: vec![] });
         line.commit(next).await?;
-        self.0.forget_session(&ingest.machine);
+        self.0.forget_session(&ingest.machine, ingest.session);
         line.collect().await;
+        line.sweep(Sweep::Failed).await;
         Ok(point)
     }
 }
 
 impl Line {
-    /// A snapshot of each disk, of which a broken-off call may have made some already; and those that there are twice.
+    /// A snapshot of each disk, of which a broken-off call may have made some already; and those that there are twice, or that were
+    /// made before all had landed.
     async fn snapshot(
         &self,
         next: &State,
         session: &Session,
         manifest: &Manifest,
     ) -> Result<(Snapshots, Vec<Owed>)> {
+        let (records, digest) = session.count();
+        let landed = format!("{records}-{digest:016x}");
         let looks = session.is_doubtful.swap(true, Ordering::SeqCst);
         let disks = next.timeline()?.disks.iter();
         let disks = disks.filter(|(id, _)| manifest.machine.included().any(|d| d.id == **id));
         let made = disks.map(async |(id, disk)| -> Result<_> {
-            let found = if looks { self.made_by(&disk.blob, session.number).await? } else { vec![] };
-            let mut found = found.into_iter();
-            let snapshot = match found.next() {
-                Some(snapshot) => snapshot,
-                None => self.take(&disk.blob, session.number).await?,
+            let made = if looks { self.made_by(&disk.blob, session.number).await? } else { vec![] };
+            let (mut whole, other): (Vec<_>, Vec<_>) = made.into_iter().partition(|(_, of)| *of == landed);
+            let snapshot = match whole.pop() {
+                Some((snapshot, _)) => snapshot,
+                None => self.take(&disk.blob, session.number, &landed).await?,
             };
-            let twins: Vec<_> =
-                found.map(|snapshot| Owed::Snapshot { blob: disk.blob.clone(), snapshot }).collect();
+            let twins = whole.into_iter().chain(other);
+            let twins = twins.map(|(snapshot, _)| Owed::Snapshot { blob: disk.blob.clone(), snapshot });
+            let twins: Vec<_> = twins.collect();
             Ok((id.clone(), At { blob: disk.blob.clone(), snapshot, size: disk.size }, twins))
         });
         let (mut snapshots, mut owed) = (Snapshots::new(), vec![]);
@@ -139,24 +150,28 @@ impl Line {
         Ok((snapshots, owed))
     }
 
-    async fn take(&self, blob: &str, session: u64) -> Result<SnapshotId> {
-        let metadata = BTreeMap::from([(SESSION.to_owned(), session.to_string())]);
+    async fn take(&self, blob: &str, session: u64, landed: &str) -> Result<SnapshotId> {
+        let metadata = BTreeMap::from([(SESSION, session.to_string()), (LANDED, landed.to_owned())]);
+        let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        self.makes();
         match self.store.container.pages(blob).snapshot(&metadata).await {
             Ok(snapshot) => Ok(snapshot),
             Err(error) if error.may_have_been_done() => {
-                let found = self.made_by(blob, session).await?.into_iter().next();
+                let found = self.made_by(blob, session).await?.into_iter();
+                let found = found.filter(|(_, as_of)| as_of == landed).map(|(snapshot, _)| snapshot).next();
                 found.ok_or_else(|| error.into())
             }
             Err(error) => Err(reports(error)),
         }
     }
 
-    /// The snapshots that a session has made of a blob, oldest first.
-    async fn made_by(&self, blob: &str, session: u64) -> Result<Vec<SnapshotId>> {
+    /// The snapshots that a session has made of a blob, oldest first, and what had landed by then.
+    async fn made_by(&self, blob: &str, session: u64) -> Result<Vec<(SnapshotId, String)>> {
         let session = session.to_string();
         let listed = self.store.container.list(blob).await?.into_iter();
         let own = listed.filter(|l| l.name == blob && l.metadata.get(SESSION) == Some(&session));
-        Ok(own.filter_map(|listed| listed.snapshot).collect())
+        let landed = |mut metadata: BTreeMap<String, String>| metadata.remove(LANDED).unwrap_or_default();
+        Ok(own.filter_map(|l| Some((l.snapshot?, landed(l.metadata)))).collect())
     }
 }
 

@@ -1,7 +1,9 @@
 //! What was sealed in a point: one document, written once.
 
+use super::Inner;
 use super::line::Line;
-use super::state::{At, Kept};
+use super::names::Names;
+use super::state::{At, Kept, Timeline};
 use super::sums::Note;
 use crate::document;
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,7 @@ pub(crate) struct Sealed {
 /// What is known of the bytes that landed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Layer {
-    /// What other ingests were to write before that were broken off: no note of theirs counts.
+    /// What may have landed before these notes, or beside them: no note tells.
     pub(crate) unknown: ChangeSet,
     /// Where the notes stand that tell what landed, oldest first.
     pub(crate) notes: Vec<String>,
@@ -35,11 +37,11 @@ impl Sealed {
     }
 }
 
-impl Line {
+impl Inner {
     /// # Errors
     /// `Corrupt`, naming the document.
-    pub(crate) async fn sealed(&self, document: &str) -> Result<Sealed> {
-        let found = self.store.container.document(document).read().await?;
+    pub(super) async fn sealed(&self, document: &str) -> Result<Sealed> {
+        let found = self.container.document(document).read().await?;
         let Some((bytes, _)) = found else {
             let message = format!("{document} is gone, which a point needs");
             return Err(Error::new(ErrorKind::Corrupt, message).with("document", document));
@@ -47,6 +49,21 @@ impl Line {
         document::decode(&bytes).map_err(|e| e.with("document", document))
     }
 
+    /// The notes that stand there, in order.
+    pub(super) async fn notes(&self, there: &str) -> Result<Vec<Note>> {
+        let mut notes = vec![];
+        let listed = self.container.list(there).await?;
+        let names: BTreeSet<_> = listed.into_iter().map(|listed| listed.name).collect();
+        for name in names {
+            if let Some((bytes, _)) = self.container.document(&name).read().await? {
+                notes.push(Note::decode(&bytes).map_err(|e| e.with("document", &name))?);
+            }
+        }
+        Ok(notes)
+    }
+}
+
+impl Line {
     /// A change set of a document of its own.
     pub(crate) async fn plan(&self, document: &str) -> Result<ChangeSet> {
         let Some((bytes, _)) = self.store.container.document(document).read().await? else {
@@ -56,12 +73,23 @@ impl Line {
         document::decode(&bytes).map_err(|e| e.with("document", document))
     }
 
+    /// The document of a plan: one of the timeline that says the same, or a new one.
+    pub(crate) async fn keep_plan(&self, timeline: &Timeline, plan: &ChangeSet) -> Result<String> {
+        let bytes = document::encode(plan)?;
+        if let Some(known) = timeline.plans().into_iter().find(|name| Names::says(name, &bytes)) {
+            return Ok(known.to_owned());
+        }
+        let name = self.names.plan(self.next_number(), &bytes);
+        self.put(&name, bytes).await?;
+        Ok(name)
+    }
+
     /// What the ingests may have written that were not sealed.
     pub(crate) async fn unsealed(&self) -> Result<ChangeSet> {
         let timeline = self.timeline()?;
         let mut touched = ChangeSet::new();
-        for open in timeline.carried.iter().chain(&timeline.open) {
-            touched = touched.union(&self.plan(&open.plan).await?);
+        for plan in timeline.plans() {
+            touched = touched.union(&self.plan(plan).await?);
         }
         Ok(touched)
     }
@@ -78,22 +106,9 @@ impl Line {
     pub(crate) async fn changes_of(&self, documents: Vec<String>) -> Result<ChangeSet> {
         let mut all = ChangeSet::new();
         for document in documents {
-            all = all.union(&self.sealed(&document).await?.changes);
+            all = all.union(&self.store.sealed(&document).await?.changes);
         }
         Ok(all)
-    }
-
-    /// The notes that stand there, in order.
-    pub(crate) async fn notes(&self, there: &str) -> Result<Vec<Note>> {
-        let mut notes = vec![];
-        let listed = self.store.container.list(there).await?;
-        let names: BTreeSet<_> = listed.into_iter().map(|listed| listed.name).collect();
-        for name in names {
-            if let Some((bytes, _)) = self.store.container.document(&name).read().await? {
-                notes.push(Note::decode(&bytes).map_err(|e| e.with("document", &name))?);
-            }
-        }
-        Ok(notes)
     }
 }
 

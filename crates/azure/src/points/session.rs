@@ -4,7 +4,7 @@ use super::line::Line;
 use super::state::Open;
 use super::sums::{Batch, Note};
 use site_recovery::{
-    ChangeSet, CutId, DiskId, Error, ErrorKind, Ingest, Landed, Machine, Op, Record, Result, Run, fold,
+    ChangeSet, DiskId, Error, ErrorKind, Ingest, Landed, Machine, Op, Record, Result, Run, fold,
 };
 use site_recovery_azure_blob::{Container, Error as BlobError, PageBlob};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Notes of other processes in the place of ours, until a batch is given up.
 const CROWDED: u32 = 16;
+/// Sessions that one goes on from; what landed in earlier ones is compared again.
+const MOST_RESUMED: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -40,6 +42,8 @@ struct Progress {
     /// Of the operation: by this session, and by those that it resumes.
     landed: ChangeSet,
     below: Landed,
+    /// What may have landed without a note: of batches that failed or that nobody waited for, and of another process.
+    unknown: ChangeSet,
     /// Pages that landed and are not noted yet.
     pending: BTreeMap<u64, Note>,
     next_note: u64,
@@ -51,13 +55,14 @@ impl Session {
         let timeline = line.timeline()?;
         let plan = line.plan(&open.plan).await?;
         let mut progress = Progress::default();
-        for session in resumed(&timeline.carried, &open.op, &open.cut) {
-            for note in line.notes(&line.names.notes(session)).await? {
+        for session in resumed(&timeline.carried, open) {
+            for note in line.store.notes(&line.names.notes(session)).await? {
                 progress.land(&note.touched());
             }
         }
         if !is_new {
-            for note in line.notes(&line.names.notes(open.session)).await? {
+            progress.unknown = plan.clone();
+            for note in line.store.notes(&line.names.notes(open.session)).await? {
                 progress.next_note += 1;
                 progress.count(&note);
             }
@@ -69,7 +74,7 @@ impl Session {
             op: open.op.clone(),
             machine: timeline.machine.clone(),
             plan,
-            is_first: timeline.points.is_empty() && timeline.carried.is_empty(),
+            is_first: timeline.points.is_empty() && timeline.carried.is_empty() && timeline.lost.is_none(),
             blobs: timeline.disks.iter().map(|(id, disk)| (id.clone(), pages(&disk.blob))).collect(),
             container: line.store.container.clone(),
             prefix: line.names.clone(),
@@ -109,6 +114,16 @@ impl Session {
     /// All that the operation has landed.
     pub(super) fn touched(&self) -> ChangeSet {
         self.progress().landed.clone()
+    }
+
+    /// All of it that may be there, beside what is noted.
+    pub(super) fn unknown(&self) -> ChangeSet {
+        self.progress().unknown.clone()
+    }
+
+    /// From here on pages of a batch may land.
+    pub(super) fn doubt(&self, note: &Note) -> Doubt<'_> {
+        Doubt { session: self, touched: note.touched() }
     }
 
     /// Makes durable that a batch has landed; one note for all that wait.
@@ -151,6 +166,26 @@ impl Session {
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch whose pages are under way. Where it is dropped before its note is durable, nobody knows what has landed of it.
+#[derive(Debug)]
+pub(super) struct Doubt<'a> {
+    session: &'a Session,
+    touched: ChangeSet,
+}
+
+impl Doubt<'_> {
+    pub(super) fn settle(mut self) {
+        self.touched = ChangeSet::new();
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        let mut progress = self.session.progress();
+        progress.unknown = std::mem::take(&mut progress.unknown).union(&self.touched);
     }
 }
 
@@ -204,9 +239,16 @@ pub(super) fn batch(number: u64, records: &[Record]) -> Batch {
 }
 
 /// The newest closed sessions that belong to the same operation, and to the same bytes; oldest first.
-pub(super) fn resumed(carried: &[Open], op: &Op, cut: &CutId) -> Vec<u64> {
-    let same = carried.iter().rev().take_while(|c| c.op.key == op.key && c.cut == *cut);
-    let mut sessions: Vec<_> = same.map(|c| c.session).collect();
+pub(super) fn resumed(carried: &[Open], open: &Open) -> Vec<u64> {
+    let (mut sessions, mut grew) = (vec![], open.grew);
+    for earlier in carried.iter().rev() {
+        if grew || sessions.len() == MOST_RESUMED || earlier.op.key != open.op.key || earlier.cut != open.cut
+        {
+            break;
+        }
+        sessions.push(earlier.session);
+        grew = earlier.grew;
+    }
     sessions.reverse();
     sessions
 }

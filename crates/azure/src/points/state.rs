@@ -5,11 +5,11 @@ use crate::document;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    ChangeSet, Cursor, CutId, DiskId, Epoch, Error, ErrorKind, Machine, MachineId, Op, PhaseRecord, Point,
-    PointId, Result,
+    ChangeSet, Cursor, CutId, DiskId, Epoch, Error, ErrorKind, HASH_BLOCK, Machine, MachineId, Op,
+    PhaseRecord, Point, PointId, Result, Run,
 };
 use site_recovery_azure_blob::SnapshotId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const FORMAT: u32 = 1;
 /// Calls that are remembered, so that a late repeat changes nothing.
@@ -59,12 +59,16 @@ struct Done {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Timeline {
+    /// What its first point is called, sealed or not. Points before it were another timeline's.
+    pub(crate) first: PointId,
     pub(crate) machine: Machine,
     pub(crate) disks: BTreeMap<DiskId, Replicated>,
     pub(crate) seed: Option<Seeded>,
     pub(crate) open: Option<Open>,
     /// Sessions that were closed since the last seal, oldest first.
     pub(crate) carried: Vec<Open>,
+    /// The document in which the plans of those before them stand, as one.
+    pub(crate) lost: Option<String>,
     /// Oldest first.
     pub(crate) points: Vec<Kept>,
 }
@@ -75,6 +79,17 @@ pub(crate) struct Replicated {
     pub(crate) blob: String,
     /// Of the disk, in bytes: the largest that it ever had here.
     pub(crate) size: u64,
+    /// What it had when it was sealed last; 0 before.
+    pub(crate) sealed: u64,
+}
+
+impl Replicated {
+    /// Where the disk ended at the last seal, if that was inside a block and it grew: what is known of that block was of a part of it.
+    pub(crate) fn outgrown(&self) -> Option<Run> {
+        let is_whole = self.sealed.is_multiple_of(HASH_BLOCK);
+        (!is_whole && self.sealed < self.size)
+            .then(|| Run::new(self.sealed, 1).aligned(HASH_BLOCK, self.size))
+    }
 }
 
 /// What the head says since `prepare`, until the next seal.
@@ -92,6 +107,8 @@ pub(crate) struct Open {
     pub(crate) plan: String,
     pub(crate) op: Op,
     pub(crate) cut: CutId,
+    /// A disk grew for it: what landed before is not resumed.
+    pub(crate) grew: bool,
 }
 
 /// A point that was sealed.
@@ -193,6 +210,12 @@ impl Timeline {
     /// Closes what is open. What it landed is remembered by its plan.
     pub(crate) fn close(&mut self) {
         self.carried.extend(self.open.take());
+    }
+
+    /// The documents that tell what may have been written since the last seal.
+    pub(crate) fn plans(&self) -> BTreeSet<&str> {
+        let sessions = self.carried.iter().chain(&self.open).map(|open| &open.plan);
+        self.lost.iter().chain(sessions).map(String::as_str).collect()
     }
 
     pub(crate) fn newest(&self) -> Option<&Kept> {

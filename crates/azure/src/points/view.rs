@@ -5,7 +5,7 @@ use super::open::Hold;
 use super::point_disk::PointDisk;
 use super::sealed::{Sealed, documents};
 use super::session::shown;
-use super::state::call;
+use super::state::{State, call};
 use super::{PageBlobs, reports};
 use serde::Serialize;
 use site_recovery::{
@@ -25,8 +25,17 @@ impl PageBlobs {
         for folder in self.0.container.folders(names::MACHINES).await? {
             let name = folder.strip_prefix(names::MACHINES).unwrap_or(&folder).trim_end_matches('/');
             let Some(machine) = names::machine(name) else { continue };
-            if self.enter(&machine).await?.state.timeline.is_some() {
-                machines.push(machine);
+            // Without its turn: whoever lists waits for no machine.
+            let document = self.0.container.document(&names::Names::of(&machine).state());
+            let state = document.read().await?.map(|(bytes, _)| State::decode(&machine, &bytes));
+            match state {
+                None => {}
+                Some(Ok(state)) if state.timeline.is_none() => {}
+                Some(Ok(_)) => machines.push(machine),
+                Some(Err(error)) => {
+                    tracing::error!(%error, %machine, "its state cannot be read: what is asked of it says so");
+                    machines.push(machine);
+                }
             }
         }
         Ok(machines)
@@ -40,7 +49,7 @@ impl PageBlobs {
         let point = newest.map(|kept| kept.point.id);
         let cursor = match (&timeline.seed, newest) {
             (Some(seed), _) => seed.cursor.clone(),
-            (None, Some(newest)) => line.sealed(&newest.document).await?.manifest()?.cursor,
+            (None, Some(newest)) => line.store.sealed(&newest.document).await?.manifest()?.cursor,
             (None, None) => None,
         };
         match (&timeline.seed, point) {
@@ -63,13 +72,13 @@ impl PageBlobs {
     pub(super) async fn sealed_in(&self, machine: &MachineId, point: PointId) -> Result<Sealed> {
         let line = self.enter(machine).await?;
         let kept = line.timeline()?.point(point)?;
-        line.sealed(&kept.document).await.map_err(|e| e.with("point", point))
+        line.store.sealed(&kept.document).await.map_err(|e| e.with("point", point))
     }
 
     pub(super) async fn disks_at(&self, machine: &MachineId, point: PointId) -> Result<Disks> {
         let line = self.enter(machine).await?;
         let kept = line.timeline()?.point(point)?;
-        line.sealed(&kept.document).await.map_err(|e| e.with("point", point))?;
+        line.store.sealed(&kept.document).await.map_err(|e| e.with("point", point))?;
         let hold = Arc::new(self.0.open.hold(machine, point));
         let disk = |(id, at): (&DiskId, &super::state::At)| {
             let disk = PointDisk {
@@ -148,12 +157,15 @@ impl PageBlobs {
                 return Err(Error::new(ErrorKind::NotFound, format!("there was never a point {point}")));
             }
         }
-        let points = &line.timeline()?.points;
+        let timeline = line.timeline()?;
+        let points = &timeline.points;
         let (older, newer) = (from.map(|from| from.min(to)), from.map_or(to, |from| from.max(to)));
         // Of a point that was dropped, the next older one stands on the safe side, and the next newer one.
         let since = older.map_or(0, |older| points.partition_point(|kept| kept.point.id <= older));
         let until = points.partition_point(|kept| kept.point.id < newer);
-        if until == points.len()
+        let strange = older.unwrap_or(to) < timeline.first;
+        if strange
+            || until == points.len()
             || points.first().is_none_or(|first| to < first.point.id && first.inherits.is_empty())
         {
             return Ok(None);
