@@ -22,7 +22,12 @@ impl Site {
                 let message = format!("{made_by} has made {}, of {}", mark.name, mark.machine);
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
-            if self.arm.machines(&self.group).get(&mark.name).await?.is_some() {
+            if mark.made.as_ref().is_some_and(|made| made.aside.is_some()) {
+                let message = format!("{} was booted and set aside: destroy it instead", mark.name);
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            let booted = !mark.started.is_empty();
+            if booted || self.arm.machines(&self.group).get(&mark.name).await?.is_some() {
                 let message = format!("{} was booted: fence it and set it aside instead", mark.name);
                 return Err(Error::new(ErrorKind::Refused, message));
             }
