@@ -416,25 +416,6 @@ async fn sit_6_a_drill_is_in_the_network_of_its_permit_after_another_was_tried()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sit_10_destroy_of_an_older_generation_leaves_the_machine_that_has_its_name_now() {
-    let world = World::new().await;
-    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
-    let first = world.site.materialise(&op("first"), &what, &replica(&world)).await.expect("made");
-    world.site.destroy(&op("destroy"), &first.instance).await.expect("destroyed");
-    let newer = Recovery { generation: Generation(3), ..what };
-    let second = world.site.materialise(&op("second"), &newer, &replica(&world)).await.expect("made");
-    let boot = op("boot");
-    let permit = suite::permit(&boot, &newer.machine.standing_as(second.instance.clone())).await;
-    world.site.boot(&boot, &newer, &second, permit).await.expect("booted");
-    // The answer to the first call was lost; whoever asked repeats it.
-    let _ = world.site.destroy(&op("destroy"), &first.instance).await;
-    assert!(
-        world.runs(&second.instance.name),
-        "the repeat of an older destroy took the machine of a newer generation"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn rol_8_after_claim_by_another_process_nothing_older_begins() {
     let mut world = World::new().await;
     let what = recovery(&world, Purpose::Failover, Settings::default()).await;
@@ -517,38 +498,6 @@ async fn src_12_a_shutdown_that_was_asked_for_is_over_when_claim_returns() {
     let claim = Op { key: OpKey("claim".into()), epoch: Epoch { number: 2, owner: "newer".into() } };
     world.site.claim(&claim, machine.id()).await.expect("claimed");
     assert_eq!(world.manager.under_way(), 0, "a shutdown is outstanding, and claim has returned");
-}
-
-/// A failover that ran, was fenced and set aside.
-async fn aside(world: &World) -> (Recovery, Armed, Instance) {
-    let what = recovery(world, Purpose::Failover, Settings::default()).await;
-    let armed = world.site.materialise(&op("first"), &what, &replica(world)).await.expect("made");
-    let boot = op("boot");
-    let permit = suite::permit(&boot, &what.machine.standing_as(armed.instance.clone())).await;
-    world.site.boot(&boot, &what, &armed, permit).await.expect("booted");
-    world.site.fence(&op("fence"), &armed.instance, Duration::ZERO).await.expect("fenced");
-    let kept = world.site.set_aside(&op("aside"), &armed.instance).await.expect("set aside");
-    (what, armed, kept)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rol_1_a_repeat_of_set_aside_leaves_the_machine_that_has_the_name_now() {
-    let world = World::new().await;
-    let (what, armed, kept) = aside(&world).await;
-    let newer = Recovery { generation: Generation(3), ..what };
-    let second = world.site.materialise(&op("second"), &newer, &replica(&world)).await.expect("made");
-    let again = world.site.set_aside(&op("aside"), &armed.instance).await;
-    assert_eq!(again.expect("the same answer"), kept);
-    assert!(world.site.power(&second.instance).await.is_ok(), "the newer machine was set aside instead");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sit_9_a_late_withdraw_keeps_what_was_set_aside() {
-    let world = World::new().await;
-    let (what, _, kept) = aside(&world).await;
-    let withdrawn = world.site.withdraw(&op("withdraw"), &op("first").key, &what).await;
-    let power = world.site.power(&kept).await;
-    assert!(power.is_ok(), "withdraw ({withdrawn:?}) deleted what the machine had written");
 }
 
 #[tokio::test(flavor = "multi_thread")]

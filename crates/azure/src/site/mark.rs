@@ -161,10 +161,10 @@ impl Site {
         Ok(found)
     }
 
-    /// As `mark_of`, but what is gone is no error.
+    /// As `mark_of`, but what is gone is no error. A machine that has the name in another generation is another instance.
     pub(crate) async fn mark_if_there(&self, instance: &Instance) -> Result<Option<Marked>> {
         match self.mark_of(instance).await {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => Ok(Some(found).filter(|found| found.mark.generation == instance.generation)),
             Err(e) if e.kind() == ErrorKind::NotFound && instance.site == self.name => Ok(None),
             Err(e) => Err(e),
         }

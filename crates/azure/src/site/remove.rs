@@ -58,14 +58,24 @@ impl Site {
     pub(super) async fn set_aside(&self, op: &Op, instance: &Instance) -> Result<Instance> {
         let _turn = self.turn(op, &instance.machine).await?;
         let kept = format!("{}-kept-{}", instance.name, &digest(&op.key)[..8]);
-        let Some(marked) = self.mark_if_there(instance).await? else {
-            let Some(kept) = self.marked(&kept).await? else {
+        let is_by = |made: &Made| made.aside.as_ref() == Some(&op.key);
+        let earlier = self.marked(&kept).await?.map(|found| found.mark);
+        let earlier = earlier.filter(|e| e.machine == instance.machine && e.made.as_ref().is_some_and(is_by));
+        let standing = match self.mark_if_there(instance).await {
+            // The name has gone over to another machine since.
+            Err(error) if error.kind() == ErrorKind::Conflict && earlier.is_some() => None,
+            found => found?.map(|found| found.mark),
+        };
+        let made_by = |mark: &Mark| mark.made.as_ref().map(|made| made.by.clone());
+        let mark = match (standing, earlier) {
+            // Half aside: its first mark goes last.
+            (Some(mark), earlier) if earlier.as_ref().is_none_or(|e| made_by(e) == made_by(&mark)) => mark,
+            (_, Some(earlier)) => return Ok(self.instance(&earlier)),
+            (_, None) => {
                 let message = format!("neither {} nor {kept} is there", instance.name);
                 return Err(Error::new(ErrorKind::NotFound, message));
-            };
-            return Ok(self.instance(&kept.mark));
+            }
         };
-        let mark = marked.mark;
         let made = self.must_be_made(&mark)?;
         if made.settled {
             let message = format!("{} was settled: it is the machine now", mark.name);

@@ -1,5 +1,7 @@
 //! The site, on our fakes of Resource Manager and of Blob Storage: `tests/fake-arm`, `tests/fake-blob`.
 
+mod given;
 mod recovery;
+mod remove;
 mod source;
 mod world;
