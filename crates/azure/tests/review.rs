@@ -587,16 +587,6 @@ async fn preparing(world: &World, breaks: bool, natively: bool) -> site_recovery
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_is_prepared_on_copies_that_the_service_made() {
-    let world = World::new().await;
-    let site = preparing(&world, false, true).await;
-    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
-    let made = site.materialise(&op("make"), &what, &replica(&world)).await;
-    let armed = made.expect("prepared");
-    assert_eq!(world.content(&armed.instance.name, 0)[128 * 1024], 5);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn sit_3_what_a_preparation_wrote_before_it_was_broken_off_is_in_the_changes() {
     let world = World::new().await;
     let site = preparing(&world, true, false).await;

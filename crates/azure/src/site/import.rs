@@ -57,7 +57,7 @@ impl Site {
         self.delete_works(&key).await
     }
 
-    /// A copy of each disk of the point, whole.
+    /// A copy of each disk of the point, whole. A copy has the sequence number of what it was made from.
     async fn copies(
         &self,
         what: &Recovery,
@@ -67,9 +67,6 @@ impl Site {
     ) -> Result<BTreeMap<DiskId, Arc<WorkImage>>> {
         let own = self.points.as_ref().filter(|points| site_recovery::Role::name(*points) == from.name());
         let work = |id: &DiskId| self.container.pages(&self.names.work(key, id));
-        let image = |id: &DiskId, held: &Held| {
-            (id.clone(), Arc::new(WorkImage::new(id.clone(), work(id), held.size)))
-        };
         match own {
             Some(points) => {
                 let (snapshots, _hold) = points.images_of(what.machine.id(), what.point).await?;
@@ -87,7 +84,12 @@ impl Site {
                 }
             }
         }
-        Ok(mark.disks.iter().map(|(id, held)| image(id, held)).collect())
+        let mut images = BTreeMap::new();
+        for (id, held) in &mark.disks {
+            let sequence = sequence_of(&work(id)).await?;
+            images.insert(id.clone(), Arc::new(WorkImage::new(id.clone(), work(id), held.size, sequence)));
+        }
+        Ok(images)
     }
 
     async fn prepare(
@@ -110,7 +112,8 @@ impl Site {
             Ok(_) | Err(BlobError::Exists(..)) => {}
             Err(error) => return Err(error.into()),
         }
-        let writer = WorkImage::new(id.clone(), work.clone(), disk.size());
+        let sequence = sequence_of(work).await?;
+        let writer = WorkImage::new(id.clone(), work.clone(), disk.size(), sequence);
         let pool = Pool::new(2 * PIECE as usize);
         for extent in disk.extents(Run::new(0, disk.size())).await? {
             for piece in extent.run.pieces(PIECE) {
@@ -122,7 +125,7 @@ impl Site {
         }
         let id = site_recovery_record::hash(id.as_str().as_bytes()).to_le_bytes();
         let footer = vhd::footer(image, id, self.clock.now().0 / 1000);
-        Ok(work.write(image, Bytes::copy_from_slice(&footer), 0).await?)
+        Ok(work.write(image, Bytes::copy_from_slice(&footer), sequence).await?)
     }
 
     async fn imported(
@@ -233,6 +236,11 @@ impl Site {
         }
         Ok(())
     }
+}
+
+async fn sequence_of(work: &PageBlob) -> Result<u64> {
+    let gone = || Error::new(ErrorKind::Unavailable, "an image in the making is gone: ask again");
+    Ok(work.properties().await?.ok_or_else(gone)?.sequence)
 }
 
 fn missing(what: &Recovery, disk: &DiskId) -> Error {

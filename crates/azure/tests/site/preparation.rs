@@ -1,0 +1,64 @@
+//! Guests that are prepared before their first start.
+
+use crate::given::{op, recovery, replica};
+use crate::world::{self, GROUP, World};
+use site_recovery::*;
+use site_recovery_azure::{Azure, Images, Place, Preparation};
+use site_recovery_azure_blob::{Limits, Trust};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const AT: u64 = 128 * 1024;
+
+/// Looks whether it is done already, and writes if not; may be broken off the first time.
+#[derive(Debug, Default)]
+struct Once {
+    breaks: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Preparation for Once {
+    async fn prepare(&self, _: &Machine, disks: &Images) -> Result<()> {
+        let disk = &disks[&DiskId::from("system")];
+        if disk.read(Run::new(AT, 4096), &Pool::new(1 << 20)).await?[0] != 5 {
+            disk.write(AT, vec![5; 4096].into()).await?;
+        }
+        if self.breaks.swap(false, Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "broken off"));
+        }
+        Ok(())
+    }
+}
+
+/// The site of the world, with a preparation; `natively`: it makes machines by copies at the service.
+async fn preparing(world: &World, breaks: bool, natively: bool) -> Azure {
+    let dir = tempfile::tempdir().expect("a folder");
+    let authority = dir.path().join("blobs.pem");
+    std::fs::write(&authority, world.blobs.ca_pem()).expect("written");
+    let subscription = world.network("x").split('/').nth(2).expect("an id").to_owned();
+    let place = Place {
+        arm: world.arm.clone(),
+        account: world::account_id(&subscription),
+        subscription,
+        group: GROUP.into(),
+        region: world::REGION.into(),
+        container: world.container.clone(),
+        images: (Trust::Ca(dir.keep().join("blobs.pem")), Limits { pause_ms: 1, ..Limits::default() }),
+    };
+    let preparation = Arc::new(Once { breaks: breaks.into() });
+    let mut site = Azure::builder("azure".into()).look_every(Duration::from_millis(1)).network("vnet");
+    if natively {
+        site = site.points(world.points.clone());
+    }
+    site.preparation(preparation).open(place).await.expect("it opens")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_prepared_on_copies_that_the_service_made() {
+    let world = World::new().await;
+    let site = preparing(&world, false, true).await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let armed = site.materialise(&op("make"), &what, &replica(&world)).await.expect("prepared");
+    assert_eq!(world.content(&armed.instance.name, 0)[AT as usize], 5);
+}
