@@ -33,8 +33,12 @@ impl Site {
         let made = self.must_be_made(&marked.mark)?;
         let key = made.by.clone();
         if made.prepared.is_none() {
-            let images = self.copies(what, from, &marked.mark, &key).await?;
-            let prepared = self.prepare(&what.machine, &images).await?;
+            if made.tries > 0 {
+                // Nobody knows what a preparation that was broken off has written: it begins from the point again.
+                self.delete_works(&key).await?;
+            }
+            let copies = self.copies(what, from, &marked.mark, &key).await?;
+            let prepared = self.prepare(&what.machine, marked, copies).await?;
             let mut next = marked.mark.clone();
             if let Some(made) = &mut next.made {
                 made.prepared = Some(prepared);
@@ -64,7 +68,7 @@ impl Site {
         from: &Arc<dyn Replica>,
         mark: &Mark,
         key: &OpKey,
-    ) -> Result<BTreeMap<DiskId, Arc<WorkImage>>> {
+    ) -> Result<Vec<Copy>> {
         let own = self.points.as_ref().filter(|points| site_recovery::Role::name(*points) == from.name());
         let work = |id: &DiskId| self.container.pages(&self.names.work(key, id));
         match own {
@@ -84,24 +88,34 @@ impl Site {
                 }
             }
         }
-        let mut images = BTreeMap::new();
+        let mut copies = vec![];
         for (id, held) in &mark.disks {
-            let sequence = sequence_of(&work(id)).await?;
-            images.insert(id.clone(), Arc::new(WorkImage::new(id.clone(), work(id), held.size, sequence)));
+            let (id, pages, size) = (id.clone(), work(id), held.size);
+            let sequence = sequence_of(&pages).await?;
+            copies.push(Copy { id, pages, size, sequence });
         }
-        Ok(images)
+        Ok(copies)
     }
 
-    async fn prepare(
-        &self,
-        machine: &Machine,
-        images: &BTreeMap<DiskId, Arc<WorkImage>>,
-    ) -> Result<ChangeSet> {
+    /// Each try writes under a number of its own, so that nothing of an earlier one lands among what this one notes.
+    async fn prepare(&self, machine: &Machine, marked: &mut Marked, copies: Vec<Copy>) -> Result<ChangeSet> {
         let Some(preparation) = &self.preparation else { return Ok(ChangeSet::new()) };
+        let mut next = marked.mark.clone();
+        let tries = next.made.as_mut().map_or(0, |made| {
+            made.tries += 1;
+            made.tries
+        });
+        self.set_mark(marked, next).await?;
+        let mut images = vec![];
+        for Copy { id, pages, size, sequence } in copies {
+            let sequence = sequence + tries;
+            pages.raise_sequence(sequence).await?;
+            images.push((id.clone(), Arc::new(WorkImage::new(id, pages, size, sequence))));
+        }
         let disks: Images =
             images.iter().map(|(id, d)| (id.clone(), Arc::clone(d) as Arc<dyn DiskMut>)).collect();
         preparation.prepare(machine, &disks).await?;
-        let written = images.values().map(|image| image.written());
+        let written = images.iter().map(|(_, image)| image.written());
         Ok(written.fold(ChangeSet::new(), |all, set| all.union(&set)))
     }
 
@@ -236,6 +250,14 @@ impl Site {
         }
         Ok(())
     }
+}
+
+/// A copy of a point's disk, and the sequence number that it came with.
+struct Copy {
+    id: DiskId,
+    pages: PageBlob,
+    size: u64,
+    sequence: u64,
 }
 
 async fn sequence_of(work: &PageBlob) -> Result<u64> {

@@ -52,6 +52,8 @@ pub(crate) struct Made {
     pub(crate) purpose: Purpose,
     pub(crate) point: PointId,
     pub(crate) settled: bool,
+    /// How often guest preparation was begun: noted before its first write.
+    pub(crate) tries: u64,
     /// What guest preparation wrote after the point; none while it is not over.
     pub(crate) prepared: Option<ChangeSet>,
     /// Snapshots of the disks as they were made, before any machine had them: the cursor of the way back.

@@ -60,6 +60,7 @@ impl Site {
             purpose: what.purpose,
             point: what.point,
             settled: false,
+            tries: 0,
             prepared: None,
             base: BTreeMap::new(),
             aside: None,

@@ -1,6 +1,6 @@
 //! Guests that are prepared before their first start.
 
-use crate::given::{op, recovery, replica};
+use crate::given::{boot, op, recovery, replica};
 use crate::world::{self, GROUP, World};
 use site_recovery::*;
 use site_recovery_azure::{Azure, Images, Place, Preparation};
@@ -61,4 +61,25 @@ async fn a_guest_is_prepared_on_copies_that_the_service_made() {
     let what = recovery(&world, Purpose::Failover, Settings::default()).await;
     let armed = site.materialise(&op("make"), &what, &replica(&world)).await.expect("prepared");
     assert_eq!(world.content(&armed.instance.name, 0)[AT as usize], 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_3_what_a_preparation_wrote_before_it_was_broken_off_is_in_the_changes() {
+    for natively in [false, true] {
+        let world = World::new().await;
+        let site = preparing(&world, true, natively).await;
+        let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+        let broken = site.materialise(&op("make"), &what, &replica(&world)).await.expect_err("broken off");
+        assert_eq!(broken.kind(), ErrorKind::Unavailable, "{broken}");
+        let armed = site.materialise(&op("make"), &what, &replica(&world)).await.expect("made");
+        assert_eq!(world.content(&armed.instance.name, 0)[AT as usize], 5, "it was prepared");
+        boot(&world, &what, &armed).await;
+        let instance = [armed.instance.clone()];
+        let capture = site.capture(&op("capture"), &instance, Consistency::Crash).await.expect("captured");
+        let since = armed.cursor.expect("armed");
+        let told = site.changes(&capture, what.machine.id(), &since).await.expect("told");
+        let Changes::Known(set) = told else { panic!("{told:?}") };
+        let told = set.contains(&"system".into(), Run::new(AT, 4096));
+        assert!(told, "the disk differs from the point there, and it is in no change: {set:?}");
+    }
 }
