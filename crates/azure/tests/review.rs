@@ -463,23 +463,6 @@ async fn sit_1_a_disk_that_no_page_blob_holds_is_found_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rol_4_a_drill_in_the_making_does_not_keep_the_failover_waiting() {
-    let world = World::new().await;
-    let drill = recovery(&world, Purpose::Drill, Settings::default()).await;
-    let failover = recovery(&world, Purpose::Failover, Settings::default()).await;
-    let copy = Match::any().method("PUT").path_contains("/work/");
-    let held = world.blobs.faults().next(copy, Fault::Hang(Duration::from_secs(30)));
-    let (site, from) = (world.site.clone(), replica(&world));
-    let making = tokio::spawn(async move { site.materialise(&op("drill"), &drill, &from).await });
-    held.reach(1).await;
-    let (key, from) = (op("failover"), replica(&world));
-    let made = world.site.materialise(&key, &failover, &from);
-    let made = tokio::time::timeout(Duration::from_secs(10), made).await;
-    making.abort();
-    assert!(made.is_ok(), "the failover waits until the drill's disks are copied");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn src_12_a_shutdown_that_was_asked_for_is_over_when_claim_returns() {
     let world = World::new().await;
     let machine = enrolled(&world).await;

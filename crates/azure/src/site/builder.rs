@@ -1,6 +1,7 @@
 //! What a site is made of.
 
 use super::exported::Exports;
+use super::keys::Keys;
 use super::names::Names;
 use super::{Azure, Preparation, Profile, Site};
 use crate::PageBlobs;
@@ -145,6 +146,7 @@ impl Builder {
             profile: self.profile,
             preparation: self.preparation,
             turns: Mutex::new(BTreeMap::new()),
+            making: Keys::default(),
             exports: Exports::default(),
             sizes: OnceCell::new(),
         };

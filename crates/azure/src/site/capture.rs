@@ -11,7 +11,7 @@ use site_recovery::{
     Capture, Consistency, Cursor, CutId, DiskId, Error, ErrorKind, Fate, Instance, Member, Op, OpKey, Power,
     Result,
 };
-use site_recovery_azure_arm::{NewSnapshot, Provisioning, Snapshot, Tags};
+use site_recovery_azure_arm::{NewSnapshot, Pending, Provisioning, Snapshot, Tags};
 use std::collections::BTreeMap;
 
 /// A cursor's token: which snapshots.
@@ -32,7 +32,29 @@ pub(super) struct At {
     pub(super) size: u64,
 }
 
+impl From<Snapshot> for At {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            name: snapshot.name,
+            disk: snapshot.source_unique_id,
+            family: snapshot.family_id,
+            size: snapshot.size_bytes,
+        }
+    }
+}
+
+/// A snapshot that was asked for.
+pub(super) enum Asked {
+    There(Snapshot),
+    UnderWay(Pending<Snapshot>),
+}
+
 impl Token {
+    /// What the snapshots are called.
+    pub(super) fn names(&self) -> BTreeMap<DiskId, String> {
+        self.snapshots.iter().map(|(disk, at)| (disk.clone(), at.name.clone())).collect()
+    }
+
     pub(super) fn cursor(&self, mark: &Mark) -> Result<Cursor> {
         let token = serde_json::to_vec(self)
             .map_err(|e| Error::new(ErrorKind::Unsupported, "a cursor cannot be written").caused_by(e))?;
@@ -62,12 +84,13 @@ impl Site {
         let runs = !matches!(self.power_of(&marked.mark).await?, Power::Off { .. });
         let taken = self.clock.now();
         let included: Vec<_> = machine.included().map(|disk| disk.id.clone()).collect();
-        let token = self.snapshot(&op.key, &marked.mark, &included, &Tags::new()).await?;
+        let asked = self.ask_for(&op.key, &marked.mark, &included).await;
+        let token = self.taken(&marked.mark, asked).await?;
         let instant = !runs || included.len() == 1;
         let consistency = if instant { Consistency::Crash } else { Consistency::PerDisk };
         let quiesce_failed = (want > consistency)
             .then(|| "Azure takes snapshots of disks one by one, and asks no guest".into());
-        let snapshots = token.snapshots.iter().map(|(disk, at)| (disk.clone(), at.name.clone())).collect();
+        let snapshots = token.names();
         let member = Member { machine, cursor: Some(token.cursor(&marked.mark)?), sidecars: vec![] };
         let cut = CutId(op.key.0.clone());
         let capture = Capture { cut, taken, consistency, quiesce_failed, members: vec![member] };
@@ -78,47 +101,48 @@ impl Site {
         Ok(capture)
     }
 
-    /// A snapshot of each of these disks, all at once; those that are there already under this key are taken.
-    pub(super) async fn snapshot(
+    /// Asks for a snapshot of each of these disks, all at once; those that are there already under this key are taken.
+    pub(super) async fn ask_for(
         &self,
         key: &OpKey,
         mark: &Mark,
         disks: &[DiskId],
-        more: &Tags,
-    ) -> Result<Token> {
-        let taken = disks.iter().map(async |id| -> Result<_> {
+    ) -> Vec<Result<(DiskId, Asked)>> {
+        let asked = disks.iter().map(async |id| {
             let held = mark.disks.get(id).ok_or_else(|| {
                 Error::new(ErrorKind::NotFound, format!("{} has no disk {id} here", mark.name))
             })?;
-            let snapshot = self.taken(key, mark, id, held, more).await.map_err(|e| e.with("disk", id))?;
-            let at = At {
-                name: snapshot.name,
-                disk: snapshot.source_unique_id,
-                family: snapshot.family_id,
-                size: snapshot.size_bytes,
+            let asked = self.asked(key, mark, id, held).await.map_err(|e| e.with("disk", id))?;
+            Ok((id.clone(), asked))
+        });
+        futures_util::future::join_all(asked).await
+    }
+
+    /// Waits for snapshots that were asked for.
+    pub(super) async fn taken(&self, mark: &Mark, asked: Vec<Result<(DiskId, Asked)>>) -> Result<Token> {
+        let taken = asked.into_iter().map(async |asked| -> Result<_> {
+            let (id, asked) = asked?;
+            let taken = match asked {
+                Asked::There(snapshot) => snapshot,
+                Asked::UnderWay(pending) => {
+                    pending.done().await.map_err(|e| Error::from(e).with("disk", &id))?
+                }
             };
-            Ok((id.clone(), at))
+            Ok((id, At::from(taken)))
         });
         let taken = futures_util::future::join_all(taken).await;
         let snapshots = taken.into_iter().collect::<Result<_>>()?;
         Ok(Token { machine: mark.machine.clone(), is_base: false, snapshots })
     }
 
-    async fn taken(
-        &self,
-        key: &OpKey,
-        mark: &Mark,
-        id: &DiskId,
-        held: &Held,
-        more: &Tags,
-    ) -> Result<Snapshot> {
+    async fn asked(&self, key: &OpKey, mark: &Mark, id: &DiskId, held: &Held) -> Result<Asked> {
         let name = resource(&mark.name, id.as_str(), key);
         let snapshots = self.arm.snapshots(&self.group);
         let found = snapshots.get(&name).await?;
         if let Some(found) = &found {
             self.must_be_made_by(&found.name, &found.tags, key)?;
             if found.provisioning == Provisioning::Succeeded {
-                return Ok(found.clone());
+                return Ok(Asked::There(found.clone()));
             }
             if found.provisioning == Provisioning::Failed {
                 snapshots.delete(&name).await?.done().await?;
@@ -128,11 +152,10 @@ impl Site {
             let message = format!("disk {} of {} is gone", held.resource, mark.name);
             return Err(Error::new(ErrorKind::NotFound, message));
         };
-        let mut tags = self.tags(mark, key);
-        tags.extend(more.clone());
+        let tags = self.tags(mark, key);
         let new =
             NewSnapshot { location: self.location.clone(), tags, source_id: disk.id, incremental: true };
-        Ok(snapshots.put(&name, &new).await?.done().await?)
+        Ok(Asked::UnderWay(snapshots.put(&name, &new).await?))
     }
 
     /// Tags of what is made for a machine.

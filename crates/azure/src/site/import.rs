@@ -9,8 +9,8 @@ use super::preparation::Images;
 use crate::vhd::{self, FOOTER};
 use bytes::Bytes;
 use site_recovery::{
-    ChangeSet, Disk, DiskId, DiskMut, DiskRole, Disks, Error, ErrorKind, Fill, Firmware, Machine, OpKey,
-    OsFamily, Pool, Recovery, Replica, Result, Run,
+    ChangeSet, Disk, DiskId, DiskMut, DiskRole, Disks, Error, ErrorKind, Fill, Firmware, Op, OpKey, OsFamily,
+    Pool, Recovery, Replica, Result, Run,
 };
 use site_recovery_azure_arm::{self as arm, NewDisk, Origin, Provisioning};
 use site_recovery_azure_blob::{CopyState, Error as BlobError, PageBlob};
@@ -26,51 +26,52 @@ impl Site {
     /// Makes the disks of the mark from the point. What is there already is taken.
     pub(super) async fn make_disks(
         &self,
+        op: &Op,
         what: &Recovery,
         from: &Arc<dyn Replica>,
         marked: &mut Marked,
     ) -> Result<()> {
         let made = self.must_be_made(&marked.mark)?;
-        let key = made.by.clone();
         if made.prepared.is_none() {
             if made.tries > 0 {
                 // Nobody knows what a preparation that was broken off has written: it begins from the point again.
-                self.delete_works(&key).await?;
+                let _turn = self.step(op, what).await?;
+                self.delete_works(&op.key).await?;
             }
-            let copies = self.copies(what, from, &marked.mark, &key).await?;
-            let prepared = self.prepare(&what.machine, marked, copies).await?;
-            let mut next = marked.mark.clone();
-            if let Some(made) = &mut next.made {
-                made.prepared = Some(prepared);
-            }
-            self.set_mark(marked, next).await?;
+            let copies = self.copies(op, what, from, &marked.mark).await?;
+            let prepared = self.prepare(op, what, marked, copies).await?;
+            self.note(op, what, marked, |_, made| made.prepared = Some(prepared)).await?;
         }
         let imported = marked.mark.disks.iter().map(async |(id, held)| -> Result<_> {
-            let disk = self.imported(what, &marked.mark, &key, id, held).await;
-            Ok((id.clone(), disk.map_err(|e| e.with("disk", id))?))
+            let disk = self.imported(op, what, &marked.mark, id, held).await;
+            Ok((id.clone(), disk.map_err(|e| e.with("disk", id))?.unique_id))
         });
         let imported = futures_util::future::join_all(imported).await;
-        let mut next = marked.mark.clone();
-        for imported in imported {
-            let (id, disk) = imported?;
-            if let Some(held) = next.disks.get_mut(&id) {
-                held.unique = disk.unique_id;
+        let unique = imported.into_iter().collect::<Result<Vec<_>>>()?;
+        self.note(op, what, marked, |mark, _| {
+            for (id, unique) in unique {
+                if let Some(held) = mark.disks.get_mut(&id) {
+                    held.unique = unique;
+                }
             }
-        }
-        self.set_mark(marked, next).await?;
-        self.delete_works(&key).await
+        })
+        .await?;
+        let _turn = self.step(op, what).await?;
+        self.delete_works(&op.key).await
     }
 
     /// A copy of each disk of the point, whole. A copy has the sequence number of what it was made from.
     async fn copies(
         &self,
+        op: &Op,
         what: &Recovery,
         from: &Arc<dyn Replica>,
         mark: &Mark,
-        key: &OpKey,
     ) -> Result<Vec<Copy>> {
         let own = self.points.as_ref().filter(|points| site_recovery::Role::name(*points) == from.name());
-        let work = |id: &DiskId| self.container.pages(&self.names.work(key, id));
+        let work = |id: &DiskId| self.container.pages(&self.names.work(&op.key, id));
+        // Asked for past the turn: nothing is made of a copy but under another look at the register.
+        drop(self.step(op, what).await?);
         match own {
             Some(points) => {
                 let (snapshots, _hold) = points.images_of(what.machine.id(), what.point).await?;
@@ -98,14 +99,16 @@ impl Site {
     }
 
     /// Each try writes under a number of its own, so that nothing of an earlier one lands among what this one notes.
-    async fn prepare(&self, machine: &Machine, marked: &mut Marked, copies: Vec<Copy>) -> Result<ChangeSet> {
+    async fn prepare(
+        &self,
+        op: &Op,
+        what: &Recovery,
+        marked: &mut Marked,
+        copies: Vec<Copy>,
+    ) -> Result<ChangeSet> {
         let Some(preparation) = &self.preparation else { return Ok(ChangeSet::new()) };
-        let mut next = marked.mark.clone();
-        let tries = next.made.as_mut().map_or(0, |made| {
-            made.tries += 1;
-            made.tries
-        });
-        self.set_mark(marked, next).await?;
+        self.note(op, what, marked, |_, made| made.tries += 1).await?;
+        let tries = self.must_be_made(&marked.mark)?.tries;
         let mut images = vec![];
         for Copy { id, pages, size, sequence } in copies {
             let sequence = sequence + tries;
@@ -114,7 +117,7 @@ impl Site {
         }
         let disks: Images =
             images.iter().map(|(id, d)| (id.clone(), Arc::clone(d) as Arc<dyn DiskMut>)).collect();
-        preparation.prepare(machine, &disks).await?;
+        preparation.prepare(&what.machine, &disks).await?;
         let written = images.iter().map(|(_, image)| image.written());
         Ok(written.fold(ChangeSet::new(), |all, set| all.union(&set)))
     }
@@ -144,18 +147,19 @@ impl Site {
 
     async fn imported(
         &self,
+        op: &Op,
         what: &Recovery,
         mark: &Mark,
-        key: &OpKey,
         id: &DiskId,
         held: &Held,
     ) -> Result<arm::Disk> {
-        let disks = self.arm.disks(&self.group);
+        let (disks, key) = (self.arm.disks(&self.group), &op.key);
         if let Some(found) = self.settled_disk(&held.resource).await? {
             self.must_be_made_by(&found.name, &found.tags, key)?;
             if found.provisioning != Provisioning::Failed {
                 return Ok(found);
             }
+            let _turn = self.step(op, what).await?;
             disks.delete(&held.resource).await?.done().await?;
         }
         let spec = what.machine.disk(id).ok_or_else(|| missing(what, id))?;
@@ -180,7 +184,9 @@ impl Site {
                 storage_account_id: self.account.clone(),
             },
         };
+        let turn = self.step(op, what).await?;
         let put = disks.put(&held.resource, &new).await;
+        drop(turn);
         match put {
             Ok(pending) => Ok(pending.done().await?),
             // Asked for already, by a call whose answer nobody had.

@@ -10,6 +10,7 @@ mod exported;
 mod fence;
 mod image;
 mod import;
+mod keys;
 mod mark;
 mod materialise;
 mod names;
@@ -28,6 +29,7 @@ pub use rules::Profile;
 use crate::PageBlobs;
 use async_trait::async_trait;
 use exported::Exports;
+use keys::Keys;
 use names::Names;
 use site_recovery::{Capability, Clock, Error, MachineId, Op, Result, Role, RoleName};
 use site_recovery_azure_arm::{Arm, Size};
@@ -66,6 +68,8 @@ struct Site {
     profile: Profile,
     preparation: Option<Arc<dyn Preparation>>,
     turns: Mutex<BTreeMap<MachineId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Of calls that make machines.
+    making: Keys,
     exports: Exports,
     sizes: OnceCell<Vec<Size>>,
 }

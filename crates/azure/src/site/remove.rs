@@ -37,6 +37,8 @@ impl Site {
             Ok(_) | Err(BlobError::Exists(..)) => {}
             Err(error) => return Err(error.into()),
         }
+        // A call that is still at it stops at its next step.
+        let _alone = self.making.alone(made_by)?;
         match made {
             Some(mark) => self.remove(&mark).await,
             None => self.delete_works(made_by).await,

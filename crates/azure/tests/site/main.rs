@@ -1,6 +1,7 @@
 //! The site, on our fakes of Resource Manager and of Blob Storage: `tests/fake-arm`, `tests/fake-blob`.
 
 mod given;
+mod materialise;
 mod preparation;
 mod recovery;
 mod remove;

@@ -192,6 +192,11 @@ impl World {
         world.into_iter().filter(|thing| thing.kind == kind).map(|thing| thing.name).collect()
     }
 
+    /// Blobs of the container.
+    pub(crate) fn documents(&self) -> Vec<String> {
+        self.blobs.blobs(ACCOUNT, CONTAINER)
+    }
+
     pub(crate) fn runs(&self, name: &str) -> bool {
         self.manager.machine(name).power() == Some(fake_arm::Power::Running)
     }

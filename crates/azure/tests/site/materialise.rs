@@ -1,0 +1,48 @@
+//! Machines in the making, and others that are made meanwhile.
+
+use crate::given::{materialise, op, recovery, replica};
+use crate::world::World;
+use fake_blob::{Fault, Gate, Match};
+use site_recovery::*;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rol_4_a_drill_in_the_making_does_not_keep_the_failover_waiting() {
+    let world = World::new().await;
+    let drill = recovery(&world, Purpose::Drill, Settings::default()).await;
+    let failover = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let copy = Match::any().method("PUT").path_contains("/work/");
+    let held = world.blobs.faults().next(copy, Fault::Hang(Duration::from_secs(30)));
+    let (site, from) = (world.site.clone(), replica(&world));
+    let making = tokio::spawn(async move { site.materialise(&op("drill"), &drill, &from).await });
+    held.reach(1).await;
+    let made = materialise(&world, "failover", &failover);
+    let made = tokio::time::timeout(Duration::from_secs(10), made).await;
+    making.abort();
+    made.expect("the failover waits until the drill's disks are copied").expect("made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_5_what_is_withdrawn_while_it_is_made_stops_and_leaves_nothing() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let gate = Gate::new();
+    let copy = Match::any().method("PUT").path_contains("/work/");
+    let held = world.blobs.faults().next(copy, Fault::Late(gate.clone()));
+    let (site, from, told) = (world.site.clone(), replica(&world), what.clone());
+    let making = tokio::spawn(async move { site.materialise(&op("make"), &told, &from).await });
+    held.reach(1).await;
+    let withdraw = async || world.site.withdraw(&op("withdraw"), &op("make").key, &what).await;
+    assert_eq!(withdraw().await.expect_err("it is at it").kind(), ErrorKind::Busy);
+    gate.open();
+    let made = making.await.expect("no panic");
+    assert_eq!(made.expect_err("withdrawn").kind(), ErrorKind::Refused);
+    withdraw().await.expect("withdrawn");
+    assert_eq!(world.names("Microsoft.Compute/disks"), [""; 0]);
+    let left: Vec<_> = world
+        .documents()
+        .into_iter()
+        .filter(|name| name.contains("/work/") || name.contains("/mark/"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+}
