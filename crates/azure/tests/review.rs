@@ -385,19 +385,6 @@ async fn sit_7_a_repeat_of_boot_keeps_a_machine_that_runs_and_whose_last_change_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn v19_a_drill_does_not_take_the_failovers_disk_names() {
-    let world = World::new().await;
-    let mut settings = Settings::default();
-    let disk = DiskSettings { name: Some("web-os".into()), kind: None };
-    settings.disks.insert("system".into(), disk);
-    let what = recovery(&world, Purpose::Drill, settings.clone()).await;
-    world.site.materialise(&op("drill"), &what, &replica(&world)).await.expect("a drill");
-    let what = recovery(&world, Purpose::Failover, settings).await;
-    let made = world.site.materialise(&op("failover"), &what, &replica(&world)).await;
-    assert!(made.is_ok(), "the drill keeps the failover from its disks: {made:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn sit_6_a_drill_is_in_the_network_of_its_permit_after_another_was_tried() {
     let world = World::new().await;
     let what = recovery(&world, Purpose::Drill, Settings::default()).await;

@@ -8,7 +8,9 @@ use super::capture::Token;
 use super::mark::{Held, Made, Mark, Marked};
 use super::names::resource;
 use super::register::Turn;
-use site_recovery::{Armed, Cursor, Error, ErrorKind, Instance, Op, OpKey, Recovery, Replica, Result};
+use site_recovery::{
+    Armed, Cursor, Error, ErrorKind, Instance, Op, OpKey, Purpose, Recovery, Replica, Result,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -90,6 +92,10 @@ impl Site {
         };
         for disk in what.machine.included() {
             let chosen = what.settings.disks.get(&disk.id).and_then(|disk| disk.name.clone());
+            let chosen = chosen.map(|name| match what.purpose {
+                Purpose::Failover => name,
+                Purpose::Drill => format!("{name}-test"),
+            });
             let resource = chosen.unwrap_or_else(|| resource(&name, disk.id.as_str(), &op.key));
             mark.disks.insert(disk.id.clone(), Held { resource, size: disk.size, unique: None });
         }

@@ -46,3 +46,16 @@ async fn sit_5_what_is_withdrawn_while_it_is_made_stops_and_leaves_nothing() {
         .collect();
     assert_eq!(left, [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn v19_a_drill_does_not_take_the_failovers_disk_names() {
+    let world = World::new().await;
+    let mut settings = Settings::default();
+    settings.disks.insert("system".into(), DiskSettings { name: Some("web-os".into()), kind: None });
+    let what = recovery(&world, Purpose::Drill, settings.clone()).await;
+    materialise(&world, "drill", &what).await.expect("a drill");
+    let what = recovery(&world, Purpose::Failover, settings).await;
+    materialise(&world, "failover", &what).await.expect("the drill leaves it its names");
+    let disks = world.names("Microsoft.Compute/disks");
+    assert!(["web-os", "web-os-test"].iter().all(|name| disks.iter().any(|disk| disk == name)), "{disks:?}");
+}
