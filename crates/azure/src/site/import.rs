@@ -18,7 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How often it is looked at what a copy, or a disk that another call has asked for, has become: six hours, a second apart.
-const LOOKS: u32 = 6 * 60 * 60;
+pub(super) const LOOKS: u32 = 6 * 60 * 60;
+/// How often a copy is asked for where nobody knows whether it was begun.
+const ASKS: u32 = 8;
 /// What one read of a foreign replica takes.
 const PIECE: u64 = 4 << 20;
 
@@ -216,13 +218,16 @@ impl Site {
 
     /// Copies an image at the service, and waits until it is whole. A copy that was begun is waited for.
     async fn copied(&self, work: &PageBlob, source: &url::Url) -> Result<()> {
+        let mut asks = 0;
         for _ in 0..LOOKS {
             let Some(found) = work.properties().await? else {
+                asks += 1;
                 match work.copy_from(source, None).await {
-                    Ok(()) | Err(BlobError::Exists(..)) => continue,
-                    Err(error) if error.may_have_been_done() => continue,
+                    Ok(()) | Err(BlobError::Exists(..)) => {}
+                    Err(error) if error.may_have_been_done() && asks < ASKS => self.look_again().await,
                     Err(error) => return Err(error.into()),
                 }
+                continue;
             };
             match found.copy.map(|copy| copy.state) {
                 Some(CopyState::Success) => return Ok(()),
@@ -238,7 +243,7 @@ impl Site {
         Err(Error::new(ErrorKind::Busy, "the copy of the point's image goes on without end"))
     }
 
-    async fn look_again(&self) {
+    pub(super) async fn look_again(&self) {
         self.clock.sleep(self.look_every).await;
     }
 
