@@ -158,9 +158,10 @@ impl Site {
         let (disks, key) = (self.arm.disks(&self.group), &op.key);
         if let Some(found) = self.settled_disk(&held.resource).await? {
             self.must_be_made_by(&found.name, &found.tags, key)?;
-            if found.provisioning != Provisioning::Failed {
-                return Ok(found);
+            if found.provisioning == Provisioning::Succeeded {
+                return whole(found, held);
             }
+            // Failed, or given up: nothing has it yet.
             let _turn = self.step(op, what).await?;
             disks.delete(&held.resource).await?.done().await?;
         }
@@ -190,12 +191,12 @@ impl Site {
         let put = disks.put(&held.resource, &new).await;
         drop(turn);
         match put {
-            Ok(pending) => Ok(pending.done().await?),
+            Ok(pending) => whole(pending.done().await?, held),
             // Asked for already, by a call whose answer nobody had.
             Err(error) => match self.settled_disk(&held.resource).await? {
                 Some(found) if found.provisioning == Provisioning::Succeeded => {
                     self.must_be_made_by(&found.name, &found.tags, key)?;
-                    Ok(found)
+                    whole(found, held)
                 }
                 _ => Err(error.into()),
             },
@@ -269,6 +270,17 @@ struct Copy {
     pages: PageBlob,
     size: u64,
     sequence: u64,
+}
+
+/// # Errors
+/// `Conflict` for a disk that is smaller than what it was to be made of.
+fn whole(disk: arm::Disk, held: &Held) -> Result<arm::Disk> {
+    let image = vhd::rounded(held.size);
+    if disk.size_bytes >= image {
+        return Ok(disk);
+    }
+    let message = format!("disk {} has {} bytes, and its image {image}", disk.name, disk.size_bytes);
+    Err(Error::new(ErrorKind::Conflict, message))
 }
 
 async fn sequence_of(work: &PageBlob) -> Result<u64> {
