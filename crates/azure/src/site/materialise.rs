@@ -27,8 +27,12 @@ impl Site {
         let turn = self.step(op, what).await?;
         let mut marked = self.opened(op, what).await?;
         drop(turn);
-        self.make_disks(op, what, from, &mut marked).await?;
-        let cursor = self.arm(op, what, &mut marked).await?;
+        let cursor = if self.must_be_made(&marked.mark)?.base.is_empty() {
+            self.make_disks(op, what, from, &mut marked).await?;
+            self.arm(op, what, &mut marked).await?
+        } else {
+            self.armed(&marked.mark).await?
+        };
         Ok(Armed { instance: self.instance(&marked.mark), cursor, point: what.point })
     }
 
@@ -124,6 +128,28 @@ impl Site {
         let names = token.names();
         self.note(op, what, marked, |_, made| made.base = names).await?;
         token.cursor(&marked.mark).map(Some)
+    }
+
+    /// The base as it was armed. A machine may have run since: nothing is taken anew, and what is gone is no cursor.
+    ///
+    /// # Errors
+    /// `Refused` where a disk is gone.
+    async fn armed(&self, mark: &Mark) -> Result<Option<Cursor>> {
+        let made = self.must_be_made(mark)?;
+        if self.disks_of(mark).await?.len() < mark.disks.len() {
+            let message = format!("a disk of {} that {} has made is gone", mark.name, made.by);
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
+        let (machine, mut snapshots) = (mark.machine.clone(), BTreeMap::new());
+        for (id, name) in &made.base {
+            let Some(found) = self.arm.snapshots(&self.group).get(name).await? else {
+                tracing::warn!(snapshot = name, "the base of the way back is gone");
+                return Ok(None);
+            };
+            self.must_be_made_by(name, &found.tags, &base(&made.by))?;
+            snapshots.insert(id.clone(), found.into());
+        }
+        Token { machine, is_base: true, snapshots }.cursor(mark).map(Some)
     }
 
     /// # Errors

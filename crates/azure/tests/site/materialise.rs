@@ -1,6 +1,6 @@
 //! Machines in the making, and others that are made meanwhile.
 
-use crate::given::{materialise, op, recovery, replica};
+use crate::given::{boot, materialise, op, recovery, replica};
 use crate::world::World;
 use fake_blob::{Fault, Gate, Match};
 use site_recovery::*;
@@ -58,4 +58,35 @@ async fn v19_a_drill_does_not_take_the_failovers_disk_names() {
     materialise(&world, "failover", &what).await.expect("the drill leaves it its names");
     let disks = world.names("Microsoft.Compute/disks");
     assert!(["web-os", "web-os-test"].iter().all(|name| disks.iter().any(|disk| disk == name)), "{disks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_3_a_late_repeat_arms_nothing_anew() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let armed = materialise(&world, "make", &what).await.expect("made");
+    assert_eq!(materialise(&world, "make", &what).await.expect("as before"), armed);
+    boot(&world, &what, &armed).await;
+    world.write(&armed.instance.name, 0, 0, &[9; 4096]);
+    let snapshots = world.manager.world().into_iter().filter(|t| t.kind == "Microsoft.Compute/snapshots");
+    let base = snapshots.last().expect("a base");
+    world.manager.delete_from_outside(base.body["id"].as_str().expect("an id")).expect("it goes");
+    let late = materialise(&world, "make", &what).await.expect("as before");
+    assert_eq!((late.instance, late.cursor), (armed.instance, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_the_service_never_begins_is_given_up_with_its_words() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let fault = Fault::Status { code: 500, azure_code: "InternalError", retry_after: None };
+    let asked =
+        world.blobs.faults().next(Match::any().method("PUT").path_contains("/work/").times(1000), fault);
+    let error = materialise(&world, "make", &what).await.expect_err("never begun");
+    assert_eq!(
+        (error.kind(), error.fact("code")),
+        (ErrorKind::Unavailable, Some("InternalError")),
+        "{error}"
+    );
+    assert!(asked.count() < 40, "asked {} times", asked.count());
 }
