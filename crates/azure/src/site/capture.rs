@@ -206,7 +206,12 @@ impl Site {
             }
             Fate::Spooled => {
                 next.cuts[at].is = Became::Spooled;
-                vec![]
+                // The next delta begins at the last sealed one, or at the newest of these.
+                let newest = next.cuts.iter().rposition(|cut| cut.is == Became::Spooled);
+                let (stay, gone) =
+                    split(&next.cuts, |(n, cut)| cut.is != Became::Spooled || Some(n) == newest);
+                next.cuts = stay;
+                gone
             }
             // What was sealed of it all the same stays a cursor.
             Fate::Abandoned if next.cuts[at].is == Became::Sealed => vec![],
