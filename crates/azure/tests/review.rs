@@ -306,45 +306,6 @@ async fn src_11_a_guest_that_cannot_be_shut_down_is_cut_off() {
     assert!(fenced.is_ok() && !world.runs("web"), "{fenced:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn src_9_a_capture_that_failed_leaves_nothing_after_a_sweep() {
-    let world = World::new().await;
-    let machine = enrolled(&world).await;
-    let mut second = ArmFault::status("PUT", "/snapshots/", 409, "Conflict");
-    second.nth = 2;
-    world.manager.fault(second);
-    let instance = machine.instance.clone();
-    let captured =
-        world.site.capture(&op("capture"), std::slice::from_ref(&instance), Consistency::Crash).await;
-    assert!(captured.is_err());
-    world.site.sweep(&op("sweep"), &instance, &[]).await.expect("swept");
-    world.site.dismiss(&op("dismiss"), &instance).await.expect("dismissed");
-    assert_eq!(world.names("Microsoft.Compute/snapshots"), [""; 0], "left at the platform");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn src_5_snapshots_of_before_and_after_a_stop_are_no_one_instant() {
-    let world = World::new().await;
-    let machine = enrolled(&world).await;
-    let mut second = ArmFault::status("PUT", "/snapshots/", 409, "Conflict");
-    second.nth = 2;
-    world.manager.fault(second);
-    let instance = [machine.instance.clone()];
-    assert!(world.site.capture(&op("capture"), &instance, Consistency::Crash).await.is_err());
-    // The guest goes on writing to both disks; then it stops.
-    world.write("web", 0, 0, &[9; 4096]);
-    world.write("web", 1, 0, &[9; 4096]);
-    world.stop_outside("web").await;
-    let capture = world.site.capture(&op("capture"), &instance, Consistency::Crash).await.expect("captured");
-    let disks = world.site.disks(&op("read"), &capture, machine.id()).await.expect("disks");
-    let (mut first, pool) = (vec![], Pool::new(8 << 20));
-    for disk in disks.values() {
-        first.push(disk.read(Run::new(0, 4096), &pool).await.expect("read")[0]);
-    }
-    let is_one = first.iter().all(|byte| *byte == first[0]);
-    assert!(is_one || capture.consistency == Consistency::PerDisk, "{first:?} as {:?}", capture.consistency);
-}
-
 /// A point of a machine, and how to recover it.
 async fn recovery(world: &World, purpose: Purpose, settings: Settings) -> Recovery {
     let machine = suite::machine("web");

@@ -4,12 +4,13 @@
 //! deltas, never booted from. A snapshot is a cursor as well: it stays until a later capture is sealed.
 
 use super::Site;
-use super::mark::{Became, Cut, Held, Mark};
+use super::import::LOOKS;
+use super::mark::{Became, Cut, Held, Mark, Marked};
 use super::names::{self, resource};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    Capture, Consistency, Cursor, CutId, DiskId, Error, ErrorKind, Fate, Instance, Member, Op, OpKey, Power,
-    Result,
+    Capture, Consistency, Cursor, CutId, DiskId, Error, ErrorKind, Fate, Instance, Machine, Member, Op,
+    OpKey, Power, Result, Stamp, StartGuard,
 };
 use site_recovery_azure_arm::{NewSnapshot, Pending, Provisioning, Snapshot, Tags};
 use std::collections::BTreeMap;
@@ -73,32 +74,71 @@ impl Site {
         };
         let _turn = self.turn(op, &instance.machine).await?;
         let mut marked = self.mark_of(instance).await?;
-        if let Some(cut) = marked.mark.cut(&op.key) {
-            if cut.is == Became::Captured {
-                return Ok(cut.capture.clone());
+        match marked.mark.cut(&op.key) {
+            Some(cut) if cut.is == Became::Captured => return Ok(cut.capture.clone()),
+            Some(cut) if cut.is != Became::Taking => {
+                let message = format!("the capture of {} was released", op.key);
+                return Err(Error::new(ErrorKind::Refused, message));
             }
-            let message = format!("the capture of {} was released", op.key);
-            return Err(Error::new(ErrorKind::Refused, message));
+            _ => {}
         }
         let machine = self.described(&marked.mark).await?;
-        let runs = !matches!(self.power_of(&marked.mark).await?, Power::Off { .. });
-        let taken = self.clock.now();
-        let included: Vec<_> = machine.included().map(|disk| disk.id.clone()).collect();
+        let off = off(&self.power_of(&marked.mark).await?);
+        let begun = self.begun(&op.key, &mut marked, machine, off).await?;
+        let included: Vec<_> = begun.snapshots.keys().cloned().collect();
         let asked = self.ask_for(&op.key, &marked.mark, &included).await;
         let token = self.taken(&marked.mark, asked).await?;
-        let instant = !runs || included.len() == 1;
-        let consistency = if instant { Consistency::Crash } else { Consistency::PerDisk };
+        // Off all the time, from before the first try of this capture.
+        let stood = begun.off.is_some() && begun.off == self::off(&self.power_of(&marked.mark).await?);
+        let consistency =
+            if stood || included.len() == 1 { Consistency::Crash } else { Consistency::PerDisk };
         let quiesce_failed = (want > consistency)
             .then(|| "Azure takes snapshots of disks one by one, and asks no guest".into());
-        let snapshots = token.names();
-        let member = Member { machine, cursor: Some(token.cursor(&marked.mark)?), sidecars: vec![] };
-        let cut = CutId(op.key.0.clone());
-        let capture = Capture { cut, taken, consistency, quiesce_failed, members: vec![member] };
-        let cut = Cut { key: op.key.clone(), capture: capture.clone(), snapshots, is: Became::Captured };
+        let mut capture = Capture { consistency, quiesce_failed, ..begun.capture };
+        let cursor = token.cursor(&marked.mark)?;
+        capture.members.iter_mut().for_each(|member| member.cursor = Some(cursor.clone()));
         let mut next = marked.mark.clone();
-        next.cuts.push(cut);
+        for cut in next.cuts.iter_mut().filter(|cut| cut.key == op.key) {
+            (cut.capture, cut.is) = (capture.clone(), Became::Captured);
+        }
         self.set_mark(&mut marked, next).await?;
         Ok(capture)
+    }
+
+    /// What is about to be taken stands in the mark before it is asked for. What an earlier call has left half taken goes, unless
+    /// it is of this key, and of the disks as they are.
+    async fn begun(
+        &self,
+        key: &OpKey,
+        marked: &mut Marked,
+        machine: Machine,
+        off: Option<Stamp>,
+    ) -> Result<Cut> {
+        let same = |cut: &Cut| {
+            cut.key == *key && cut.capture.members.iter().all(|m| m.machine.disks == machine.disks)
+        };
+        let mut next = marked.mark.clone();
+        let (stay, gone) = split(&next.cuts, |(_, cut)| cut.is != Became::Taking || same(cut));
+        self.delete_snapshots(&gone).await?;
+        next.cuts = stay;
+        let cut = if let Some(cut) = next.cut(key) {
+            cut.clone()
+        } else {
+            let name = |id: &DiskId| (id.clone(), resource(&marked.mark.name, id.as_str(), key));
+            let snapshots = machine.included().map(|disk| name(&disk.id)).collect();
+            let capture = Capture {
+                cut: CutId(key.0.clone()),
+                taken: self.clock.now(),
+                consistency: Consistency::PerDisk,
+                quiesce_failed: None,
+                members: vec![Member { machine, cursor: None, sidecars: vec![] }],
+            };
+            let cut = Cut { key: key.clone(), capture, snapshots, is: Became::Taking, off };
+            next.cuts.push(cut.clone());
+            cut
+        };
+        self.set_mark(marked, next).await?;
+        Ok(cut)
     }
 
     /// Asks for a snapshot of each of these disks, all at once; those that are there already under this key are taken.
@@ -138,15 +178,13 @@ impl Site {
     async fn asked(&self, key: &OpKey, mark: &Mark, id: &DiskId, held: &Held) -> Result<Asked> {
         let name = resource(&mark.name, id.as_str(), key);
         let snapshots = self.arm.snapshots(&self.group);
-        let found = snapshots.get(&name).await?;
+        let found = self.settled_snapshot(&name).await?;
         if let Some(found) = &found {
             self.must_be_made_by(&found.name, &found.tags, key)?;
             if found.provisioning == Provisioning::Succeeded {
                 return Ok(Asked::There(found.clone()));
             }
-            if found.provisioning == Provisioning::Failed {
-                snapshots.delete(&name).await?.done().await?;
-            }
+            snapshots.delete(&name).await?.done().await?;
         }
         let Some(disk) = self.arm.disks(&self.group).get(&held.resource).await? else {
             let message = format!("disk {} of {} is gone", held.resource, mark.name);
@@ -156,6 +194,20 @@ impl Site {
         let new =
             NewSnapshot { location: self.location.clone(), tags, source_id: disk.id, incremental: true };
         Ok(Asked::UnderWay(snapshots.put(&name, &new).await?))
+    }
+
+    /// A snapshot, once Azure is not busy with it any more.
+    async fn settled_snapshot(&self, name: &str) -> Result<Option<Snapshot>> {
+        for _ in 0..LOOKS {
+            let Some(found) = self.arm.snapshots(&self.group).get(name).await? else { return Ok(None) };
+            match found.provisioning {
+                Provisioning::Creating | Provisioning::Updating | Provisioning::Deleting => {
+                    self.look_again().await;
+                }
+                _ => return Ok(Some(found)),
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, format!("Azure is busy with snapshot {name} without end")))
     }
 
     /// Tags of what is made for a machine.
@@ -225,8 +277,12 @@ impl Site {
         let _turn = self.turn(op, &instance.machine).await?;
         let Some(mut marked) = self.mark_if_there(instance).await? else { return Ok(vec![]) };
         let mut next = marked.mark.clone();
-        let mut swept = vec![];
-        for cut in next.cuts.iter_mut().filter(|c| c.is == Became::Captured && !keep.contains(&c.key)) {
+        let held = |cut: &Cut| keep.contains(&cut.key);
+        let (stay, gone) = split(&next.cuts, |(_, cut)| cut.is != Became::Taking || held(cut));
+        self.delete_snapshots(&gone).await?;
+        let mut swept: Vec<_> = gone.into_iter().map(|cut| cut.key).collect();
+        next.cuts = stay;
+        for cut in next.cuts.iter_mut().filter(|cut| cut.is == Became::Captured && !held(cut)) {
             for snapshot in cut.snapshots.values() {
                 self.withhold(snapshot).await?;
                 self.keep_as_cursor(snapshot).await?;
@@ -250,12 +306,24 @@ impl Site {
     }
 
     pub(super) async fn delete_snapshots(&self, cuts: &[Cut]) -> Result<()> {
-        let snapshots = self.arm.snapshots(&self.group);
-        let deleted = cuts.iter().flat_map(|cut| cut.snapshots.values()).map(async |name| -> Result<()> {
+        let all = cuts.iter().flat_map(|cut| cut.snapshots.values().map(move |name| (&cut.key, name)));
+        let deleted = all.map(async |(key, name)| -> Result<()> {
+            let Some(found) = self.settled_snapshot(name).await? else { return Ok(()) };
+            if self.must_be_made_by(name, &found.tags, key).is_err() {
+                return Ok(());
+            }
             self.withhold(name).await?;
-            Ok(snapshots.delete(name).await?.done().await?)
+            Ok(self.arm.snapshots(&self.group).delete(name).await?.done().await?)
         });
         futures_util::future::join_all(deleted).await.into_iter().collect()
+    }
+}
+
+/// What tells that it was off all the time, where it is off and something does.
+fn off(power: &Power) -> Option<Stamp> {
+    match power {
+        Power::Off { start: StartGuard::Tells(stamp) } => Some(stamp.clone()),
+        _ => None,
     }
 }
 

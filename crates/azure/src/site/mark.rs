@@ -7,7 +7,7 @@ use crate::document;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     Capture, ChangeSet, DiskId, Error, ErrorKind, Generation, Instance, Machine, MachineId, NicId, OpKey,
-    PointId, Purpose, Result, Timestamp,
+    PointId, Purpose, Result, Stamp, Timestamp,
 };
 use site_recovery_azure_blob::{Error as BlobError, Etag};
 use std::collections::{BTreeMap, VecDeque};
@@ -78,11 +78,15 @@ pub(crate) struct Cut {
     pub(crate) capture: Capture,
     pub(crate) snapshots: BTreeMap<DiskId, String>,
     pub(crate) is: Became,
+    /// What told, before the first snapshot, that the machine was off.
+    pub(crate) off: Option<Stamp>,
 }
 
 /// What became of a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Became {
+    /// It was begun: some of its snapshots may be there.
+    Taking,
     /// It is held.
     Captured,
     Spooled,
