@@ -450,23 +450,3 @@ async fn points_that_were_dropped_long_ago_do_not_fill_the_state() {
     let inherited: usize = points.iter().map(|p| p["inherits"].as_array().expect("a list").len()).sum();
     assert!(inherited < 50, "{} points, and the names of {inherited} that are gone", points.len());
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn src_7_changes_are_told_after_the_address_of_a_long_capture_has_ended() {
-    let world = World::new().await;
-    let machine = enrolled(&world).await;
-    let instance = [machine.instance.clone()];
-    let site = &world.site;
-    let first = site.capture(&op("one"), &instance, Consistency::Crash).await.expect("captured");
-    site.release(&op("release"), &first, machine.id(), Fate::Sealed).await.expect("released");
-    let second = site.capture(&op("two"), &instance, Consistency::Crash).await.expect("captured");
-    let since = first.member(machine.id()).expect("a member").cursor.clone().expect("a cursor");
-    site.changes(&second, machine.id(), &since).await.expect("told");
-    world.manager.advance(Duration::from_secs(7 * 3600));
-    world.blobs.pass(Duration::from_secs(7 * 3600));
-    let mut told = vec![];
-    for _ in 0..3 {
-        told.push(site.changes(&second, machine.id(), &since).await.map_err(|e| e.to_string()));
-    }
-    assert!(told.iter().any(|told| told.is_ok()), "never again: {told:?}");
-}

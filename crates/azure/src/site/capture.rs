@@ -282,13 +282,21 @@ impl Site {
         self.delete_snapshots(&gone).await?;
         let mut swept: Vec<_> = gone.into_iter().map(|cut| cut.key).collect();
         next.cuts = stay;
-        for cut in next.cuts.iter_mut().filter(|cut| cut.is == Became::Captured && !held(cut)) {
+        // Whatever a process that is gone has had signed: cursors too.
+        for snapshot in next.made.iter().flat_map(|made| made.base.values()) {
+            self.withhold(snapshot).await?;
+        }
+        for cut in next.cuts.iter_mut().filter(|cut| !held(cut)) {
             for snapshot in cut.snapshots.values() {
                 self.withhold(snapshot).await?;
-                self.keep_as_cursor(snapshot).await?;
+                if cut.is == Became::Captured {
+                    self.keep_as_cursor(snapshot).await?;
+                }
             }
-            cut.is = Became::Swept;
-            swept.push(cut.key.clone());
+            if cut.is == Became::Captured {
+                cut.is = Became::Swept;
+                swept.push(cut.key.clone());
+            }
         }
         self.set_mark(&mut marked, next).await?;
         Ok(swept)

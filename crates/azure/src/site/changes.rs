@@ -2,7 +2,9 @@
 
 use super::Site;
 use super::capture::{At, Token};
+use super::exported::is_void;
 use site_recovery::{Capture, ChangeSet, Changes, Cursor, DiskId, MachineId, Result, Run};
+use site_recovery_azure_blob::Change;
 
 /// Azure tells no difference across this size of a disk (compute-docs, incremental snapshots).
 const BOUNDARY: u64 = 4 << 40;
@@ -59,27 +61,50 @@ impl Site {
             return Ok(Some(format!("snapshot {} of disk {disk} is gone", from.name)));
         };
         let same = found.source_unique_id == from.disk && found.family_id == from.family;
-        Ok(if !same {
-            Some(format!("snapshot {} of disk {disk} is another one now", from.name))
-        } else if from.disk != to.disk || from.family != to.family {
-            Some(format!("disk {disk} is another one than at the cursor"))
-        } else if from.size != to.size {
-            let crosses = (from.size <= BOUNDARY) != (to.size <= BOUNDARY);
-            let why = if crosses { ", across 4 TiB" } else { "" };
-            Some(format!("disk {disk} had {} bytes at the cursor, now {}{why}", from.size, to.size))
+        Ok(if same {
+            differs(disk, from, to)
         } else {
-            None
+            Some(format!("snapshot {} of disk {disk} is another one now", from.name))
         })
     }
 
     async fn between(&self, from: &At, to: &At) -> Result<Vec<Run>> {
-        let before = self.exported(&from.name).await?;
-        let now = self.exported(&to.name).await?;
-        let told = now.image.changed(&before.address).await;
-        drop(before);
+        let told = self.told(from, to).await;
         // A disk's snapshots have few addresses at a time: the older one is asked for again by the next difference.
-        self.withhold(&from.name).await?;
-        Ok(told?.into_iter().map(|(run, _)| run).collect())
+        let withheld = self.withhold(&from.name).await;
+        let told = told?;
+        withheld?;
+        Ok(told.into_iter().map(|(run, _)| run).collect())
+    }
+
+    async fn told(&self, from: &At, to: &At) -> Result<Vec<(Run, Change)>> {
+        let mut ended = false;
+        loop {
+            let before = self.exported(&from.name).await?;
+            let now = self.exported(&to.name).await?;
+            match now.image.changed(&before.address).await {
+                // One of the two has ended, and none says which.
+                Err(error) if is_void(&error) && !ended => {
+                    ended = true;
+                    self.forget(&from.name, &before).await;
+                    self.forget(&to.name, &now).await;
+                }
+                told => return Ok(told?),
+            }
+        }
+    }
+}
+
+/// Why there is no difference between these two.
+fn differs(disk: &DiskId, from: &At, to: &At) -> Option<String> {
+    if from.disk != to.disk || from.family != to.family {
+        Some(format!("disk {disk} is another one than at the cursor"))
+    } else if from.size != to.size {
+        let crosses = (from.size <= BOUNDARY) != (to.size <= BOUNDARY);
+        let why = if crosses { ", across 4 TiB" } else { "" };
+        Some(format!("disk {disk} had {} bytes at the cursor, now {}{why}", from.size, to.size))
+    } else {
+        None
     }
 }
 
