@@ -97,7 +97,10 @@ impl Site {
 
 /// Why there is no difference between these two.
 fn differs(disk: &DiskId, from: &At, to: &At) -> Option<String> {
-    if from.disk != to.disk || from.family != to.family {
+    if from.disk.is_none() || from.family.is_none() {
+        // Two of which nothing is known are not the same.
+        Some(format!("Azure does not tell which disk snapshot {} of disk {disk} is of", from.name))
+    } else if from.disk != to.disk || from.family != to.family {
         Some(format!("disk {disk} is another one than at the cursor"))
     } else if from.size != to.size {
         let crosses = (from.size <= BOUNDARY) != (to.size <= BOUNDARY);
@@ -110,4 +113,27 @@ fn differs(disk: &DiskId, from: &At, to: &At) -> Option<String> {
 
 fn token(cursor: &Cursor) -> Option<Token> {
     serde_json::from_slice(&cursor.token).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_of_what_azure_does_not_tell_are_of_no_one_disk() {
+        let at = |disk: Option<&str>, family: Option<&str>| At {
+            name: "s".into(),
+            disk: disk.map(Into::into),
+            family: family.map(Into::into),
+            size: 1 << 30,
+        };
+        let disk = "system".into();
+        let known = at(Some("d"), Some("f"));
+        assert_eq!(differs(&disk, &known, &known.clone()), None);
+        for unknown in [at(None, Some("f")), at(Some("d"), None), at(None, None)] {
+            assert!(differs(&disk, &unknown, &unknown.clone()).is_some(), "{unknown:?}");
+        }
+        assert!(differs(&disk, &known, &at(Some("d"), Some("g"))).is_some());
+        assert!(differs(&disk, &known, &At { size: 2 << 30, ..known.clone() }).is_some());
+    }
 }
