@@ -184,6 +184,24 @@ impl Site {
         Err(Error::new(ErrorKind::NotFound, message))
     }
 
+    /// The mark of what this key has made. One of others that cannot be read is no hindrance.
+    pub(crate) async fn made_by(&self, key: &OpKey) -> Result<Option<Mark>> {
+        let mut damaged = None;
+        for listed in self.container.list(&self.names.marks()).await? {
+            let Some((bytes, _)) = self.container.document(&listed.name).read().await? else { continue };
+            match document::decode::<Mark>(&bytes) {
+                Ok(mark) if mark.made.as_ref().is_some_and(|made| made.by == *key) => return Ok(Some(mark)),
+                Ok(_) => {}
+                Err(error) => damaged = Some(error.with("document", &listed.name)),
+            }
+        }
+        let Some(damaged) = damaged else { return Ok(None) };
+        // It may be the one: what a key has made carries its tag.
+        let disks = self.arm.disks(&self.group).list().await?;
+        let has_made = disks.iter().any(|disk| self.must_be_made_by(&disk.name, &disk.tags, key).is_ok());
+        if has_made { Err(damaged) } else { Ok(None) }
+    }
+
     /// All marks.
     pub(crate) async fn marks(&self) -> Result<Vec<Mark>> {
         let mut marks = vec![];

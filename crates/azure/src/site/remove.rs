@@ -15,8 +15,7 @@ impl Site {
 
     pub(super) async fn withdraw(&self, op: &Op, made_by: &OpKey, what: &Recovery) -> Result<()> {
         let _turn = self.turn(op, what.machine.id()).await?;
-        let made =
-            self.marks().await?.into_iter().find(|m| m.made.as_ref().is_some_and(|made| made.by == *made_by));
+        let made = self.made_by(made_by).await?;
         if let Some(mark) = &made {
             if mark.machine != *what.machine.id() {
                 let message = format!("{made_by} has made {}, of {}", mark.name, mark.machine);
