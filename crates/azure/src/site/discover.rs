@@ -235,6 +235,9 @@ impl Site {
         let _turn = self.turn(op, &instance.machine).await?;
         let Some(marked) = self.mark_if_there(instance).await? else { return Ok(()) };
         self.delete_snapshots(&marked.mark.cuts).await?;
+        if let Some(made) = &marked.mark.made {
+            self.delete_base(&marked.mark, made).await?;
+        }
         self.remove_mark(&marked.mark.name).await
     }
 }

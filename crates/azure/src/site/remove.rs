@@ -3,7 +3,7 @@
 use super::Site;
 use super::mark::{Made, Mark, Marked};
 use super::materialise::base;
-use super::names::digest;
+use super::names::{self, digest};
 use bytes::Bytes;
 use site_recovery::{Error, ErrorKind, Instance, Op, OpKey, Power, Recovery, Result};
 use site_recovery_azure_blob::Error as BlobError;
@@ -107,7 +107,9 @@ impl Site {
 
     pub(super) async fn destroy(&self, op: &Op, instance: &Instance) -> Result<()> {
         let _turn = self.turn(op, &instance.machine).await?;
-        let Some(marked) = self.mark_if_there(instance).await? else { return Ok(()) };
+        let Some(marked) = self.mark_if_there(instance).await? else {
+            return self.must_be_gone(instance).await;
+        };
         self.must_be_made(&marked.mark)?;
         self.remove(&marked.mark).await
     }
@@ -118,16 +120,7 @@ impl Site {
         self.remove_machine(&mark.name).await?;
         self.remove_cards(mark.nics.values()).await?;
         self.delete_snapshots(&mark.cuts).await?;
-        let snapshots = self.arm.snapshots(&self.group);
-        let bases =
-            mark.disks.keys().map(|id| super::names::resource(&mark.name, id.as_str(), &base(&made.by)));
-        for name in bases.chain(made.base.values().cloned()) {
-            if let Some(found) = snapshots.get(&name).await? {
-                self.must_be_made_by(&name, &found.tags, &base(&made.by))?;
-                self.withhold(&name).await?;
-                snapshots.delete(&name).await?.done().await?;
-            }
-        }
+        self.delete_base(mark, made).await?;
         for held in mark.disks.values() {
             let Some(found) = self.settled_disk(&held.resource).await? else { continue };
             self.must_be_made_by(&found.name, &found.tags, &made.by)?;
@@ -140,10 +133,40 @@ impl Site {
         self.remove_mark(&mark.name).await
     }
 
+    /// The snapshots that armed the way back.
+    pub(super) async fn delete_base(&self, mark: &Mark, made: &Made) -> Result<()> {
+        let snapshots = self.arm.snapshots(&self.group);
+        let bases = mark.disks.keys().map(|id| names::resource(&mark.name, id.as_str(), &base(&made.by)));
+        for name in bases.chain(made.base.values().cloned()) {
+            if let Some(found) = snapshots.get(&name).await? {
+                self.must_be_made_by(&name, &found.tags, &base(&made.by))?;
+                self.withhold(&name).await?;
+                snapshots.delete(&name).await?.done().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// `Refused` for a machine of this instance that stands without a mark.
+    async fn must_be_gone(&self, instance: &Instance) -> Result<()> {
+        let Some(found) = self.arm.machines(&self.group).get(&instance.name).await? else { return Ok(()) };
+        let is = |tag: &str, value: String| found.tags.get(tag) == Some(&value);
+        if is(names::SITE, self.name.to_string())
+            && is(names::MACHINE, instance.machine.to_string())
+            && is(names::GENERATION, instance.generation.to_string())
+        {
+            let message =
+                format!("{} was dismissed, and is nobody's to remove here: remove it by hand", instance.name);
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
+        Ok(())
+    }
+
     async fn remove_machine(&self, name: &str) -> Result<()> {
         let machines = self.arm.machines(&self.group);
         let Some(found) = machines.get(name).await? else { return Ok(()) };
-        if found.tags.get(super::names::SITE) != Some(&self.name.to_string()) {
+        if found.tags.get(names::SITE) != Some(&self.name.to_string()) {
             let message = format!("machine {name} is there in group {}, and was not made here", self.group);
             return Err(Error::new(ErrorKind::Conflict, message));
         }
@@ -155,7 +178,7 @@ impl Site {
         let nics = self.arm.nics(&self.group);
         for name in names {
             let Some(found) = nics.get(name).await? else { continue };
-            if found.tags.get(super::names::SITE) != Some(&self.name.to_string()) {
+            if found.tags.get(names::SITE) != Some(&self.name.to_string()) {
                 continue;
             }
             nics.delete(name).await?.done().await?;

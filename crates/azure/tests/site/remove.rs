@@ -49,3 +49,35 @@ async fn sit_9_a_late_withdraw_keeps_what_was_set_aside() {
     let power = world.site.power(&kept).await;
     assert!(power.is_ok(), "what the machine had written is gone: {power:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_recovered_and_dismissed_keeps_no_tracking_and_is_not_said_to_be_gone() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let armed = materialise(&world, "make", &what).await.expect("made");
+    boot(&world, &what, &armed).await;
+    assert_eq!(world.names("Microsoft.Compute/snapshots").len(), 2, "the base");
+    world.site.dismiss(&op("dismiss"), &armed.instance).await.expect("dismissed");
+    assert_eq!(world.names("Microsoft.Compute/snapshots"), [""; 0]);
+    let destroyed = world.site.destroy(&op("destroy"), &armed.instance).await;
+    assert_eq!(destroyed.expect_err("it stands").kind(), ErrorKind::Refused);
+    assert!(world.runs(&armed.instance.name));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_5_a_damaged_mark_of_another_machine_does_not_keep_withdraw_from_its_own() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let armed = materialise(&world, "make", &what).await.expect("made");
+    let other = world.container.document("s/azure/mark/other");
+    other.create("no mark".into()).await.expect("written");
+    world.site.withdraw(&op("withdraw"), &op("make").key, &what).await.expect("withdrawn");
+    assert_eq!(world.names("Microsoft.Compute/disks"), [""; 0]);
+    // Its own, it cannot do without.
+    materialise(&world, "again", &what).await.expect("made");
+    let own = world.container.document(&format!("s/azure/mark/{}", armed.instance.name));
+    let (_, etag) = own.read().await.expect("read").expect("there");
+    own.replace("no mark".into(), &etag).await.expect("written");
+    let error = world.site.withdraw(&op("withdraw"), &op("again").key, &what).await.expect_err("unread");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
