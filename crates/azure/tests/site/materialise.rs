@@ -1,9 +1,10 @@
 //! Machines in the making, and others that are made meanwhile.
 
 use crate::given::{boot, materialise, op, recovery, replica};
-use crate::world::World;
+use crate::world::{ACCOUNT, World};
 use fake_blob::{Fault, Gate, Match};
 use site_recovery::*;
+use site_recovery_azure::Azure;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,4 +90,20 @@ async fn a_copy_that_the_service_never_begins_is_given_up_with_its_words() {
         "{error}"
     );
     assert!(asked.count() < 40, "asked {} times", asked.count());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn points_that_cannot_be_copied_at_the_service_are_refused_when_the_site_is_opened() {
+    let world = World::new().await;
+    let open = async |place| Azure::builder("other".into()).points(world.points.clone()).open(place).await;
+    for (account, why) in [(ACCOUNT, "a signature"), ("elsewhere", "another account")] {
+        let refused = open(world.place(world.by_signature(account))).await.expect_err(why);
+        assert_eq!(
+            (refused.kind(), refused.fact("field")),
+            (ErrorKind::Invalid, Some("points")),
+            "{refused}"
+        );
+        assert!(refused.message().contains(why), "{refused}");
+    }
+    open(world.place(world.container.clone())).await.expect("of one account");
 }

@@ -1,10 +1,9 @@
 //! Guests that are prepared before their first start.
 
 use crate::given::{boot, op, recovery, replica};
-use crate::world::{self, GROUP, World};
+use crate::world::World;
 use site_recovery::*;
-use site_recovery_azure::{Azure, Images, Place, Preparation};
-use site_recovery_azure_blob::{Limits, Trust};
+use site_recovery_azure::{Azure, Images, Preparation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,25 +32,12 @@ impl Preparation for Once {
 
 /// The site of the world, with a preparation; `natively`: it makes machines by copies at the service.
 async fn preparing(world: &World, breaks: bool, natively: bool) -> Azure {
-    let dir = tempfile::tempdir().expect("a folder");
-    let authority = dir.path().join("blobs.pem");
-    std::fs::write(&authority, world.blobs.ca_pem()).expect("written");
-    let subscription = world.network("x").split('/').nth(2).expect("an id").to_owned();
-    let place = Place {
-        arm: world.arm.clone(),
-        account: world::account_id(&subscription),
-        subscription,
-        group: GROUP.into(),
-        region: world::REGION.into(),
-        container: world.container.clone(),
-        images: (Trust::Ca(dir.keep().join("blobs.pem")), Limits { pause_ms: 1, ..Limits::default() }),
-    };
     let preparation = Arc::new(Once { breaks: breaks.into() });
     let mut site = Azure::builder("azure".into()).look_every(Duration::from_millis(1)).network("vnet");
     if natively {
         site = site.points(world.points.clone());
     }
-    site.preparation(preparation).open(place).await.expect("it opens")
+    site.preparation(preparation).open(world.place(world.container.clone())).await.expect("it opens")
 }
 
 #[tokio::test(flavor = "multi_thread")]
