@@ -141,6 +141,11 @@ impl Container {
         Blob::new(self.0.wire.clone(), name, self.url(name))
     }
 
+    /// Whether who asks has nothing but a signature, which does not reach another blob as the source of a copy.
+    pub fn is_by_signature(&self) -> bool {
+        matches!(self.0.who, Who::Sas(_))
+    }
+
     /// Where a blob of this name is, without a signature.
     pub fn url(&self, name: &str) -> Url {
         blob::url(&self.0.url, name)

@@ -85,6 +85,10 @@ impl PageBlobs {
         Ok(Self(Arc::new(inner)))
     }
 
+    pub(crate) fn container(&self) -> &Container {
+        &self.0.container
+    }
+
     async fn enter(&self, machine: &MachineId) -> Result<Line> {
         Line::enter(&self.0, machine).await
     }

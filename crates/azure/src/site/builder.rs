@@ -1,6 +1,7 @@
 //! What a site is made of.
 
 use super::exported::Exports;
+use super::keys::Keys;
 use super::names::Names;
 use super::{Azure, Preparation, Profile, Site};
 use crate::PageBlobs;
@@ -121,7 +122,7 @@ impl Builder {
     /// Opens the site.
     ///
     /// # Errors
-    /// `Invalid` where a region, group or account is named wrongly; what storage and Resource Manager say.
+    /// `Invalid` where a region, group or account is named wrongly, and where points cannot be copied from at the service; what storage and Resource Manager say.
     pub async fn open(self, place: Place) -> Result<Azure> {
         let name = self.name.clone();
         self.opened(place).await.map_err(|e| e.at(&name, "open"))
@@ -132,6 +133,9 @@ impl Builder {
         if !place.account.starts_with(ours) || !place.account.contains("/storageAccounts/") {
             let rule = "it is the id of a storage account";
             return Err(Error::invalid("account", &place.account, rule, "ask `az storage account show`"));
+        }
+        if let Some(points) = &self.points {
+            must_be_copied_from(points, &place.container)?;
         }
         let Some(group) = place.arm.group(&place.group).await? else {
             let message = format!("there is no resource group {}, or nothing in it may be seen", place.group);
@@ -162,9 +166,31 @@ impl Builder {
             profile: self.profile,
             preparation: self.preparation,
             turns: Mutex::new(BTreeMap::new()),
+            making: Keys::default(),
             exports: Exports::default(),
             sizes: Mutex::default(),
         };
         Azure(Arc::new(site))
     }
+}
+
+/// A copy at the service goes from one blob of an account to another one of it, by who may do so without a signature for each.
+fn must_be_copied_from(points: &PageBlobs, container: &Container) -> Result<()> {
+    let account = |container: &Container| {
+        let mut url = container.url("");
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().pop();
+        }
+        url
+    };
+    let remedy = "open the site without them: their bytes go through this process then";
+    if account(points.container()) != account(container) {
+        let rule = "they are in the account of the site's container";
+        return Err(Error::invalid("points", "another account", rule, remedy));
+    }
+    if container.is_by_signature() {
+        let rule = "who copies them signs in, or has the account's key";
+        return Err(Error::invalid("points", "a signature", rule, remedy));
+    }
+    Ok(())
 }

@@ -4,15 +4,16 @@
 //! deltas, never booted from. A snapshot is a cursor as well: it stays until a later capture is sealed.
 
 use super::Site;
-use super::mark::{Became, Cut, Held, Mark};
+use super::import::LOOKS;
+use super::mark::{Became, Cut, Held, Mark, Marked};
 use super::names::{self, resource};
 use super::register::Turn;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    Capture, Consistency, Cursor, CutId, DiskId, Error, ErrorKind, Fate, Instance, Member, Op, OpKey, Power,
-    Result,
+    Capture, Consistency, Cursor, CutId, DiskId, Error, ErrorKind, Fate, Instance, Machine, Member, Op,
+    OpKey, Power, Result, Stamp, StartGuard,
 };
-use site_recovery_azure_arm::{NewSnapshot, Provisioning, Snapshot, Tags};
+use site_recovery_azure_arm::{NewSnapshot, Pending, Provisioning, Snapshot, Tags};
 use std::collections::BTreeMap;
 
 /// A cursor's token: which snapshots.
@@ -33,7 +34,29 @@ pub(super) struct At {
     pub(super) size: u64,
 }
 
+impl From<Snapshot> for At {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            name: snapshot.name,
+            disk: snapshot.source_unique_id,
+            family: snapshot.family_id,
+            size: snapshot.size_bytes,
+        }
+    }
+}
+
+/// A snapshot that was asked for.
+pub(super) enum Asked {
+    There(Snapshot),
+    UnderWay(Pending<Snapshot>),
+}
+
 impl Token {
+    /// What the snapshots are called.
+    pub(super) fn names(&self) -> BTreeMap<DiskId, String> {
+        self.snapshots.iter().map(|(disk, at)| (disk.clone(), at.name.clone())).collect()
+    }
+
     pub(super) fn cursor(&self, mark: &Mark) -> Result<Cursor> {
         let token = serde_json::to_vec(self)
             .map_err(|e| Error::new(ErrorKind::Unsupported, "a cursor cannot be written").caused_by(e))?;
@@ -52,91 +75,142 @@ impl Site {
         };
         let turn = self.turn(op, &instance.machine).await?;
         let mut marked = self.mark_of(instance).await?;
-        if let Some(cut) = marked.mark.cut(&op.key) {
-            if cut.is == Became::Captured {
-                return Ok(cut.capture.clone());
+        match marked.mark.cut(&op.key) {
+            Some(cut) if cut.is == Became::Captured => return Ok(cut.capture.clone()),
+            Some(cut) if cut.is != Became::Taking => {
+                let message = format!("the capture of {} was released", op.key);
+                return Err(Error::new(ErrorKind::Refused, message));
             }
-            let message = format!("the capture of {} was released", op.key);
-            return Err(Error::new(ErrorKind::Refused, message));
+            _ => {}
         }
         let machine = self.described(&marked.mark).await?;
-        let runs = !matches!(self.power_of(&marked.mark).await?, Power::Off { .. });
-        let taken = self.clock.now();
-        let included: Vec<_> = machine.included().map(|disk| disk.id.clone()).collect();
-        let token = self.snapshot(&turn, &op.key, &marked.mark, &included, &Tags::new()).await?;
-        let instant = !runs || included.len() == 1;
-        let consistency = if instant { Consistency::Crash } else { Consistency::PerDisk };
+        let off = off(&self.power_of(&marked.mark).await?);
+        let begun = self.begun(&turn, &op.key, &mut marked, machine, off).await?;
+        let included: Vec<_> = begun.snapshots.keys().cloned().collect();
+        let asked = self.ask_for(&turn, &op.key, &marked.mark, &included).await;
+        let token = self.taken(&marked.mark, asked).await?;
+        // Off all the time, from before the first try of this capture.
+        let stood = begun.off.is_some() && begun.off == self::off(&self.power_of(&marked.mark).await?);
+        let consistency =
+            if stood || included.len() == 1 { Consistency::Crash } else { Consistency::PerDisk };
         let quiesce_failed = (want > consistency)
             .then(|| "Azure takes snapshots of disks one by one, and asks no guest".into());
-        let snapshots = token.snapshots.iter().map(|(disk, at)| (disk.clone(), at.name.clone())).collect();
-        let member = Member { machine, cursor: Some(token.cursor(&marked.mark)?), sidecars: vec![] };
-        let cut = CutId(op.key.0.clone());
-        let capture = Capture { cut, taken, consistency, quiesce_failed, members: vec![member] };
-        let cut = Cut { key: op.key.clone(), capture: capture.clone(), snapshots, is: Became::Captured };
+        let mut capture = Capture { consistency, quiesce_failed, ..begun.capture };
+        let cursor = token.cursor(&marked.mark)?;
+        capture.members.iter_mut().for_each(|member| member.cursor = Some(cursor.clone()));
         let mut next = marked.mark.clone();
-        next.cuts.push(cut);
+        for cut in next.cuts.iter_mut().filter(|cut| cut.key == op.key) {
+            (cut.capture, cut.is) = (capture.clone(), Became::Captured);
+        }
         self.set_mark(&mut marked, next).await?;
         Ok(capture)
     }
 
-    /// A snapshot of each of these disks, all at once; those that are there already under this key are taken.
-    pub(super) async fn snapshot(
+    /// What is about to be taken stands in the mark before it is asked for. What an earlier call has left half taken goes, unless
+    /// it is of this key, and of the disks as they are.
+    async fn begun(
+        &self,
+        turn: &Turn,
+        key: &OpKey,
+        marked: &mut Marked,
+        machine: Machine,
+        off: Option<Stamp>,
+    ) -> Result<Cut> {
+        let same = |cut: &Cut| {
+            cut.key == *key && cut.capture.members.iter().all(|m| m.machine.disks == machine.disks)
+        };
+        let mut next = marked.mark.clone();
+        let (stay, gone) = split(&next.cuts, |(_, cut)| cut.is != Became::Taking || same(cut));
+        self.delete_snapshots(turn, &gone).await?;
+        next.cuts = stay;
+        let cut = if let Some(cut) = next.cut(key) {
+            cut.clone()
+        } else {
+            let name = |id: &DiskId| (id.clone(), resource(&marked.mark.name, id.as_str(), key));
+            let snapshots = machine.included().map(|disk| name(&disk.id)).collect();
+            let capture = Capture {
+                cut: CutId(key.0.clone()),
+                taken: self.clock.now(),
+                consistency: Consistency::PerDisk,
+                quiesce_failed: None,
+                members: vec![Member { machine, cursor: None, sidecars: vec![] }],
+            };
+            let cut = Cut { key: key.clone(), capture, snapshots, is: Became::Taking, off };
+            next.cuts.push(cut.clone());
+            cut
+        };
+        self.set_mark(marked, next).await?;
+        Ok(cut)
+    }
+
+    /// Asks for a snapshot of each of these disks, all at once; those that are there already under this key are taken.
+    pub(super) async fn ask_for(
         &self,
         turn: &Turn,
         key: &OpKey,
         mark: &Mark,
         disks: &[DiskId],
-        more: &Tags,
-    ) -> Result<Token> {
-        let taken = disks.iter().map(async |id| -> Result<_> {
+    ) -> Vec<Result<(DiskId, Asked)>> {
+        let asked = disks.iter().map(async |id| {
             let held = mark.disks.get(id).ok_or_else(|| {
                 Error::new(ErrorKind::NotFound, format!("{} has no disk {id} here", mark.name))
             })?;
-            let snapshot =
-                self.taken(turn, key, mark, id, held, more).await.map_err(|e| e.with("disk", id))?;
-            let at = At {
-                name: snapshot.name,
-                disk: snapshot.source_unique_id,
-                family: snapshot.family_id,
-                size: snapshot.size_bytes,
+            let asked = self.asked(turn, key, mark, id, held).await.map_err(|e| e.with("disk", id))?;
+            Ok((id.clone(), asked))
+        });
+        futures_util::future::join_all(asked).await
+    }
+
+    /// Waits for snapshots that were asked for.
+    pub(super) async fn taken(&self, mark: &Mark, asked: Vec<Result<(DiskId, Asked)>>) -> Result<Token> {
+        let taken = asked.into_iter().map(async |asked| -> Result<_> {
+            let (id, asked) = asked?;
+            let taken = match asked {
+                Asked::There(snapshot) => snapshot,
+                Asked::UnderWay(pending) => {
+                    pending.done().await.map_err(|e| Error::from(e).with("disk", &id))?
+                }
             };
-            Ok((id.clone(), at))
+            Ok((id, At::from(taken)))
         });
         let taken = futures_util::future::join_all(taken).await;
         let snapshots = taken.into_iter().collect::<Result<_>>()?;
         Ok(Token { machine: mark.machine.clone(), is_base: false, snapshots })
     }
 
-    async fn taken(
-        &self,
-        turn: &Turn,
-        key: &OpKey,
-        mark: &Mark,
-        id: &DiskId,
-        held: &Held,
-        more: &Tags,
-    ) -> Result<Snapshot> {
+    async fn asked(&self, turn: &Turn, key: &OpKey, mark: &Mark, id: &DiskId, held: &Held) -> Result<Asked> {
         let name = resource(&mark.name, id.as_str(), key);
         let snapshots = self.arm.snapshots(&self.group);
-        let found = snapshots.get(&name).await?;
+        let found = self.settled_snapshot(&name).await?;
         if let Some(found) = &found {
             self.must_be_made_by(&found.name, &found.tags, key)?;
             if found.provisioning == Provisioning::Succeeded {
-                return Ok(found.clone());
+                return Ok(Asked::There(found.clone()));
             }
-            if found.provisioning == Provisioning::Failed {
-                self.ask(turn, snapshots.delete(&name)).await?.done().await?;
-            }
+            self.ask(turn, snapshots.delete(&name)).await?.done().await?;
         }
         let Some(disk) = self.arm.disks(&self.group).get(&held.resource).await? else {
             let message = format!("disk {} of {} is gone", held.resource, mark.name);
             return Err(Error::new(ErrorKind::NotFound, message));
         };
-        let mut tags = self.tags(mark, key);
-        tags.extend(more.clone());
+        let tags = self.tags(mark, key);
         let new =
             NewSnapshot { location: self.location.clone(), tags, source_id: disk.id, incremental: true };
-        Ok(self.ask(turn, snapshots.put(&name, &new)).await?.done().await?)
+        Ok(Asked::UnderWay(self.ask(turn, snapshots.put(&name, &new)).await?))
+    }
+
+    /// A snapshot, once Azure is not busy with it any more.
+    async fn settled_snapshot(&self, name: &str) -> Result<Option<Snapshot>> {
+        for _ in 0..LOOKS {
+            let Some(found) = self.arm.snapshots(&self.group).get(name).await? else { return Ok(None) };
+            match found.provisioning {
+                Provisioning::Creating | Provisioning::Updating | Provisioning::Deleting => {
+                    self.look_again().await;
+                }
+                _ => return Ok(Some(found)),
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, format!("Azure is busy with snapshot {name} without end")))
     }
 
     /// Tags of what is made for a machine.
@@ -187,7 +261,12 @@ impl Site {
             }
             Fate::Spooled => {
                 next.cuts[at].is = Became::Spooled;
-                vec![]
+                // The next delta begins at the last sealed one, or at the newest of these.
+                let newest = next.cuts.iter().rposition(|cut| cut.is == Became::Spooled);
+                let (stay, gone) =
+                    split(&next.cuts, |(n, cut)| cut.is != Became::Spooled || Some(n) == newest);
+                next.cuts = stay;
+                gone
             }
             // What was sealed of it all the same stays a cursor.
             Fate::Abandoned if next.cuts[at].is == Became::Sealed => vec![],
@@ -201,14 +280,26 @@ impl Site {
         let turn = self.turn(op, &instance.machine).await?;
         let Some(mut marked) = self.mark_if_there(instance).await? else { return Ok(vec![]) };
         let mut next = marked.mark.clone();
-        let mut swept = vec![];
-        for cut in next.cuts.iter_mut().filter(|c| c.is == Became::Captured && !keep.contains(&c.key)) {
+        let held = |cut: &Cut| keep.contains(&cut.key);
+        let (stay, gone) = split(&next.cuts, |(_, cut)| cut.is != Became::Taking || held(cut));
+        self.delete_snapshots(&turn, &gone).await?;
+        let mut swept: Vec<_> = gone.into_iter().map(|cut| cut.key).collect();
+        next.cuts = stay;
+        // Whatever a process that is gone has had signed: cursors too.
+        for snapshot in next.made.iter().flat_map(|made| made.base.values()) {
+            self.withhold(snapshot).await?;
+        }
+        for cut in next.cuts.iter_mut().filter(|cut| !held(cut)) {
             for snapshot in cut.snapshots.values() {
                 self.withhold(snapshot).await?;
-                self.keep_as_cursor(&turn, snapshot).await?;
+                if cut.is == Became::Captured {
+                    self.keep_as_cursor(&turn, snapshot).await?;
+                }
             }
-            cut.is = Became::Swept;
-            swept.push(cut.key.clone());
+            if cut.is == Became::Captured {
+                cut.is = Became::Swept;
+                swept.push(cut.key.clone());
+            }
         }
         self.set_mark(&mut marked, next).await?;
         Ok(swept)
@@ -226,12 +317,24 @@ impl Site {
     }
 
     pub(super) async fn delete_snapshots(&self, turn: &Turn, cuts: &[Cut]) -> Result<()> {
-        let snapshots = self.arm.snapshots(&self.group);
-        let deleted = cuts.iter().flat_map(|cut| cut.snapshots.values()).map(async |name| -> Result<()> {
+        let all = cuts.iter().flat_map(|cut| cut.snapshots.values().map(move |name| (&cut.key, name)));
+        let deleted = all.map(async |(key, name)| -> Result<()> {
+            let Some(found) = self.settled_snapshot(name).await? else { return Ok(()) };
+            if self.must_be_made_by(name, &found.tags, key).is_err() {
+                return Ok(());
+            }
             self.withhold(name).await?;
-            Ok(self.ask(turn, snapshots.delete(name)).await?.done().await?)
+            Ok(self.ask(turn, self.arm.snapshots(&self.group).delete(name)).await?.done().await?)
         });
         futures_util::future::join_all(deleted).await.into_iter().collect()
+    }
+}
+
+/// What tells that it was off all the time, where it is off and something does.
+fn off(power: &Power) -> Option<Stamp> {
+    match power {
+        Power::Off { start: StartGuard::Tells(stamp) } => Some(stamp.clone()),
+        _ => None,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::Site;
 use super::capture::{At, Token};
+use super::exported::is_void;
 use site_recovery::{Capture, ChangeSet, Changes, Cursor, DiskId, MachineId, Result, Run};
+use site_recovery_azure_blob::Change;
 
 /// Azure tells no difference across this size of a disk (compute-docs, incremental snapshots).
 const BOUNDARY: u64 = 4 << 40;
@@ -59,30 +61,79 @@ impl Site {
             return Ok(Some(format!("snapshot {} of disk {disk} is gone", from.name)));
         };
         let same = found.source_unique_id == from.disk && found.family_id == from.family;
-        Ok(if !same {
-            Some(format!("snapshot {} of disk {disk} is another one now", from.name))
-        } else if from.disk != to.disk || from.family != to.family {
-            Some(format!("disk {disk} is another one than at the cursor"))
-        } else if from.size != to.size {
-            let crosses = (from.size <= BOUNDARY) != (to.size <= BOUNDARY);
-            let why = if crosses { ", across 4 TiB" } else { "" };
-            Some(format!("disk {disk} had {} bytes at the cursor, now {}{why}", from.size, to.size))
+        Ok(if same {
+            differs(disk, from, to)
         } else {
-            None
+            Some(format!("snapshot {} of disk {disk} is another one now", from.name))
         })
     }
 
     async fn between(&self, from: &At, to: &At) -> Result<Vec<Run>> {
-        let before = self.exported(&from.name).await?;
-        let now = self.exported(&to.name).await?;
-        let told = now.image.changed(&before.address).await;
-        drop(before);
+        let told = self.differing(from, to).await;
         // A disk's snapshots have few addresses at a time: the older one is asked for again by the next difference.
-        self.withhold(&from.name).await?;
-        Ok(told?.into_iter().map(|(run, _)| run).collect())
+        let withheld = self.withhold(&from.name).await;
+        let told = told?;
+        withheld?;
+        Ok(told.into_iter().map(|(run, _)| run).collect())
+    }
+
+    async fn differing(&self, from: &At, to: &At) -> Result<Vec<(Run, Change)>> {
+        let mut ended = false;
+        loop {
+            let before = self.exported(&from.name).await?;
+            let now = self.exported(&to.name).await?;
+            match now.image.changed(&before.address).await {
+                // One of the two has ended, and none says which.
+                Err(error) if is_void(&error) && !ended => {
+                    ended = true;
+                    self.forget(&from.name, &before).await;
+                    self.forget(&to.name, &now).await;
+                }
+                told => return Ok(told?),
+            }
+        }
+    }
+}
+
+/// Why there is no difference between these two.
+fn differs(disk: &DiskId, from: &At, to: &At) -> Option<String> {
+    if from.disk.is_none() || from.family.is_none() {
+        // Two of which nothing is known are not the same.
+        Some(format!("Azure does not tell which disk snapshot {} of disk {disk} is of", from.name))
+    } else if from.disk != to.disk || from.family != to.family {
+        Some(format!("disk {disk} is another one than at the cursor"))
+    } else if from.size != to.size {
+        let crosses = (from.size <= BOUNDARY) != (to.size <= BOUNDARY);
+        let why = if crosses { ", across 4 TiB" } else { "" };
+        Some(format!("disk {disk} had {} bytes at the cursor, now {}{why}", from.size, to.size))
+    } else {
+        None
     }
 }
 
 fn token(cursor: &Cursor) -> Option<Token> {
     serde_json::from_slice(&cursor.token).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_of_what_azure_does_not_tell_are_of_no_one_disk() {
+        let at = |disk: Option<&str>, family: Option<&str>| At {
+            name: "s".into(),
+            disk: disk.map(Into::into),
+            family: family.map(Into::into),
+            size: 1 << 30,
+        };
+        let disk = "system".into();
+        let known = at(Some("d"), Some("f"));
+        assert_eq!(differs(&disk, &known, &known.clone()), None);
+        for unknown in [at(None, Some("f")), at(Some("d"), None), at(None, None)] {
+            assert!(differs(&disk, &unknown, &unknown.clone()).is_some(), "{unknown:?}");
+        }
+        assert!(differs(&disk, &known, &at(Some("d"), Some("g"))).is_some());
+        assert!(differs(&disk, &known, &At { size: 2 << 30, ..known.clone() }).is_some());
+    }
 }

@@ -65,7 +65,12 @@ impl Site {
     pub(super) async fn described(&self, mark: &Mark) -> Result<Machine> {
         let seen = self.seen().await?;
         let machine = seen.machines.iter().find(|m| m.name.eq_ignore_ascii_case(&mark.name));
-        self.marked_machine(mark, machine, &seen)
+        let told = self.marked_machine(mark, machine, &seen)?;
+        for id in told.included().map(|disk| &disk.id) {
+            let Some(held) = mark.disks.get(id) else { continue };
+            must_be_the_same(mark, held, machine, &seen).map_err(|e| e.with("disk", id))?;
+        }
+        Ok(told)
     }
 
     fn marked_machine(&self, mark: &Mark, machine: Option<&arm::Machine>, seen: &Seen) -> Result<Machine> {
@@ -229,8 +234,30 @@ impl Site {
         let turn = self.turn(op, &instance.machine).await?;
         let Some(marked) = self.mark_if_there(instance).await? else { return Ok(()) };
         self.delete_snapshots(&turn, &marked.mark.cuts).await?;
+        if let Some(made) = &marked.mark.made {
+            self.delete_base(&turn, &marked.mark, made).await?;
+        }
         self.remove_mark(&marked.mark.name).await
     }
+}
+
+/// # Errors
+/// `NotFound` where the machine has another disk in the place of this one: it would write past us.
+fn must_be_the_same(mark: &Mark, held: &Held, machine: Option<&arm::Machine>, seen: &Seen) -> Result<()> {
+    let name = &held.resource;
+    let Some(disk) = seen.disks.values().find(|disk| disk.name.eq_ignore_ascii_case(name)) else {
+        return Ok(());
+    };
+    let has = |machine: &arm::Machine| machine.disks.iter().any(|id| id.eq_ignore_ascii_case(&disk.id));
+    let changed = if machine.is_some_and(|machine| !has(machine)) {
+        format!("{} does not have disk {name} any more", mark.name)
+    } else if held.unique.is_some() && held.unique != disk.unique_id {
+        format!("disk {name} of {} is another one than was enrolled", mark.name)
+    } else {
+        return Ok(());
+    };
+    let message = format!("{changed}: dismiss the machine, and enrol it as it is");
+    Err(Error::new(ErrorKind::NotFound, message))
 }
 
 /// The bytes of a disk: as it was made, without what Azure rounds up, unless somebody grew it since.

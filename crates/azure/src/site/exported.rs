@@ -16,7 +16,10 @@ const LASTS: u32 = 6 * 60 * 60;
 
 /// Addresses that are signed now, by the name of their snapshot. Azure signs those of five snapshots of a disk at most.
 #[derive(Default)]
-pub(super) struct Exports(Mutex<BTreeMap<String, Arc<Export>>>);
+pub(super) struct Exports(Mutex<BTreeMap<String, Slot>>);
+
+/// One call asks for an address, and the others wait for it: Azure refuses two at once.
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Export>>>>;
 
 /// One address.
 pub(super) struct Export {
@@ -32,15 +35,21 @@ impl fmt::Debug for Exports {
 }
 
 impl Exports {
-    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Export>>> {
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Slot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self, snapshot: &str) -> Slot {
+        Arc::clone(self.all().entry(snapshot.to_owned()).or_default())
     }
 }
 
 impl Site {
     /// The bytes of a snapshot.
     pub(super) async fn exported(&self, snapshot: &str) -> Result<Arc<Export>> {
-        if let Some(export) = self.exports.all().get(snapshot) {
+        let slot = self.exports.slot(snapshot);
+        let mut kept = slot.lock().await;
+        if let Some(export) = &*kept {
             return Ok(Arc::clone(export));
         }
         let granted = self.arm.snapshots(&self.group).grant(snapshot, Access::Read, LASTS).await?;
@@ -50,7 +59,7 @@ impl Site {
             Error::new(ErrorKind::Unavailable, "Azure gave an address that is none").caused_by(e)
         })?;
         let export = Arc::new(Export { image, address });
-        self.exports.all().insert(snapshot.to_owned(), Arc::clone(&export));
+        *kept = Some(Arc::clone(&export));
         Ok(export)
     }
 
@@ -64,10 +73,11 @@ impl Site {
     }
 
     /// Forgets an address that is not taken any more.
-    fn forget(&self, snapshot: &str, export: &Arc<Export>) {
-        let mut all = self.exports.all();
-        if all.get(snapshot).is_some_and(|kept| Arc::ptr_eq(kept, export)) {
-            all.remove(snapshot);
+    pub(super) async fn forget(&self, snapshot: &str, export: &Arc<Export>) {
+        let slot = self.exports.slot(snapshot);
+        let mut kept = slot.lock().await;
+        if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, export)) {
+            *kept = None;
         }
     }
 }
@@ -85,11 +95,11 @@ impl CapturedDisk {
     fn failed(&self, error: impl Into<Error>) -> Error {
         error.into().with("disk", &self.id).with("snapshot", &self.snapshot)
     }
+}
 
-    /// Whether another address may help.
-    fn is_void(error: &BlobError) -> bool {
-        matches!(error, BlobError::Denied { .. })
-    }
+/// Whether another address may help.
+pub(super) fn is_void(error: &BlobError) -> bool {
+    matches!(error, BlobError::Denied { .. })
 }
 
 #[async_trait]
@@ -102,8 +112,8 @@ impl Disk for CapturedDisk {
         let Some(range) = range.intersection(Run::new(0, self.size)) else { return Ok(vec![]) };
         let mut export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
         let data = match export.image.ranges(range).await {
-            Err(error) if Self::is_void(&error) => {
-                self.site.forget(&self.snapshot, &export);
+            Err(error) if is_void(&error) => {
+                self.site.forget(&self.snapshot, &export).await;
                 export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
                 export.image.ranges(range).await
             }
@@ -120,8 +130,8 @@ impl Disk for CapturedDisk {
         }
         let export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
         match export.image.read(run, &mut block).await {
-            Err(error) if Self::is_void(&error) => {
-                self.site.forget(&self.snapshot, &export);
+            Err(error) if is_void(&error) => {
+                self.site.forget(&self.snapshot, &export).await;
                 let export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
                 export.image.read(run, &mut block).await.map_err(|e| self.failed(e))?;
             }

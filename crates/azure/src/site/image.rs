@@ -16,14 +16,16 @@ pub(super) struct WorkImage {
     id: DiskId,
     pages: PageBlob,
     size: u64,
+    /// Which sequence number of the blob it is written under.
+    sequence: u64,
     written: Mutex<ChangeSet>,
     /// Two writes of parts of one page would undo each other.
     writing: tokio::sync::Mutex<()>,
 }
 
 impl WorkImage {
-    pub(super) fn new(id: DiskId, pages: PageBlob, size: u64) -> Self {
-        Self { id, pages, size, written: Mutex::default(), writing: tokio::sync::Mutex::default() }
+    pub(super) fn new(id: DiskId, pages: PageBlob, size: u64, sequence: u64) -> Self {
+        Self { id, pages, size, sequence, written: Mutex::default(), writing: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn written(&self) -> ChangeSet {
@@ -49,7 +51,7 @@ impl WorkImage {
         }
         let at = (start - whole.start) as usize;
         bytes[at..at + data.len()].copy_from_slice(data);
-        Ok(self.pages.write(whole.start, bytes.freeze(), 0).await?)
+        Ok(self.pages.write(whole.start, bytes.freeze(), self.sequence).await?)
     }
 }
 
@@ -97,7 +99,7 @@ impl DiskMut for WorkImage {
         let end =
             if run.end() == self.size { run.end().next_multiple_of(PAGE) } else { run.end() / PAGE * PAGE };
         if start < end {
-            self.pages.clear(Run::new(start, end - start), 0).await?;
+            self.pages.clear(Run::new(start, end - start), self.sequence).await?;
         }
         for part in [
             Run::new(run.start, start - run.start),

@@ -6,12 +6,11 @@ use super::Site;
 use super::image::WorkImage;
 use super::mark::{Held, Mark, Marked};
 use super::preparation::Images;
-use super::register::Turn;
 use crate::vhd::{self, FOOTER};
 use bytes::Bytes;
 use site_recovery::{
-    ChangeSet, Disk, DiskId, DiskMut, DiskRole, Disks, Error, ErrorKind, Fill, Firmware, Machine, OpKey,
-    OsFamily, Pool, Recovery, Replica, Result, Run,
+    ChangeSet, Disk, DiskId, DiskMut, DiskRole, Disks, Error, ErrorKind, Fill, Firmware, Op, OpKey, OsFamily,
+    Pool, Recovery, Replica, Result, Run,
 };
 use site_recovery_azure_arm::{self as arm, NewDisk, Origin, Provisioning};
 use site_recovery_azure_blob::{CopyState, Error as BlobError, PageBlob};
@@ -19,7 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How often it is looked at what a copy, or a disk that another call has asked for, has become: six hours, a second apart.
-const LOOKS: u32 = 6 * 60 * 60;
+pub(super) const LOOKS: u32 = 6 * 60 * 60;
+/// How often a copy is asked for where nobody knows whether it was begun.
+const ASKS: u32 = 8;
 /// What one read of a foreign replica takes.
 const PIECE: u64 = 4 << 20;
 
@@ -27,51 +28,52 @@ impl Site {
     /// Makes the disks of the mark from the point. What is there already is taken.
     pub(super) async fn make_disks(
         &self,
-        turn: &Turn,
+        op: &Op,
         what: &Recovery,
         from: &Arc<dyn Replica>,
         marked: &mut Marked,
     ) -> Result<()> {
         let made = self.must_be_made(&marked.mark)?;
-        let key = made.by.clone();
         if made.prepared.is_none() {
-            let images = self.copies(what, from, &marked.mark, &key).await?;
-            let prepared = self.prepare(&what.machine, &images).await?;
-            let mut next = marked.mark.clone();
-            if let Some(made) = &mut next.made {
-                made.prepared = Some(prepared);
+            if made.tries > 0 {
+                // Nobody knows what a preparation that was broken off has written: it begins from the point again.
+                let _turn = self.step(op, what).await?;
+                self.delete_works(&op.key).await?;
             }
-            self.set_mark(marked, next).await?;
+            let copies = self.copies(op, what, from, &marked.mark).await?;
+            let prepared = self.prepare(op, what, marked, copies).await?;
+            self.note(op, what, marked, |_, made| made.prepared = Some(prepared)).await?;
         }
         let imported = marked.mark.disks.iter().map(async |(id, held)| -> Result<_> {
-            let disk = self.imported(turn, what, &marked.mark, &key, id, held).await;
-            Ok((id.clone(), disk.map_err(|e| e.with("disk", id))?))
+            let disk = self.imported(op, what, &marked.mark, id, held).await;
+            Ok((id.clone(), disk.map_err(|e| e.with("disk", id))?.unique_id))
         });
         let imported = futures_util::future::join_all(imported).await;
-        let mut next = marked.mark.clone();
-        for imported in imported {
-            let (id, disk) = imported?;
-            if let Some(held) = next.disks.get_mut(&id) {
-                held.unique = disk.unique_id;
+        let unique = imported.into_iter().collect::<Result<Vec<_>>>()?;
+        self.note(op, what, marked, |mark, _| {
+            for (id, unique) in unique {
+                if let Some(held) = mark.disks.get_mut(&id) {
+                    held.unique = unique;
+                }
             }
-        }
-        self.set_mark(marked, next).await?;
-        self.delete_works(&key).await
+        })
+        .await?;
+        let _turn = self.step(op, what).await?;
+        self.delete_works(&op.key).await
     }
 
-    /// A copy of each disk of the point, whole.
+    /// A copy of each disk of the point, whole. A copy has the sequence number of what it was made from.
     async fn copies(
         &self,
+        op: &Op,
         what: &Recovery,
         from: &Arc<dyn Replica>,
         mark: &Mark,
-        key: &OpKey,
-    ) -> Result<BTreeMap<DiskId, Arc<WorkImage>>> {
+    ) -> Result<Vec<Copy>> {
         let own = self.points.as_ref().filter(|points| site_recovery::Role::name(*points) == from.name());
-        let work = |id: &DiskId| self.container.pages(&self.names.work(key, id));
-        let image = |id: &DiskId, held: &Held| {
-            (id.clone(), Arc::new(WorkImage::new(id.clone(), work(id), held.size)))
-        };
+        let work = |id: &DiskId| self.container.pages(&self.names.work(&op.key, id));
+        // Asked for past the turn: nothing is made of a copy but under another look at the register.
+        drop(self.step(op, what).await?);
         match own {
             Some(points) => {
                 let (snapshots, _hold) = points.images_of(what.machine.id(), what.point).await?;
@@ -89,19 +91,36 @@ impl Site {
                 }
             }
         }
-        Ok(mark.disks.iter().map(|(id, held)| image(id, held)).collect())
+        let mut copies = vec![];
+        for (id, held) in &mark.disks {
+            let (id, pages, size) = (id.clone(), work(id), held.size);
+            let sequence = sequence_of(&pages).await?;
+            copies.push(Copy { id, pages, size, sequence });
+        }
+        Ok(copies)
     }
 
+    /// Each try writes under a number of its own, so that nothing of an earlier one lands among what this one notes.
     async fn prepare(
         &self,
-        machine: &Machine,
-        images: &BTreeMap<DiskId, Arc<WorkImage>>,
+        op: &Op,
+        what: &Recovery,
+        marked: &mut Marked,
+        copies: Vec<Copy>,
     ) -> Result<ChangeSet> {
         let Some(preparation) = &self.preparation else { return Ok(ChangeSet::new()) };
+        self.note(op, what, marked, |_, made| made.tries += 1).await?;
+        let tries = self.must_be_made(&marked.mark)?.tries;
+        let mut images = vec![];
+        for Copy { id, pages, size, sequence } in copies {
+            let sequence = sequence + tries;
+            pages.raise_sequence(sequence).await?;
+            images.push((id.clone(), Arc::new(WorkImage::new(id, pages, size, sequence))));
+        }
         let disks: Images =
             images.iter().map(|(id, d)| (id.clone(), Arc::clone(d) as Arc<dyn DiskMut>)).collect();
-        preparation.prepare(machine, &disks).await?;
-        let written = images.values().map(|image| image.written());
+        preparation.prepare(&what.machine, &disks).await?;
+        let written = images.iter().map(|(_, image)| image.written());
         Ok(written.fold(ChangeSet::new(), |all, set| all.union(&set)))
     }
 
@@ -112,7 +131,8 @@ impl Site {
             Ok(_) | Err(BlobError::Exists(..)) => {}
             Err(error) => return Err(error.into()),
         }
-        let writer = WorkImage::new(id.clone(), work.clone(), disk.size());
+        let sequence = sequence_of(work).await?;
+        let writer = WorkImage::new(id.clone(), work.clone(), disk.size(), sequence);
         let pool = Pool::new(2 * PIECE as usize);
         for extent in disk.extents(Run::new(0, disk.size())).await? {
             for piece in extent.run.pieces(PIECE) {
@@ -124,25 +144,26 @@ impl Site {
         }
         let id = site_recovery_record::hash(id.as_str().as_bytes()).to_le_bytes();
         let footer = vhd::footer(image, id, self.clock.now().0 / 1000);
-        Ok(work.write(image, Bytes::copy_from_slice(&footer), 0).await?)
+        Ok(work.write(image, Bytes::copy_from_slice(&footer), sequence).await?)
     }
 
     async fn imported(
         &self,
-        turn: &Turn,
+        op: &Op,
         what: &Recovery,
         mark: &Mark,
-        key: &OpKey,
         id: &DiskId,
         held: &Held,
     ) -> Result<arm::Disk> {
-        let disks = self.arm.disks(&self.group);
+        let (disks, key) = (self.arm.disks(&self.group), &op.key);
         if let Some(found) = self.settled_disk(&held.resource).await? {
             self.must_be_made_by(&found.name, &found.tags, key)?;
-            if found.provisioning != Provisioning::Failed {
-                return Ok(found);
+            if found.provisioning == Provisioning::Succeeded {
+                return whole(found, held);
             }
-            self.ask(turn, disks.delete(&held.resource)).await?.done().await?;
+            // Failed, or given up: nothing has it yet.
+            let turn = self.step(op, what).await?;
+            self.ask(&turn, disks.delete(&held.resource)).await?.done().await?;
         }
         let spec = what.machine.disk(id).ok_or_else(|| missing(what, id))?;
         let is_system = spec.role == DiskRole::System;
@@ -166,14 +187,16 @@ impl Site {
                 storage_account_id: self.account.clone(),
             },
         };
-        let put = self.ask(turn, disks.put(&held.resource, &new)).await;
+        let turn = self.step(op, what).await?;
+        let put = self.ask(&turn, disks.put(&held.resource, &new)).await;
+        drop(turn);
         match put {
-            Ok(pending) => Ok(pending.done().await?),
+            Ok(pending) => whole(pending.done().await?, held),
             // Asked for already, by a call whose answer nobody had.
             Err(error) => match self.settled_disk(&held.resource).await? {
                 Some(found) if found.provisioning == Provisioning::Succeeded => {
                     self.must_be_made_by(&found.name, &found.tags, key)?;
-                    Ok(found)
+                    whole(found, held)
                 }
                 _ => Err(error),
             },
@@ -196,13 +219,16 @@ impl Site {
 
     /// Copies an image at the service, and waits until it is whole. A copy that was begun is waited for.
     async fn copied(&self, work: &PageBlob, source: &url::Url) -> Result<()> {
+        let mut asks = 0;
         for _ in 0..LOOKS {
             let Some(found) = work.properties().await? else {
+                asks += 1;
                 match work.copy_from(source, None).await {
-                    Ok(()) | Err(BlobError::Exists(..)) => continue,
-                    Err(error) if error.may_have_been_done() => continue,
+                    Ok(()) | Err(BlobError::Exists(..)) => {}
+                    Err(error) if error.may_have_been_done() && asks < ASKS => self.look_again().await,
                     Err(error) => return Err(error.into()),
                 }
+                continue;
             };
             match found.copy.map(|copy| copy.state) {
                 Some(CopyState::Success) => return Ok(()),
@@ -218,7 +244,7 @@ impl Site {
         Err(Error::new(ErrorKind::Busy, "the copy of the point's image goes on without end"))
     }
 
-    async fn look_again(&self) {
+    pub(super) async fn look_again(&self) {
         self.clock.sleep(self.look_every).await;
     }
 
@@ -236,6 +262,30 @@ impl Site {
         }
         Ok(())
     }
+}
+
+/// A copy of a point's disk, and the sequence number that it came with.
+struct Copy {
+    id: DiskId,
+    pages: PageBlob,
+    size: u64,
+    sequence: u64,
+}
+
+/// # Errors
+/// `Conflict` for a disk that is smaller than what it was to be made of.
+fn whole(disk: arm::Disk, held: &Held) -> Result<arm::Disk> {
+    let image = vhd::rounded(held.size);
+    if disk.size_bytes >= image {
+        return Ok(disk);
+    }
+    let message = format!("disk {} has {} bytes, and its image {image}", disk.name, disk.size_bytes);
+    Err(Error::new(ErrorKind::Conflict, message))
+}
+
+async fn sequence_of(work: &PageBlob) -> Result<u64> {
+    let gone = || Error::new(ErrorKind::Unavailable, "an image in the making is gone: ask again");
+    Ok(work.properties().await?.ok_or_else(gone)?.sequence)
 }
 
 fn missing(what: &Recovery, disk: &DiskId) -> Error {

@@ -57,6 +57,8 @@ pub(crate) struct Made {
     pub(crate) purpose: Purpose,
     pub(crate) point: PointId,
     pub(crate) settled: bool,
+    /// How often guest preparation was begun: noted before its first write.
+    pub(crate) tries: u64,
     /// What guest preparation wrote after the point; none while it is not over.
     pub(crate) prepared: Option<ChangeSet>,
     /// Snapshots of the disks as they were made, before any machine had them: the cursor of the way back.
@@ -89,11 +91,15 @@ pub(crate) struct Cut {
     pub(crate) capture: Capture,
     pub(crate) snapshots: BTreeMap<DiskId, String>,
     pub(crate) is: Became,
+    /// What told, before the first snapshot, that the machine was off.
+    pub(crate) off: Option<Stamp>,
 }
 
 /// What became of a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Became {
+    /// It was begun: some of its snapshots may be there.
+    Taking,
     /// It is held.
     Captured,
     Spooled,
@@ -178,10 +184,10 @@ impl Site {
         Ok(found)
     }
 
-    /// As `mark_of`, but what is gone is no error.
+    /// As `mark_of`, but what is gone is no error. A machine that has the name in another generation is another instance.
     pub(crate) async fn mark_if_there(&self, instance: &Instance) -> Result<Option<Marked>> {
         match self.mark_of(instance).await {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => Ok(Some(found).filter(|found| found.mark.generation == instance.generation)),
             Err(e) if e.kind() == ErrorKind::NotFound && instance.site == self.name => Ok(None),
             Err(e) => Err(e),
         }
@@ -193,6 +199,24 @@ impl Site {
         }
         let message = format!("{} stands at {}, this is {}", instance.name, instance.site, self.name);
         Err(Error::new(ErrorKind::NotFound, message))
+    }
+
+    /// The mark of what this key has made. One of others that cannot be read is no hindrance.
+    pub(crate) async fn made_by(&self, key: &OpKey) -> Result<Option<Mark>> {
+        let mut damaged = None;
+        for listed in self.container.list(&self.names.marks()).await? {
+            let Some((bytes, _)) = self.container.document(&listed.name).read().await? else { continue };
+            match document::decode::<Mark>(&bytes) {
+                Ok(mark) if mark.made.as_ref().is_some_and(|made| made.by == *key) => return Ok(Some(mark)),
+                Ok(_) => {}
+                Err(error) => damaged = Some(error.with("document", &listed.name)),
+            }
+        }
+        let Some(damaged) = damaged else { return Ok(None) };
+        // It may be the one: what a key has made carries its tag.
+        let disks = self.arm.disks(&self.group).list().await?;
+        let has_made = disks.iter().any(|disk| self.must_be_made_by(&disk.name, &disk.tags, key).is_ok());
+        if has_made { Err(damaged) } else { Ok(None) }
     }
 
     /// All marks.

@@ -1,11 +1,16 @@
 //! `materialise`: disks of a point, with the way back armed before any machine has them.
+//!
+//! It takes hours, and a drill must not keep a failover of the same machine waiting: the machine's turn is held for single changes
+//! alone, each with another look at the register and at the key.
 
 use super::Site;
+use super::capture::Token;
 use super::mark::{Held, Made, Mark, Marked};
 use super::names::resource;
 use super::register::Turn;
-use site_recovery::{Armed, Error, ErrorKind, Instance, Op, OpKey, Recovery, Replica, Result};
-use site_recovery_azure_arm::Tags;
+use site_recovery::{
+    Armed, Cursor, Error, ErrorKind, Instance, Op, OpKey, Purpose, Recovery, Replica, Result,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,14 +23,54 @@ impl Site {
     ) -> Result<Armed> {
         what.settings.validate()?;
         what.machine.validate()?;
-        let turn = self.turn(op, what.machine.id()).await?;
-        if self.is_withdrawn(&op.key).await? {
-            return Err(Error::new(ErrorKind::Refused, format!("{} was withdrawn", op.key)));
-        }
+        let _alone = self.making.alone(&op.key)?;
+        let turn = self.step(op, what).await?;
         let mut marked = self.opened(op, what).await?;
-        self.make_disks(&turn, what, from, &mut marked).await?;
-        let cursor = self.arm(&turn, &mut marked).await?;
+        drop(turn);
+        let cursor = if self.must_be_made(&marked.mark)?.base.is_empty() {
+            self.make_disks(op, what, from, &mut marked).await?;
+            self.arm(op, what, &mut marked).await?
+        } else {
+            self.armed(&marked.mark).await?
+        };
         Ok(Armed { instance: self.instance(&marked.mark), cursor, point: what.point })
+    }
+
+    /// The turn for one change under this key.
+    ///
+    /// # Errors
+    /// `StaleEpoch`; `Refused` once the key was withdrawn.
+    pub(super) async fn step(&self, op: &Op, what: &Recovery) -> Result<Turn> {
+        let turn = self.turn(op, what.machine.id()).await?;
+        if !self.is_withdrawn(&op.key).await? {
+            return Ok(turn);
+        }
+        // What was still being copied while it was withdrawn.
+        self.delete_works(&op.key).await?;
+        Err(Error::new(ErrorKind::Refused, format!("{} was withdrawn", op.key)))
+    }
+
+    /// Changes the mark of what is being made, as it stands now.
+    pub(super) async fn note(
+        &self,
+        op: &Op,
+        what: &Recovery,
+        marked: &mut Marked,
+        edit: impl FnOnce(&mut Mark, &mut Made),
+    ) -> Result<()> {
+        let _turn = self.step(op, what).await?;
+        let found = self.marked(&marked.mark.name).await?;
+        let Some((found, mut made)) = found
+            .and_then(|found| Some((found.clone(), found.mark.made?)))
+            .filter(|(_, made)| made.by == op.key)
+        else {
+            return Err(Error::new(ErrorKind::Refused, format!("what {} was making is gone", op.key)));
+        };
+        *marked = found;
+        let mut next = marked.mark.clone();
+        edit(&mut next, &mut made);
+        next.made = Some(made);
+        self.set_mark(marked, next).await
     }
 
     /// The mark under which the machine is made: by this key, or not at all.
@@ -51,6 +96,10 @@ impl Site {
         };
         for disk in what.machine.included() {
             let chosen = what.settings.disks.get(&disk.id).and_then(|disk| disk.name.clone());
+            let chosen = chosen.map(|name| match what.purpose {
+                Purpose::Failover => name,
+                Purpose::Drill => format!("{name}-test"),
+            });
             let resource = chosen.unwrap_or_else(|| resource(&name, disk.id.as_str(), &op.key));
             mark.disks.insert(disk.id.clone(), Held { resource, size: disk.size, unique: None });
         }
@@ -61,6 +110,7 @@ impl Site {
             purpose: what.purpose,
             point: what.point,
             settled: false,
+            tries: 0,
             prepared: None,
             base: BTreeMap::new(),
             aside: None,
@@ -69,20 +119,37 @@ impl Site {
     }
 
     /// The base of the way back.
-    async fn arm(&self, turn: &Turn, marked: &mut Marked) -> Result<Option<site_recovery::Cursor>> {
-        let by = self.must_be_made(&marked.mark)?.by.clone();
-        let key = base(&by);
+    async fn arm(&self, op: &Op, what: &Recovery, marked: &mut Marked) -> Result<Option<Cursor>> {
+        let turn = self.step(op, what).await?;
         let disks: Vec<_> = marked.mark.disks.keys().cloned().collect();
-        let mut token = self.snapshot(turn, &key, &marked.mark, &disks, &Tags::new()).await?;
-        token.is_base = true;
-        let names: BTreeMap<_, _> =
-            token.snapshots.iter().map(|(d, at)| (d.clone(), at.name.clone())).collect();
-        let mut next = marked.mark.clone();
-        if let Some(made) = &mut next.made {
-            made.base = names;
-        }
-        self.set_mark(marked, next).await?;
+        let asked = self.ask_for(&turn, &base(&op.key), &marked.mark, &disks).await;
+        drop(turn);
+        let token = Token { is_base: true, ..self.taken(&marked.mark, asked).await? };
+        let names = token.names();
+        self.note(op, what, marked, |_, made| made.base = names).await?;
         token.cursor(&marked.mark).map(Some)
+    }
+
+    /// The base as it was armed. A machine may have run since: nothing is taken anew, and what is gone is no cursor.
+    ///
+    /// # Errors
+    /// `Refused` where a disk is gone.
+    async fn armed(&self, mark: &Mark) -> Result<Option<Cursor>> {
+        let made = self.must_be_made(mark)?;
+        if self.disks_of(mark).await?.len() < mark.disks.len() {
+            let message = format!("a disk of {} that {} has made is gone", mark.name, made.by);
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
+        let (machine, mut snapshots) = (mark.machine.clone(), BTreeMap::new());
+        for (id, name) in &made.base {
+            let Some(found) = self.arm.snapshots(&self.group).get(name).await? else {
+                tracing::warn!(snapshot = name, "the base of the way back is gone");
+                return Ok(None);
+            };
+            self.must_be_made_by(name, &found.tags, &base(&made.by))?;
+            snapshots.insert(id.clone(), found.into());
+        }
+        Token { machine, is_base: true, snapshots }.cursor(mark).map(Some)
     }
 
     /// # Errors

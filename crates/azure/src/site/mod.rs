@@ -13,6 +13,7 @@ mod exported;
 mod fence;
 mod image;
 mod import;
+mod keys;
 mod leaving;
 mod mark;
 mod materialise;
@@ -33,6 +34,7 @@ pub use rules::Profile;
 use crate::PageBlobs;
 use async_trait::async_trait;
 use exported::Exports;
+use keys::Keys;
 use names::Names;
 use site_recovery::{Capability, Clock, Error, MachineId, Op, Result, Role, RoleName, Timestamp};
 use site_recovery_azure_arm::{Arm, Size};
@@ -72,6 +74,8 @@ struct Site {
     profile: Profile,
     preparation: Option<Arc<dyn Preparation>>,
     turns: Mutex<BTreeMap<MachineId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Of calls that make machines.
+    making: Keys,
     exports: Exports,
     sizes: Mutex<Option<(Timestamp, Arc<Vec<Size>>)>>,
 }

@@ -3,7 +3,7 @@
 use super::Site;
 use super::mark::{Made, Mark, Marked};
 use super::materialise::base;
-use super::names::digest;
+use super::names::{self, digest};
 use super::register::Turn;
 use bytes::Bytes;
 use site_recovery::{Error, ErrorKind, Instance, Op, OpKey, Power, Recovery, Result};
@@ -16,14 +16,18 @@ impl Site {
 
     pub(super) async fn withdraw(&self, op: &Op, made_by: &OpKey, what: &Recovery) -> Result<()> {
         let turn = self.turn(op, what.machine.id()).await?;
-        let made =
-            self.marks().await?.into_iter().find(|m| m.made.as_ref().is_some_and(|made| made.by == *made_by));
+        let made = self.made_by(made_by).await?;
         if let Some(mark) = &made {
             if mark.machine != *what.machine.id() {
                 let message = format!("{made_by} has made {}, of {}", mark.name, mark.machine);
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
-            if self.arm.machines(&self.group).get(&mark.name).await?.is_some() {
+            if mark.made.as_ref().is_some_and(|made| made.aside.is_some()) {
+                let message = format!("{} was booted and set aside: destroy it instead", mark.name);
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            let booted = !mark.started.is_empty();
+            if booted || self.arm.machines(&self.group).get(&mark.name).await?.is_some() {
                 let message = format!("{} was booted: fence it and set it aside instead", mark.name);
                 return Err(Error::new(ErrorKind::Refused, message));
             }
@@ -33,6 +37,8 @@ impl Site {
             Ok(_) | Err(BlobError::Exists(..)) => {}
             Err(error) => return Err(error.into()),
         }
+        // A call that is still at it stops at its next step.
+        let _alone = self.making.alone(made_by)?;
         match made {
             Some(mark) => self.remove(&turn, &mark).await,
             None => self.delete_works(made_by).await,
@@ -54,14 +60,24 @@ impl Site {
     pub(super) async fn set_aside(&self, op: &Op, instance: &Instance) -> Result<Instance> {
         let turn = self.turn(op, &instance.machine).await?;
         let kept = format!("{}-kept-{}", instance.name, &digest(&op.key)[..8]);
-        let Some(marked) = self.mark_if_there(instance).await? else {
-            let Some(kept) = self.marked(&kept).await? else {
+        let is_by = |made: &Made| made.aside.as_ref() == Some(&op.key);
+        let earlier = self.marked(&kept).await?.map(|found| found.mark);
+        let earlier = earlier.filter(|e| e.machine == instance.machine && e.made.as_ref().is_some_and(is_by));
+        let standing = match self.mark_if_there(instance).await {
+            // The name has gone over to another machine since.
+            Err(error) if error.kind() == ErrorKind::Conflict && earlier.is_some() => None,
+            found => found?.map(|found| found.mark),
+        };
+        let made_by = |mark: &Mark| mark.made.as_ref().map(|made| made.by.clone());
+        let mark = match (standing, earlier) {
+            // Half aside: its first mark goes last.
+            (Some(mark), earlier) if earlier.as_ref().is_none_or(|e| made_by(e) == made_by(&mark)) => mark,
+            (_, Some(earlier)) => return Ok(self.instance(&earlier)),
+            (_, None) => {
                 let message = format!("neither {} nor {kept} is there", instance.name);
                 return Err(Error::new(ErrorKind::NotFound, message));
-            };
-            return Ok(self.instance(&kept.mark));
+            }
         };
-        let mark = marked.mark;
         let made = self.must_be_made(&mark)?;
         if made.settled {
             let message = format!("{} was settled: it is the machine now", mark.name);
@@ -92,7 +108,9 @@ impl Site {
 
     pub(super) async fn destroy(&self, op: &Op, instance: &Instance) -> Result<()> {
         let turn = self.turn(op, &instance.machine).await?;
-        let Some(mut marked) = self.mark_if_there(instance).await? else { return Ok(()) };
+        let Some(mut marked) = self.mark_if_there(instance).await? else {
+            return self.must_be_gone(instance).await;
+        };
         self.must_be_made(&marked.mark)?;
         self.note_leaving(&mut marked).await?;
         self.remove(&turn, &marked.mark).await
@@ -104,16 +122,7 @@ impl Site {
         self.remove_machine(turn, &mark.name).await?;
         self.remove_cards(turn, mark.nics.values()).await?;
         self.delete_snapshots(turn, &mark.cuts).await?;
-        let snapshots = self.arm.snapshots(&self.group);
-        let bases =
-            mark.disks.keys().map(|id| super::names::resource(&mark.name, id.as_str(), &base(&made.by)));
-        for name in bases.chain(made.base.values().cloned()) {
-            if let Some(found) = snapshots.get(&name).await? {
-                self.must_be_made_by(&name, &found.tags, &base(&made.by))?;
-                self.withhold(&name).await?;
-                self.ask(turn, snapshots.delete(&name)).await?.done().await?;
-            }
-        }
+        self.delete_base(turn, mark, made).await?;
         for held in mark.disks.values() {
             let Some(found) = self.settled_disk(&held.resource).await? else { continue };
             let ours = self.must_be_made_by(&found.name, &found.tags, &made.by).is_ok();
@@ -131,10 +140,40 @@ impl Site {
         self.remove_mark(&mark.name).await
     }
 
+    /// The snapshots that armed the way back.
+    pub(super) async fn delete_base(&self, turn: &Turn, mark: &Mark, made: &Made) -> Result<()> {
+        let snapshots = self.arm.snapshots(&self.group);
+        let bases = mark.disks.keys().map(|id| names::resource(&mark.name, id.as_str(), &base(&made.by)));
+        for name in bases.chain(made.base.values().cloned()) {
+            if let Some(found) = snapshots.get(&name).await? {
+                self.must_be_made_by(&name, &found.tags, &base(&made.by))?;
+                self.withhold(&name).await?;
+                self.ask(turn, snapshots.delete(&name)).await?.done().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// `Refused` for a machine of this instance that stands without a mark.
+    async fn must_be_gone(&self, instance: &Instance) -> Result<()> {
+        let Some(found) = self.arm.machines(&self.group).get(&instance.name).await? else { return Ok(()) };
+        let is = |tag: &str, value: String| found.tags.get(tag) == Some(&value);
+        if is(names::SITE, self.name.to_string())
+            && is(names::MACHINE, instance.machine.to_string())
+            && is(names::GENERATION, instance.generation.to_string())
+        {
+            let message =
+                format!("{} was dismissed, and is nobody's to remove here: remove it by hand", instance.name);
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
+        Ok(())
+    }
+
     async fn remove_machine(&self, turn: &Turn, name: &str) -> Result<()> {
         let machines = self.arm.machines(&self.group);
         let Some(found) = machines.get(name).await? else { return Ok(()) };
-        if found.tags.get(super::names::SITE) != Some(&self.name.to_string()) {
+        if found.tags.get(names::SITE) != Some(&self.name.to_string()) {
             let message = format!("machine {name} is there in group {}, and was not made here", self.group);
             return Err(Error::new(ErrorKind::Conflict, message));
         }
@@ -146,7 +185,7 @@ impl Site {
         let nics = self.arm.nics(&self.group);
         for name in names {
             let Some(found) = nics.get(name).await? else { continue };
-            if found.tags.get(super::names::SITE) != Some(&self.name.to_string()) {
+            if found.tags.get(names::SITE) != Some(&self.name.to_string()) {
                 continue;
             }
             self.ask(turn, nics.delete(name)).await?.done().await?;

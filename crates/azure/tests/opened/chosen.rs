@@ -64,14 +64,14 @@ async fn a_failover_makes_what_the_machines_settings_choose() {
         card["properties"]["ipConfigurations"][0]["properties"]["subnet"]["id"].as_str().expect("an id");
     assert!(subnet.ends_with("/virtualNetworks/vnet/subnets/servers"), "{subnet}");
 
-    // The address is taken now, by another machine.
+    // The disk's name and the address are taken now, by another machine.
     let mut other = what.machine.clone();
     other.instance.machine = "other".into();
     other.instance.name = "other".into();
     let named = Settings { name: Some("other".into()), ..what.settings.clone() };
     let found = drill.site.check(&other, &named).await.expect("checked");
     let codes: Vec<_> = found.iter().filter(|f| f.blocks()).map(|finding| finding.code.as_str()).collect();
-    assert_eq!(codes, ["setting.nics.address"], "{found:?}");
+    assert_eq!(codes, ["setting.disks.name", "setting.nics.address"], "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,7 +94,8 @@ async fn what_another_operation_made_is_neither_taken_nor_removed() {
     };
     let (_, _, first) = materialised("a").await;
     first.expect("disks");
-    let before = body(&ground, "Microsoft.Compute/disks", "shared");
+    // A drill's copy is called so.
+    let before = body(&ground, "Microsoft.Compute/disks", "shared-test");
     let (second, what, refused) = materialised("b").await;
     assert_eq!(refused.expect_err("it is another's").kind(), site_recovery::ErrorKind::Conflict);
     // Taking it back has an end.
@@ -102,5 +103,5 @@ async fn what_another_operation_made_is_neither_taken_nor_removed() {
     second.site.withdraw(&second.op("withdraw"), &made_by, &what).await.expect("nothing of it is left");
     let marks = ground.blobs.blobs(ACCOUNT, CONTAINER);
     assert!(!marks.iter().any(|name| name.starts_with("s/azure/mark/sr-test-b")), "{marks:?}");
-    assert_eq!(body(&ground, "Microsoft.Compute/disks", "shared"), before);
+    assert_eq!(body(&ground, "Microsoft.Compute/disks", "shared-test"), before);
 }

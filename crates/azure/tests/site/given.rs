@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 pub(crate) use suite::op;
 
+pub(crate) const BLOCK: u64 = HASH_BLOCK;
+
 /// Of another engine.
 pub(crate) fn op_at(name: &str, number: u64) -> Op {
     Op { key: OpKey(name.into()), epoch: Epoch { number, owner: format!("engine-{number}").into() } }
@@ -28,7 +30,7 @@ pub(crate) fn replica(world: &World) -> Arc<dyn Replica> {
 /// The one point of `web`, and how to recover it.
 pub(crate) async fn recovery(world: &World, purpose: Purpose, settings: Settings) -> Recovery {
     let machine = suite::machine("web");
-    if world.points.machines().await.expect("asked").is_empty() {
+    if world.points.points(machine.id()).await.expect("points").is_empty() {
         point(world, &machine).await;
     }
     let manifest = world.points.manifest(machine.id(), PointId(1)).await.expect("sealed");
@@ -38,8 +40,8 @@ pub(crate) async fn recovery(world: &World, purpose: Purpose, settings: Settings
 async fn point(world: &World, machine: &Machine) {
     let points = &world.points;
     points.prepare(&op("prepare"), machine, &Seed::Fresh, &Settings::default()).await.expect("a timeline");
-    let bytes = vec![1; HASH_BLOCK as usize];
-    let (disk, run) = (DiskId::from("system"), Run::new(0, HASH_BLOCK));
+    let bytes = vec![1; BLOCK as usize];
+    let (disk, run) = (DiskId::from("system"), Run::new(0, BLOCK));
     let plan: ChangeSet = [(disk.clone(), run)].into_iter().collect();
     let ingest = points.begin(&op("one"), machine, &"one".into(), &plan).await.expect("an ingest");
     let record = Record { disk, run, checksum: hash(&bytes), payload: Payload::Plain(bytes.into()) };
@@ -61,9 +63,20 @@ async fn point(world: &World, machine: &Machine) {
     points.seal(&ingest, &manifest, tally.finish().expect("all of it")).await.expect("a point");
 }
 
-/// Disks of the point, with leave to boot them in production under this key.
+pub(crate) async fn materialise(world: &World, key: &str, what: &Recovery) -> Result<Armed> {
+    world.site.materialise(&op(key), what, &replica(world)).await
+}
+
+/// Disks of the point.
 pub(crate) async fn made(world: &World, what: &Recovery) -> Armed {
-    world.site.materialise(&op("make"), what, &replica(world)).await.expect("made")
+    materialise(world, "make", what).await.expect("made")
+}
+
+/// Starts what was materialised.
+pub(crate) async fn boot(world: &World, what: &Recovery, armed: &Armed) {
+    let boot = op("boot");
+    let permit = permit(&boot, what, armed).await;
+    world.site.boot(&boot, what, armed, permit).await.expect("booted");
 }
 
 /// Leave to boot in production.

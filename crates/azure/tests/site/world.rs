@@ -9,7 +9,7 @@ use serde_json::Value;
 use site_recovery::{Clock, SystemClock};
 use site_recovery_azure::{Azure, PageBlobs, Place};
 use site_recovery_azure_arm::{Arm, NewDisk, NewMachine, NewNic, Origin, OsType};
-use site_recovery_azure_blob::{Container, Limits, Settings, Trust, Who};
+use site_recovery_azure_blob::{Container, Limits, Secret, Settings, Trust, Who};
 use site_recovery_testkit::clock::ManualClock;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -96,6 +96,21 @@ impl World {
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let (site, points, arm, container) = opened(&manager, &blobs, &trust, &subscription, shared).await;
         Self { site, points, arm, container, clock, manager, blobs, subscription, trust, _dir: dir }
+    }
+
+    /// Where another site of the same group is opened.
+    pub(crate) fn place(&self, container: Container) -> Place {
+        place(&self.arm, &self.subscription, &self.trust[1], container)
+    }
+
+    /// The container of this account, as somebody who has nothing but a signature sees it.
+    pub(crate) fn by_signature(&self, account: &str) -> Container {
+        let settings = Settings {
+            container: format!("{}/{CONTAINER}", self.blobs.endpoint().join(account).expect("a path")),
+            trust: self.trust[1].clone(),
+            limits: limits(),
+        };
+        Container::new(&settings, Who::Sas(Secret::new("sv=2024&sig=none".to_owned()))).expect("settings")
     }
 
     /// A crash of our process.
@@ -207,6 +222,11 @@ impl World {
         world.into_iter().filter(|thing| thing.kind == kind).map(|thing| thing.name).collect()
     }
 
+    /// Blobs of the container.
+    pub(crate) fn documents(&self) -> Vec<String> {
+        self.blobs.blobs(ACCOUNT, CONTAINER)
+    }
+
     pub(crate) fn runs(&self, name: &str) -> bool {
         self.manager.machine(name).power() == Some(fake_arm::Power::Running)
     }
@@ -217,6 +237,22 @@ impl World {
     }
 }
 
+fn place(arm: &Arm, subscription: &str, blobs: &Trust, container: Container) -> Place {
+    Place {
+        arm: arm.clone(),
+        subscription: subscription.to_owned(),
+        group: GROUP.into(),
+        region: REGION.into(),
+        container,
+        account: account_id(subscription),
+        images: (blobs.clone(), limits()),
+    }
+}
+
+fn limits() -> Limits {
+    Limits { pause_ms: 1, ..Limits::default() }
+}
+
 async fn opened(
     manager: &fake_arm::Fake,
     blobs: &Arc<fake_blob::Fake>,
@@ -224,33 +260,24 @@ async fn opened(
     subscription: &str,
     clock: Arc<dyn Clock>,
 ) -> (Azure, PageBlobs, Arm, Container) {
-    let limits = site_recovery_azure_arm::Limits { pause_ms: 1, poll_ms: 1, ..Default::default() };
+    let quick = site_recovery_azure_arm::Limits { pause_ms: 1, poll_ms: 1, ..Default::default() };
     let settings = site_recovery_azure_arm::Settings {
         resource_manager: manager.url().parse().expect("an address"),
         scope: "https://management.azure.com/.default".into(),
         subscription: subscription.to_owned(),
         trust: trust[0].clone(),
-        limits,
+        limits: quick,
     };
     let token = || -> Arc<dyn TokenCredential> { Arc::new(Token(Arc::clone(blobs))) };
     let arm = Arm::new(&settings, token()).expect("settings");
-    let limits = Limits { pause_ms: 1, ..Limits::default() };
     let settings = Settings {
         container: format!("{}/{CONTAINER}", blobs.endpoint().join(ACCOUNT).expect("a path")),
         trust: trust[1].clone(),
-        limits,
+        limits: limits(),
     };
     let container = Container::new(&settings, Who::Signed(token())).expect("settings");
     let points = PageBlobs::open("page-blobs".into(), container.clone(), clock).await.expect("it opens");
-    let place = Place {
-        arm: arm.clone(),
-        subscription: subscription.to_owned(),
-        group: GROUP.into(),
-        region: REGION.into(),
-        container: container.clone(),
-        account: account_id(subscription),
-        images: (trust[1].clone(), limits),
-    };
+    let place = place(&arm, subscription, &trust[1], container.clone());
     let site =
         Azure::builder("azure".into()).clock(Arc::new(SystemClock)).look_every(Duration::from_millis(1));
     let site = site.network("vnet").test_network("isolated").window(Duration::from_secs(5));

@@ -1,0 +1,83 @@
+//! Taking back, setting aside and removing, when the same is asked for late or again.
+
+use crate::given::{boot, materialise, op, recovery};
+use crate::world::World;
+use site_recovery::*;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_10_destroy_of_an_older_generation_leaves_the_machine_that_has_its_name_now() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let first = materialise(&world, "first", &what).await.expect("made");
+    world.site.destroy(&op("destroy"), &first.instance).await.expect("destroyed");
+    let newer = Recovery { generation: Generation(3), ..what };
+    let second = materialise(&world, "second", &newer).await.expect("made");
+    boot(&world, &newer, &second).await;
+    // The answer to the first call was lost; whoever asked repeats it.
+    world.site.destroy(&op("destroy"), &first.instance).await.expect("it is gone");
+    assert!(world.runs(&second.instance.name), "the repeat took the machine of a newer generation");
+}
+
+/// A failover that ran, was fenced and set aside.
+async fn aside(world: &World) -> (Recovery, Armed, Instance) {
+    let what = recovery(world, Purpose::Failover, Settings::default()).await;
+    let armed = materialise(world, "first", &what).await.expect("made");
+    boot(world, &what, &armed).await;
+    world.site.fence(&op("fence"), &armed.instance, Duration::ZERO).await.expect("fenced");
+    let kept = world.site.set_aside(&op("aside"), &armed.instance).await.expect("set aside");
+    (what, armed, kept)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rol_1_a_repeat_of_set_aside_leaves_the_machine_that_has_the_name_now() {
+    let world = World::new().await;
+    let (what, armed, kept) = aside(&world).await;
+    let newer = Recovery { generation: Generation(3), ..what };
+    let second = materialise(&world, "second", &newer).await.expect("made");
+    let again = world.site.set_aside(&op("aside"), &armed.instance).await;
+    assert_eq!(again.expect("the same answer"), kept);
+    assert!(world.site.power(&second.instance).await.is_ok(), "the newer machine was set aside instead");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_9_a_late_withdraw_keeps_what_was_set_aside() {
+    let world = World::new().await;
+    let (what, _, kept) = aside(&world).await;
+    let withdrawn = world.site.withdraw(&op("withdraw"), &op("first").key, &what).await;
+    assert_eq!(withdrawn.expect_err("it was booted").kind(), ErrorKind::Refused);
+    let power = world.site.power(&kept).await;
+    assert!(power.is_ok(), "what the machine had written is gone: {power:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_recovered_and_dismissed_keeps_no_tracking_and_is_not_said_to_be_gone() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let armed = materialise(&world, "make", &what).await.expect("made");
+    boot(&world, &what, &armed).await;
+    assert_eq!(world.names("Microsoft.Compute/snapshots").len(), 2, "the base");
+    world.site.dismiss(&op("dismiss"), &armed.instance).await.expect("dismissed");
+    assert_eq!(world.names("Microsoft.Compute/snapshots"), [""; 0]);
+    let destroyed = world.site.destroy(&op("destroy"), &armed.instance).await;
+    assert_eq!(destroyed.expect_err("it stands").kind(), ErrorKind::Refused);
+    assert!(world.runs(&armed.instance.name));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_5_a_damaged_mark_of_another_machine_does_not_keep_withdraw_from_its_own() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let armed = materialise(&world, "make", &what).await.expect("made");
+    let other = world.container.document("s/azure/mark/other");
+    other.create("no mark".into()).await.expect("written");
+    world.site.withdraw(&op("withdraw"), &op("make").key, &what).await.expect("withdrawn");
+    assert_eq!(world.names("Microsoft.Compute/disks"), [""; 0]);
+    // Its own, it cannot do without.
+    materialise(&world, "again", &what).await.expect("made");
+    let own = world.container.document(&format!("s/azure/mark/{}", armed.instance.name));
+    let (_, etag) = own.read().await.expect("read").expect("there");
+    own.replace("no mark".into(), &etag).await.expect("written");
+    let error = world.site.withdraw(&op("withdraw"), &op("again").key, &what).await.expect_err("unread");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
