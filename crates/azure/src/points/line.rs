@@ -88,14 +88,15 @@ impl Line {
         self.state.timeline()
     }
 
-    /// Deletes what nothing refers to. What cannot be deleted now stays owed.
-    pub(crate) async fn collect(&mut self) {
+    /// Deletes what nothing refers to. What cannot be deleted now stays owed; why it cannot is returned.
+    pub(crate) async fn collect(&mut self) -> Option<Error> {
         let mut next = self.state.clone();
-        let mut left = vec![];
+        let (mut left, mut why) = (vec![], None);
         for owed in std::mem::take(&mut next.owed) {
             if let Err(error) = self.delete(&owed).await {
                 tracing::warn!(%error, ?owed, "it is deleted later");
                 left.push(owed);
+                why.get_or_insert(error);
             }
         }
         next.owed = left;
@@ -104,6 +105,7 @@ impl Line {
         {
             tracing::debug!(%error, "what was deleted is looked for once more");
         }
+        why
     }
 
     async fn delete(&self, owed: &Owed) -> Result<()> {

@@ -20,6 +20,7 @@ mod seal;
 mod sealed;
 mod session;
 mod state;
+mod strays;
 mod sums;
 mod view;
 

@@ -31,14 +31,26 @@ impl Names {
         format!("{}state", self.0)
     }
 
+    pub(crate) fn disks(&self) -> String {
+        format!("{}disk/", self.0)
+    }
+
+    pub(crate) fn plans(&self) -> String {
+        format!("{}plan/", self.0)
+    }
+
+    pub(crate) fn points(&self) -> String {
+        format!("{}point/", self.0)
+    }
+
     /// `tag` tells the calls apart that could make it at the same moment.
     pub(crate) fn disk(&self, disk: &DiskId, session: u64, tag: &str) -> String {
-        format!("{}disk/{}-{session}-{tag}.vhd", self.0, plain(disk.as_str()))
+        format!("{}{}-{session}-{tag}.vhd", self.disks(), plain(disk.as_str()))
     }
 
     /// Named by what it says: the same again is no other.
     pub(crate) fn plan(&self, session: u64, bytes: &[u8]) -> String {
-        format!("{}plan/{session}-{:016x}", self.0, checksum(bytes))
+        format!("{}{session}-{:016x}", self.plans(), checksum(bytes))
     }
 
     pub(crate) fn notes(&self, session: u64) -> String {
@@ -51,7 +63,7 @@ impl Names {
 
     /// Named by what it says as well.
     pub(crate) fn point(&self, point: PointId, bytes: &[u8]) -> String {
-        format!("{}point/{point}-{:016x}", self.0, checksum(bytes))
+        format!("{}{point}-{:016x}", self.points(), checksum(bytes))
     }
 }
 

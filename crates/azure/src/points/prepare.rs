@@ -24,7 +24,8 @@ impl PageBlobs {
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         next.session += 1;
-        if *seed == Seed::Fresh || next.timeline.is_none() {
+        let is_new = *seed == Seed::Fresh || next.timeline.is_none();
+        if is_new {
             let before = next.timeline.replace(blank(machine));
             next.owed.extend(before.iter().flat_map(leftovers));
         }
@@ -43,6 +44,8 @@ impl PageBlobs {
         timeline.seed = seeded.map(|(cursor, touched)| Seeded { cursor, touched });
         timeline.machine = machine.clone();
         line.fit(&mut next, op, machine).await?;
+        let strays = line.strays(&next, next.session, is_new).await?;
+        next.owed.extend(strays);
         next.remember(call, &[]);
         line.commit(next).await?;
         line.collect().await;

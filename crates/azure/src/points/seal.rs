@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 /// In the metadata of a snapshot: the session that made it.
-const SESSION: &str = "srsession";
+pub(super) const SESSION: &str = "srsession";
 
 impl PageBlobs {
     pub(super) async fn make_point(
@@ -59,8 +59,7 @@ impl PageBlobs {
         }
         let (snapshots, twins) = line.snapshot(&next, session, manifest).await?;
         let own = resumed(&timeline.carried, &open.op, &open.cut);
-        let (resumed, broken): (Vec<_>, Vec<_>) =
-            timeline.carried.iter().cloned().partition(|c| own.contains(&c.session));
+        let broken: Vec<_> = timeline.carried.iter().filter(|c| !own.contains(&c.session)).cloned().collect();
         let mut unknown = ChangeSet::new();
         for carried in &broken {
             unknown = unknown.union(&line.plan(&carried.plan).await?);
@@ -71,6 +70,8 @@ impl PageBlobs {
             unknown,
             sessions: own.into_iter().chain([open.session]).collect(),
         };
+        let is_new = |disk| timeline.newest().is_none_or(|kept| !kept.snapshots.contains_key(disk));
+        let may_be_more = !timeline.carried.is_empty() || snapshots.keys().any(is_new);
         let id = PointId(next.next_point);
         let bytes = document::encode(&sealed)?;
         let document = line.names.point(id, &bytes);
@@ -90,14 +91,14 @@ impl PageBlobs {
         next.next_point += 1;
         next.remember(call, &[id]);
         next.owed.extend(twins);
-        let plans = resumed.iter().chain(&broken).chain([&open]);
-        next.owed.extend(plans.map(|open| Owed::Document { name: open.plan.clone() }));
         next.owed.extend(broken.iter().map(|open| Owed::Notes { session: open.session }));
         let timeline = next.timeline_mut()?;
         (timeline.seed, timeline.open) = (None, None);
         timeline.carried.clear();
         timeline.machine = manifest.machine.clone();
         timeline.points.push(Kept { point: point.clone(), document, snapshots, inherits: vec![] });
+        let strays = line.strays(&next, open.session, may_be_more).await?;
+        next.owed.extend(strays);
         line.commit(next).await?;
         self.0.forget_session(&ingest.machine);
         line.collect().await;
