@@ -6,5 +6,6 @@ mod server;
 mod trust;
 
 mod lost;
+mod strangers;
 mod suites;
 mod vault;
