@@ -5,6 +5,7 @@
 
 use super::Site;
 use super::mark::{Became, Cut, Held, Mark};
+use super::materialise::base;
 use super::names::{self, resource};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
@@ -12,7 +13,7 @@ use site_recovery::{
     Result,
 };
 use site_recovery_azure_arm::{NewSnapshot, Provisioning, Snapshot, Tags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A cursor's token: which snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,7 +208,34 @@ impl Site {
             swept.push(cut.key.clone());
         }
         self.set_mark(&mut marked, next).await?;
+        self.delete_strays(&marked.mark, keep).await?;
         Ok(swept)
+    }
+
+    /// Deletes snapshots of captures that were broken off before a mark named them.
+    pub(super) async fn delete_strays(&self, mark: &Mark, keep: &[OpKey]) -> Result<()> {
+        let snapshots = self.arm.snapshots(&self.group);
+        let mut ours = snapshots.list().await?;
+        ours.retain(|found| {
+            found.tags.get(names::SITE) == Some(&self.name.to_string())
+                && found.tags.get(names::MACHINE) == Some(&mark.machine.to_string())
+        });
+        if ours.is_empty() {
+            return Ok(());
+        }
+        // Of one machine several may stand here: what it was recovered as, a drill, what was set aside.
+        let marks = self.marks().await?.into_iter().filter(|other| other.machine == mark.machine);
+        let mut known: BTreeSet<_> = keep.iter().map(OpKey::to_name).collect();
+        for mark in marks {
+            known.extend(mark.cuts.iter().map(|cut| cut.key.to_name()));
+            known.extend(mark.made.map(|made| base(&made.by).to_name()));
+        }
+        ours.retain(|found| found.tags.get(names::MADE_BY).is_some_and(|by| !known.contains(by)));
+        for stray in ours {
+            self.withhold(&stray.name).await?;
+            snapshots.delete(&stray.name).await?.done().await?;
+        }
+        Ok(())
     }
 
     /// Whoever looks at the group sees that nobody holds it as a capture.

@@ -230,6 +230,7 @@ impl Site {
         let _turn = self.turn(op, &instance.machine).await?;
         let Some(marked) = self.mark_if_there(instance).await? else { return Ok(()) };
         self.delete_snapshots(&marked.mark.cuts).await?;
+        self.delete_strays(&marked.mark, &[]).await?;
         self.remove_mark(&marked.mark.name).await
     }
 }

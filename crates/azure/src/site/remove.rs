@@ -102,6 +102,7 @@ impl Site {
         self.remove_machine(&mark.name).await?;
         self.remove_cards(mark.nics.values()).await?;
         self.delete_snapshots(&mark.cuts).await?;
+        self.delete_strays(mark, &[]).await?;
         let snapshots = self.arm.snapshots(&self.group);
         let bases =
             mark.disks.keys().map(|id| super::names::resource(&mark.name, id.as_str(), &base(&made.by)));

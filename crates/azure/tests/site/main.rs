@@ -1,5 +1,8 @@
 //! The site, on our fakes of Resource Manager and of Blob Storage: `tests/fake-arm`, `tests/fake-blob`.
 
+mod lost;
+mod recovered;
 mod recovery;
 mod source;
+mod troubles;
 mod world;

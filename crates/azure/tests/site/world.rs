@@ -192,6 +192,12 @@ impl World {
         world.into_iter().filter(|thing| thing.kind == kind).map(|thing| thing.name).collect()
     }
 
+    /// Of all documents and images of the site.
+    pub(crate) fn blob_names(&self) -> Vec<String> {
+        let all = self.blobs.blobs(ACCOUNT, CONTAINER).into_iter();
+        all.filter(|name| name.starts_with("s/")).collect()
+    }
+
     pub(crate) fn runs(&self, name: &str) -> bool {
         self.manager.machine(name).power() == Some(fake_arm::Power::Running)
     }
