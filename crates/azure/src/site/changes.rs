@@ -2,7 +2,9 @@
 
 use super::Site;
 use super::capture::{At, Token};
+use super::exported::is_void;
 use site_recovery::{Capture, ChangeSet, Changes, Cursor, DiskId, MachineId, Result, Run};
+use site_recovery_azure_blob::{Change, Error as BlobError};
 
 /// Azure tells no difference across this size of a disk (compute-docs, incremental snapshots).
 const BOUNDARY: u64 = 4 << 40;
@@ -73,13 +75,24 @@ impl Site {
     }
 
     async fn between(&self, from: &At, to: &At) -> Result<Vec<Run>> {
-        let before = self.exported(&from.name).await?;
-        let now = self.exported(&to.name).await?;
-        let told = now.image.changed(&before.address).await;
-        drop(before);
+        let told = match self.told(from, to).await? {
+            Err(error) if is_void(&error) => self.told(from, to).await?,
+            answer => answer,
+        };
         // A disk's snapshots have few addresses at a time: the older one is asked for again by the next difference.
         self.withhold(&from.name).await?;
         Ok(told?.into_iter().map(|(run, _)| run).collect())
+    }
+
+    /// What the service says. Addresses that it does not take any more are forgotten.
+    async fn told(&self, from: &At, to: &At) -> Result<std::result::Result<Vec<(Run, Change)>, BlobError>> {
+        let (before, now) = (self.exported(&from.name).await?, self.exported(&to.name).await?);
+        let told = now.image.changed(&before.address).await;
+        if told.as_ref().is_err_and(is_void) {
+            self.forget(&from.name, &before);
+            self.forget(&to.name, &now);
+        }
+        Ok(told)
     }
 }
 

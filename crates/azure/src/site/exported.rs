@@ -43,7 +43,14 @@ impl Site {
         if let Some(export) = self.exports.all().get(snapshot) {
             return Ok(Arc::clone(export));
         }
-        let granted = self.arm.snapshots(&self.group).grant(snapshot, Access::Read, LASTS).await?;
+        let granted = self.arm.snapshots(&self.group).grant(snapshot, Access::Read, LASTS).await;
+        let granted = granted.map_err(|error| match Error::from(error) {
+            busy if busy.kind() == ErrorKind::Busy && busy.fact("remedy").is_none() => {
+                let remedy = "release captures that are open: Azure opens five snapshots of a disk at a time";
+                busy.with("remedy", remedy)
+            }
+            other => other,
+        })?;
         let address = granted.done().await?;
         let (trust, limits) = &self.images;
         let image = Image::new(&address, trust, *limits).map_err(|e| {
@@ -64,7 +71,7 @@ impl Site {
     }
 
     /// Forgets an address that is not taken any more.
-    fn forget(&self, snapshot: &str, export: &Arc<Export>) {
+    pub(super) fn forget(&self, snapshot: &str, export: &Arc<Export>) {
         let mut all = self.exports.all();
         if all.get(snapshot).is_some_and(|kept| Arc::ptr_eq(kept, export)) {
             all.remove(snapshot);
@@ -85,11 +92,11 @@ impl CapturedDisk {
     fn failed(&self, error: impl Into<Error>) -> Error {
         error.into().with("disk", &self.id).with("snapshot", &self.snapshot)
     }
+}
 
-    /// Whether another address may help.
-    fn is_void(error: &BlobError) -> bool {
-        matches!(error, BlobError::Denied { .. })
-    }
+/// Whether another address may help.
+pub(super) fn is_void(error: &BlobError) -> bool {
+    matches!(error, BlobError::Denied { .. })
 }
 
 #[async_trait]
@@ -102,7 +109,7 @@ impl Disk for CapturedDisk {
         let Some(range) = range.intersection(Run::new(0, self.size)) else { return Ok(vec![]) };
         let mut export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
         let data = match export.image.ranges(range).await {
-            Err(error) if Self::is_void(&error) => {
+            Err(error) if is_void(&error) => {
                 self.site.forget(&self.snapshot, &export);
                 export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
                 export.image.ranges(range).await
@@ -120,7 +127,7 @@ impl Disk for CapturedDisk {
         }
         let export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
         match export.image.read(run, &mut block).await {
-            Err(error) if Self::is_void(&error) => {
+            Err(error) if is_void(&error) => {
                 self.site.forget(&self.snapshot, &export);
                 let export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
                 export.image.read(run, &mut block).await.map_err(|e| self.failed(e))?;

@@ -6,6 +6,7 @@ use super::materialise::base;
 use super::names::digest;
 use bytes::Bytes;
 use site_recovery::{Error, ErrorKind, Instance, Op, OpKey, Power, Recovery, Result};
+use site_recovery_azure_arm::Tags;
 use site_recovery_azure_blob::Error as BlobError;
 
 impl Site {
@@ -107,15 +108,18 @@ impl Site {
         let bases =
             mark.disks.keys().map(|id| super::names::resource(&mark.name, id.as_str(), &base(&made.by)));
         for name in bases.chain(made.base.values().cloned()) {
-            if let Some(found) = snapshots.get(&name).await? {
-                self.must_be_made_by(&name, &found.tags, &base(&made.by))?;
+            if let Some(found) = snapshots.get(&name).await?
+                && self.is_made_by(&name, &found.tags, &base(&made.by))
+            {
                 self.withhold(&name).await?;
                 snapshots.delete(&name).await?.done().await?;
             }
         }
         for held in mark.disks.values() {
             let Some(found) = self.settled_disk(&held.resource).await? else { continue };
-            self.must_be_made_by(&found.name, &found.tags, &made.by)?;
+            if !self.is_made_by(&found.name, &found.tags, &made.by) {
+                continue;
+            }
             self.arm.disks(&self.group).delete(&held.resource).await?.done().await?;
             if self.settled_disk(&held.resource).await?.is_some() {
                 return Err(still_there("disk", &held.resource));
@@ -123,6 +127,15 @@ impl Site {
         }
         self.delete_works(&made.by).await?;
         self.remove_mark(&mark.name).await
+    }
+
+    /// What is in the place of ours and somebody else's stays, and keeps nothing of ours here.
+    fn is_made_by(&self, name: &str, tags: &Tags, key: &OpKey) -> bool {
+        let ours = self.must_be_made_by(name, tags, key);
+        if let Err(error) = &ours {
+            tracing::warn!(%error, "it stays");
+        }
+        ours.is_ok()
     }
 
     async fn remove_machine(&self, name: &str) -> Result<()> {

@@ -3,6 +3,7 @@
 mod lost;
 mod recovered;
 mod recovery;
+mod refused;
 mod source;
 mod troubles;
 mod world;

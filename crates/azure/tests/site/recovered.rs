@@ -77,6 +77,12 @@ impl Recovered {
         armed
     }
 
+    /// Made by this key, and running.
+    pub(crate) async fn booted_of(&self, key: &str) {
+        let armed = self.materialise(key).await.expect("materialised");
+        assert!(self.boot(&format!("{key}-boot"), &armed).await.expect("booted").running);
+    }
+
     pub(crate) async fn fence(&self, key: &str, instance: &Instance) -> Result<()> {
         self.world.site.fence(&op(key), instance, Duration::ZERO).await
     }

@@ -6,14 +6,14 @@ use azure_core::time::OffsetDateTime;
 use fake_arm::{Account, Config, Network};
 use fake_blob::Image;
 use serde_json::Value;
-use site_recovery::SystemClock;
+use site_recovery::{Error, ErrorKind, SystemClock};
 use site_recovery_azure::{Azure, PageBlobs, Place};
 use site_recovery_azure_arm::{Arm, NewDisk, NewMachine, NewNic, Origin, OsType};
 use site_recovery_azure_blob::{Container, Limits, Settings, Trust, Who};
 use site_recovery_testkit::clock::ManualClock;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub(crate) const GROUP: &str = "rg";
@@ -22,9 +22,15 @@ pub(crate) const ACCOUNT: &str = "replicas";
 const CONTAINER: &str = "vault";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a fake takes for a token.
-#[derive(Debug)]
-struct Token(Arc<fake_blob::Fake>);
+/// What a fake takes for a token, and all that were given.
+struct Token(Arc<fake_blob::Fake>, Arc<Mutex<Vec<String>>>);
+
+// By hand: tests look for tokens wherever something is shown.
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
 
 #[async_trait]
 impl TokenCredential for Token {
@@ -33,7 +39,9 @@ impl TokenCredential for Token {
         _: &[&str],
         _: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
-        Ok(AccessToken::new(self.0.token(HOUR), OffsetDateTime::now_utc() + HOUR))
+        let token = self.0.token(HOUR);
+        self.1.lock().expect("whole").push(token.clone());
+        Ok(AccessToken::new(token, OffsetDateTime::now_utc() + HOUR))
     }
 }
 
@@ -46,6 +54,8 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     pub(crate) manager: fake_arm::Fake,
     pub(crate) blobs: Arc<fake_blob::Fake>,
+    /// All that were given.
+    pub(crate) tokens: Arc<Mutex<Vec<String>>>,
     subscription: String,
     trust: [Trust; 2],
     _dir: tempfile::TempDir,
@@ -87,14 +97,17 @@ impl World {
         };
         let trust = [write("manager.pem", manager.authority()), write("blobs.pem", blobs.ca_pem())];
         let clock = ManualClock::default();
-        let (site, points, arm, container) = opened(&manager, &blobs, &trust, &subscription, &clock).await;
-        Self { site, points, arm, container, clock, manager, blobs, subscription, trust, _dir: dir }
+        let tokens = Arc::default();
+        let opened = opened(&manager, &blobs, &trust, &subscription, &clock, &tokens).await;
+        let (site, points, arm, container) = opened;
+        Self { tokens, site, points, arm, container, clock, manager, blobs, subscription, trust, _dir: dir }
     }
 
     /// A crash of our process.
     pub(crate) async fn reopen(&mut self) {
         let (site, points, arm, container) =
-            opened(&self.manager, &self.blobs, &self.trust, &self.subscription, &self.clock).await;
+            opened(&self.manager, &self.blobs, &self.trust, &self.subscription, &self.clock, &self.tokens)
+                .await;
         (self.site, self.points, self.arm, self.container) = (site, points, arm, container);
     }
 
@@ -208,12 +221,23 @@ impl World {
     }
 }
 
+/// What a person reads holds all of these.
+#[track_caller]
+pub(crate) fn says(error: &Error, kind: ErrorKind, parts: &[&str]) {
+    assert_eq!(error.kind(), kind, "{error}");
+    let said = error.to_string();
+    for part in parts {
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+    }
+}
+
 async fn opened(
     manager: &fake_arm::Fake,
     blobs: &Arc<fake_blob::Fake>,
     trust: &[Trust; 2],
     subscription: &str,
     clock: &ManualClock,
+    tokens: &Arc<Mutex<Vec<String>>>,
 ) -> (Azure, PageBlobs, Arm, Container) {
     let limits = site_recovery_azure_arm::Limits { pause_ms: 1, poll_ms: 1, ..Default::default() };
     let settings = site_recovery_azure_arm::Settings {
@@ -223,7 +247,7 @@ async fn opened(
         trust: trust[0].clone(),
         limits,
     };
-    let token = || -> Arc<dyn TokenCredential> { Arc::new(Token(Arc::clone(blobs))) };
+    let token = || -> Arc<dyn TokenCredential> { Arc::new(Token(Arc::clone(blobs), Arc::clone(tokens))) };
     let arm = Arm::new(&settings, token()).expect("settings");
     let limits = Limits { pause_ms: 1, ..Limits::default() };
     let settings = Settings {
