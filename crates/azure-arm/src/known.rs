@@ -47,6 +47,8 @@ impl Known {
             | "InvalidAuthenticationTokenTenant" => {
                 (Denied, "look at the sign-in: its tenant, its cloud and this machine's clock")
             }
+            "TooManyRequests" => (Unavailable, RATE),
+            "SnapshotOperationRateExceeded" => (Busy, RATE),
             "SubscriptionNotFound" | "InvalidSubscriptionId" => {
                 (NotFound, "name a subscription that whoever signs in may see")
             }
@@ -64,6 +66,8 @@ impl Known {
 }
 
 const QUOTA: &str = "ask Azure for more quota in this region, or choose a smaller size";
+
+const RATE: &str = "wait some minutes, then try again; where it is about snapshots, capture less often";
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,8 @@ use super::sums::Note;
 use super::{PageBlobs, reports};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use site_recovery::{
-    ALIGNMENT, ChangeSet, CutId, Error, ErrorKind, Ingest, Landed, Machine, Op, Payload, Record, Result, Run,
+    ALIGNMENT, ChangeSet, CutId, DiskId, Error, ErrorKind, Ingest, Landed, Machine, Op, Payload, Record,
+    Result, Run,
 };
 use site_recovery_azure_blob::Error as BlobError;
 use site_recovery_record::hash;
@@ -76,17 +77,38 @@ impl PageBlobs {
         let sent: std::result::Result<(), Failed> = sent.buffer_unordered(AT_ONCE).try_collect().await;
         match sent {
             Ok(()) => {}
-            Err(Failed::Superseded) => {
+            Err(Failed::Superseded(disk)) => {
                 self.0.forget_session(&ingest.machine, ingest.session);
                 // Says who has superseded it, where that is another engine.
                 self.session(ingest).await?;
-                return Err(not_open(ingest));
+                return Err(self.intruded(ingest, &disk).await?);
             }
             Err(Failed::Otherwise(error)) => return Err(error),
         }
         session.note(number, note).await?;
         doubt.settle();
         Ok(session.landed())
+    }
+
+    /// What is said of a page blob whose sequence number nobody raised who goes by the state. The next session is above it.
+    async fn intruded(&self, ingest: &Ingest, disk: &DiskId) -> Result<Error> {
+        let mut line = self.enter(&ingest.machine).await?;
+        let mut next = line.state.admit(&ingest.op)?;
+        let timeline = next.timeline_mut()?;
+        let (open, had) = (timeline.open.as_ref(), timeline.disks.get(disk));
+        let (Some(had), true) = (had, open.is_some_and(|open| open.session == ingest.session)) else {
+            return Ok(not_open(ingest));
+        };
+        let blob = had.blob.clone();
+        let found = self.0.container.pages(&blob).properties().await?.map_or(0, |found| found.sequence);
+        timeline.close();
+        next.session = next.session.max(found) + 1;
+        line.commit(next).await?;
+        let message = format!(
+            "somebody who is no engine of ours raised the sequence number of page blob {blob} to {found}, and may have \
+             written to it: see to it that nobody else writes there, then begin again and scrub the point"
+        );
+        Ok(Error::new(ErrorKind::Conflict, message).with("blob", blob).with("disk", disk))
     }
 
     /// The open session of this ingest.
@@ -128,23 +150,25 @@ impl Line {
 }
 
 enum Failed {
-    Superseded,
+    Superseded(DiskId),
     Otherwise(Error),
 }
 
 async fn send(session: &Session, change: Change) -> std::result::Result<(), Failed> {
-    let sent = match change {
-        Change::Write(disk, at, bytes) => match session.pages(&disk) {
-            Ok(pages) => pages.write(at, bytes, session.number).await,
-            Err(error) => return Err(Failed::Otherwise(error)),
-        },
-        Change::Clear(disk, run) => match session.pages(&disk) {
-            Ok(pages) => pages.clear(run, session.number).await,
-            Err(error) => return Err(Failed::Otherwise(error)),
-        },
+    let (disk, sent) = match change {
+        Change::Write(disk, at, bytes) => {
+            let pages = session.pages(&disk).map_err(Failed::Otherwise)?;
+            let sent = pages.write(at, bytes, session.number).await;
+            (disk, sent)
+        }
+        Change::Clear(disk, run) => {
+            let pages = session.pages(&disk).map_err(Failed::Otherwise)?;
+            let sent = pages.clear(run, session.number).await;
+            (disk, sent)
+        }
     };
     sent.map_err(|error| match error {
-        BlobError::Superseded { .. } => Failed::Superseded,
+        BlobError::Superseded { .. } => Failed::Superseded(disk),
         other => Failed::Otherwise(reports(other)),
     })
 }

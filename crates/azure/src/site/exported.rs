@@ -52,7 +52,14 @@ impl Site {
         if let Some(export) = &*kept {
             return Ok(Arc::clone(export));
         }
-        let granted = self.arm.snapshots(&self.group).grant(snapshot, Access::Read, LASTS).await?;
+        let granted = self.arm.snapshots(&self.group).grant(snapshot, Access::Read, LASTS).await;
+        let granted = granted.map_err(|error| match Error::from(error) {
+            busy if busy.kind() == ErrorKind::Busy && busy.fact("remedy").is_none() => {
+                let remedy = "release captures that are open: Azure opens five snapshots of a disk at a time";
+                busy.with("remedy", remedy)
+            }
+            other => other,
+        })?;
         let address = granted.done().await?;
         let (trust, limits) = &self.images;
         let image = Image::new(&address, trust, *limits).map_err(|e| {

@@ -235,8 +235,13 @@ impl Site {
                 Some(CopyState::Pending { .. }) => self.look_again().await,
                 state => {
                     work.delete_all().await?;
+                    let became = match state {
+                        Some(CopyState::Failed(why)) => format!("failed, {why}"),
+                        Some(_) => "was aborted by somebody".to_owned(),
+                        None => "is no copy".to_owned(),
+                    };
                     let message =
-                        format!("the copy of the point's image ended as {state:?}: it is made anew");
+                        format!("the copy of the point's image {became}: try again, it is made anew");
                     return Err(Error::new(ErrorKind::Unavailable, message));
                 }
             }

@@ -6,14 +6,14 @@ use azure_core::time::OffsetDateTime;
 use fake_arm::{Account, Config, Network};
 use fake_blob::Image;
 use serde_json::Value;
-use site_recovery::{Clock, SystemClock};
+use site_recovery::{Clock, Error, ErrorKind, SystemClock};
 use site_recovery_azure::{Azure, PageBlobs, Place};
 use site_recovery_azure_arm::{Arm, NewDisk, NewMachine, NewNic, Origin, OsType};
 use site_recovery_azure_blob::{Container, Limits, Secret, Settings, Trust, Who};
 use site_recovery_testkit::clock::ManualClock;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub(crate) const GROUP: &str = "rg";
@@ -22,9 +22,15 @@ pub(crate) const ACCOUNT: &str = "replicas";
 pub(crate) const CONTAINER: &str = "vault";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a fake takes for a token.
-#[derive(Debug)]
-struct Token(Arc<fake_blob::Fake>);
+/// What a fake takes for a token, and all that were given.
+struct Token(Arc<fake_blob::Fake>, Arc<Mutex<Vec<String>>>);
+
+// By hand: tests look for tokens wherever something is shown.
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
 
 #[async_trait]
 impl TokenCredential for Token {
@@ -33,7 +39,9 @@ impl TokenCredential for Token {
         _: &[&str],
         _: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
-        Ok(AccessToken::new(self.0.token(HOUR), OffsetDateTime::now_utc() + HOUR))
+        let token = self.0.token(HOUR);
+        self.1.lock().expect("whole").push(token.clone());
+        Ok(AccessToken::new(token, OffsetDateTime::now_utc() + HOUR))
     }
 }
 
@@ -46,6 +54,8 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     pub(crate) manager: fake_arm::Fake,
     pub(crate) blobs: Arc<fake_blob::Fake>,
+    /// All that were given.
+    pub(crate) tokens: Arc<Mutex<Vec<String>>>,
     subscription: String,
     trust: [Trust; 2],
     _dir: tempfile::TempDir,
@@ -94,8 +104,10 @@ impl World {
         let trust = [write("manager.pem", manager.authority()), write("blobs.pem", blobs.ca_pem())];
         let clock = ManualClock::default();
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
-        let (site, points, arm, container) = opened(&manager, &blobs, &trust, &subscription, shared).await;
-        Self { site, points, arm, container, clock, manager, blobs, subscription, trust, _dir: dir }
+        let tokens = Arc::default();
+        let (site, points, arm, container) =
+            opened(&manager, &blobs, &tokens, &trust, &subscription, shared).await;
+        Self { site, points, arm, container, clock, manager, blobs, tokens, subscription, trust, _dir: dir }
     }
 
     /// Where another site of the same group is opened.
@@ -121,7 +133,7 @@ impl World {
 
     /// Another process of ours over the same subscription.
     pub(crate) async fn again(&self, clock: Arc<dyn Clock>) -> (Azure, PageBlobs, Arm, Container) {
-        opened(&self.manager, &self.blobs, &self.trust, &self.subscription, clock).await
+        opened(&self.manager, &self.blobs, &self.tokens, &self.trust, &self.subscription, clock).await
     }
 
     /// A machine that runs and that nobody has enrolled, with disks of so many bytes.
@@ -222,6 +234,11 @@ impl World {
         world.into_iter().filter(|thing| thing.kind == kind).map(|thing| thing.name).collect()
     }
 
+    /// Of all documents and images of the site.
+    pub(crate) fn blob_names(&self) -> Vec<String> {
+        self.documents().into_iter().filter(|name| name.starts_with("s/")).collect()
+    }
+
     /// Blobs of the container.
     pub(crate) fn documents(&self) -> Vec<String> {
         self.blobs.blobs(ACCOUNT, CONTAINER)
@@ -253,9 +270,20 @@ fn limits() -> Limits {
     Limits { pause_ms: 1, ..Limits::default() }
 }
 
+/// What a person reads holds all of these.
+#[track_caller]
+pub(crate) fn says(error: &Error, kind: ErrorKind, parts: &[&str]) {
+    assert_eq!(error.kind(), kind, "{error}");
+    let said = error.to_string();
+    for part in parts {
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+    }
+}
+
 async fn opened(
     manager: &fake_arm::Fake,
     blobs: &Arc<fake_blob::Fake>,
+    tokens: &Arc<Mutex<Vec<String>>>,
     trust: &[Trust; 2],
     subscription: &str,
     clock: Arc<dyn Clock>,
@@ -268,7 +296,7 @@ async fn opened(
         trust: trust[0].clone(),
         limits: quick,
     };
-    let token = || -> Arc<dyn TokenCredential> { Arc::new(Token(Arc::clone(blobs))) };
+    let token = || -> Arc<dyn TokenCredential> { Arc::new(Token(Arc::clone(blobs), Arc::clone(tokens))) };
     let arm = Arm::new(&settings, token()).expect("settings");
     let settings = Settings {
         container: format!("{}/{CONTAINER}", blobs.endpoint().join(ACCOUNT).expect("a path")),

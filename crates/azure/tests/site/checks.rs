@@ -1,0 +1,198 @@
+//! SIT-1, the other way round: each finding in a world where it is true. Where it is critical, making the machine does fail; where
+//! it is not, the machine starts.
+
+use crate::recovered::Recovered;
+use crate::world::{GROUP, World};
+use site_recovery::*;
+use site_recovery_testkit::suite::{self, op};
+
+/// What is wrong, the code that tells it, and what in the finding names it.
+type Case = (&'static str, fn(&mut Recovery), &'static str, &'static str);
+
+fn card(what: &mut Recovery, settings: NicSettings) {
+    what.machine.nics.push(Nic { id: "card".into(), mac: None, network: None, addresses: vec![] });
+    what.settings.nics.insert("card".into(), settings);
+}
+
+/// What a machine cannot be made with.
+const CRITICAL: [Case; 12] = [
+    ("a name that is none", |w| w.settings.name = Some("-no-name-".into()), "setting.name", "-no-name-"),
+    ("a name that is taken", |w| w.settings.name = Some("theirs".into()), "setting.name", "theirs"),
+    ("no such size", |w| w.settings.size = Some("Standard_Z9".into()), "setting.size", "Standard_Z9"),
+    (
+        "a size that is withheld",
+        |w| w.settings.size = Some("Standard_M64s".into()),
+        "setting.size",
+        "Standard_M64s",
+    ),
+    (
+        "a size of another generation",
+        |w| w.settings.size = Some("Standard_D2s_v6".into()),
+        "setting.size",
+        "generation",
+    ),
+    (
+        "too many cards",
+        |w| {
+            (0..9).for_each(|n| {
+                w.machine.nics.push(Nic {
+                    id: format!("n{n}").into(),
+                    mac: None,
+                    network: None,
+                    addresses: vec![],
+                });
+            })
+        },
+        "setting.size",
+        "9 cards",
+    ),
+    (
+        "no such set",
+        |w| w.settings.placement = Placement::AvailabilitySet("none".into()),
+        "setting.placement",
+        "none",
+    ),
+    ("no such network", |w| w.settings.network = Some("nowhere".into()), "setting.network", "nowhere"),
+    (
+        "no such subnet",
+        |w| {
+            card(w, NicSettings { subnet: Some("none".into()), ..NicSettings::default() });
+        },
+        "setting.nics.subnet",
+        "none",
+    ),
+    (
+        "an address that is taken",
+        |w| {
+            card(w, NicSettings { address: "10.0.1.4".parse().ok(), ..NicSettings::default() });
+        },
+        "setting.nics.address",
+        "10.0.1.4",
+    ),
+    (
+        "an address of another network",
+        |w| {
+            card(w, NicSettings { address: "192.168.7.7".parse().ok(), ..NicSettings::default() });
+        },
+        "setting.nics.address",
+        "192.168.7.7",
+    ),
+    ("nothing to start from", |w| w.machine.disks[0].role = DiskRole::Data, "azure.system_disk", "0 disks"),
+];
+
+/// What may be lived with.
+const OTHERS: [Case; 3] = [
+    ("small disks", |_| {}, "azure.small_disk", "disk system"),
+    ("no drivers", |w| w.machine.guest.boot_drivers = Some(vec![]), "azure.preparation", "hv_storvsc"),
+    (
+        "no DHCP",
+        |w| {
+            w.machine.guest.boot_drivers = Some(vec!["hv_storvsc".into(), "hv_vmbus".into()]);
+            w.machine.guest.dhcp = Some(false);
+        },
+        "azure.preparation",
+        "DHCP",
+    ),
+];
+
+#[tokio::test]
+async fn sit_1_what_is_critical_does_fail_and_leaves_nothing() {
+    let mut here = Recovered::new().await;
+    // With the first address of the network.
+    here.world.make("theirs", &[1 << 20]).await;
+    let (right, before) = (here.what.clone(), here.all());
+    for (name, wrong, code, named) in CRITICAL {
+        here.what = right.clone();
+        wrong(&mut here.what);
+        let found = here.world.site.check(&here.what.machine, &here.what.settings).await.expect("checked");
+        let told = found.iter().find(|finding| finding.code == code && finding.blocks());
+        let told = told.unwrap_or_else(|| panic!("{name}: {found:?}"));
+        assert!(told.cause.contains(named) && !told.remedy.is_empty(), "{name}: {told:?}");
+        let made = match here.materialise(name).await {
+            Ok(armed) => here.boot(&format!("{name}, boot"), &armed).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let error = made.expect_err(name);
+        assert!(!error.is_temporary(), "{name}: {error}");
+        let withdrawn =
+            here.world.site.withdraw(&op(&format!("{name}, back")), &op(name).key, &here.what).await;
+        withdrawn.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut after = here.all();
+        after.retain(|line| !line.starts_with("s/azure/register"));
+        assert_eq!(after, before, "{name}: what is left");
+    }
+}
+
+#[tokio::test]
+async fn sit_1_what_is_not_critical_does_not_fail() {
+    for (name, odd, code, named) in OTHERS {
+        let mut here = Recovered::new().await;
+        odd(&mut here.what);
+        let found = here.world.site.check(&here.what.machine, &here.what.settings).await.expect("checked");
+        let told = found.iter().find(|finding| finding.code == code);
+        let told = told.unwrap_or_else(|| panic!("{name}: {found:?}"));
+        assert!(told.cause.contains(named) && !told.remedy.is_empty(), "{name}: {told:?}");
+        assert!(!found.iter().any(Finding::blocks), "{name}: {found:?}");
+        here.booted("x").await;
+    }
+}
+
+#[tokio::test]
+async fn sit_1_a_quota_that_is_used_up_is_critical() {
+    let mut here =
+        Recovered::with(Settings { size: Some("Standard_D8s_v5".into()), ..Settings::default() }).await;
+    // Eight machines of eight processors are all that there may be.
+    for number in 0..8 {
+        let (key, machine) = (format!("m{number}"), here.what.clone());
+        here.what.settings.name = Some(key.clone());
+        here.booted(&key).await;
+        here.what = machine;
+    }
+    let found = here.world.site.check(&here.what.machine, &here.what.settings).await.expect("checked");
+    let told: Vec<_> =
+        found.iter().filter(|f| f.blocks()).map(|f| (f.code.as_str(), f.cause.as_str())).collect();
+    let cause = "64 of 64 processors of westeurope are used, and Standard_D8s_v5 has 8";
+    assert_eq!(told, [("azure.quota", cause)]);
+    let armed = here.materialise("m").await.expect("materialised");
+    let error = here.boot("b", &armed).await.expect_err("no processors are left");
+    assert_eq!(error.kind(), ErrorKind::OutOfSpace, "{error}");
+}
+
+#[tokio::test]
+async fn sit_1_what_this_site_cannot_follow_is_critical() {
+    let here = Recovered::new().await;
+    type Wrong = fn(&mut Settings);
+    let cases: [(&str, Wrong); 5] = [
+        ("setting.group", |s| s.group = Some("another".into())),
+        ("setting.placement", |s| s.placement = Placement::Host("host".into())),
+        ("setting.test_network", |s| s.test_network = Some("nowhere".into())),
+        ("setting.nics", |s| drop(s.nics.insert("none".into(), NicSettings::default()))),
+        ("setting.site", |s| drop(s.site.insert("azure.colour".into(), "blue".into()))),
+    ];
+    for (code, wrong) in cases {
+        let mut settings = Settings::default();
+        wrong(&mut settings);
+        let found = here.world.site.check(&here.what.machine, &settings).await.expect("checked");
+        let told: Vec<_> = found.iter().filter(|f| f.blocks()).map(|f| f.code.as_str()).collect();
+        assert_eq!(told, [code], "{found:?}");
+    }
+    let all = here.all();
+    assert!(!all.iter().any(|line| line.contains("web")), "nothing was made: {all:?}");
+}
+
+#[tokio::test]
+async fn tgt_1_what_is_proposed_is_free_and_starts() {
+    let mut here = Recovered::new().await;
+    here.world.make("web", &[1 << 20]).await;
+    let mut machine = suite::machine("web");
+    machine.title = Some("web".into());
+    let settings = here.world.site.propose(&machine).await.expect("proposed");
+    assert_eq!(settings.name.as_deref(), Some("web-2"), "web is taken");
+    assert_eq!(settings.group.as_deref(), Some(GROUP));
+    assert_eq!(settings.size.as_deref(), Some("Standard_B1s"), "the smallest that fits");
+    let found = here.world.site.check(&machine, &settings).await.expect("checked");
+    assert!(!found.iter().any(Finding::blocks), "{found:?}");
+    here.what.settings = settings;
+    let armed = here.booted("x").await;
+    assert!(armed.instance.name == "web-2" && World::runs(&here.world, "web-2"));
+}
