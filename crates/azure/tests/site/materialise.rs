@@ -1,12 +1,13 @@
 //! Machines in the making, and others that are made meanwhile.
 
-use crate::given::{boot, materialise, op, recovery, replica};
+use crate::given::{boot, materialise, op, recovery};
 use crate::world::{ACCOUNT, World};
 use fake_blob::{Fault, Gate, Match};
+use futures_util::future::{Either, select};
 use site_recovery::*;
 use site_recovery_azure::Azure;
+use std::pin::pin;
 use std::time::Duration;
-use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rol_4_a_drill_in_the_making_does_not_keep_the_failover_waiting() {
@@ -15,10 +16,10 @@ async fn rol_4_a_drill_in_the_making_does_not_keep_the_failover_waiting() {
     let failover = recovery(&world, Purpose::Failover, Settings::default()).await;
     let copy = Match::any().method("PUT").path_contains("/work/");
     let held = world.blobs.faults().next(copy, Fault::Hang(Duration::from_secs(30)));
-    let (site, from) = (world.site.clone(), replica(&world));
-    let mut making = JoinSet::new();
-    making.spawn(async move { site.materialise(&op("drill"), &drill, &from).await });
-    held.reach(1).await;
+    let mut making = pin!(materialise(&world, "drill", &drill));
+    let reached = matches!(select(making.as_mut(), pin!(held.reach(1))).await, Either::Right(_));
+    assert!(reached, "it has ended, and no copy was asked for");
+    // Nobody polls it any more.
     let made = materialise(&world, "failover", &failover);
     let made = tokio::time::timeout(Duration::from_secs(10), made).await;
     made.expect("the failover waits until the drill's disks are copied").expect("made");
@@ -31,15 +32,13 @@ async fn sit_5_what_is_withdrawn_while_it_is_made_stops_and_leaves_nothing() {
     let gate = Gate::new();
     let copy = Match::any().method("PUT").path_contains("/work/");
     let held = world.blobs.faults().next(copy, Fault::Late(gate.clone()));
-    let (site, from, told) = (world.site.clone(), replica(&world), what.clone());
-    let mut making = JoinSet::new();
-    making.spawn(async move { site.materialise(&op("make"), &told, &from).await });
-    held.reach(1).await;
+    let mut making = pin!(materialise(&world, "make", &what));
+    let reached = matches!(select(making.as_mut(), pin!(held.reach(1))).await, Either::Right(_));
+    assert!(reached, "it has ended, and no copy was asked for");
     let withdraw = async || world.site.withdraw(&op("withdraw"), &op("make").key, &what).await;
     assert_eq!(withdraw().await.expect_err("it is at it").kind(), ErrorKind::Busy);
     gate.open();
-    let made = making.join_next().await.expect("one").expect("no panic");
-    assert_eq!(made.expect_err("withdrawn").kind(), ErrorKind::Refused);
+    assert_eq!(making.await.expect_err("withdrawn").kind(), ErrorKind::Refused);
     withdraw().await.expect("withdrawn");
     assert_eq!(world.names("Microsoft.Compute/disks"), [""; 0]);
     let left: Vec<_> = world
@@ -71,8 +70,8 @@ async fn sit_3_a_late_repeat_arms_nothing_anew() {
     assert_eq!(materialise(&world, "make", &what).await.expect("as before"), armed);
     boot(&world, &what, &armed).await;
     world.write(&armed.instance.name, 0, 0, &[9; 4096]);
-    let mut snapshots = world.manager.world().into_iter();
-    let base = snapshots.rfind(|t| t.kind == "Microsoft.Compute/snapshots").expect("a base");
+    let mut snapshots = world.manager.world().into_iter().filter(|t| t.kind == "Microsoft.Compute/snapshots");
+    let base = snapshots.next_back().expect("a base");
     world.manager.delete_from_outside(base.body["id"].as_str().expect("an id")).expect("it goes");
     let late = materialise(&world, "make", &what).await.expect("as before");
     assert_eq!((late.instance, late.cursor), (armed.instance, None));
