@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a fake is started with. [`Config::default`] has one subscription, the group `rg` in `westeurope` with the network
 /// `vnet` (10.0.0.0/16) of one subnet `servers` (10.0.1.0/24), and no storage account.
@@ -39,6 +40,8 @@ pub struct Config {
     pub completion: u32,
     /// Whether a machine does not start while a disk of it is read through a signature. Unverified on Azure.
     pub reading_blocks_start: bool,
+    /// How long each request takes to be answered.
+    pub latency: Duration,
     /// Where every request and answer is written, one a line.
     pub record: Option<PathBuf>,
 }
@@ -70,6 +73,7 @@ impl Default for Config {
             page: 50,
             completion: 0,
             reading_blocks_start: true,
+            latency: Duration::ZERO,
             record: None,
         }
     }

@@ -41,6 +41,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// A fake that runs until it is dropped.
 pub struct Fake {
@@ -67,11 +68,14 @@ impl Fake {
         let (acceptor, authority) = tls::acceptor().map_err(io::Error::other)?;
         let reader = account::Reader::new(&config.accounts).map_err(io::Error::other)?;
         let recording = recording::Recording { file: config.record.clone(), lines: vec![] };
+        let latency = config.latency;
         let shared = Arc::new(Shared {
             world: Mutex::new(world::World::new(config, blobs.clone())),
             faults: Mutex::default(),
             silent: AtomicBool::new(false),
             recording: Mutex::new(recording),
+            started: Instant::now(),
+            latency,
             reader,
             blobs,
         });
@@ -114,8 +118,9 @@ impl Fake {
         *hold(&self.shared.faults) = fault::Faults::default();
     }
 
-    /// Every request with its answer, as `{request: {method, url, headers, body}, response: {status, headers, body}}`; the
-    /// answer is null where a fault kept it back. Tokens and signatures are left out.
+    /// Every request with its answer, as `{request: {method, url, headers, body}, response: {status, headers, body}, began, ended}`;
+    /// the answer is null where a fault kept it back. Times are microseconds since the fake started. Tokens and signatures are left
+    /// out.
     pub fn recording(&self) -> Vec<Value> {
         hold(&self.shared.recording).lines.clone()
     }

@@ -16,10 +16,13 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::convert::identity;
+use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) struct Shared {
@@ -27,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) faults: Mutex<Faults>,
     pub(crate) silent: AtomicBool,
     pub(crate) recording: Mutex<Recording>,
+    pub(crate) started: Instant,
+    pub(crate) latency: Duration,
     pub(crate) reader: Reader,
     pub(crate) blobs: Arc<fake_blob::Fake>,
 }
@@ -70,6 +75,7 @@ impl Shared {
         if self.silent.load(Ordering::SeqCst) {
             return Err(Broken);
         }
+        let began = self.micros();
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
         let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -87,14 +93,14 @@ impl Shared {
         let said = match fault.as_ref().and_then(instead) {
             Some(Instead::Answer(answer)) => Some(answer),
             Some(Instead::Break) => None,
-            Some(Instead::Hang) => std::future::pending().await,
+            Some(Instead::Hang) => pending().await,
             None => {
                 let fails = fault.as_ref().and_then(end);
                 let raw = head.uri.query().unwrap_or_default();
                 let answer = self.answer(head.method.as_str(), base, path, raw, bearer, &body, fails).await;
                 match fault {
                     Some(What::DropAfterAccept) => None,
-                    Some(What::HangAfterAccept) => std::future::pending().await,
+                    Some(What::HangAfterAccept) => pending().await,
                     _ => Some(answer.map_or_else(|refusal| refusal.answer(), identity)),
                 }
             }
@@ -103,8 +109,17 @@ impl Shared {
             let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             json!({ "status": answer.status, "headers": recording::headers(headers), "body": answer.body })
         });
-        hold(&self.recording).add(json!({ "request": asked, "response": shown }));
+        if !self.latency.is_zero() {
+            let _ = timeout(self.latency, pending::<()>()).await;
+        }
+        let times = (began, self.micros());
+        let line = json!({ "request": asked, "response": shown, "began": times.0, "ended": times.1 });
+        hold(&self.recording).add(line);
         said.map(response).ok_or(Broken)
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, for one caller")]

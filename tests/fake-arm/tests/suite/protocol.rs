@@ -3,6 +3,7 @@
 use crate::wire::{PLACE, Site};
 use fake_arm::Config;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn empty(gib: u64) -> Value {
     json!({
@@ -167,4 +168,22 @@ async fn sizes_and_usages_are_told() {
         (now("cores"), now("virtualMachines"), now("standardDSv5Family")),
         (json!(2), json!(1), json!(2))
     );
+}
+
+#[tokio::test]
+async fn the_recording_tells_what_was_asked_at_once_and_what_after_another_answer() {
+    let latency = Duration::from_millis(200);
+    let site = Site::with(Config { latency, ..Config::default() }).await;
+    tokio::join!(site.get("disks/a"), site.get("disks/b"));
+    site.get("disks/c").await;
+    let times = site.fake.recording().into_iter().map(|line| {
+        let time = |name: &str| Duration::from_micros(line[name].as_u64().unwrap());
+        (time("began"), time("ended"))
+    });
+    let [one, other, after] = times.collect::<Vec<_>>()[..] else { panic!("three requests") };
+    for (began, ended) in [one, other, after] {
+        assert!(ended - began >= latency, "{began:?} {ended:?}");
+    }
+    assert!(one.0 < other.1 && other.0 < one.1, "{one:?} {other:?}");
+    assert!(after.0 > one.1 && after.0 > other.1, "{after:?}");
 }
