@@ -85,7 +85,7 @@ async fn session_request(world: &World, method: &str, skip: u32) {
 }
 
 async fn not_come(world: &World) -> u64 {
-    world.sim.tell("http-faults", json!({})).await.as_u64().unwrap()
+    world.sim.tell("faults-left", json!({})).await.as_u64().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
