@@ -308,7 +308,7 @@ async fn opened(
     let place = place(&arm, subscription, &trust[1], container.clone());
     let site =
         Azure::builder("azure".into()).clock(Arc::new(SystemClock)).look_every(Duration::from_millis(1));
-    let site = site.network("vnet").test_network("isolated").window(Duration::from_secs(5));
+    let site = site.network("vnet").test_network("isolated").window(Duration::from_secs(2));
     let site = site.points(points.clone()).open(place).await.expect("it opens");
     (site, points, arm, container)
 }
