@@ -90,6 +90,10 @@ pub struct FailoverRequest {
     pub grace: Duration,
     /// Fail over to disks that were not verified, because the other side does not answer.
     pub accept_unverified: bool,
+    /// Stop once it is prepared, and boot only when [`Job::let_boot`](crate::Job::let_boot) says so; until then it can be
+    /// cancelled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold_boot: bool,
 }
 
 impl FailoverRequest {
@@ -101,6 +105,7 @@ impl FailoverRequest {
             cutover: Cutover::Planned { verify: true },
             grace: Duration::from_secs(120),
             accept_unverified: false,
+            hold_boot: false,
         }
     }
 
@@ -180,6 +185,9 @@ pub struct DrillRequest {
     pub network: Option<String>,
     /// It cleans itself up after this long.
     pub expires_after: Duration,
+    /// As [`FailoverRequest::hold_boot`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold_boot: bool,
 }
 
 impl Default for DrillRequest {
@@ -189,6 +197,7 @@ impl Default for DrillRequest {
             point: PointChoice::LatestProcessed,
             network: None,
             expires_after: Duration::from_secs(86_400),
+            hold_boot: false,
         }
     }
 }
@@ -297,6 +306,15 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether it waits, prepared, until somebody lets it boot.
+    pub fn holds_boot(&self) -> bool {
+        match self {
+            Self::Failover(r) => r.hold_boot,
+            Self::Drill(r) => r.hold_boot,
+            _ => false,
+        }
+    }
+
     /// Who answers for silence, where somebody does.
     pub fn force(&self) -> Option<&Force> {
         match self {

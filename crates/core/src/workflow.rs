@@ -39,6 +39,8 @@ pub enum Step {
     Pin,
     /// Prepare the disks.
     Materialise,
+    /// Wait, prepared, until somebody lets it boot; of a request that holds.
+    HoldBoot,
     /// Prove again, and record the intent to boot: the pivot.
     Intend,
     /// Start the recovered machine.
@@ -110,14 +112,14 @@ impl Step {
         use Step::*;
         match self {
             Claim | Fence | ShipLast | Choose | Pin | Materialise | FenceRecovered | FindSurvivor
-            | DrillChoose | DrillPrepare | DrillBoot | Probe => Class::Compensable,
+            | DrillChoose | DrillPrepare | DrillBoot | Probe | HoldBoot => Class::Compensable,
             Intend | IntendSource => Class::Pivot,
             _ => Class::Forward,
         }
     }
 }
 
-/// The steps of an operation, in order. `SetAside` of a change of point stands before its pivot and is not undone: once
+/// The steps of an operation, in order. `HoldBoot` is taken by a request that holds alone. `SetAside` of a change of point stands before its pivot and is not undone: once
 /// it was taken, a failure leaves the change failed.
 pub fn steps(operation: Operation) -> &'static [Step] {
     use Operation::*;
@@ -125,7 +127,7 @@ pub fn steps(operation: Operation) -> &'static [Step] {
     match operation {
         EnableProtection => &[Claim, Enrol, Open, FirstCopy],
         PlannedFailover | UnplannedFailover => {
-            &[Claim, Fence, ShipLast, Choose, Pin, Materialise, Intend, Boot, Validate]
+            &[Claim, Fence, ShipLast, Choose, Pin, Materialise, HoldBoot, Intend, Boot, Validate]
         }
         PromoteTestFailover => &[Claim, Fence, Choose, Pin, Materialise, Intend, Boot, Validate, DrillRemove],
         ChangePit => &[Claim, Choose, Pin, FenceRecovered, SetAside, Materialise, Intend, Boot, Validate],
@@ -134,7 +136,7 @@ pub fn steps(operation: Operation) -> &'static [Step] {
         Commit | CompleteMigration => &[Settle, RemoveKept, DrillRemove, RemoveOther, PrunePoints],
         ReverseReplicate => &[AwaitPrerequisites, Claim, FenceOther, Seed, FirstReverse, PayOwed],
         RepairReplication => &[Claim, KeepNewest, Resync],
-        TestFailover => &[Claim, DrillChoose, DrillPrepare, DrillBoot],
+        TestFailover => &[Claim, DrillChoose, DrillPrepare, HoldBoot, DrillBoot],
         TestFailoverCleanup => &[DrillRemove],
         VerifyBoot => &[Claim, DrillChoose, DrillPrepare, DrillBoot, Probe, DrillRemove],
         PromoteOther => &[FindSurvivor, Intend, Boot, Validate],
@@ -311,7 +313,7 @@ pub struct JobRun {
 impl JobRun {
     /// Whether a step is done in this round.
     pub fn done(&self, step: Step) -> bool {
-        let once = matches!(step, Step::Claim | Step::Fence);
+        let once = matches!(step, Step::Claim | Step::Fence | Step::HoldBoot);
         self.tasks.iter().any(|t| t.step == step && (once || t.round == self.round) && t.mark == Mark::Done)
     }
 
@@ -322,7 +324,14 @@ impl JobRun {
 
     /// The step that is next, going forward.
     pub fn next_step(&self) -> Option<Step> {
-        steps(self.operation).iter().copied().find(|s| !self.done(*s))
+        let skipped = |s: &Step| *s == Step::HoldBoot && !self.request.holds_boot();
+        steps(self.operation).iter().copied().find(|s| !self.done(*s) && !skipped(s))
+    }
+
+    /// Whether it stands prepared, and waits until somebody lets it boot.
+    pub fn holds_boot(&self) -> bool {
+        let open = |t: &Task| t.step == Step::HoldBoot && t.mark == Mark::Started;
+        self.course == Course::Forward && self.tasks.last().is_some_and(open)
     }
 
     /// The step that is next to be undone: the newest that began and was not undone.

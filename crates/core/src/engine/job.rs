@@ -76,6 +76,12 @@ impl Job {
         self.control.cancel();
     }
 
+    /// Lets a job boot that holds ([`FailoverRequest::hold_boot`]), now or as soon as it is prepared. Of any other it
+    /// changes nothing. An engine that goes on with the run after a crash waits anew.
+    pub fn let_boot(&self) {
+        self.control.let_boot();
+    }
+
     /// Asks it to try nothing again: a step past the pivot that fails the next time ends the job, and a person decides.
     pub fn stop_retrying(&self) {
         self.control.stop_retrying();
@@ -112,6 +118,7 @@ impl Job {
 pub(crate) fn state_of(run: &JobRun) -> JobState {
     match (&run.course, run.ended, &run.why) {
         (Course::Parked, None, _) => JobState::Suspended,
+        (_, None, _) if run.holds_boot() => JobState::Suspended,
         (_, None, _) => JobState::InProgress,
         (_, Some(_), None) => JobState::Succeeded,
         (_, Some(_), Some(why)) if why.kind == ErrorKind::Cancelled => JobState::Cancelled,

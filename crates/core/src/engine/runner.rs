@@ -75,6 +75,11 @@ async fn forward(
     mark(turn, step, Mark::Started).await?;
     let context = context(turn, step)?;
     tell(turn, &run, &format!("{step:?} begins"));
+    if step == Step::HoldBoot
+        && let Err(error) = may_boot(turn, &run, control).await
+    {
+        return fail(turn, unit, &run, step, &error).await;
+    }
     let attempt = attempt(&turn.shared, &context, turn, control, compensable);
     // A guest takes its time to come up: replication goes on meanwhile.
     let taken = if step == Step::Probe { turn.lend(attempt).await } else { attempt.await };
@@ -93,6 +98,17 @@ async fn forward(
             fail(turn, unit, &run, step, &error).await
         }
     }
+}
+
+/// Waits until somebody lets a prepared run boot. A drill replicates meanwhile.
+async fn may_boot(turn: &Turn, run: &JobRun, control: &Arc<Control>) -> Result<()> {
+    let told = async {
+        tokio::select! {
+            () = control.may_boot() => Ok(()),
+            () = control.cancelled() => Err(Error::new(ErrorKind::Cancelled, "it was cancelled")),
+        }
+    };
+    if run.operation == Operation::TestFailover { turn.lend(told).await } else { told.await }
 }
 
 /// Whether an operator's wish can still turn the run back, or end a copy that goes on for long.

@@ -55,6 +55,7 @@ pub(crate) struct Control {
     cancelled: AtomicBool,
     stopped: AtomicBool,
     yields: AtomicBool,
+    may_boot: AtomicBool,
     changed: Notify,
     pub(crate) done: watch::Sender<Option<Arc<Result<Report>>>>,
 }
@@ -102,6 +103,7 @@ impl Control {
             cancelled: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             yields: AtomicBool::new(false),
+            may_boot: AtomicBool::new(false),
             changed: Notify::new(),
             done: watch::channel(None).0,
         })
@@ -139,6 +141,15 @@ impl Control {
     /// Whether nothing shall be tried again.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn let_boot(&self) {
+        self.may_boot.store(true, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) async fn may_boot(&self) {
+        self.until(&self.may_boot).await;
     }
 
     pub(crate) async fn gives_way(&self) {

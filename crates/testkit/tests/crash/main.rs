@@ -117,6 +117,7 @@ async fn resume(
         let crashing = CrashingJournal::new(Arc::new(take.engine.journal.clone()), crash);
         let vault = acting(&take.engine, &crashing, &scenario.faults()).await?;
         for job in vault.resume().await.unwrap_or_default() {
+            job.let_boot();
             let _ = job.wait().await;
         }
         if crashing.is_dead() {
@@ -127,6 +128,7 @@ async fn resume(
     let builder = MemoryEngine::builder(&take.engine.pair, Arc::new(take.engine.journal.clone()));
     let vault = builder.out(out).back(back).build().await?;
     for job in vault.resume().await? {
+        job.let_boot();
         job.wait().await?;
     }
     vault.watch_now().await?;

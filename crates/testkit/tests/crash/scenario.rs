@@ -20,6 +20,7 @@ const BACK: Direction = Direction::RecoveryToPrimary;
 pub(crate) enum Scenario {
     Enable,
     Planned,
+    PlannedHeld,
     PlannedGroup,
     Unplanned,
     RefusedBoot,
@@ -36,6 +37,7 @@ pub(crate) enum Scenario {
     CommitBack,
     ReprotectOut,
     Drill,
+    DrillHeld,
     DrillCleanup,
     PromoteDrill,
     Verify,
@@ -50,9 +52,10 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 29] = [
+    pub(crate) const ALL: [Scenario; 31] = [
         Self::Enable,
         Self::Planned,
+        Self::PlannedHeld,
         Self::PlannedGroup,
         Self::Unplanned,
         Self::RefusedBoot,
@@ -69,6 +72,7 @@ impl Scenario {
         Self::CommitBack,
         Self::ReprotectOut,
         Self::Drill,
+        Self::DrillHeld,
         Self::DrillCleanup,
         Self::PromoteDrill,
         Self::Verify,
@@ -204,6 +208,10 @@ impl Scenario {
             Planned | RefusedBoot | RefusedDisks | StartedOutside => {
                 web.failover(FailoverRequest::planned(OUT)).await
             }
+            PlannedHeld => {
+                let held = FailoverRequest { hold_boot: true, ..FailoverRequest::planned(OUT) };
+                web.failover(held).await.inspect(Job::let_boot)
+            }
             Unplanned => web.failover(FailoverRequest::unplanned(OUT, fire())).await,
             ChangePoint | RefusedChange => {
                 let first = web.points().await?[0].id;
@@ -214,6 +222,10 @@ impl Scenario {
             ReprotectBack | ReprotectOut => web.reprotect(ReprotectRequest::default()).await,
             Failback => web.failover(FailoverRequest::planned(BACK)).await,
             Drill | RefusedDrill => web.test_failover(DrillRequest::default()).await,
+            DrillHeld => {
+                let held = DrillRequest { hold_boot: true, ..DrillRequest::default() };
+                web.test_failover(held).await.inspect(Job::let_boot)
+            }
             DrillCleanup => web.clean_up_test().await,
             PromoteDrill => web.promote_test(FailoverRequest::unplanned(OUT, fire())).await,
             Verify | VerifyRefused | VerifyUnanswered => web.verify().await,
@@ -232,9 +244,9 @@ impl Scenario {
         use Scenario::*;
         let phase = match self {
             Enable | CancelAdopted | RefusedBoot | RefusedDisks | RefusedDrill | Undo | ReprotectBack
-            | UndoFailback | ReprotectOut | Drill | DrillCleanup | Verify | VerifyRefused
+            | UndoFailback | ReprotectOut | Drill | DrillHeld | DrillCleanup | Verify | VerifyRefused
             | VerifyUnanswered | Repair => Some(Phase::Protected),
-            Planned | PlannedGroup | Failback | StartedOutside => {
+            Planned | PlannedHeld | PlannedGroup | Failback | StartedOutside => {
                 Some(Phase::FailoverCompleted(Kind::Planned))
             }
             Unplanned | PromoteDrill | ChangePoint | RefusedChange | PromoteOther => {
@@ -249,7 +261,7 @@ impl Scenario {
         if matches!(self, Verify | VerifyRefused) {
             assert_eq!((before.proofs(), done.proofs()), (0, 1), "{self:?}: {done:?}");
         }
-        if matches!(self, Planned | Unplanned) {
+        if matches!(self, Planned | PlannedHeld | Unplanned) {
             assert_eq!((before.running_at("here"), done.running_at("here")), (1, 0));
             assert_eq!((before.running_at("cloud"), done.running_at("cloud")), (0, 1));
         }

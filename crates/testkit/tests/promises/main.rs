@@ -5,6 +5,7 @@ mod boot_proofs;
 mod choices;
 mod data;
 mod giving_way;
+mod held;
 mod history;
 mod operations;
 mod other_legs;

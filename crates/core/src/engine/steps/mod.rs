@@ -34,6 +34,8 @@ pub(crate) async fn take(context: &Context, slot: &Slot) -> Result<Effects> {
         Step::Choose => prepare::choose_point(context).await,
         Step::Pin => prepare::pin_point(context).await,
         Step::Materialise => prepare::materialise(context).await,
+        // Who drives the run has waited.
+        Step::HoldBoot => context.each(async |m| Ok(m.progress.into())).await,
         Step::Intend => boot::intend(context).await,
         Step::Boot => boot::boot(context).await,
         Step::Validate => boot::validate(context).await,
