@@ -102,7 +102,7 @@ impl Ground {
     async fn life(&self, behind: Behind<'_>) -> Result<Life> {
         let (dir, clock) = (self.dir.path(), Arc::new(SystemClock));
         let here = self.stands.opened(dir).await?;
-        let (azure, points, arm, _) = self.cloud.again(clock.clone()).await;
+        let (azure, points, arm, _) = self.cloud.again().await;
         let process_server =
             ProcessServer::builder("process-server").spool(dir.join("spool")).spool_limit(1 << 30);
         let process_server = Arc::new(process_server.build().await?);
@@ -138,7 +138,7 @@ impl Life {
 
     /// Azure takes seven snapshots of a disk in five minutes.
     pub(crate) fn time_passes(&self) {
-        self.cloud.manager.advance(Duration::from_secs(301));
+        self.cloud.passes(cloud::SPAN);
     }
 
     pub(crate) async fn protect(&self) -> Result<()> {

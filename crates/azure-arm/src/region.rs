@@ -15,6 +15,8 @@ const SKUS: &str = "2021-07-01";
 pub struct Size {
     /// `Standard_D2s_v5`.
     pub name: String,
+    /// `standardDSv5Family`: the quota that its processors count in, beside that of the region.
+    pub family: Option<String>,
     /// Its virtual processors.
     pub cores: u32,
     /// Its memory.
@@ -97,6 +99,7 @@ struct Sku(Option<Size>);
 struct SkuShape {
     resource_type: Option<String>,
     name: Option<String>,
+    family: Option<String>,
     capabilities: Option<Vec<Capability>>,
     restrictions: Option<Vec<Restriction>>,
 }
@@ -130,6 +133,7 @@ impl Read for Sku {
         let barred = sku.restrictions.into_iter().flatten().find(|one| one.r#type.as_deref() != Some("Zone"));
         Ok(Self(Some(Size {
             name,
+            family: sku.family,
             cores: number("vCPUs"),
             memory_bytes: (memory * (1u64 << 30) as f64) as u64,
             data_disks: number("MaxDataDiskCount"),

@@ -1,5 +1,6 @@
 //! What a fake is started with.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,9 @@ pub struct Config {
     pub cores: u64,
     /// How many machines a location may have.
     pub machines: u64,
+    /// Other quotas, by what the list of usages calls them: `standardBSFamily` in virtual CPUs, `StandardSSDDiskCount`,
+    /// `StandardSnapshotCount`. What is not named is as good as endless.
+    pub quotas: BTreeMap<String, u64>,
     /// Storage accounts that disks are imported from.
     pub accounts: Vec<Account>,
     /// Whether they have a hierarchical namespace, as they say of themselves alone.
@@ -63,6 +67,7 @@ impl Default for Config {
             sizes: Size::some(),
             cores: 64,
             machines: 100,
+            quotas: BTreeMap::new(),
             accounts: vec![],
             hierarchical: false,
             secret: None,

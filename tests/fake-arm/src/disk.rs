@@ -7,6 +7,7 @@ use crate::clock::written;
 use crate::creation::{Made, made, same_creation};
 use crate::operation::Begin;
 use crate::place::{Kind, Place};
+use crate::size::room;
 use crate::thing::{Power, Thing};
 use crate::world::World;
 use serde_json::{Value, json};
@@ -41,6 +42,7 @@ pub(crate) fn put(world: &mut World, asked: &Asked, place: &Place) -> Ruled<Answ
     disk.body["sku"]["tier"] = (if premium { "Premium" } else { "Standard" }).into();
     disk.set("diskState", if made.upload { "ReadyToUpload" } else { "Unattached" });
     disk.upload = made.upload;
+    room(world, &disk)?;
     Ok(create(world, asked, disk, made))
 }
 

@@ -4,7 +4,7 @@ use crate::answer::{Refusal, Ruled, not_faked, parameter_missing, refuse};
 use crate::config::Size;
 use crate::machine::key_of;
 use crate::place::{Kind, same};
-use crate::size::{Used, used};
+use crate::size::{Used, family_used, over, used};
 use crate::thing::{Power, Thing};
 use crate::world::World;
 use serde_json::Value;
@@ -212,13 +212,14 @@ fn unchanged(before: &Thing, wanted: &Thing) -> Ruled<()> {
 fn quota(world: &World, wanted: &Thing, size: &Size) -> Ruled<()> {
     let Used { cores, machines } = used(world, wanted.location(), Some(&wanted.place));
     let over = |what: &str, limit: u64, used: u64, more: u64| -> Refusal {
-        let message = format!(
-            "Operation could not be completed as it results in exceeding approved {what} quota. Location: {}, \
-             Current Limit: {limit}, Current Usage: {used}, Additional Required: {more}.",
-            wanted.location()
-        );
-        refuse(409, "OperationNotAllowed", message)
+        over(what, wanted.location(), limit, used, more)
     };
+    if let Some(limit) = world.config.quotas.get(&size.family) {
+        let used = family_used(world, wanted.location(), Some(&wanted.place), Some(&size.family)).cores;
+        if used + size.cores > *limit {
+            return Err(over(&format!("{} Cores", size.family), *limit, used, size.cores));
+        }
+    }
     if cores + size.cores > world.config.cores {
         return Err(over("Total Regional Cores", world.config.cores, cores, size.cores));
     }

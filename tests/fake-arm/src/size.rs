@@ -1,9 +1,10 @@
 //! Sizes of machines, and how many there may be.
 
-use crate::answer::{Answer, Ruled, not_faked};
+use crate::answer::{Answer, Refusal, Ruled, not_faked, refuse};
 use crate::asked::Asked;
 use crate::config::Size;
 use crate::place::{Kind, Place, same};
+use crate::thing::Thing;
 use crate::world::World;
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ pub(crate) fn used(world: &World, location: &str, but: Option<&Place>) -> Used {
     family_used(world, location, but, None)
 }
 
-fn family_used(world: &World, location: &str, but: Option<&Place>, family: Option<&str>) -> Used {
+pub(crate) fn family_used(world: &World, location: &str, but: Option<&Place>, family: Option<&str>) -> Used {
     let mut used = Used::default();
     let but = but.map(Place::key);
     for (key, machine) in &world.things {
@@ -33,6 +34,46 @@ fn family_used(world: &World, location: &str, but: Option<&Place>, family: Optio
         }
     }
     used
+}
+
+/// What counts disks and snapshots: what it is called, by name and in words, and which kind of which sku it counts.
+const STORED: [(&str, &str, Kind, &str); 4] = [
+    ("StandardDiskCount", "Standard Storage Managed Disks", Kind::Disk, "Standard_LRS"),
+    ("StandardSSDDiskCount", "StandardSSDStorageDisks", Kind::Disk, "StandardSSD_LRS"),
+    ("PremiumDiskCount", "Premium Storage Managed Disks", Kind::Disk, "Premium_LRS"),
+    ("StandardSnapshotCount", "StandardStorageSnapshots", Kind::Snapshot, "Standard_LRS"),
+];
+
+fn stored(world: &World, location: &str, kind: Kind, sku: &str) -> u64 {
+    let of = |thing: &&Thing| {
+        thing.is(kind)
+            && same(thing.location(), location)
+            && same(thing.body["sku"]["name"].as_str().unwrap_or("Standard_LRS"), sku)
+    };
+    world.things.values().filter(of).count() as u64
+}
+
+/// # Errors
+/// Where another one would be more than a quota of [`STORED`] gives.
+pub(crate) fn room(world: &World, thing: &Thing) -> Ruled<()> {
+    let sku = thing.body["sku"]["name"].as_str().unwrap_or("Standard_LRS");
+    let counted = STORED.iter().find(|(.., kind, of)| thing.is(*kind) && same(of, sku));
+    let limit = counted.and_then(|(name, ..)| world.config.quotas.get(*name));
+    let (Some((_, words, ..)), Some(limit)) = (counted, limit) else { return Ok(()) };
+    let used = stored(world, thing.location(), thing.place.kind, sku);
+    if used < *limit {
+        return Ok(());
+    }
+    Err(over(words, thing.location(), *limit, used, 1))
+}
+
+/// The refusal of what would be more than a quota gives.
+pub(crate) fn over(what: &str, location: &str, limit: u64, used: u64, more: u64) -> Refusal {
+    let message = format!(
+        "Operation could not be completed as it results in exceeding approved {what} quota. Location: {location}, \
+         Current Limit: {limit}, Current Usage: {used}, Additional Required: {more}."
+    );
+    refuse(409, "OperationNotAllowed", message)
 }
 
 pub(crate) fn usages(world: &World, location: &str) -> Answer {
@@ -53,7 +94,12 @@ pub(crate) fn usages(world: &World, location: &str) -> Answer {
     families.dedup();
     for family in families {
         let used = family_used(world, location, None, Some(family)).cores;
-        value.push(usage(family, &format!("{family} vCPUs"), used, world.config.cores));
+        let limit = world.config.quotas.get(family).copied().unwrap_or(world.config.cores);
+        value.push(usage(family, &format!("{family} vCPUs"), used, limit));
+    }
+    for (name, words, kind, sku) in STORED {
+        let limit = world.config.quotas.get(name).copied().unwrap_or(50_000);
+        value.push(usage(name, words, stored(world, location, kind, sku), limit));
     }
     Answer::new(200, json!({ "value": value }))
 }

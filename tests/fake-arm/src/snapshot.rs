@@ -5,6 +5,7 @@ use crate::asked::Asked;
 use crate::creation::made;
 use crate::disk::{create, fill, update};
 use crate::place::{Kind, Place, Target};
+use crate::size::room;
 use crate::thing::Thing;
 use crate::world::World;
 use serde_json::json;
@@ -46,6 +47,7 @@ pub(crate) fn put(world: &mut World, asked: &Asked, place: &Place) -> Ruled<Answ
     snapshot.set("diskState", "Unattached");
     let percent = if snapshot.incomplete == 0 { 100.0 } else { 0.0 };
     snapshot.set("completionPercent", percent);
+    room(world, &snapshot)?;
     Ok(create(world, asked, snapshot, made))
 }
 

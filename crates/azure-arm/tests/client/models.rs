@@ -192,6 +192,7 @@ async fn what_a_region_has() {
     let other = json!({"resourceType": "disks", "name": "Premium_LRS"});
     let expected = Size {
         name: "Standard_D2s_v5".into(),
+        family: Some("standardDSv5Family".into()),
         cores: 2,
         memory_bytes: 7 << 29,
         data_disks: 4,

@@ -98,7 +98,7 @@ impl Builder {
     }
 
     /// How long a request to Resource Manager may take until it is accepted, or is given up; 30 seconds otherwise. `claim` waits for
-    /// as long where somebody older was there, so that it has to be the same in all processes of the site.
+    /// a tenth longer where somebody older was there, so that it has to be the same in all processes of the site.
     #[must_use]
     pub fn window(mut self, span: Duration) -> Self {
         self.window = span;

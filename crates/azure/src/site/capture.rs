@@ -32,6 +32,8 @@ pub(super) struct At {
     pub(super) disk: Option<String>,
     pub(super) family: Option<String>,
     pub(super) size: u64,
+    /// When Azure took it: another one under its name is of another time.
+    pub(super) created: Option<String>,
 }
 
 impl From<Snapshot> for At {
@@ -41,6 +43,7 @@ impl From<Snapshot> for At {
             disk: snapshot.source_unique_id,
             family: snapshot.family_id,
             size: snapshot.size_bytes,
+            created: snapshot.created,
         }
     }
 }
@@ -76,7 +79,12 @@ impl Site {
         let turn = self.turn(op, &instance.machine).await?;
         let mut marked = self.mark_of(instance).await?;
         match marked.mark.cut(&op.key) {
-            Some(cut) if cut.is == Became::Captured => return Ok(cut.capture.clone()),
+            Some(cut) if cut.is == Became::Captured => {
+                let capture = cut.capture.clone();
+                let next = marked.mark.held_under(&op.epoch, |cut| cut.key == op.key);
+                self.set_mark(&mut marked, next).await?;
+                return Ok(capture);
+            }
             Some(cut) if cut.is != Became::Taking => {
                 let message = format!("the capture of {} was released", op.key);
                 return Err(Error::new(ErrorKind::Refused, message));
@@ -101,6 +109,7 @@ impl Site {
         let mut next = marked.mark.clone();
         for cut in next.cuts.iter_mut().filter(|cut| cut.key == op.key) {
             (cut.capture, cut.is) = (capture.clone(), Became::Captured);
+            cut.epoch = op.epoch.clone();
         }
         self.set_mark(&mut marked, next).await?;
         Ok(capture)
@@ -108,6 +117,9 @@ impl Site {
 
     /// What is about to be taken stands in the mark before it is asked for. What an earlier call has left half taken goes, unless
     /// it is of this key, and of the disks as they are.
+    ///
+    /// # Errors
+    /// `Unavailable` where it would be more than Azure takes: then nothing was changed.
     async fn begun(
         &self,
         turn: &Turn,
@@ -120,7 +132,16 @@ impl Site {
             cut.key == *key && cut.capture.members.iter().all(|m| m.machine.disks == machine.disks)
         };
         let mut next = marked.mark.clone();
+        let now = self.clock.now();
         let (stay, gone) = split(&next.cuts, |(_, cut)| cut.is != Became::Taking || same(cut));
+        let asks = match stay.iter().find(|cut| cut.key == *key) {
+            Some(cut) => self.lacks(cut).await?,
+            None => true,
+        };
+        if asks {
+            next.must_take_another(now)?;
+            next.note_asked(now);
+        }
         self.delete_snapshots(turn, &gone).await?;
         next.cuts = stay;
         let cut = if let Some(cut) = next.cut(key) {
@@ -130,17 +151,29 @@ impl Site {
             let snapshots = machine.included().map(|disk| name(&disk.id)).collect();
             let capture = Capture {
                 cut: CutId(key.0.clone()),
-                taken: self.clock.now(),
+                taken: now,
                 consistency: Consistency::PerDisk,
                 quiesce_failed: None,
                 members: vec![Member { machine, cursor: None, sidecars: vec![] }],
             };
-            let cut = Cut { key: key.clone(), capture, snapshots, is: Became::Taking, off };
+            let epoch = turn.op.epoch.clone();
+            let cut = Cut { key: key.clone(), epoch, capture, snapshots, is: Became::Taking, off };
             next.cuts.push(cut.clone());
             cut
         };
         self.set_mark(marked, next).await?;
         Ok(cut)
+    }
+
+    /// Whether one of its snapshots has still to be asked for.
+    async fn lacks(&self, cut: &Cut) -> Result<bool> {
+        for name in cut.snapshots.values() {
+            let found = self.settled_snapshot(name).await?;
+            if found.is_none_or(|found| found.provisioning != Provisioning::Succeeded) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Asks for a snapshot of each of these disks, all at once; those that are there already under this key are taken.
@@ -248,7 +281,7 @@ impl Site {
         let key = OpKey(capture.cut.0.clone());
         let Some(at) = marked.mark.cuts.iter().position(|cut| cut.key == key) else { return Ok(()) };
         for snapshot in marked.mark.cuts[at].snapshots.values() {
-            self.withhold(snapshot).await?;
+            self.withhold(&turn, snapshot).await?;
         }
         let mut next = marked.mark.clone();
         let gone: Vec<Cut> = match fate {
@@ -279,19 +312,19 @@ impl Site {
     pub(super) async fn sweep(&self, op: &Op, instance: &Instance, keep: &[OpKey]) -> Result<Vec<OpKey>> {
         let turn = self.turn(op, &instance.machine).await?;
         let Some(mut marked) = self.mark_if_there(instance).await? else { return Ok(vec![]) };
-        let mut next = marked.mark.clone();
         let held = |cut: &Cut| keep.contains(&cut.key);
+        let mut next = marked.mark.held_under(&op.epoch, held);
         let (stay, gone) = split(&next.cuts, |(_, cut)| cut.is != Became::Taking || held(cut));
         self.delete_snapshots(&turn, &gone).await?;
         let mut swept: Vec<_> = gone.into_iter().map(|cut| cut.key).collect();
         next.cuts = stay;
         // Whatever a process that is gone has had signed: cursors too.
         for snapshot in next.made.iter().flat_map(|made| made.base.values()) {
-            self.withhold(snapshot).await?;
+            self.withhold(&turn, snapshot).await?;
         }
         for cut in next.cuts.iter_mut().filter(|cut| !held(cut)) {
             for snapshot in cut.snapshots.values() {
-                self.withhold(snapshot).await?;
+                self.withhold(&turn, snapshot).await?;
                 if cut.is == Became::Captured {
                     self.keep_as_cursor(&turn, snapshot).await?;
                 }
@@ -323,7 +356,7 @@ impl Site {
             if self.must_be_made_by(name, &found.tags, key).is_err() {
                 return Ok(());
             }
-            self.withhold(name).await?;
+            self.withhold(turn, name).await?;
             Ok(self.ask(turn, self.arm.snapshots(&self.group).delete(name)).await?.done().await?)
         });
         futures_util::future::join_all(deleted).await.into_iter().collect()

@@ -33,6 +33,7 @@ impl Site {
         found.extend(self.check_placement(settings).await?);
         found.extend(self.check_disks(machine, settings).await?);
         found.extend(rules::tags(&settings.tags));
+        found.extend(self.check_pace(machine, settings).await?);
         found.extend(self.check_networks(machine, settings).await?);
         found.extend(settings.site.keys().map(|key| {
             Finding::setting("site", key, "this site knows no settings of its own", "leave it out")
@@ -77,7 +78,7 @@ impl Site {
     async fn check_size(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
         let Some(asked) = &settings.size else {
             return match self.size_for(machine, settings).await {
-                Ok(size) => self.check_quota(&size).await,
+                Ok(size) => self.check_quota(machine, settings, &size).await,
                 Err(e) if e.kind() == ErrorKind::Invalid => {
                     Ok(vec![Finding::new("setting.size", Severity::Critical, e.message(), "name a size")])
                 }
@@ -93,27 +94,7 @@ impl Site {
             .into_iter()
             .map(|rule| Finding::setting("size", asked, &rule, "choose a larger one"))
             .collect();
-        found.extend(self.check_quota(size).await?);
-        Ok(found)
-    }
-
-    /// What of the region is used up.
-    async fn check_quota(&self, size: &Size) -> Result<Vec<Finding>> {
-        let mut found = vec![];
-        let usages = self.arm.usages(&self.location).await?;
-        for (name, what, more) in
-            [("cores", "processors", u64::from(size.cores)), ("virtualMachines", "machines", 1)]
-        {
-            if let Some(usage) = usages.iter().find(|usage| usage.name == name)
-                && usage.current + more > usage.limit
-            {
-                let (used, limit, region) = (usage.current, usage.limit, &self.location);
-                let cause =
-                    format!("{used} of {limit} {what} of {region} are used, and {} has {more}", size.name);
-                let remedy = "ask Azure for a larger quota";
-                found.push(Finding::new("azure.quota", Severity::Critical, cause, remedy));
-            }
-        }
+        found.extend(self.check_quota(machine, settings, size).await?);
         Ok(found)
     }
 

@@ -16,8 +16,9 @@ impl Site {
         let turn = self.turn(op, machine).await?;
         let held = self.raise(&turn).await?;
         if !held.0.alone {
-            // Until then a request may be on its way that was sent after an older look at the register.
-            self.clock.sleep(self.window).await;
+            // Until then a request may be on its way that was sent after an older look at the register. Another host's clock may
+            // go slower than ours.
+            self.clock.sleep(self.window + self.window / 10).await;
         }
         let (mut named, mut disks) = (BTreeSet::new(), BTreeSet::new());
         for mark in self.marks_of(machine).await? {

@@ -1,6 +1,7 @@
 //! The bytes of snapshots, behind addresses that Azure signs for a while.
 
 use super::Site;
+use super::register::Asker;
 use crate::extents::extents;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -46,21 +47,27 @@ impl Exports {
 
 impl Site {
     /// The bytes of a snapshot.
-    pub(super) async fn exported(&self, snapshot: &str) -> Result<Arc<Export>> {
+    ///
+    /// # Errors
+    /// `StaleEpoch` where an address has to be asked for, and somebody newer has come.
+    pub(super) async fn exported(&self, asker: &Asker, snapshot: &str) -> Result<Arc<Export>> {
         let slot = self.exports.slot(snapshot);
         let mut kept = slot.lock().await;
         if let Some(export) = &*kept {
             return Ok(Arc::clone(export));
         }
-        let granted = self.arm.snapshots(&self.group).grant(snapshot, Access::Read, LASTS).await;
-        let granted = granted.map_err(|error| match Error::from(error) {
-            busy if busy.kind() == ErrorKind::Busy && busy.fact("remedy").is_none() => {
-                let remedy = "release captures that are open: Azure opens five snapshots of a disk at a time";
-                busy.with("remedy", remedy)
-            }
-            other => other,
-        })?;
-        let address = granted.done().await?;
+        let granted = async {
+            let granted = self.arm.snapshots(&self.group).grant(snapshot, Access::Read, LASTS).await;
+            granted.map_err(|error| match Error::from(error) {
+                busy if busy.kind() == ErrorKind::Busy && busy.fact("remedy").is_none() => {
+                    let remedy =
+                        "release captures that are open: Azure opens five snapshots of a disk at a time";
+                    busy.with("remedy", remedy)
+                }
+                other => other,
+            })
+        };
+        let address = self.ask(asker, granted).await?.done().await?;
         let (trust, limits) = &self.images;
         let image = Image::new(&address, trust, *limits).map_err(|e| {
             Error::new(ErrorKind::Unavailable, "Azure gave an address that is none").caused_by(e)
@@ -71,10 +78,14 @@ impl Site {
     }
 
     /// Makes the address of a snapshot void, whoever has asked for it.
-    pub(super) async fn withhold(&self, snapshot: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// `StaleEpoch` where somebody newer has come, who may be reading by it.
+    pub(super) async fn withhold(&self, asker: &Asker, snapshot: &str) -> Result<()> {
         self.exports.all().remove(snapshot);
-        if self.arm.snapshots(&self.group).get(snapshot).await?.is_some() {
-            self.arm.snapshots(&self.group).revoke(snapshot).await?.done().await?;
+        let snapshots = self.arm.snapshots(&self.group);
+        if snapshots.get(snapshot).await?.is_some() {
+            self.ask(asker, snapshots.revoke(snapshot)).await?.done().await?;
         }
         Ok(())
     }
@@ -93,12 +104,18 @@ impl Site {
 #[derive(Debug)]
 pub(super) struct CapturedDisk {
     pub(super) site: Arc<Site>,
+    /// Who opened it.
+    pub(super) asker: Asker,
     pub(super) id: DiskId,
     pub(super) snapshot: String,
     pub(super) size: u64,
 }
 
 impl CapturedDisk {
+    async fn exported(&self) -> Result<Arc<Export>> {
+        self.site.exported(&self.asker, &self.snapshot).await.map_err(|e| self.failed(e))
+    }
+
     fn failed(&self, error: impl Into<Error>) -> Error {
         error.into().with("disk", &self.id).with("snapshot", &self.snapshot)
     }
@@ -117,11 +134,11 @@ impl Disk for CapturedDisk {
 
     async fn extents(&self, range: Run) -> Result<Vec<Extent>> {
         let Some(range) = range.intersection(Run::new(0, self.size)) else { return Ok(vec![]) };
-        let mut export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
+        let mut export = self.exported().await?;
         let data = match export.image.ranges(range).await {
             Err(error) if is_void(&error) => {
                 self.site.forget(&self.snapshot, &export).await;
-                export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
+                export = self.exported().await?;
                 export.image.ranges(range).await
             }
             answer => answer,
@@ -135,11 +152,11 @@ impl Disk for CapturedDisk {
         if run.len == 0 {
             return Ok(block.freeze());
         }
-        let export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
+        let export = self.exported().await?;
         match export.image.read(run, &mut block).await {
             Err(error) if is_void(&error) => {
                 self.site.forget(&self.snapshot, &export).await;
-                let export = self.site.exported(&self.snapshot).await.map_err(|e| self.failed(e))?;
+                let export = self.exported().await?;
                 export.image.read(run, &mut block).await.map_err(|e| self.failed(e))?;
             }
             answer => answer.map_err(|e| self.failed(e))?,

@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// How often it is looked at what a copy, or a disk that another call has asked for, has become: six hours, a second apart.
 pub(super) const LOOKS: u32 = 6 * 60 * 60;
+/// Of disks whose settings name none.
+pub(super) const DISK_KIND: &str = "StandardSSD_LRS";
 /// How often a copy is asked for where nobody knows whether it was begun.
 const ASKS: u32 = 8;
 /// What one read of a foreign replica takes.
@@ -174,7 +176,7 @@ impl Site {
                 site_recovery::Placement::Zone(zone) => Some(zone.clone()),
                 _ => None,
             },
-            sku: settings.and_then(|disk| disk.kind.clone()).unwrap_or_else(|| "StandardSSD_LRS".into()),
+            sku: settings.and_then(|disk| disk.kind.clone()).unwrap_or_else(|| DISK_KIND.into()),
             tags: {
                 let mut tags = self.tags(mark, key);
                 tags.insert("sr-disk".into(), id.to_string());

@@ -6,8 +6,8 @@ use super::Site;
 use crate::document;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    Capture, ChangeSet, DiskId, Error, ErrorKind, Generation, Instance, Machine, MachineId, NicId, OpKey,
-    PointId, Purpose, Result, Stamp, Timestamp,
+    Capture, ChangeSet, DiskId, Epoch, Error, ErrorKind, Generation, Instance, Machine, MachineId, NicId,
+    OpKey, PointId, Purpose, Result, Stamp, Timestamp,
 };
 use site_recovery_azure_blob::{Error as BlobError, Etag};
 use std::collections::{BTreeMap, VecDeque};
@@ -35,6 +35,8 @@ pub(crate) struct Mark {
     pub(crate) starting: Option<Starting>,
     /// Captures, and what is left of them as cursors; oldest first.
     pub(crate) cuts: Vec<Cut>,
+    /// When snapshots of its disks were asked for, in the last minutes.
+    pub(crate) asked: VecDeque<Timestamp>,
     /// How it read before its removal began.
     #[serde(default)]
     pub(crate) leaving: Option<Stamp>,
@@ -88,6 +90,8 @@ pub(crate) struct Starting {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cut {
     pub(crate) key: OpKey,
+    /// Of whoever holds it: its disks are opened under no other.
+    pub(crate) epoch: Epoch,
     pub(crate) capture: Capture,
     pub(crate) snapshots: BTreeMap<DiskId, String>,
     pub(crate) is: Became,
@@ -123,6 +127,7 @@ impl Mark {
             started: VecDeque::new(),
             starting: None,
             cuts: vec![],
+            asked: VecDeque::new(),
             leaving: None,
         }
     }
@@ -140,6 +145,26 @@ impl Mark {
         while self.started.len() > STARTS {
             self.started.pop_front();
         }
+    }
+
+    /// With these captures in the hands of whoever has this epoch.
+    pub(crate) fn held_under(&self, epoch: &Epoch, held: impl Fn(&Cut) -> bool) -> Self {
+        let mut next = self.clone();
+        next.cuts.iter_mut().filter(|cut| held(cut)).for_each(|cut| cut.epoch = epoch.clone());
+        next
+    }
+
+    /// A capture that somebody holds.
+    ///
+    /// # Errors
+    /// `NotFound` once it was released or swept.
+    pub(crate) fn held(&self, capture: &Capture) -> Result<&Cut> {
+        let key = OpKey(capture.cut.0.clone());
+        let held = self.cut(&key).filter(|cut| cut.is == Became::Captured && cut.capture == *capture);
+        held.ok_or_else(|| {
+            let message = format!("the capture {key} of {} is not there any more", self.machine);
+            Error::new(ErrorKind::NotFound, message)
+        })
     }
 
     pub(crate) fn cut(&self, key: &OpKey) -> Option<&Cut> {

@@ -39,7 +39,7 @@ impl Site {
     /// The turn for one change under this key.
     ///
     /// # Errors
-    /// `StaleEpoch`; `Refused` once the key was withdrawn.
+    /// `StaleEpoch`; `Refused` once the key was withdrawn, or what it made destroyed.
     pub(super) async fn step(&self, op: &Op, what: &Recovery) -> Result<Turn> {
         let turn = self.turn(op, what.machine.id()).await?;
         if !self.is_withdrawn(&op.key).await? {
@@ -47,7 +47,8 @@ impl Site {
         }
         // What was still being copied while it was withdrawn.
         self.delete_works(&op.key).await?;
-        Err(Error::new(ErrorKind::Refused, format!("{} was withdrawn", op.key)))
+        let message = format!("{} was withdrawn, or what it made destroyed", op.key);
+        Err(Error::new(ErrorKind::Refused, message))
     }
 
     /// Changes the mark of what is being made, as it stands now.
@@ -126,7 +127,12 @@ impl Site {
         drop(turn);
         let token = Token { is_base: true, ..self.taken(&marked.mark, asked).await? };
         let names = token.names();
-        self.note(op, what, marked, |_, made| made.base = names).await?;
+        let now = self.clock.now();
+        let taken = |mark: &mut Mark, made: &mut Made| {
+            mark.note_asked(now);
+            made.base = names;
+        };
+        self.note(op, what, marked, taken).await?;
         token.cursor(&marked.mark).map(Some)
     }
 

@@ -3,7 +3,7 @@
 //! Storage checks and Resource Manager acts, so that check and effect are apart. Within this process a machine's turn makes them
 //! one act. Between processes there is a window, from the look at the register to the moment that Resource Manager accepts the
 //! request, and it has an end: [`Site::ask`] looks at the register again right before each request that changes something, and
-//! gives the request up when the window is over. `claim` raises the register, waits for as long, and then until Azure is busy
+//! gives the request up when the window is over. `claim` raises the register, waits for a tenth longer, and then until Azure is busy
 //! with nothing of the machine any more. What Azure accepts after its sender gave it up, or of a sender that stood still between
 //! two instructions for longer than that, is not covered: whoever looks next finds it.
 
@@ -13,8 +13,8 @@ use crate::document;
 use futures_util::future::Either;
 use serde::{Deserialize, Serialize};
 use site_recovery::{Epoch, Error, ErrorKind, MachineId, Op, Result};
-use site_recovery_azure_arm as arm;
 use site_recovery_azure_blob::{Error as BlobError, Etag};
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 use tokio::sync::OwnedMutexGuard;
 
@@ -29,13 +29,27 @@ pub(super) struct Register {
     pub(super) alone: bool,
 }
 
+/// Under which key and epoch the world of a machine is changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
+    pub(super) op: Op,
+    pub(super) machine: MachineId,
+}
+
 /// While it lives, no other call of this process changes the machine's world.
 #[derive(Debug)]
 pub(crate) struct Turn {
     #[expect(dead_code, reason = "held, not read")]
     alone: OwnedMutexGuard<()>,
-    op: Op,
-    pub(super) machine: MachineId,
+    asker: Asker,
+}
+
+impl Deref for Turn {
+    type Target = Asker;
+
+    fn deref(&self) -> &Asker {
+        &self.asker
+    }
 }
 
 impl Site {
@@ -48,7 +62,8 @@ impl Site {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(machine.clone()).or_default())
         };
-        let turn = Turn { alone: lock.lock_owned().await, op: op.clone(), machine: machine.clone() };
+        let asker = Asker { op: op.clone(), machine: machine.clone() };
+        let turn = Turn { alone: lock.lock_owned().await, asker };
         self.raise(&turn).await?;
         Ok(turn)
     }
@@ -58,15 +73,15 @@ impl Site {
     ///
     /// # Errors
     /// `StaleEpoch`; `Unavailable` where the window is over: the change may have been asked for.
-    pub(crate) async fn ask<T>(
+    pub(crate) async fn ask<T, E: Into<Error>>(
         &self,
-        turn: &Turn,
-        request: impl Future<Output = std::result::Result<T, arm::Error>>,
+        asker: &Asker,
+        request: impl Future<Output = std::result::Result<T, E>>,
     ) -> Result<T> {
         let late = self.clock.sleep(self.window);
         let asked = std::pin::pin!(async {
-            self.raise(turn).await?;
-            Ok(request.await?)
+            self.raise(asker).await?;
+            request.await.map_err(Into::into)
         });
         // Lateness is looked at first: a process that stood still gives up before it sends.
         match futures_util::future::select(late, asked).await {
@@ -78,9 +93,9 @@ impl Site {
         }
     }
 
-    /// The register as it is under the turn's epoch.
-    pub(super) async fn raise(&self, turn: &Turn) -> Result<(Register, Etag)> {
-        let (op, machine) = (&turn.op, &turn.machine);
+    /// The register as it is under the asker's epoch.
+    pub(super) async fn raise(&self, asker: &Asker) -> Result<(Register, Etag)> {
+        let Asker { op, machine } = asker;
         let name = self.names.register(machine);
         let document = self.container.document(&name);
         for _ in 0..TRIES {

@@ -14,6 +14,15 @@ impl Site {
         Ok(self.container.document(&self.names.withdrawn(key)).read().await?.is_some())
     }
 
+    /// From now on nothing is made under this key.
+    async fn tombstone(&self, made_by: &OpKey) -> Result<()> {
+        let tombstone = self.container.document(&self.names.withdrawn(made_by));
+        match tombstone.create(Bytes::copy_from_slice(made_by.as_str().as_bytes())).await {
+            Ok(_) | Err(BlobError::Exists(..)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     pub(super) async fn withdraw(&self, op: &Op, made_by: &OpKey, what: &Recovery) -> Result<()> {
         let turn = self.turn(op, what.machine.id()).await?;
         let made = self.made_by(made_by).await?;
@@ -32,11 +41,7 @@ impl Site {
                 return Err(Error::new(ErrorKind::Refused, message));
             }
         }
-        let tombstone = self.container.document(&self.names.withdrawn(made_by));
-        match tombstone.create(Bytes::copy_from_slice(made_by.as_str().as_bytes())).await {
-            Ok(_) | Err(BlobError::Exists(..)) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.tombstone(made_by).await?;
         // A call that is still at it stops at its next step.
         let _alone = self.making.alone(made_by)?;
         match made {
@@ -111,8 +116,11 @@ impl Site {
         let Some(mut marked) = self.mark_if_there(instance).await? else {
             return self.must_be_gone(instance).await;
         };
-        self.must_be_made(&marked.mark)?;
+        let made_by = self.must_be_made(&marked.mark)?.by.clone();
         self.note_leaving(&mut marked).await?;
+        // A late call under the key makes it no second time.
+        self.tombstone(&made_by).await?;
+        let _alone = self.making.alone(&made_by)?;
         self.remove(&turn, &marked.mark).await
     }
 
@@ -147,7 +155,7 @@ impl Site {
         for name in bases.chain(made.base.values().cloned()) {
             if let Some(found) = snapshots.get(&name).await? {
                 self.must_be_made_by(&name, &found.tags, &base(&made.by))?;
-                self.withhold(&name).await?;
+                self.withhold(turn, &name).await?;
                 self.ask(turn, snapshots.delete(&name)).await?.done().await?;
             }
         }

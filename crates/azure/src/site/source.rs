@@ -2,11 +2,11 @@
 
 use super::Azure;
 use super::exported::CapturedDisk;
-use super::mark::Became;
+use super::register::Asker;
 use async_trait::async_trait;
 use site_recovery::{
-    BootPermit, Capture, Changes, Consistency, Cursor, Disk, Disks, Error, ErrorKind, Fate, Instance, Lifted,
-    Machine, MachineId, Op, OpKey, Power, Result, Source, Start,
+    BootPermit, Capture, Changes, Consistency, Cursor, Disk, Disks, Fate, Instance, Lifted, Machine,
+    MachineId, Op, OpKey, Power, Result, Source, Start,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,20 +67,17 @@ impl Source for Azure {
 impl Azure {
     async fn captured(&self, op: &Op, capture: &Capture, machine: &MachineId) -> Result<Disks> {
         let member = capture.member(machine)?;
-        let _turn = self.0.turn(op, machine).await?;
+        let turn = self.0.turn(op, machine).await?;
         let marked = self.0.mark_of(&member.machine.instance).await?;
-        let key = OpKey(capture.cut.0.clone());
-        let cut = marked.mark.cut(&key).filter(|cut| cut.is == Became::Captured);
-        let cut = cut.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("the capture {key} of {machine} is not there any more"))
-        })?;
+        let cut = marked.mark.held(capture)?;
         let mut disks = Disks::new();
         for spec in member.machine.included() {
             let Some(snapshot) = cut.snapshots.get(&spec.id) else { continue };
             // Asked for now, so that who reads finds out here and not in the middle.
-            self.0.exported(snapshot).await.map_err(|e| e.with("disk", &spec.id))?;
+            self.0.exported(&turn, snapshot).await.map_err(|e| e.with("disk", &spec.id))?;
             let disk = CapturedDisk {
                 site: Arc::clone(&self.0),
+                asker: Asker::clone(&turn),
                 id: spec.id.clone(),
                 snapshot: snapshot.clone(),
                 size: spec.size,

@@ -1,10 +1,12 @@
 //! Captures that fail half-way, and disks that are not what they were.
 
 use crate::given::{enrolled, op};
-use crate::world::{GROUP, REGION, World};
+use crate::world::{GROUP, REGION, SPAN, World};
 use fake_arm::Fault;
+use fake_blob::Match;
 use site_recovery::*;
-use site_recovery_azure_arm::{NewMachine, OsType};
+use site_recovery_azure_arm::{NewMachine, NewSnapshot, OsType};
+use std::time::Duration;
 
 /// The second snapshot that is asked for is refused.
 fn refuse_the_second(world: &World) {
@@ -117,4 +119,89 @@ async fn a_machine_that_runs_on_another_disk_is_not_captured_from_the_old_one() 
     let error = capture(&world, "capture", &machine).await.expect_err("of a disk that it does not have");
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert!(error.message().contains(&held[0]), "{error}");
+}
+
+/// How often a snapshot was asked for.
+fn asked(world: &World) -> usize {
+    let is_put = |line: &serde_json::Value| {
+        let text = |name: &str| line["request"][name].as_str().expect("text");
+        text("method") == "PUT" && text("url").contains("/snapshots/")
+    };
+    world.manager.recording().iter().filter(|line| is_put(line)).count()
+}
+
+async fn warnings(world: &World, machine: &Machine) -> Vec<String> {
+    let found = world.site.check(machine, &Settings::default()).await.expect("checked");
+    let told = found.into_iter().filter(|finding| finding.code.starts_with("azure.snapshot"));
+    told.map(|finding| finding.code).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_snapshots_than_azure_takes_are_not_asked_for_and_who_asks_is_told_when() {
+    let mut world = World::new().await;
+    let machine = enrolled(&world).await;
+    for number in 0..7 {
+        assert_eq!(warnings(&world, &machine).await, [""; 0]);
+        let captured = capture(&world, &format!("{number}"), &machine).await.expect("one of seven");
+        let key = op(&format!("release-{number}"));
+        world.site.release(&key, &captured, machine.id(), Fate::Abandoned).await.expect("released");
+        world.passes(Duration::from_secs(10));
+    }
+    // By another process of ours as well: what was asked for is written down.
+    world.reopen().await;
+    let before = (asked(&world), world.mark("web"));
+    let error = capture(&world, "eighth", &machine).await.expect_err("Azure takes seven");
+    assert!(error.kind() == ErrorKind::Unavailable && error.is_temporary(), "{error}");
+    let seconds: u64 = error.fact("again_after_s").expect("when").parse().expect("a number");
+    assert!((230..=261).contains(&seconds), "seven at ten seconds each: {error}");
+    assert_eq!((asked(&world), world.mark("web")), before, "nothing was asked for, and nothing changed");
+    assert_eq!(warnings(&world, &machine).await, ["azure.snapshot_pace"]);
+    world.passes(Duration::from_secs(seconds));
+    assert_eq!(warnings(&world, &machine).await, [""; 0]);
+    capture(&world, "eighth", &machine).await.expect("when it was told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_that_finds_its_snapshots_asks_for_none_and_is_never_too_early() {
+    let world = World::new().await;
+    let machine = enrolled(&world).await;
+    for number in 0..6 {
+        capture(&world, &format!("{number}"), &machine).await.expect("one of seven");
+    }
+    // Both snapshots of the seventh are taken, and nobody writes that down.
+    let write = Match::any().method("PUT").path_contains("/mark/").after(1);
+    world.blobs.faults().next(
+        write,
+        fake_blob::Fault::Status { code: 403, azure_code: "AuthorizationFailure", retry_after: None },
+    );
+    capture(&world, "seventh", &machine).await.expect_err("the mark cannot be written");
+    capture(&world, "seventh", &machine).await.expect("they are there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_1_a_disk_with_nearly_as_many_snapshots_as_azure_takes_is_found_before() {
+    let world = World::new().await;
+    let machine = enrolled(&world).await;
+    let disk = world.arm.disks(GROUP).get("web-0").await.expect("asked").expect("there");
+    let mut taken = 0;
+    for (until, expected) in [(449, None), (450, Some(Severity::Warning)), (500, Some(Severity::Critical))] {
+        while taken < until {
+            // Seven in five minutes.
+            let some = taken..until.min(taken + 7);
+            let others = some.clone().map(async |number| {
+                let (location, source_id) = (REGION.into(), disk.id.clone());
+                let new = NewSnapshot { location, tags: Default::default(), source_id, incremental: true };
+                let put = world.arm.snapshots(GROUP).put(&format!("backup-{number}"), &new).await;
+                put.expect("asked for").done().await.expect("taken");
+            });
+            futures_util::future::join_all(others).await;
+            world.manager.advance(SPAN);
+            taken = some.end;
+        }
+        let found = world.site.check(&machine, &Settings::default()).await.expect("checked");
+        let told = found.iter().find(|finding| finding.code == "azure.snapshots");
+        assert_eq!(told.map(|finding| finding.severity), expected, "{taken}: {found:?}");
+        assert!(told.is_none_or(|finding| finding.cause.contains(&format!("{taken} "))), "{told:?}");
+    }
+    capture(&world, "one-more", &machine).await.expect_err("Azure takes no more");
 }

@@ -3,6 +3,7 @@
 
 use crate::recovered::Recovered;
 use crate::troubles::troubles;
+use crate::world::SPAN;
 use site_recovery::*;
 use site_recovery_testkit::suite::op;
 use std::time::Duration;
@@ -179,7 +180,7 @@ impl Ground {
         };
         done.expect("undone");
         // Azure's limits of imports and snapshots.
-        here.world.manager.advance(Duration::from_secs(301));
+        here.world.passes(SPAN);
     }
 }
 
@@ -216,7 +217,7 @@ async fn swept(act: Act) {
                 ground.here.world.reopen().await;
             }
             // One blob is imported once a minute.
-            ground.here.world.manager.advance(Duration::from_secs(61));
+            ground.here.world.passes(Duration::from_secs(61));
         }
         assert!(met(), "{what}: it was not met");
         assert_eq!(ground.here.all(), expected, "{what}: left what is there, right what is there without it");
@@ -253,7 +254,7 @@ async fn abandoned(act: Act) {
             continue;
         }
         broken += 1;
-        ground.here.world.manager.advance(Duration::from_secs(301));
+        ground.here.world.passes(SPAN);
         ground.here.world.reopen().await;
         let mut tries = 0;
         while let Err(error) = ground.taken_back(act, &run).await {

@@ -6,6 +6,7 @@ mod changes;
 mod check;
 mod checks;
 mod claim;
+mod codes;
 mod given;
 mod lost;
 mod materialise;

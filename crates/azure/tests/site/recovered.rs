@@ -2,6 +2,7 @@
 
 use crate::world::World;
 use bytes::Bytes;
+use fake_arm::Config;
 use serde_json::Value;
 use site_recovery::*;
 use site_recovery_testkit::suite::{self, checksum, op, pattern, permit};
@@ -22,7 +23,12 @@ impl Recovered {
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
-        let (world, machine) = (World::new().await, suite::machine("web"));
+        Self::under(settings, |_| {}).await
+    }
+
+    /// In another subscription.
+    pub(crate) async fn under(settings: Settings, change: impl FnOnce(&mut Config)) -> Self {
+        let (world, machine) = (World::with(change).await, suite::machine("web"));
         let images: Vec<_> = machine.included().map(|disk| pattern(disk.size, disk.size as usize)).collect();
         let (points, id) = (&world.points, machine.id().clone());
         let prepared = points.prepare(&op("prepare"), &machine, &Seed::Fresh, &settings).await;

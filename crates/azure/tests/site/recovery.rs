@@ -90,6 +90,17 @@ impl RecoverySiteFixture for OnFakes {
         self.0.stop_outside(name).await;
     }
 
+    /// Its blobs are deleted, and all of their snapshots.
+    async fn lose_replica(&self) -> bool {
+        for name in self.0.documents().into_iter().filter(|name| name.starts_with("m/")) {
+            self.0.container.pages(&name).delete_all().await.expect("deleted");
+        }
+        let machine = self.machine("web");
+        let lost = self.0.points.open(machine.id(), PointId(1)).await;
+        assert!(lost.is_err(), "a point is there yet");
+        true
+    }
+
     async fn brought(&self) -> Option<Instance> {
         Some(enrolled(&self.0).await.instance)
     }

@@ -81,3 +81,31 @@ async fn sit_5_a_damaged_mark_of_another_machine_does_not_keep_withdraw_from_its
     let error = world.site.withdraw(&op("withdraw"), &op("again").key, &what).await.expect_err("unread");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_10_what_was_destroyed_is_never_made_again_by_its_key() {
+    let mut world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    let armed = materialise(&world, "first", &what).await.expect("made");
+    boot(&world, &what, &armed).await;
+    world.site.fence(&op("fence"), &armed.instance, Duration::ZERO).await.expect("fenced");
+    world.site.destroy(&op("destroy"), &armed.instance).await.expect("destroyed");
+    // The first call comes again, and late: to this process and to another one.
+    for _ in 0..2 {
+        let late = materialise(&world, "first", &what).await;
+        assert_eq!(late.expect_err("it was destroyed").kind(), ErrorKind::Refused);
+        world.reopen().await;
+    }
+    assert_eq!(world.names("Microsoft.Compute/disks"), [""; 0]);
+    assert!(world.mark("web").is_none(), "it is written down again");
+    materialise(&world, "second", &what).await.expect("made under another key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_10_what_was_set_aside_and_destroyed_is_never_made_again_by_its_key() {
+    let world = World::new().await;
+    let (what, _, kept) = aside(&world).await;
+    world.site.destroy(&op("destroy"), &kept).await.expect("destroyed");
+    let late = materialise(&world, "first", &what).await;
+    assert_eq!(late.expect_err("it was destroyed").kind(), ErrorKind::Refused);
+}

@@ -149,7 +149,7 @@ async fn c1_tokens_signatures_and_keys_stand_nowhere() {
         ("lost reply", What::DropAfterAccept),
         ("lost request", What::DropBeforeEffect),
     ] {
-        world.manager.advance(std::time::Duration::from_secs(301));
+        world.passes(crate::world::SPAN);
         let hits = world.manager.fault(Fault::next("PUT", "/snapshots/", what));
         places.push(shown(name, &here.capture(&format!("c {name}"), &armed.instance).await.expect_err(name)));
         assert_eq!(hits.count(), 1, "{name}");

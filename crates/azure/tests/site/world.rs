@@ -1,12 +1,13 @@
 //! A subscription of fakes, and the site in it.
 
+use ahead::Ahead;
 use async_trait::async_trait;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::time::OffsetDateTime;
 use fake_arm::{Account, Config, Network};
 use fake_blob::Image;
 use serde_json::Value;
-use site_recovery::{Clock, Error, ErrorKind, SystemClock};
+use site_recovery::{Clock, Error, ErrorKind};
 use site_recovery_azure::{Azure, PageBlobs, Place};
 use site_recovery_azure_arm::{Arm, NewDisk, NewMachine, NewNic, Origin, OsType};
 use site_recovery_azure_blob::{Container, Limits, Secret, Settings, Trust, Who};
@@ -16,11 +17,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+#[path = "ahead.rs"]
+mod ahead;
+
 pub(crate) const GROUP: &str = "rg";
 pub(crate) const REGION: &str = "westeurope";
 pub(crate) const ACCOUNT: &str = "replicas";
 pub(crate) const CONTAINER: &str = "vault";
+/// Longer than Azure's limits of imports and snapshots look back.
+pub(crate) const SPAN: Duration = Duration::from_secs(331);
 const HOUR: Duration = Duration::from_secs(3600);
+/// Of the site.
+const WINDOW: Duration = Duration::from_secs(2);
+/// What `claim` waits for requests of somebody older.
+const CLAIM: Duration = Duration::from_millis(2200);
 
 /// What a fake takes for a token, and all that were given.
 struct Token(Arc<fake_blob::Fake>, Arc<Mutex<Vec<String>>>);
@@ -51,7 +61,10 @@ pub(crate) struct World {
     pub(crate) points: PageBlobs,
     pub(crate) arm: Arm,
     pub(crate) container: Container,
+    /// That of the points.
     pub(crate) clock: ManualClock,
+    /// That of the site.
+    time: Ahead,
     pub(crate) manager: fake_arm::Fake,
     pub(crate) blobs: Arc<fake_blob::Fake>,
     /// All that were given.
@@ -103,11 +116,24 @@ impl World {
         };
         let trust = [write("manager.pem", manager.authority()), write("blobs.pem", blobs.ca_pem())];
         let clock = ManualClock::default();
-        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
-        let tokens = Arc::default();
+        let (tokens, time) = (Arc::default(), Ahead::default());
+        let clocks = [shared(&clock), shared(&time)];
         let (site, points, arm, container) =
-            opened(&manager, &blobs, &tokens, &trust, &subscription, shared).await;
-        Self { site, points, arm, container, clock, manager, blobs, tokens, subscription, trust, _dir: dir }
+            opened(&manager, &blobs, &tokens, &trust, &subscription, clocks).await;
+        Self {
+            site,
+            points,
+            arm,
+            container,
+            clock,
+            time,
+            manager,
+            blobs,
+            tokens,
+            subscription,
+            trust,
+            _dir: dir,
+        }
     }
 
     /// Where another site of the same group is opened.
@@ -127,13 +153,26 @@ impl World {
 
     /// A crash of our process.
     pub(crate) async fn reopen(&mut self) {
-        let (site, points, arm, container) = self.again(Arc::new(self.clock.clone())).await;
+        let clocks = [shared(&self.clock), shared(&self.time)];
+        let (site, points, arm, container) = self.opened(clocks).await;
         (self.site, self.points, self.arm, self.container) = (site, points, arm, container);
     }
 
-    /// Another process of ours over the same subscription.
-    pub(crate) async fn again(&self, clock: Arc<dyn Clock>) -> (Azure, PageBlobs, Arm, Container) {
-        opened(&self.manager, &self.blobs, &self.tokens, &self.trust, &self.subscription, clock).await
+    /// Another process of ours over the same subscription, after all before it are gone, with what they had under way: its
+    /// claims wait for nobody.
+    pub(crate) async fn again(&self) -> (Azure, PageBlobs, Arm, Container) {
+        let time = shared(&self.time.skipping(CLAIM));
+        self.opened([Arc::clone(&time), time]).await
+    }
+
+    async fn opened(&self, clocks: [Arc<dyn Clock>; 2]) -> (Azure, PageBlobs, Arm, Container) {
+        opened(&self.manager, &self.blobs, &self.tokens, &self.trust, &self.subscription, clocks).await
+    }
+
+    /// Time passes, for Azure and for the site.
+    pub(crate) fn passes(&self, span: Duration) {
+        self.manager.advance(span);
+        self.time.put(span);
     }
 
     /// A machine that runs and that nobody has enrolled, with disks of so many bytes.
@@ -266,6 +305,10 @@ fn place(arm: &Arm, subscription: &str, blobs: &Trust, container: Container) -> 
     }
 }
 
+fn shared(clock: &(impl Clock + Clone + 'static)) -> Arc<dyn Clock> {
+    Arc::new(clock.clone())
+}
+
 fn limits() -> Limits {
     Limits { pause_ms: 1, ..Limits::default() }
 }
@@ -286,7 +329,7 @@ async fn opened(
     tokens: &Arc<Mutex<Vec<String>>>,
     trust: &[Trust; 2],
     subscription: &str,
-    clock: Arc<dyn Clock>,
+    [clock, time]: [Arc<dyn Clock>; 2],
 ) -> (Azure, PageBlobs, Arm, Container) {
     let quick = site_recovery_azure_arm::Limits { pause_ms: 1, poll_ms: 1, ..Default::default() };
     let settings = site_recovery_azure_arm::Settings {
@@ -306,9 +349,8 @@ async fn opened(
     let container = Container::new(&settings, Who::Signed(token())).expect("settings");
     let points = PageBlobs::open("page-blobs".into(), container.clone(), clock).await.expect("it opens");
     let place = place(&arm, subscription, &trust[1], container.clone());
-    let site =
-        Azure::builder("azure".into()).clock(Arc::new(SystemClock)).look_every(Duration::from_millis(1));
-    let site = site.network("vnet").test_network("isolated").window(Duration::from_secs(2));
+    let site = Azure::builder("azure".into()).clock(time).look_every(Duration::from_millis(1));
+    let site = site.network("vnet").test_network("isolated").window(WINDOW);
     let site = site.points(points.clone()).open(place).await.expect("it opens");
     (site, points, arm, container)
 }
