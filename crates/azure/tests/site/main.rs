@@ -18,4 +18,5 @@ mod remove;
 mod secrets;
 mod source;
 mod troubles;
+mod uploads;
 mod world;
