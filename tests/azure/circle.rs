@@ -169,3 +169,21 @@ fn d4_vcenter_goes_over_and_comes_back_with_only_what_changed() {
         the_whole_circle(&ground);
     }
 }
+
+#[test]
+fn d4_a_directory_goes_to_another_region_than_its_points_and_comes_back_with_only_what_changed() {
+    let ground = Ground::far();
+    the_whole_circle(&ground);
+    ground.live(async |life| {
+        let recorded = life.cloud.manager.recording();
+        let made = |line: &&serde_json::Value| {
+            let of = |path: &str| line.pointer(path).and_then(serde_json::Value::as_str).unwrap_or_default();
+            of("/request/method") == "PUT" && of("/request/url").contains("/disks/web")
+        };
+        let option = |line: &serde_json::Value| {
+            line["request"]["body"]["properties"]["creationData"]["createOption"].clone()
+        };
+        let options: Vec<_> = recorded.iter().filter(made).map(option).collect();
+        assert!(!options.is_empty() && options.iter().all(|option| option == "Upload"), "{options:?}");
+    });
+}

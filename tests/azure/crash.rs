@@ -119,19 +119,22 @@ async fn it_is_done_with_there(life: &Life, when: &str) {
 }
 
 fn engines_die(at: impl Fn(u64) -> Death) {
-    let ground = Ground::new();
+    engines_die_on(&Ground::new(), at);
+}
+
+fn engines_die_on(ground: &Ground, at: impl Fn(u64) -> Death) {
     ground.live(async |life| life.protect().await.unwrap());
     let mut deaths = [0; 4];
     for place in 0..PLACES {
         let (death, before) = (at(place), deaths);
         let when = |what: &str| format!("{what}, {death:?}");
-        deaths[0] += u64::from(dies(&ground, death, OUT, async |life| fail_over(life, OUT).await));
+        deaths[0] += u64::from(dies(ground, death, OUT, async |life| fail_over(life, OUT).await));
         ground.live(async |life| it_is_over_there(life, &when("failover")).await);
-        deaths[1] += u64::from(dies(&ground, death, BACK, async |life| reprotect(life, BACK, false).await));
+        deaths[1] += u64::from(dies(ground, death, BACK, async |life| reprotect(life, BACK, false).await));
         ground.live(async |life| it_is_replicated_back(life, &when("reprotect")).await);
-        deaths[2] += u64::from(dies(&ground, death, BACK, async |life| fail_over(life, BACK).await));
+        deaths[2] += u64::from(dies(ground, death, BACK, async |life| fail_over(life, BACK).await));
         ground.live(async |life| it_is_back(life, &when("failback")).await);
-        deaths[3] += u64::from(dies(&ground, death, OUT, async |life| commit(life, true).await));
+        deaths[3] += u64::from(dies(ground, death, OUT, async |life| commit(life, true).await));
         ground.live(async |life| it_is_done_with_there(life, &when("commit")).await);
         if deaths == before {
             println!("{deaths:?} engines died in failovers, reprotects, failbacks and commits");
@@ -166,4 +169,15 @@ fn o1_engines_die_while_azure_does_what_they_asked_for_and_nothing_is_lost_or_le
 #[test]
 fn o1_engines_die_while_azure_deletes_what_they_asked_for_and_nothing_is_lost_or_left() {
     engines_die(|request| Death::AtRequest("DELETE", request));
+}
+
+/// The account is in another region: disks are uploaded.
+#[test]
+fn o1_engines_die_while_azure_makes_disks_to_be_uploaded_and_nothing_is_lost_or_left() {
+    engines_die_on(&Ground::far(), |request| Death::AtRequest("PUT", request));
+}
+
+#[test]
+fn o1_engines_die_while_azure_begins_and_ends_uploads_and_nothing_is_lost_or_left() {
+    engines_die_on(&Ground::far(), |request| Death::AtRequest("POST", request));
 }

@@ -57,20 +57,31 @@ fn runtime() -> Runtime {
 impl Ground {
     /// With a directory on the other side.
     pub(crate) fn new() -> Self {
-        Self::made(async |dir| Some(Stands::directory(dir).await)).expect("a directory is always there")
+        Self::made(cloud::World::new(), async |dir| Some(Stands::directory(dir).await))
+            .expect("a directory is always there")
+    }
+
+    /// The same, with the account in another region than the group: disks are uploaded, not imported.
+    pub(crate) fn far() -> Self {
+        Self::made(cloud::World::far(), async |dir| Some(Stands::directory(dir).await))
+            .expect("a directory is always there")
     }
 
     /// With a guest on this disk in the directory.
     pub(crate) fn of_a_guest(disk: &Path) -> Self {
-        Self::made(async |dir| Some(Stands::guest(dir, disk).await)).expect("a directory is always there")
+        Self::made(cloud::World::new(), async |dir| Some(Stands::guest(dir, disk).await))
+            .expect("a directory is always there")
     }
 
     /// With a server of VMware's on the other side, where its simulator is there.
     pub(crate) fn with_a_server() -> Option<Self> {
-        Self::made(async |_| Stands::server().await)
+        Self::made(cloud::World::new(), async |_| Stands::server().await)
     }
 
-    fn made(stands: impl AsyncFnOnce(&Path) -> Option<Stands>) -> Option<Self> {
+    fn made(
+        cloud: impl Future<Output = cloud::World>,
+        stands: impl AsyncFnOnce(&Path) -> Option<Stands>,
+    ) -> Option<Self> {
         let runtime = runtime();
         // In memory where that can be: these engines are killed, and the power stays on.
         let memory = Path::new("/dev/shm");
@@ -78,7 +89,7 @@ impl Ground {
         let dir = tempfile::tempdir_in(below).unwrap();
         let (cloud, stands) = runtime.block_on(async {
             let stands = stands(dir.path()).await?;
-            let cloud = cloud::World::new().await;
+            let cloud = cloud.await;
             cloud.make("theirs", &[2 << 20, 1 << 20]).await;
             Some((Arc::new(cloud), stands))
         })?;

@@ -48,6 +48,8 @@ pub struct Disk {
     pub tags: Tags,
     /// Its size, without a footer.
     pub size_bytes: u64,
+    /// What it was made with, with the footer, where it was uploaded.
+    pub upload_bytes: Option<u64>,
     /// `Premium_LRS`.
     pub sku: String,
     /// The system on it, where a machine starts from it.
@@ -223,9 +225,16 @@ struct Sku {
     name: Option<String>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct CreationData {
+    upload_size_bytes: Option<u64>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Properties {
+    creation_data: Option<CreationData>,
     disk_size_bytes: Option<u64>,
     #[serde(rename = "diskSizeGB")]
     disk_size_gb: Option<u64>,
@@ -248,6 +257,7 @@ impl Read for Disk {
             location,
             tags: tags.unwrap_or_default(),
             size_bytes: size(properties.disk_size_bytes, properties.disk_size_gb),
+            upload_bytes: properties.creation_data.and_then(|made| made.upload_size_bytes),
             sku: sku.and_then(|sku| sku.name).unwrap_or_default(),
             os_type: properties.os_type,
             generation: properties.hyper_v_generation,

@@ -59,6 +59,12 @@ pub const RIGHTS: &[Right] = &[
     right("Microsoft.Compute/disks/read", Group, "discovery, power"),
     right("Microsoft.Compute/disks/write", Group, "disks of a point, attached to a machine"),
     right("Microsoft.Compute/disks/delete", Group, "what we made removed"),
+    right(
+        "Microsoft.Compute/disks/beginGetAccess/action",
+        Group,
+        "disks uploaded, where Azure cannot import",
+    ),
+    right("Microsoft.Compute/disks/endGetAccess/action", Group, "the upload ended"),
     right("Microsoft.Compute/snapshots/read", Group, "captures"),
     right("Microsoft.Compute/snapshots/write", Group, "captures"),
     right("Microsoft.Compute/snapshots/delete", Group, "captures released"),
@@ -78,7 +84,7 @@ pub const RIGHTS: &[Right] = &[
     right("Microsoft.Compute/locations/diskOperations/read", Subscription, "how far Azure is with disks"),
     right("Microsoft.Network/locations/operations/read", Subscription, "how far Azure is with network cards"),
     right("Microsoft.Network/locations/operationResults/read", Subscription, "the same"),
-    right("Microsoft.Storage/storageAccounts/read", Account, "readiness; disks imported from it"),
+    right("Microsoft.Storage/storageAccounts/read", Account, "readiness; disks imported from it; its region"),
     right(
         "Microsoft.Storage/storageAccounts/blobServices/containers/write",
         Account,

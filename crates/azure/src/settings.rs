@@ -38,7 +38,8 @@ pub struct Settings {
     pub subscription: String,
     /// The resource group of machines, disks, snapshots and network cards. It is there already.
     pub group: String,
-    /// `westeurope`: where the group's machines are made. The account has to be in it as well, and the networks.
+    /// `westeurope`: where the group's machines are made. The networks have to be in it as well. Disks are imported where the account
+    /// is in it too; from an account elsewhere they are uploaded through this process.
     pub region: String,
     /// The id of the storage account, `/subscriptions/…/storageAccounts/…`: Standard, general-purpose v2, without a hierarchical
     /// namespace.

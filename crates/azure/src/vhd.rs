@@ -6,12 +6,19 @@
 /// Bytes of the footer.
 pub(crate) const FOOTER: u64 = 512;
 const MIB: u64 = 1 << 20;
+/// The largest page blob.
+const LARGEST_BLOB: u64 = 8 << 40;
 /// From the epoch of the operating system to the one of the format, in seconds: 2000-01-01.
 const EPOCH: u64 = 946_684_800;
 
 /// What a disk of so many bytes takes in its image, without the footer.
 pub(crate) fn rounded(size: u64) -> u64 {
     size.div_ceil(MIB).max(1) * MIB
+}
+
+/// Whether a page blob holds the image of a disk of so many bytes, with its footer.
+pub(crate) fn fits_a_blob(size: u64) -> bool {
+    rounded(size) + FOOTER <= LARGEST_BLOB
 }
 
 /// The footer of a disk of so many bytes, which were [rounded].
@@ -76,6 +83,12 @@ mod tests {
     #[test]
     fn sizes_are_whole_mebibytes() {
         assert_eq!([0, 1, MIB, MIB + 1].map(rounded), [MIB, MIB, MIB, 2 * MIB]);
+    }
+
+    #[test]
+    fn a_page_blob_holds_less_than_eight_tebibytes() {
+        let most = LARGEST_BLOB - MIB;
+        assert_eq!([most, most + 1, LARGEST_BLOB].map(fits_a_blob), [true, false, false]);
     }
 
     /// Of the format's appendix: 64 MiB are 2048 tracks of 17 sectors under 4 heads... and the rest is cut off.

@@ -6,9 +6,13 @@ usage: client.py FAKE_ARM RECORDING
 import json
 import os
 import subprocess
+import struct
 import sys
 import tempfile
 import time
+import uuid
+
+import requests
 
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
@@ -45,9 +49,28 @@ def refused(code, begin):
     raise AssertionError(f"not refused by {code}")
 
 
+def footer(size):
+    """That of a fixed VHD, after Microsoft's specification of the format."""
+    text = struct.pack(
+        ">8sIIQI4sI4sQQHBBI", b"conectix", 2, 0x10000, 2**64 - 1, 0, b"win ", 0xA0000, b"Wi2k", size, size, 1, 4, 17, 2
+    )
+    rest = uuid.uuid4().bytes + bytes(428)
+    return text + struct.pack(">I", ~(sum(text) + sum(rest)) & 0xFFFFFFFF) + rest
+
+
 class Flows:
-    def __init__(self, told, client, network):
-        self.told, self.client, self.network = told, client, network
+    def __init__(self, told, client, network, storage):
+        self.told, self.client, self.network, self.storage = told, client, network, storage
+
+    def put(self, address, query, headers, body=b""):
+        """A request to a signed address, of which the code of a refusal is told."""
+        headers = {"x-ms-version": "2021-12-02", **headers}
+        answer = requests.put(address + query, headers=headers, data=body, verify=self.storage, timeout=60)
+        return answer.status_code, answer.headers.get("x-ms-error-code")
+
+    def page(self, address, at, body):
+        headers = {"x-ms-page-write": "update", "x-ms-range": f"bytes={at}-{at + len(body) - 1}"}
+        return self.put(address, "&comp=page", headers, body)
 
     def id(self, provider, kind, name):
         subscription = self.told["subscription"]
@@ -79,14 +102,41 @@ class Flows:
         assert disk.tags == {"sr-op": "l"}, disk.tags
         empty = {"location": PLACE, "disk_size_gb": 1, "creation_data": {"create_option": "Empty"}}
         disks.begin_create_or_update(GROUP, "data", empty).result()
-        upload = {"create_option": "Upload", "upload_size_bytes": (20 << 20) + 512}
-        upload = {"location": PLACE, "creation_data": upload}
-        assert disks.begin_create_or_update(GROUP, "up", upload).result().disk_state == "ReadyToUpload"
-        access = {"access": "Write", "duration_in_seconds": 3600}
-        assert "sig=" in disks.begin_grant_access(GROUP, "up", access).result().access_sas
-        assert disks.get(GROUP, "up").disk_state == "ActiveUpload"
+        assert sorted(disk.name for disk in disks.list_by_resource_group(GROUP)) == ["data", "os"]
+
+    def uploads(self):
+        disks, size = self.client.disks, 20 << 20
+        def upload(size):
+            data = {"create_option": "Upload", "upload_size_bytes": size + 512}
+            return {"location": PLACE, "os_type": "Linux", "creation_data": data}
+        small = lambda: disks.begin_create_or_update(GROUP, "up", upload(size - (1 << 20))).result()
+        refused("InvalidParameter", small)
+        disk = disks.begin_create_or_update(GROUP, "up", upload(size)).result()
+        assert (disk.disk_state, disk.disk_size_bytes) == ("ReadyToUpload", size), disk
+        assert disk.creation_data.upload_size_bytes == size + 512, disk
+        read, write = ({"access": access, "duration_in_seconds": 3600} for access in ("Read", "Write"))
+        refused("Conflict", lambda: disks.begin_grant_access(GROUP, "up", read).result())
+        address = disks.begin_grant_access(GROUP, "up", write).result().access_sas
+        assert "sig=" in address and disks.get(GROUP, "up").disk_state == "ActiveUpload"
+        assert disks.begin_grant_access(GROUP, "up", write).result().access_sas == address
+        refused("OperationNotAllowed", lambda: disks.begin_delete(GROUP, "up").result())
         refused("InvalidVhd", lambda: disks.begin_revoke_access(GROUP, "up").result())
-        assert sorted(disk.name for disk in disks.list_by_resource_group(GROUP)) == ["data", "os", "up"]
+        assert self.page(address, 4096, b"7" * 512) == (201, None)
+        refused("InvalidVhd", lambda: disks.begin_revoke_access(GROUP, "up").result())
+        assert disks.get(GROUP, "up").disk_state == "ActiveUpload"
+        blob = {"x-ms-blob-type": "PageBlob", "x-ms-blob-content-length": str(size + 512)}
+        assert self.put(address, "", blob) == (409, "OperationNotAllowed")
+        assert self.page(address, size + 512, b"7" * 512) == (416, "InvalidPageRange")
+        assert self.page(address, size, footer(size)) == (201, None)
+        disks.begin_revoke_access(GROUP, "up").result()
+        disk = disks.get(GROUP, "up")
+        assert (disk.disk_state, disk.disk_size_bytes) == ("Unattached", size), disk
+        assert self.page(address, 4096, b"8" * 512)[0] == 403
+        refused("Conflict", lambda: disks.begin_grant_access(GROUP, "up", write).result())
+        for name in ("waits", "half"):
+            disks.begin_create_or_update(GROUP, name, upload(size)).result()
+        disks.begin_grant_access(GROUP, "half", write).result()
+        assert sorted(disk.name for disk in disks.list()) == ["data", "half", "os", "up", "waits"]
         assert sorted(disk.name for disk in disks.list()) == ["data", "os", "up"]
 
     def snapshots(self):
@@ -145,14 +195,16 @@ class Flows:
         assert made.platform_fault_domain_count == 2, made
         assert self.client.availability_sets.get(GROUP, "set").sku.name == "Aligned"
         refused("NotFound", lambda: machines.begin_create_or_update(GROUP, "m", self.machine("none")).result())
-        wanted = {**self.machine(data=["data"]), "availability_set": {"id": made.id}, "tags": {"sr-machine": "m"}}
+        for name in ("waits", "half"):
+            refused("OperationNotAllowed", lambda: machines.begin_create_or_update(GROUP, "m", self.machine(name)).result())
+        wanted = {**self.machine(data=["data", "up"]), "availability_set": {"id": made.id}, "tags": {"sr-machine": "m"}}
         machine = machines.begin_create_or_update(GROUP, "m", wanted).result()
         assert machine.provisioning_state == "Succeeded" and machine.vm_id, machine
         refused("ConflictingUserInput", lambda: machines.begin_create_or_update(GROUP, "n", self.machine()).result())
         codes = lambda: [status.code for status in machines.instance_view(GROUP, "m").statuses]
         assert codes() == ["ProvisioningState/succeeded", "PowerState/running"], codes()
         shown = machines.get(GROUP, "m", expand="instanceView")
-        assert [disk.name for disk in shown.instance_view.disks] == ["os", "data"], shown
+        assert [disk.name for disk in shown.instance_view.disks] == ["os", "data", "up"], shown
         owner = self.client.disks.get(GROUP, "data")
         assert owner.managed_by == machine.id and owner.last_ownership_update_time, owner
         machines.begin_power_off(GROUP, "m").result()
@@ -162,7 +214,7 @@ class Flows:
         assert self.client.disks.get(GROUP, "data").disk_state == "Reserved"
         detach = {"data_disks_to_detach": [{"disk_id": self.disk("data")}]}
         machines.begin_attach_detach_data_disks(GROUP, "m", detach).result()
-        assert machines.get(GROUP, "m").storage_profile.data_disks == []
+        assert [disk.name for disk in machines.get(GROUP, "m").storage_profile.data_disks] == ["up"]
         machines.begin_start(GROUP, "m").result()
         assert codes()[1] == "PowerState/running", codes()
         tagged = machines.begin_update(GROUP, "m", {"tags": {"sr-op": "x"}}).result()
@@ -180,10 +232,10 @@ class Flows:
         self.client.availability_sets.delete(GROUP, "set")
         for name in ("base", "next"):
             self.client.snapshots.begin_delete(GROUP, name).result()
-        for name in ("os", "data", "copy"):
+        for name in ("os", "data", "copy", "up", "waits"):
             self.client.disks.begin_delete(GROUP, name).result()
-        refused("OperationNotAllowed", lambda: self.client.disks.begin_delete(GROUP, "up").result())
-        assert [disk.name for disk in self.client.disks.list_by_resource_group(GROUP)] == ["up"]
+        refused("OperationNotAllowed", lambda: self.client.disks.begin_delete(GROUP, "half").result())
+        assert [disk.name for disk in self.client.disks.list_by_resource_group(GROUP)] == ["half"]
 
 
 def main(program, recording):
@@ -203,8 +255,11 @@ def main(program, recording):
         }
         client = ComputeManagementClient(Credential(), told["subscription"], **options)
         network = NetworkManagementClient(Credential(), told["subscription"], **options)
-        flows, passed = Flows(told, client, network), 0
-        for flow in (flows.disks, flows.snapshots, flows.interfaces, flows.machines, flows.end):
+        storage = os.path.join(folder, "storage.pem")
+        with open(storage, "w") as file:
+            file.write(told["storage"])
+        flows, passed = Flows(told, client, network, storage), 0
+        for flow in (flows.disks, flows.uploads, flows.snapshots, flows.interfaces, flows.machines, flows.end):
             flow()
             passed += 1
             print(f"ok {flow.__name__}")

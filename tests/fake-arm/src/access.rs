@@ -92,7 +92,7 @@ fn granted(world: &mut World, key: &str, write: bool, until: u64) -> String {
     let name = format!("md-{}", crate::random::token());
     let valid = Duration::from_millis(until - now);
     let sas = if write {
-        blobs.export_upload(&name, thing.image.size() - fake_blob::SECTOR)
+        blobs.export_upload(&name, thing.image.size() - fake_blob::SECTOR, valid)
     } else {
         blobs.export(&name, &thing.image, Access::read().valid_for(valid))
     };

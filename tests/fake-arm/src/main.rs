@@ -13,7 +13,8 @@ use tokio::io::AsyncReadExt as _;
 
 const USAGE: &str = "usage: fake-arm --ready-file FILE [--record FILE]
     Runs until its standard input ends. The ready file is JSON: url, authority (PEM), subscription, account (a resource id), and
-    blobs with the addresses of two page blobs: good is a fixed VHD, bad is none.";
+    blobs with the addresses of two page blobs: good is a fixed VHD, bad is none; storage is the authority (PEM) of whoever serves
+    blobs and signed addresses.";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -31,10 +32,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (blobs, account, addresses) = blobs().await?;
     let config = Config { accounts: vec![account.clone()], record, ..Config::default() };
     let subscription = config.subscription.clone();
+    let storage = blobs.ca_pem().to_owned();
     let fake = Fake::start(config, blobs).await?;
     let told = json!({
         "url": fake.url(), "authority": fake.authority(), "subscription": subscription,
-        "account": account.id, "blobs": addresses,
+        "account": account.id, "blobs": addresses, "storage": storage,
     });
     // By a rename, so that nobody reads half of it.
     let half = ready.with_extension("half");

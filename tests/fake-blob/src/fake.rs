@@ -165,8 +165,9 @@ impl Fake {
     }
 
     /// Serves a disk that is to be uploaded: nothing is written yet, not even the footer. `size` is that of the disk.
-    pub fn export_upload(&self, name: &str, size: u64) -> Url {
-        exports::export(&mut self.world(), name, Image::new(size + 512), Access::write())
+    pub fn export_upload(&self, name: &str, size: u64, valid: Duration) -> Url {
+        let access = Access::write().valid_for(valid);
+        exports::export(&mut self.world(), name, Image::new(size + 512), access)
     }
 
     /// The URL is refused from now on. The bytes stay.

@@ -28,7 +28,8 @@ async fn a_disk() {
         "properties": {
             "osType": "Windows", "hyperVGeneration": "V2", "diskSizeGB": 200, "diskSizeBytes": 214_748_364_800_u64,
             "provisioningState": "Succeeded", "diskState": "ActiveSAS", "uniqueId": "u-1", "somethingNew": {"x": 1},
-            "creationData": {"createOption": "Empty"}, "LastOwnershipUpdateTime": "2021-09-24T20:36:12.82+00:00",
+            "creationData": {"createOption": "Upload", "uploadSizeBytes": 214_748_365_312_u64},
+            "LastOwnershipUpdateTime": "2021-09-24T20:36:12.82+00:00",
         },
     }));
     let expected = Disk {
@@ -37,6 +38,7 @@ async fn a_disk() {
         location: "westus".into(),
         tags: tags(),
         size_bytes: 200 << 30,
+        upload_bytes: Some((200 << 30) + 512),
         sku: "Standard_LRS".into(),
         os_type: Some(OsType::Windows),
         generation: Some(Generation::V2),
@@ -56,10 +58,11 @@ async fn a_disk() {
     });
     let odd = answering(odd).arm.disks("rg").get("odd").await.unwrap().unwrap();
     assert_eq!(
-        (odd.os_type, odd.size_bytes, odd.state, odd.provisioning),
+        (odd.os_type, odd.size_bytes, odd.upload_bytes, odd.state, odd.provisioning),
         (
             Some(OsType::Other("BSD".into())),
             4 << 30,
+            None,
             DiskState::Other("Dreaming".into()),
             Provisioning::Creating
         )

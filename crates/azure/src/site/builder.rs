@@ -37,7 +37,7 @@ pub struct Place {
     pub subscription: String,
     /// The resource group of machines, disks, snapshots and cards. It is there already.
     pub group: String,
-    /// `westeurope`: that of the group's disks and of the container's account, which Azure imports from.
+    /// `westeurope`: that of the group's machines and disks. Where the container's account is in it as well, Azure imports from there.
     pub region: String,
     /// Where documents and images in the making stand. Made where it is missing.
     pub container: Container,
@@ -122,7 +122,8 @@ impl Builder {
     /// Opens the site.
     ///
     /// # Errors
-    /// `Invalid` where a region, group or account is named wrongly, and where points cannot be copied from at the service; what storage and Resource Manager say.
+    /// `Invalid` where a region, group or account is named wrongly, and where points cannot be copied from at the service;
+    /// `NotFound` where the group or the account is not there; what storage and Resource Manager say.
     pub async fn open(self, place: Place) -> Result<Azure> {
         let name = self.name.clone();
         self.opened(place).await.map_err(|e| e.at(&name, "open"))
@@ -141,13 +142,18 @@ impl Builder {
             let message = format!("there is no resource group {}, or nothing in it may be seen", place.group);
             return Err(Error::new(ErrorKind::NotFound, message).with("field", "group"));
         };
+        let Some(account) = place.arm.storage_account(&place.account).await? else {
+            let message = format!("there is no storage account {}, or it may not be seen", place.account);
+            return Err(Error::new(ErrorKind::NotFound, message).with("field", "account"));
+        };
         place.container.make().await?;
-        Ok(self.made(place, group.name))
+        Ok(self.made(place, group.name, &account.location))
     }
 
-    /// The site, without a look at anything.
-    pub(super) fn made(self, place: Place, group: String) -> Azure {
+    /// The site, without a look at anything. `account` is the region of the account.
+    pub(super) fn made(self, place: Place, group: String, account: &str) -> Azure {
         let site = Site {
+            is_near: account.eq_ignore_ascii_case(&place.region),
             names: Names::of(&self.name),
             name: self.name,
             clock: self.clock,

@@ -12,7 +12,10 @@ impl Site {
     /// Changes nothing.
     pub(super) async fn check(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
         let mut found = self.profile.rules().check(machine);
-        found.extend(rules::preparation(machine, self.preparation.is_some()));
+        let prepares = self.preparation.is_some();
+        found.extend(rules::preparation(machine, prepares));
+        let means = rules::Means { is_near: self.is_near, points: self.points.is_some(), prepares };
+        found.extend(rules::uploads(machine, means));
         found.extend(self.check_name(machine, settings).await?);
         let Some(group) = self.arm.group(&self.group).await? else {
             let remedy = "make the group, or name another";

@@ -3,6 +3,7 @@
 use super::Site;
 use super::mark::{Held, Mark};
 use super::names::last;
+use crate::vhd;
 use site_recovery::{
     DiskRole, DiskSpec, Error, ErrorKind, Firmware, Generation, GuestFacts, Instance, Machine, Nic, Op,
     OsFamily, Platform, Result,
@@ -260,9 +261,10 @@ fn must_be_the_same(mark: &Mark, held: &Held, machine: Option<&arm::Machine>, se
     Err(Error::new(ErrorKind::NotFound, message))
 }
 
-/// The bytes of a disk: as it was made, without what Azure rounds up, unless somebody grew it since.
+/// The bytes of a disk: as it was made, without what it was rounded up by, unless somebody grew it since.
 fn size(held: &Held, disk: &arm::Disk) -> u64 {
-    if disk.size_bytes > crate::vhd::rounded(held.size) { disk.size_bytes } else { held.size }
+    let uploaded = disk.upload_bytes.unwrap_or_default().saturating_sub(vhd::FOOTER);
+    if disk.size_bytes > vhd::rounded(held.size).max(uploaded) { disk.size_bytes } else { held.size }
 }
 
 /// The network of a subnet's id.

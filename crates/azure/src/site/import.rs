@@ -1,4 +1,5 @@
-//! From a point to managed disks: a copy of each image at the service, guest preparation on the copies, and their import.
+//! From a point to managed disks: a copy of each image at the service, guest preparation on the copies, and their import, or their
+//! [upload](super::upload) where Azure cannot import them.
 //!
 //! Importing a snapshot of a blob is documented nowhere, and one blob is imported once a minute, so always from a fresh copy.
 
@@ -6,6 +7,7 @@ use super::Site;
 use super::image::WorkImage;
 use super::mark::{Held, Mark, Marked};
 use super::preparation::Images;
+use super::upload;
 use crate::vhd::{self, FOOTER};
 use bytes::Bytes;
 use site_recovery::{
@@ -46,25 +48,39 @@ impl Site {
             let prepared = self.prepare(op, what, marked, copies).await?;
             self.note(op, what, marked, |_, made| made.prepared = Some(prepared)).await?;
         }
-        let imported = marked.mark.disks.iter().map(async |(id, held)| -> Result<_> {
-            let disk = self.imported(op, what, &marked.mark, id, held).await;
-            Ok((id.clone(), disk.map_err(|e| e.with("disk", id))?.unique_id))
+        let made = marked.mark.disks.iter().map(async |(id, held)| -> Result<_> {
+            let disk = self.made(op, what, &marked.mark, id, held).await;
+            Ok((id.clone(), disk.map_err(|e| e.with("disk", id))?))
         });
-        let imported = futures_util::future::join_all(imported).await;
-        let unique = imported.into_iter().collect::<Result<Vec<_>>>()?;
+        let made = futures_util::future::join_all(made).await;
+        let made = made.into_iter().collect::<Result<BTreeMap<_, _>>>()?;
+        let open: Vec<_> = made.iter().filter(|(_, disk)| upload::is_open(disk)).collect();
+        self.upload(op, what, from, marked, &open).await?;
         self.note(op, what, marked, |mark, _| {
-            for (id, unique) in unique {
-                if let Some(held) = mark.disks.get_mut(&id) {
-                    held.unique = unique;
+            for (id, disk) in &made {
+                if let Some(held) = mark.disks.get_mut(id) {
+                    held.unique.clone_from(&disk.unique_id);
                 }
             }
         })
         .await?;
+        self.end_uploads(op, what, &open).await?;
         let _turn = self.step(op, what).await?;
         self.delete_works(&op.key).await
     }
 
-    /// A copy of each disk of the point, whole. A copy has the sequence number of what it was made from.
+    /// Whether Azure makes a disk of an image in the account: it does so in the account's region, and of a page blob.
+    pub(super) fn imports(&self, size: u64) -> bool {
+        self.is_near && vhd::fits_a_blob(size)
+    }
+
+    /// Whether an image of the disk is made in the account: to be imported, or for the guest to be prepared on it.
+    pub(super) fn has_image(&self, size: u64) -> bool {
+        vhd::fits_a_blob(size) && (self.is_near || self.preparation.is_some())
+    }
+
+    /// A copy of each disk of the point that has an image in the account, whole. A copy has the sequence number of what it was made
+    /// from.
     async fn copies(
         &self,
         op: &Op,
@@ -74,27 +90,29 @@ impl Site {
     ) -> Result<Vec<Copy>> {
         let own = self.points.as_ref().filter(|points| site_recovery::Role::name(*points) == from.name());
         let work = |id: &DiskId| self.container.pages(&self.names.work(&op.key, id));
+        let copied: Vec<_> = mark.disks.iter().filter(|(_, held)| self.has_image(held.size)).collect();
         // Asked for past the turn: nothing is made of a copy but under another look at the register.
         drop(self.step(op, what).await?);
         match own {
+            _ if copied.is_empty() => {}
             Some(points) => {
                 let (snapshots, _hold) = points.images_of(what.machine.id(), what.point).await?;
-                let copied = mark.disks.keys().map(async |id| -> Result<()> {
-                    let at = snapshots.get(id).ok_or_else(|| missing(what, id))?;
+                let copying = copied.iter().map(async |(id, _)| -> Result<()> {
+                    let at = snapshots.get(*id).ok_or_else(|| missing(what, id))?;
                     self.copied(&work(id), at).await.map_err(|e| e.with("disk", id))
                 });
-                futures_util::future::join_all(copied).await.into_iter().collect::<Result<()>>()?;
+                futures_util::future::join_all(copying).await.into_iter().collect::<Result<()>>()?;
             }
             None => {
                 let disks: Disks = from.open(what.machine.id(), what.point).await?;
-                for id in mark.disks.keys() {
-                    let disk = disks.get(id).ok_or_else(|| missing(what, id))?;
+                for (id, _) in &copied {
+                    let disk = disks.get(*id).ok_or_else(|| missing(what, id))?;
                     self.streamed(&work(id), disk, id).await.map_err(|e| e.with("disk", id))?;
                 }
             }
         }
         let mut copies = vec![];
-        for (id, held) in &mark.disks {
+        for (id, held) in copied {
             let (id, pages, size) = (id.clone(), work(id), held.size);
             let sequence = sequence_of(&pages).await?;
             copies.push(Copy { id, pages, size, sequence });
@@ -144,12 +162,17 @@ impl Site {
                 }
             }
         }
-        let id = site_recovery_record::hash(id.as_str().as_bytes()).to_le_bytes();
-        let footer = vhd::footer(image, id, self.clock.now().0 / 1000);
-        Ok(work.write(image, Bytes::copy_from_slice(&footer), sequence).await?)
+        Ok(work.write(image, self.footer(image, id.as_str()), sequence).await?)
     }
 
-    async fn imported(
+    /// The footer of an image that we write.
+    pub(super) fn footer(&self, size: u64, of: &str) -> Bytes {
+        let id = site_recovery_record::hash(of.as_bytes()).to_le_bytes();
+        Bytes::copy_from_slice(&vhd::footer(size, id, self.clock.now().0 / 1000))
+    }
+
+    /// The disk of the mark as it stands, made if it is not there: imported whole, or open for its upload.
+    async fn made(
         &self,
         op: &Op,
         what: &Recovery,
@@ -160,12 +183,13 @@ impl Site {
         let (disks, key) = (self.arm.disks(&self.group), &op.key);
         if let Some(found) = self.settled_disk(&held.resource).await? {
             self.must_be_made_by(&found.name, &found.tags, key)?;
-            if found.provisioning == Provisioning::Succeeded {
+            let is_its = self.imports(held.size) || upload::is_open(&found) || upload::is_noted(&found, held);
+            if found.provisioning == Provisioning::Succeeded && is_its {
                 return whole(found, held);
             }
-            // Failed, or given up: nothing has it yet.
+            // Failed, or given up, or its upload was ended by somebody: nothing has it yet.
             let turn = self.step(op, what).await?;
-            self.ask(&turn, disks.delete(&held.resource)).await?.done().await?;
+            self.delete_disk(&turn, &found, held).await?;
         }
         let spec = what.machine.disk(id).ok_or_else(|| missing(what, id))?;
         let is_system = spec.role == DiskRole::System;
@@ -184,9 +208,11 @@ impl Site {
             },
             os_type: is_system.then(|| os_type(what.machine.os)),
             generation: is_system.then(|| generation(what.machine.firmware)),
-            from: Origin::Import {
-                source_uri: self.container.url(&self.names.work(key, id)).to_string(),
-                storage_account_id: self.account.clone(),
+            from: if self.imports(held.size) {
+                let source_uri = self.container.url(&self.names.work(key, id)).to_string();
+                Origin::Import { source_uri, storage_account_id: self.account.clone() }
+            } else {
+                Origin::Upload { bytes: upload::size(held.size) + FOOTER }
             },
         };
         let turn = self.step(op, what).await?;
@@ -295,7 +321,7 @@ async fn sequence_of(work: &PageBlob) -> Result<u64> {
     Ok(work.properties().await?.ok_or_else(gone)?.sequence)
 }
 
-fn missing(what: &Recovery, disk: &DiskId) -> Error {
+pub(super) fn missing(what: &Recovery, disk: &DiskId) -> Error {
     let message = format!("point {} of {} has no disk {disk}", what.point, what.machine.id());
     Error::new(ErrorKind::NotFound, message)
 }

@@ -23,6 +23,7 @@ impl Site {
     ) -> Result<Armed> {
         what.settings.validate()?;
         what.machine.validate()?;
+        self.must_be_preparable(&what.machine)?;
         let _alone = self.making.alone(&op.key)?;
         let turn = self.step(op, what).await?;
         let mut marked = self.opened(op, what).await?;

@@ -28,6 +28,7 @@ mod remove;
 mod rules;
 mod source;
 mod target;
+mod upload;
 
 pub use builder::{Builder, Place};
 pub use preparation::{Images, Preparation};
@@ -65,6 +66,8 @@ struct Site {
     container: Container,
     /// The id of its account.
     account: String,
+    /// Whether the account is in the region, so that Azure imports from it.
+    is_near: bool,
     /// The replica that machines are made of by a copy at the service.
     points: Option<PageBlobs>,
     /// How the bytes of disks and snapshots are reached.

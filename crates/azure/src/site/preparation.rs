@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// The disks of a machine in the making, which nothing has started from yet.
+/// The disks of a machine in the making, which nothing has started from yet. One above 8 TiB, of which no image can be made, is not
+/// among them: the site's check says so.
 pub type Images = BTreeMap<DiskId, Arc<dyn DiskMut>>;
 
 /// Prepares a guest for Azure: drivers, DHCP, a console on the serial port. In drills too.

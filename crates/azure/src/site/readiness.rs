@@ -18,14 +18,14 @@ impl Subscription {
         let look = Look { on: self, settings: self.settings() };
         let mut found = vec![];
         let group = look.group(&mut found).await?;
-        look.account(&mut found).await?;
+        let account = look.account(&mut found).await?;
         let container = look.container(&mut found).await?;
         look.networks(&mut found).await?;
         let sizes = look.sizes(&mut found).await?;
         if group {
             look.rights(&mut found).await?;
-            if let (Some(container), true) = (container, sizes) {
-                let site = self.builder(site).made(self.place(), self.settings().group.clone());
+            if let (Some(container), Some(account), true) = (container, account, sizes) {
+                let site = self.builder(site).made(self.place(), self.settings().group.clone(), &account);
                 site.machines(container, &mut found).await?;
             }
         }
@@ -78,7 +78,8 @@ impl Look<'_> {
         Ok(true)
     }
 
-    async fn account(&self, found: &mut Vec<Finding>) -> Result<()> {
+    /// Its region, where it is there.
+    async fn account(&self, found: &mut Vec<Finding>) -> Result<Option<String>> {
         let Settings { account: id, region, .. } = self.settings;
         let account = match seen(self.on.arm.storage_account(id).await, "account.unseen")? {
             Ok(Some(account)) => account,
@@ -88,11 +89,11 @@ impl Look<'_> {
                     format!("there is no account {id}"),
                     "make it, or name another",
                 ));
-                return Ok(());
+                return Ok(None);
             }
             Err(finding) => {
                 found.push(finding);
-                return Ok(());
+                return Ok(None);
             }
         };
         let name = self.settings.account_name()?;
@@ -113,12 +114,14 @@ impl Look<'_> {
         }
         if !account.location.eq_ignore_ascii_case(region) {
             let cause = format!(
-                "{name} is in {}, machines are made in {region}: disks are imported from their own region",
+                "{name} is in {}, machines are made in {region}: disks are uploaded, not imported",
                 account.location
             );
-            found.push(critical("account.region", cause, "name an account of the region"));
+            let remedy =
+                "name an account of the region, or let the disks of a failover pass through this process";
+            found.push(Finding::new("account.region", Severity::Warning, cause, remedy));
         }
-        Ok(())
+        Ok(Some(account.location))
     }
 
     /// Whether it is there; nothing where it may not be seen.

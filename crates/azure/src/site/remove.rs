@@ -139,7 +139,7 @@ impl Site {
                 continue;
             }
             self.must_be_made_by(&found.name, &found.tags, &made.by)?;
-            self.ask(turn, self.arm.disks(&self.group).delete(&held.resource)).await?.done().await?;
+            self.delete_disk(turn, &found, held).await?;
             if self.settled_disk(&held.resource).await?.is_some() {
                 return Err(still_there("disk", &held.resource));
             }

@@ -8,8 +8,6 @@ use site_recovery::{DiskRole, DiskSpec, Finding, Firmware, Machine, Severity};
 use std::collections::BTreeMap;
 
 const GIB: u64 = 1 << 30;
-/// The largest page blob.
-const LARGEST_IMAGE: u64 = 8 << 40;
 
 /// Whose rules count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -108,12 +106,6 @@ impl Rules {
             let cause = format!("disk {id} has {size} bytes, at most {most} GiB are taken of its kind");
             return Some(refusal("azure.disk_size", cause, "shrink it, or exclude it"));
         }
-        if vhd::rounded(size) + vhd::FOOTER > LARGEST_IMAGE {
-            let cause = format!(
-                "disk {id} has {size} bytes: its image, a page blob, has 8 TiB at most, with a footer"
-            );
-            return Some(refusal("azure.disk_size", cause, "shrink it, or exclude it"));
-        }
         if self.least_disk > 0 && size <= self.least_disk << 20 {
             let cause = format!("disk {id} has {size} bytes, Azure wants more than {} MiB", self.least_disk);
             // Azure Site Recovery refuses it; Azure itself imports it all the same.
@@ -125,6 +117,45 @@ impl Rules {
 
 fn refusal(code: &str, cause: String, remedy: &str) -> Finding {
     Finding::new(code, Severity::Critical, cause, remedy)
+}
+
+/// What a site has, on which it depends how disks are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Means {
+    /// Whether the account is in the region.
+    pub(crate) is_near: bool,
+    /// Whether it has points of its own, in page blobs.
+    pub(crate) points: bool,
+    pub(crate) prepares: bool,
+}
+
+/// Which disks are uploaded, and what of them cannot be had.
+pub(crate) fn uploads(machine: &Machine, means: Means) -> Vec<Finding> {
+    let through = "they go through this process, which takes longer and leaves the account's region";
+    let mut found = vec![];
+    if !means.is_near {
+        let cause = "the account is in another region: disks are uploaded, not imported".to_owned();
+        found.push(Finding::new("azure.upload", Severity::Info, cause, through));
+    }
+    for disk in machine.included().filter(|disk| !vhd::fits_a_blob(disk.size)) {
+        let large = format!("disk {} has {} bytes, and no page blob has more than 8 TiB", disk.id, disk.size);
+        if means.points {
+            let cause = format!("{large}: the points of this site are page blobs");
+            let remedy = "keep its points elsewhere and open the site without these, or exclude the disk";
+            found.push(refusal("azure.disk_size", cause, remedy));
+            continue;
+        }
+        if means.is_near {
+            let cause = format!("{large}: it is uploaded, not imported");
+            found.push(Finding::new("azure.upload", Severity::Info, cause, through));
+        }
+        if means.prepares {
+            let cause = format!("{large}: the preparation is not given this disk");
+            let remedy = "see to it that the guest starts without changes on this disk";
+            found.push(Finding::new("azure.preparation", Severity::Warning, cause, remedy));
+        }
+    }
+    found
 }
 
 /// Boot drivers without which a guest does not find its disk, or the network, on Azure's hypervisor.
@@ -250,11 +281,11 @@ mod tests {
             (Profile::Of2018, vec![(System, 2048 * GIB)], Firmware::Bios, &none[..]),
             (Profile::Of2018, vec![(System, 2048 * GIB + 512)], Firmware::Bios, &["azure.disk_size"]),
             (Profile::Of2018, vec![(System, GIB), (Data, 4096 * GIB)], Firmware::Bios, &["azure.disk_size"]),
-            (Profile::Of2019, vec![(System, GIB), (Data, 8191 * GIB)], Firmware::Bios, &none),
-            (Profile::Of2019, vec![(System, GIB), (Data, 8192 * GIB)], Firmware::Bios, &["azure.disk_size"]),
+            (Profile::Of2019, vec![(System, GIB), (Data, 8192 * GIB)], Firmware::Bios, &none),
+            (Profile::Of2019, vec![(System, GIB), (Data, 8193 * GIB)], Firmware::Bios, &["azure.disk_size"]),
             (Profile::Of2019, vec![(System, GIB)], uefi, &["azure.firmware"]),
-            (Profile::Current, vec![(System, 4095 * GIB), (Data, 8192 * GIB - (1 << 20))], uefi, &none),
-            (Profile::Current, vec![(System, GIB), (Data, 32_767 * GIB)], uefi, &["azure.disk_size"]),
+            (Profile::Current, vec![(System, 4095 * GIB), (Data, 32_767 * GIB)], uefi, &none),
+            (Profile::Current, vec![(System, GIB), (Data, 32_768 * GIB)], uefi, &["azure.disk_size"]),
             (Profile::Current, vec![(System, 2049 * GIB)], Firmware::Bios, &["azure.disk_size"]),
             (Profile::Current, vec![(Data, GIB)], uefi, &["azure.system_disk"]),
             (
@@ -271,6 +302,25 @@ mod tests {
         assert_eq!(codes(Profile::Current, &machine(&many, uefi)), ["azure.disks"]);
         many.pop();
         assert_eq!(codes(Profile::Current, &machine(&many, uefi)), none);
+    }
+
+    #[test]
+    fn a_disk_that_no_page_blob_holds_is_uploaded_where_its_points_are_not_page_blobs() {
+        use DiskRole::{Data, System};
+        let small = machine(&[(System, GIB), (Data, 8191 * GIB)], Firmware::Bios);
+        let large = machine(&[(System, GIB), (Data, 8192 * GIB)], Firmware::Bios);
+        let told = |machine: &Machine, is_near, points, prepares| -> Vec<(String, Severity)> {
+            let found = uploads(machine, Means { is_near, points, prepares });
+            found.into_iter().map(|finding| (finding.code, finding.severity)).collect()
+        };
+        let upload = ("azure.upload".to_owned(), Severity::Info);
+        let unprepared = ("azure.preparation".to_owned(), Severity::Warning);
+        assert_eq!(told(&small, true, true, true), []);
+        assert_eq!(told(&small, false, true, true), [upload.clone()]);
+        assert_eq!(told(&large, true, true, false), [("azure.disk_size".to_owned(), Severity::Critical)]);
+        assert_eq!(told(&large, true, false, false), [upload.clone()]);
+        assert_eq!(told(&large, true, false, true), [upload.clone(), unprepared.clone()]);
+        assert_eq!(told(&large, false, false, true), [upload, unprepared]);
     }
 
     #[test]

@@ -71,10 +71,10 @@ async fn what_is_wrong_is_told_and_the_worst_first() {
         .await
         .expect("looked at");
     let critical = codes(&found, Severity::Critical);
-    for code in ["account.namespace", "account.region", "network.none", "region.quota", "rights"] {
+    for code in ["account.namespace", "network.none", "region.quota", "rights"] {
         assert!(critical.contains(&code), "{code}: {found:?}");
     }
-    assert_eq!(codes(&found, Severity::Warning), ["test_network.unset"]);
+    assert_eq!(codes(&found, Severity::Warning), ["account.region", "test_network.unset"]);
     assert!(found.is_sorted_by_key(|finding| std::cmp::Reverse(finding.severity)), "{found:?}");
     let lacking: Vec<_> = found.iter().filter(|finding| finding.code == "rights").map(|f| &f.cause).collect();
     let told = |what: &str| lacking.iter().any(|cause| cause.contains(what));

@@ -11,7 +11,11 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Materialise,
+    /// The same where Azure cannot import.
+    Upload,
     Withdraw,
+    /// While the disks are being uploaded.
+    WithdrawUpload,
     Boot,
     Settle,
     SetAside,
@@ -44,7 +48,10 @@ struct Ground {
 
 impl Ground {
     async fn of(act: Act) -> Self {
-        let here = Recovered::new().await;
+        let here = match act {
+            Act::Upload | Act::WithdrawUpload => Recovered::far().await,
+            _ => Recovered::new().await,
+        };
         let booted = match act {
             Act::Capture | Act::Changes | Act::Disks | Act::Release | Act::Fence | Act::Unfence => {
                 Some(here.booted("ground").await)
@@ -69,6 +76,7 @@ impl Ground {
                 run.armed =
                     Some(here.materialise(&format!("{key}-materialise")).await.expect("materialised"));
             }
+            Act::WithdrawUpload => here.upload_in_part(&format!("{key}-materialise")).await,
             Act::Settle | Act::SetAside | Act::Destroy => run.armed = Some(here.booted(key).await),
             Act::Changes | Act::Disks | Act::Release => {
                 here.world.write("web", 0, 4096, &[7; 4096]);
@@ -105,8 +113,8 @@ impl Ground {
         let armed = run.armed.clone();
         let armed = || armed.as_ref().expect("materialised");
         match act {
-            Act::Materialise => run.armed = Some(here.materialise(key).await?),
-            Act::Withdraw => {
+            Act::Materialise | Act::Upload => run.armed = Some(here.materialise(key).await?),
+            Act::Withdraw | Act::WithdrawUpload => {
                 let made_by = site_recovery_testkit::suite::op(&format!("{key}-materialise")).key;
                 site.withdraw(&op, &made_by, &here.what).await?;
             }
@@ -150,7 +158,7 @@ impl Ground {
     async fn taken_back(&self, act: Act, run: &Run<'_>) -> Result<()> {
         let (site, op) = (&self.here.world.site, op(&format!("{}-back", run.key)));
         match act {
-            Act::Materialise => {
+            Act::Materialise | Act::Upload => {
                 let made_by = site_recovery_testkit::suite::op(run.key).key;
                 site.withdraw(&op, &made_by, &self.here.what).await
             }
@@ -165,7 +173,7 @@ impl Ground {
         let (here, site, key) = (&self.here, &self.here.world.site, run.key);
         let (op, machine) = (op(&format!("{key}-after")), here.what.machine.id());
         let done = match act {
-            Act::Materialise => {
+            Act::Materialise | Act::Upload => {
                 let made_by = site_recovery_testkit::suite::op(key).key;
                 site.withdraw(&op, &made_by, &here.what).await
             }
@@ -176,7 +184,12 @@ impl Ground {
             }
             Act::Fence => here.unfence(&format!("{key}-after"), self.instance()).await.map(drop),
             Act::Enrol => site.dismiss(&op, &run.enrolled.as_ref().expect("seen").instance).await,
-            Act::Withdraw | Act::Destroy | Act::Release | Act::Unfence | Act::Dismiss => Ok(()),
+            Act::Withdraw
+            | Act::WithdrawUpload
+            | Act::Destroy
+            | Act::Release
+            | Act::Unfence
+            | Act::Dismiss => Ok(()),
         };
         done.expect("undone");
         // Azure's limits of imports and snapshots.
@@ -272,6 +285,11 @@ async fn o6_withdraw_leaves_nothing_of_a_materialise_that_nobody_repeats() {
 }
 
 #[tokio::test]
+async fn o6_withdraw_leaves_nothing_of_an_upload_that_nobody_repeats() {
+    abandoned(Act::Upload).await;
+}
+
+#[tokio::test]
 async fn o6_destroy_leaves_nothing_of_a_boot_that_nobody_repeats() {
     abandoned(Act::Boot).await;
 }
@@ -284,6 +302,16 @@ async fn o6_sweep_leaves_nothing_of_a_capture_that_nobody_repeats() {
 #[tokio::test]
 async fn o1_materialise_comes_through_every_lost_reply_and_refusal() {
     swept(Act::Materialise).await;
+}
+
+#[tokio::test]
+async fn o1_an_upload_comes_through_every_lost_reply_and_refusal() {
+    swept(Act::Upload).await;
+}
+
+#[tokio::test]
+async fn o6_withdraw_leaves_nothing_of_an_upload_through_every_lost_reply_and_refusal() {
+    swept(Act::WithdrawUpload).await;
 }
 
 #[tokio::test]

@@ -19,4 +19,5 @@ mod remove;
 mod secrets;
 mod source;
 mod troubles;
+mod uploads;
 mod world;

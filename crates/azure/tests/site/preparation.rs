@@ -42,17 +42,20 @@ async fn preparing(world: &World, breaks: bool, natively: bool) -> Azure {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_is_prepared_on_copies_that_the_service_made() {
-    let world = World::new().await;
-    let site = preparing(&world, false, true).await;
-    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
-    let armed = site.materialise(&op("make"), &what, &replica(&world)).await.expect("prepared");
-    assert_eq!(world.content(&armed.instance.name, 0)[AT as usize], 5);
+    for world in [World::new().await, World::far().await] {
+        let site = preparing(&world, false, true).await;
+        let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+        let armed = site.materialise(&op("make"), &what, &replica(&world)).await.expect("prepared");
+        let content = world.content(&armed.instance.name, 0);
+        assert_eq!((content[0], content[AT as usize]), (1, 5));
+        assert!(world.blob_names().iter().all(|name| !name.contains("/work/")), "a copy is left");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sit_3_what_a_preparation_wrote_before_it_was_broken_off_is_in_the_changes() {
-    for natively in [false, true] {
-        let world = World::new().await;
+    for (natively, is_far) in [(false, false), (true, false), (false, true), (true, true)] {
+        let world = if is_far { World::far().await } else { World::new().await };
         let site = preparing(&world, true, natively).await;
         let what = recovery(&world, Purpose::Failover, Settings::default()).await;
         let broken = site.materialise(&op("make"), &what, &replica(&world)).await.expect_err("broken off");

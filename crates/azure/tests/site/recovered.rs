@@ -3,6 +3,7 @@
 use crate::world::World;
 use bytes::Bytes;
 use fake_arm::Config;
+use fake_blob::{Fault, Hits, Match};
 use serde_json::Value;
 use site_recovery::*;
 use site_recovery_testkit::suite::{self, checksum, op, pattern, permit};
@@ -22,13 +23,22 @@ impl Recovered {
         Self::with(Settings::default()).await
     }
 
+    /// With the account in another region.
+    pub(crate) async fn far() -> Self {
+        Self::within(World::far().await, Settings::default()).await
+    }
+
     pub(crate) async fn with(settings: Settings) -> Self {
-        Self::under(settings, |_| {}).await
+        Self::within(World::new().await, settings).await
     }
 
     /// In another subscription.
     pub(crate) async fn under(settings: Settings, change: impl FnOnce(&mut Config)) -> Self {
-        let (world, machine) = (World::with(change).await, suite::machine("web"));
+        Self::within(World::with(change).await, settings).await
+    }
+
+    async fn within(world: World, settings: Settings) -> Self {
+        let machine = suite::machine("web");
         let images: Vec<_> = machine.included().map(|disk| pattern(disk.size, disk.size as usize)).collect();
         let (points, id) = (&world.points, machine.id().clone());
         let prepared = points.prepare(&op("prepare"), &machine, &Seed::Fresh, &settings).await;
@@ -65,6 +75,30 @@ impl Recovered {
     pub(crate) async fn materialise(&self, key: &str) -> Result<Armed> {
         let points: Arc<dyn Replica> = Arc::new(self.world.points.clone());
         self.world.site.materialise(&op(key), &self.what, &points).await
+    }
+
+    /// From now on no address that Azure signs is taken for putting, but for the first so many times.
+    pub(crate) fn nothing_is_put_after(&self, pages: usize) -> Hits {
+        let put = Match::any().method("PUT").path_contains("/md-").after(pages).times(1000);
+        let refused = Fault::Status { code: 403, azure_code: "AuthenticationFailed", retry_after: None };
+        self.world.blobs.faults().next(put, refused)
+    }
+
+    /// A call of this key whose uploads are broken off in the midst.
+    pub(crate) async fn upload_in_part(&self, key: &str) {
+        let refused = self.nothing_is_put_after(1);
+        let error = self.materialise(key).await.expect_err("nothing is put any more");
+        assert!(error.kind() == ErrorKind::Denied && refused.count() > 0, "{error}");
+        self.world.blobs.faults().clear();
+    }
+
+    /// What each disk of `web` holds is the point, and zeros behind.
+    pub(crate) fn holds_the_point(&self) {
+        for (number, image) in self.images.iter().enumerate() {
+            let content = self.world.content("web", number);
+            let (disk, behind) = content.split_at(image.len());
+            assert!(disk == image && behind.iter().all(|byte| *byte == 0), "disk {number} holds other bytes");
+        }
     }
 
     pub(crate) async fn permit(&self, key: &str, instance: &Instance) -> BootPermit {

@@ -1,4 +1,4 @@
-//! Every rule of a recovery site and of a target.
+//! Every rule of a recovery site and of a target; those of the site once more where disks are uploaded.
 
 use crate::given::enrolled;
 use crate::world::World;
@@ -8,12 +8,13 @@ use site_recovery_testkit::suite::{recovery_site::RecoverySiteFixture, target::T
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-struct OnFakes(World);
+/// `FAR`: the account is in another region.
+struct OnFakes<const FAR: bool>(World);
 
 #[async_trait]
-impl RecoverySiteFixture for OnFakes {
+impl<const FAR: bool> RecoverySiteFixture for OnFakes<FAR> {
     async fn new() -> Self {
-        Self(World::new().await)
+        Self(if FAR { World::far().await } else { World::new().await })
     }
 
     fn site(&self) -> Arc<dyn RecoverySite> {
@@ -106,11 +107,17 @@ impl RecoverySiteFixture for OnFakes {
     }
 }
 
-impl TargetFixture for OnFakes {
+impl TargetFixture for OnFakes<false> {
     fn target(&self) -> Arc<dyn Target> {
         Arc::new(self.0.site.clone())
     }
 }
 
-site_recovery_testkit::recovery_site_suite!(OnFakes);
-site_recovery_testkit::target_suite!(OnFakes);
+site_recovery_testkit::recovery_site_suite!(OnFakes<false>);
+site_recovery_testkit::target_suite!(OnFakes<false>);
+
+mod far {
+    use super::OnFakes;
+
+    site_recovery_testkit::recovery_site_suite!(OnFakes<true>);
+}

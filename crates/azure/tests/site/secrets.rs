@@ -99,6 +99,62 @@ async fn keyed(places: &mut Vec<(String, String)>) -> String {
     key
 }
 
+/// Addresses that disks are uploaded through, broken off and whole.
+async fn uploaded(places: &mut Vec<(String, String)>, secrets: &mut Vec<String>) {
+    let here = Recovered::far().await;
+    let (world, site) = (&here.world, &here.world.site);
+    here.upload_in_part("m").await;
+    for disk in world.disks_of("web") {
+        // The one that is out already is given again.
+        let granted = world.arm.disks(GROUP).grant(&disk, Access::Write, 60).await.expect("asked for");
+        let address = granted.done().await.expect("an address").expose().to_owned();
+        let signature = address.rsplit_once("sig=").expect("a signature").1.to_owned();
+        secrets.extend([address, signature]);
+    }
+    let words = format!("disk 'abcd' with blob {} is not a supported VHD", secrets[secrets.len() - 2]);
+    let failed = || What::FailAtEnd { code: "InvalidVhd".into(), message: words.clone() };
+    for (name, verb, what) in [
+        ("its beginning fails", "beginGetAccess", failed()),
+        ("its end fails", "endGetAccess", failed()),
+        ("its end is lost", "endGetAccess", What::DropAfterAccept),
+    ] {
+        let hits = world.manager.fault(Fault::next("POST", verb, what));
+        places.push(shown(name, &here.materialise("m").await.expect_err(name)));
+        assert_eq!(hits.count(), 1, "{name}");
+        world.manager.settle();
+    }
+    let put = |times| Match::any().method("PUT").path_contains("/md-").times(times);
+    for (name, fault) in [
+        (
+            "a put that is refused",
+            BlobFault::Status { code: 403, azure_code: "AuthenticationFailed", retry_after: None },
+        ),
+        ("a put that fails", BlobFault::Status { code: 500, azure_code: "InternalError", retry_after: None }),
+        ("a put that is lost", BlobFault::DropBeforeEffect),
+    ] {
+        let key = format!("m {name}");
+        let error = site.withdraw(&op(&format!("{key}, back")), &op("m").key, &here.what).await;
+        error.expect("withdrawn");
+        let hits = world.blobs.faults().next(put(1000), fault);
+        places.push(shown(name, &here.materialise(&key).await.expect_err(name)));
+        assert!(hits.count() > 0, "{name}");
+        world.blobs.faults().clear();
+        places.push((format!("the site, {name}"), format!("{site:?} {site:#?}")));
+        site.withdraw(&op(&format!("{key}, again")), &op(&key).key, &here.what).await.expect("withdrawn");
+    }
+    let armed = here.materialise("whole").await.expect("materialised");
+    places.push(("what was uploaded".into(), format!("{armed:?} {armed:#?}")));
+    for name in world.blob_names() {
+        let held = world.blobs.blob("replicas", "vault", &name).expect("it is there");
+        let text = held.bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        places.push((name, text));
+    }
+    for thing in world.manager.world() {
+        places.push((format!("the tags of {}", thing.name), thing.body["tags"].to_string()));
+    }
+    secrets.extend(world.tokens.lock().expect("whole").clone());
+}
+
 #[tokio::test]
 async fn c1_tokens_signatures_and_keys_stand_nowhere() {
     let log = Everything::default();
@@ -106,6 +162,7 @@ async fn c1_tokens_signatures_and_keys_stand_nowhere() {
     tracing::subscriber::set_global_default(log.clone()).expect("no other test sets one");
     let mut places: Vec<(String, String)> = vec![];
     let mut secrets = vec![keyed(&mut places).await];
+    uploaded(&mut places, &mut secrets).await;
     let here = Recovered::new().await;
     let (world, site, machine) = (&here.world, &here.world.site, here.what.machine.id());
 
@@ -138,7 +195,7 @@ async fn c1_tokens_signatures_and_keys_stand_nowhere() {
     places.push(("what was armed".into(), said(&armed) + &serde_json::to_string(&armed).expect("JSON")));
 
     // Whatever goes wrong: Azure repeats an address in its words, too.
-    let words = format!("cannot read '{}' now", secrets[1]);
+    let words = format!("cannot read '{}' now", secrets[secrets.len() - 2]);
     let failed = |code: &str| What::FailAtEnd { code: code.into(), message: words.clone() };
     let status = |status, code: &str| What::Status { status, code: code.into(), retry_after: None };
     for (name, what) in [

@@ -26,6 +26,10 @@ pub(crate) const ACCOUNT: &str = "replicas";
 pub(crate) const CONTAINER: &str = "vault";
 /// Longer than Azure's limits of imports and snapshots look back.
 pub(crate) const SPAN: Duration = Duration::from_secs(331);
+/// Where the account of [`World::far`] is.
+pub(crate) const ELSEWHERE: &str = "northeurope";
+/// An account of the region, of somebody else: what they made their disks of.
+const THEIRS: &str = "theirs";
 const HOUR: Duration = Duration::from_secs(3600);
 /// Of the site.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -61,6 +65,7 @@ pub(crate) struct World {
     pub(crate) points: PageBlobs,
     pub(crate) arm: Arm,
     pub(crate) container: Container,
+    theirs: Container,
     /// That of the points.
     pub(crate) clock: ManualClock,
     /// That of the site.
@@ -74,10 +79,10 @@ pub(crate) struct World {
     _dir: tempfile::TempDir,
 }
 
-/// The id of the account.
-pub(crate) fn account_id(subscription: &str) -> String {
+/// The id of an account.
+fn account_id(subscription: &str, account: &str) -> String {
     format!(
-        "/subscriptions/{subscription}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}"
+        "/subscriptions/{subscription}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/{account}"
     )
 }
 
@@ -86,10 +91,16 @@ impl World {
         Self::with(|_| {}).await
     }
 
+    /// A world whose account is in another region: no disk is imported from it.
+    pub(crate) async fn far() -> Self {
+        Self::with(|config| config.accounts[0].location = ELSEWHERE.into()).await
+    }
+
     /// A world with another subscription.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let blobs = Arc::new(fake_blob::Fake::start(fake_blob::Config::account(ACCOUNT)));
+        let accounts = fake_blob::Config::account(ACCOUNT).with(fake_blob::Account::new(THEIRS));
+        let blobs = Arc::new(fake_blob::Fake::start(accounts));
         let mut config = Config::default();
         let subnets = vec![("servers".into(), (Ipv4Addr::new(10, 9, 1, 0), 24))];
         config.networks.push(Network {
@@ -99,13 +110,15 @@ impl World {
             prefix: (Ipv4Addr::new(10, 9, 0, 0), 16),
             subnets,
         });
-        config.accounts.push(Account {
-            id: account_id(&config.subscription),
-            location: REGION.into(),
-            endpoint: blobs.endpoint().join(ACCOUNT).expect("a path").to_string(),
-            credential: None,
-            authority: Some(blobs.ca_pem().to_owned()),
-        });
+        for account in [ACCOUNT, THEIRS] {
+            config.accounts.push(Account {
+                id: account_id(&config.subscription, account),
+                location: REGION.into(),
+                endpoint: blobs.endpoint().join(account).expect("a path").to_string(),
+                credential: None,
+                authority: Some(blobs.ca_pem().to_owned()),
+            });
+        }
         change(&mut config);
         let subscription = config.subscription.clone();
         let manager = fake_arm::Fake::start(config, Arc::clone(&blobs)).await.expect("a port");
@@ -120,11 +133,14 @@ impl World {
         let clocks = [shared(&clock), shared(&time)];
         let (site, points, arm, container) =
             opened(&manager, &blobs, &tokens, &trust, &subscription, clocks).await;
+        let theirs = stored(&blobs, &tokens, &trust[1], THEIRS);
+        theirs.make().await.expect("a container");
         Self {
             site,
             points,
             arm,
             container,
+            theirs,
             clock,
             time,
             manager,
@@ -179,10 +195,10 @@ impl World {
     pub(crate) async fn make(&self, name: &str, sizes: &[u64]) {
         let mut disks = vec![];
         for (number, size) in sizes.iter().enumerate() {
-            let blob = format!("given/{name}-{number}.vhd");
+            let blob = format!("{name}-{number}.vhd");
             let mut image = Image::new(*size);
             image.write(0, &vec![number as u8 + 1; 8192]);
-            assert!(self.blobs.put_image(ACCOUNT, CONTAINER, &blob, image.with_footer()), "{blob}");
+            assert!(self.blobs.put_image(THEIRS, CONTAINER, &blob, image.with_footer()), "{blob}");
             let new = NewDisk {
                 location: REGION.into(),
                 zone: None,
@@ -191,8 +207,8 @@ impl World {
                 os_type: (number == 0).then_some(OsType::Linux),
                 generation: None,
                 from: Origin::Import {
-                    source_uri: self.container.url(&blob).to_string(),
-                    storage_account_id: account_id(&self.subscription),
+                    source_uri: self.theirs.url(&blob).to_string(),
+                    storage_account_id: account_id(&self.subscription, THEIRS),
                 },
             };
             let put = self.arm.disks(GROUP).put(&format!("{name}-{number}"), &new).await.expect("asked for");
@@ -300,13 +316,32 @@ fn place(arm: &Arm, subscription: &str, blobs: &Trust, container: Container) -> 
         group: GROUP.into(),
         region: REGION.into(),
         container,
-        account: account_id(subscription),
+        account: account_id(subscription, ACCOUNT),
         images: (blobs.clone(), limits()),
     }
 }
 
 fn shared(clock: &(impl Clock + Clone + 'static)) -> Arc<dyn Clock> {
     Arc::new(clock.clone())
+}
+
+fn token(blobs: &Arc<fake_blob::Fake>, tokens: &Arc<Mutex<Vec<String>>>) -> Arc<dyn TokenCredential> {
+    Arc::new(Token(Arc::clone(blobs), Arc::clone(tokens)))
+}
+
+/// The container of an account.
+fn stored(
+    blobs: &Arc<fake_blob::Fake>,
+    tokens: &Arc<Mutex<Vec<String>>>,
+    trust: &Trust,
+    account: &str,
+) -> Container {
+    let settings = Settings {
+        container: format!("{}/{CONTAINER}", blobs.endpoint().join(account).expect("a path")),
+        trust: trust.clone(),
+        limits: limits(),
+    };
+    Container::new(&settings, Who::Signed(token(blobs, tokens))).expect("settings")
 }
 
 fn limits() -> Limits {
@@ -339,14 +374,8 @@ async fn opened(
         trust: trust[0].clone(),
         limits: quick,
     };
-    let token = || -> Arc<dyn TokenCredential> { Arc::new(Token(Arc::clone(blobs), Arc::clone(tokens))) };
-    let arm = Arm::new(&settings, token()).expect("settings");
-    let settings = Settings {
-        container: format!("{}/{CONTAINER}", blobs.endpoint().join(ACCOUNT).expect("a path")),
-        trust: trust[1].clone(),
-        limits: limits(),
-    };
-    let container = Container::new(&settings, Who::Signed(token())).expect("settings");
+    let arm = Arm::new(&settings, token(blobs, tokens)).expect("settings");
+    let container = stored(blobs, tokens, &trust[1], ACCOUNT);
     let points = PageBlobs::open("page-blobs".into(), container.clone(), clock).await.expect("it opens");
     let place = place(&arm, subscription, &trust[1], container.clone());
     let site = Azure::builder("azure".into()).clock(time).look_every(Duration::from_millis(1));

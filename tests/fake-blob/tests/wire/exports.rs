@@ -75,7 +75,7 @@ async fn the_difference_of_two_disks_comes_in_parts() {
 #[tokio::test]
 async fn a_disk_is_uploaded_by_pages_alone() {
     let site = Site::new();
-    let url = site.fake.export_upload("new", MIB);
+    let url = site.fake.export_upload("new", MIB, Duration::from_secs(60));
     let head = ask(&site, "HEAD", &url, "", &[]).await;
     assert_eq!(head.header("content-length"), Some("1049088"));
     let anew =
@@ -90,6 +90,8 @@ async fn a_disk_is_uploaded_by_pages_alone() {
     assert!(matches!(&disk.ranges()[..], [range] if *range == (512..1536)));
     assert_eq!(disk.read(512, 1024), [7; 1024]);
     write(&site, &url, (1 << 20) + 512, vec![7; 512]).await.refused(416, "InvalidPageRange");
+    site.fake.pass(Duration::from_secs(61));
+    write(&site, &url, 512, vec![8; 512]).await.refused(403, "AuthenticationFailed");
 }
 
 #[tokio::test]
