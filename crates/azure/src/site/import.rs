@@ -6,6 +6,7 @@ use super::Site;
 use super::image::WorkImage;
 use super::mark::{Held, Mark, Marked};
 use super::preparation::Images;
+use super::together::Together;
 use crate::vhd::{self, FOOTER};
 use bytes::Bytes;
 use site_recovery::{
@@ -44,8 +45,9 @@ impl Site {
             let prepared = self.prepare(op, what, marked, copies).await?;
             self.note(op, what, marked, |_, made| made.prepared = Some(prepared)).await?;
         }
+        let together = Together::new(self, op, what);
         let imported = marked.mark.disks.iter().map(async |(id, held)| -> Result<_> {
-            let disk = self.imported(op, what, &marked.mark, id, held).await;
+            let disk = self.imported(op, what, &together, &marked.mark, id, held).await;
             Ok((id.clone(), disk.map_err(|e| e.with("disk", id))?.unique_id))
         });
         let imported = futures_util::future::join_all(imported).await;
@@ -151,6 +153,7 @@ impl Site {
         &self,
         op: &Op,
         what: &Recovery,
+        together: &Together<'_>,
         mark: &Mark,
         id: &DiskId,
         held: &Held,
@@ -162,7 +165,7 @@ impl Site {
                 return whole(found, held);
             }
             // Failed, or given up: nothing has it yet.
-            let turn = self.step(op, what).await?;
+            let turn = together.step().await?;
             self.ask(&turn, disks.delete(&held.resource)).await?.done().await?;
         }
         let spec = what.machine.disk(id).ok_or_else(|| missing(what, id))?;
@@ -187,7 +190,7 @@ impl Site {
                 storage_account_id: self.account.clone(),
             },
         };
-        let turn = self.step(op, what).await?;
+        let turn = together.step().await?;
         let put = self.ask(&turn, disks.put(&held.resource, &new)).await;
         drop(turn);
         match put {

@@ -26,6 +26,7 @@ mod remove;
 mod rules;
 mod source;
 mod target;
+mod together;
 
 pub use builder::{Builder, Place};
 pub use preparation::{Images, Preparation};
