@@ -61,8 +61,7 @@ impl Site {
             self.must_be_made_by(&found.name, &found.tags, &by)?;
             let was_made = found.provisioning != Provisioning::Failed;
             if was_made || !marked.mark.started.is_empty() || view.power == Runs::Running {
-                let running = self.ignite(&turn, &op.key, &mut marked).await?;
-                return Ok(Booted { reach: self.reach(&marked).await?, running });
+                return self.started(&turn, op, &mut marked).await;
             }
             // It never ran: its disks and cards are taken by the next one.
             let next = Mark { starting: None, ..marked.mark.clone() };
@@ -72,8 +71,14 @@ impl Site {
             return Ok(Booted { reach: vec![], running: false });
         }
         self.build(&turn, op, what, &mut marked, network.as_deref()).await?;
-        let running = self.ignite(&turn, &op.key, &mut marked).await?;
-        Ok(Booted { reach: self.reach(&marked).await?, running })
+        self.started(&turn, op, &mut marked).await
+    }
+
+    /// Starts the machine that is there, unless it runs.
+    async fn started(&self, turn: &Turn, op: &Op, marked: &mut Marked) -> Result<Booted> {
+        let mark = marked.mark.clone();
+        let (running, reach) = futures_util::join!(self.ignite(turn, &op.key, marked), self.reach(&mark));
+        Ok(Booted { running: running?, reach: reach? })
     }
 
     async fn build(
@@ -85,7 +90,16 @@ impl Site {
         network: Option<&str>,
     ) -> Result<()> {
         let by = self.must_be_made(&marked.mark)?.by.clone();
-        let disks = self.disks_of(&marked.mark).await?;
+        let cards = self.cards(what, &marked.mark, &by)?;
+        let (disks, size, network, held, availability_set) = futures_util::join!(
+            self.disks_of(&marked.mark),
+            self.size_of(what),
+            self.network_for(network),
+            self.cards_held(&cards, &by),
+            self.availability_set(&what.settings.placement),
+        );
+        let (disks, size, network, held, availability_set) =
+            (disks?, size?, network?, held?, availability_set?);
         let id_of = |held: &super::mark::Held| {
             let found = disks.iter().find(|disk| disk.name.eq_ignore_ascii_case(&held.resource));
             let gone = || Error::new(ErrorKind::NotFound, format!("disk {} is gone", held.resource));
@@ -103,22 +117,14 @@ impl Site {
             let rule = "a machine starts from a disk whose role is System";
             return Err(Error::invalid("machine.disks", "none", rule, "say which disk it starts from"));
         };
-        let size = match &what.settings.size {
-            Some(size) => size.clone(),
-            None => self.size_for(&what.machine, &what.settings).await?.name,
-        };
-        let nics = self.cards(turn, what, marked, network).await?;
+        let cards = cards.into_iter().zip(held).collect();
+        // What is off is looked at meanwhile.
+        let mark = marked.mark.clone();
+        let (nics, off) =
+            futures_util::join!(self.make_cards(turn, what, marked, &network, cards), self.stamp_of(&mark));
+        let (nics, off) = (nics?, off?);
         let mut tags = what.settings.tags.clone();
         tags.extend(self.tags(&marked.mark, &by));
-        let availability_set = match &what.settings.placement {
-            Placement::AvailabilitySet(name) => {
-                let found = self.arm.availability_set(&self.group, name).await?;
-                let rule = "it is in the machine's group";
-                let missing = || Error::invalid("settings.placement", name, rule, "make it, or name another");
-                Some(found.ok_or_else(missing)?.id)
-            }
-            _ => None,
-        };
         let new = NewMachine {
             location: self.location.clone(),
             size,
@@ -136,8 +142,24 @@ impl Site {
             boot_diagnostics: true,
         };
         let machines = self.arm.machines(&self.group);
-        self.note_starting(&op.key, marked).await?;
+        self.note_starting(&op.key, marked, off).await?;
         self.ask(turn, machines.put(&marked.mark.name, &new)).await?.done().await?;
         Ok(())
+    }
+
+    async fn size_of(&self, what: &Recovery) -> Result<String> {
+        match &what.settings.size {
+            Some(size) => Ok(size.clone()),
+            None => Ok(self.size_for(&what.machine, &what.settings).await?.name),
+        }
+    }
+
+    /// The id of the availability set, where it is placed in one.
+    async fn availability_set(&self, placement: &Placement) -> Result<Option<String>> {
+        let Placement::AvailabilitySet(name) = placement else { return Ok(None) };
+        let found = self.arm.availability_set(&self.group, name).await?;
+        let rule = "it is in the machine's group";
+        let missing = || Error::invalid("settings.placement", name, rule, "make it, or name another");
+        Ok(Some(found.ok_or_else(missing)?.id))
     }
 }

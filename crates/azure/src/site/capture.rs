@@ -214,15 +214,16 @@ impl Site {
     async fn asked(&self, turn: &Turn, key: &OpKey, mark: &Mark, id: &DiskId, held: &Held) -> Result<Asked> {
         let name = resource(&mark.name, id.as_str(), key);
         let snapshots = self.arm.snapshots(&self.group);
-        let found = self.settled_snapshot(&name).await?;
-        if let Some(found) = &found {
+        let disks = self.arm.disks(&self.group);
+        let (found, disk) = futures_util::join!(self.settled_snapshot(&name), disks.get(&held.resource));
+        if let Some(found) = &found? {
             self.must_be_made_by(&found.name, &found.tags, key)?;
             if found.provisioning == Provisioning::Succeeded {
                 return Ok(Asked::There(found.clone()));
             }
             self.ask(turn, snapshots.delete(&name)).await?.done().await?;
         }
-        let Some(disk) = self.arm.disks(&self.group).get(&held.resource).await? else {
+        let Some(disk) = disk? else {
             let message = format!("disk {} of {} is gone", held.resource, mark.name);
             return Err(Error::new(ErrorKind::NotFound, message));
         };

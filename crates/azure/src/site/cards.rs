@@ -1,23 +1,47 @@
 //! The network of a machine: its cards, where they are, and with which address.
 
 use super::Site;
-use super::mark::Marked;
+use super::claim::is_changing;
+use super::mark::{Mark, Marked};
 use super::names::resource;
-use super::register::Turn;
-use site_recovery::{Error, Nic, NicSettings, Purpose, Recovery, Result, Settings};
+use super::register::{Look, Turn};
+use futures_util::future::join_all;
+use site_recovery::{Error, Nic, NicId, NicSettings, OpKey, Purpose, Recovery, Result, Settings};
 use site_recovery_azure_arm::{self as arm, NewNic, Provisioning};
 use std::net::IpAddr;
 
+/// A card that a machine is to have.
+pub(super) struct Card {
+    id: NicId,
+    settings: NicSettings,
+    /// Its resource.
+    name: String,
+}
+
+/// A card with its place, and what is there of it already.
+struct Placed {
+    card: Card,
+    subnet: String,
+    address: Option<IpAddr>,
+    held: Option<arm::Nic>,
+}
+
+impl Placed {
+    fn is_there(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| {
+            held.provisioning != Provisioning::Failed
+                && held.subnet_id.as_ref().is_some_and(|it| it.eq_ignore_ascii_case(&self.subnet))
+                && (self.address.is_none() || self.address == held.address)
+        })
+    }
+}
+
 impl Site {
-    /// The machine's network cards, the primary one first. They are in the mark before they are made.
-    pub(super) async fn cards(
-        &self,
-        turn: &Turn,
-        what: &Recovery,
-        marked: &mut Marked,
-        network: Option<&str>,
-    ) -> Result<Vec<String>> {
-        let by = self.must_be_made(&marked.mark)?.by.clone();
+    /// The cards that a machine of this mark is to have, the primary one first.
+    ///
+    /// # Errors
+    /// `Invalid` where all are excluded.
+    pub(super) fn cards(&self, what: &Recovery, mark: &Mark, by: &OpKey) -> Result<Vec<Card>> {
         let default = NicSettings::default();
         let settings = |nic: &Nic| what.settings.nics.get(&nic.id).unwrap_or(&default).clone();
         let mut wanted: Vec<_> =
@@ -32,62 +56,102 @@ impl Site {
             return Err(Error::invalid("settings.nics", "all excluded", rule, "leave one in"));
         }
         wanted.sort_by_key(|(_, nic)| !nic.primary);
+        let card = |(id, settings): (NicId, NicSettings)| {
+            let name = mark.nics.get(&id).cloned();
+            Card { name: name.unwrap_or_else(|| resource(&mark.name, id.as_str(), by)), id, settings }
+        };
+        Ok(wanted.into_iter().map(card).collect())
+    }
+
+    /// The network that a machine is to be in.
+    ///
+    /// # Errors
+    /// `Invalid` where none is named, or it is not there.
+    pub(super) async fn network_for(&self, network: Option<&str>) -> Result<arm::Network> {
         let network = network.ok_or_else(|| {
             let rule = "a machine is in a network";
-            Error::invalid(
-                "settings.network",
-                "not set",
-                rule,
-                "name the network, or give the site a default",
-            )
+            let remedy = "name the network, or give the site a default";
+            Error::invalid("settings.network", "not set", rule, remedy)
         })?;
         let network = self.network_id(network);
-        let found = self.arm.network(&network).await?;
-        let found = found.ok_or_else(|| {
-            Error::invalid(
-                "settings.network",
-                &network,
-                "it is a network of the subscription",
-                "name another",
-            )
-        })?;
-        let mut next = marked.mark.clone();
-        for (id, _) in &wanted {
-            next.nics.entry(id.clone()).or_insert_with(|| resource(&marked.mark.name, id.as_str(), &by));
-        }
-        self.set_mark(marked, next).await?;
-        let mut ids = vec![];
+        self.arm.network(&network).await?.ok_or_else(|| {
+            let rule = "it is a network of the subscription";
+            Error::invalid("settings.network", &network, rule, "name another")
+        })
+    }
+
+    /// What is there of these cards, in their order, once Azure is not busy with any of them.
+    ///
+    /// # Errors
+    /// `Conflict` for one that this key did not make.
+    pub(super) async fn cards_held(&self, cards: &[Card], by: &OpKey) -> Result<Vec<Option<arm::Nic>>> {
         let nics = self.arm.nics(&self.group);
-        for (id, nic) in wanted {
-            let is_drill = what.purpose == Purpose::Drill;
-            let name = &marked.mark.nics[&id];
-            let held = nics.get(name).await?;
-            if let Some(held) = &held {
-                self.must_be_made_by(&held.name, &held.tags, &by)?;
-            }
-            let subnet = subnet_of(&found, &nic, is_drill)?;
-            let own = held.as_ref().and_then(|held| held.address);
-            let address = self.address_for(&found.id, &nic, is_drill, own).await?;
-            if let Some(held) = held {
-                let is_it = held.provisioning != Provisioning::Failed
-                    && held.subnet_id.as_ref().is_some_and(|it| it.eq_ignore_ascii_case(&subnet))
-                    && (address.is_none() || address == held.address);
-                if is_it {
-                    ids.push(held.id);
-                    continue;
-                }
-                // Of an earlier try, for another network or address.
-                self.ask(turn, nics.delete(name)).await?.done().await?;
-            }
-            let tags = self.tags(&marked.mark, &by);
-            let new = NewNic {
-                location: self.location.clone(),
-                subnet_id: subnet,
-                address,
-                tags,
-                accelerated: false,
+        let settled = async |card: &Card| {
+            let name = &card.name;
+            let look = async || {
+                let found = nics.get(name).await?;
+                let changes = found.as_ref().is_some_and(|nic| is_changing(&nic.provisioning));
+                Ok(if changes { Look::Busy(format!("network card {name}")) } else { Look::Is(found) })
             };
-            ids.push(self.ask(turn, nics.put(name, &new)).await?.done().await?.id);
+            self.waited(look).await
+        };
+        let held = join_all(cards.iter().map(settled)).await;
+        let held = held.into_iter().map(|held| {
+            let held = held?;
+            held.iter().try_for_each(|nic| self.must_be_made_by(&nic.name, &nic.tags, by))?;
+            Ok(held)
+        });
+        held.collect()
+    }
+
+    /// Makes the cards of which nothing is there, or something else of an earlier try, all at once; their ids, in their order. They
+    /// are in the mark before they are made. Where one fails, the others have come to their end too.
+    pub(super) async fn make_cards(
+        &self,
+        turn: &Turn,
+        what: &Recovery,
+        marked: &mut Marked,
+        network: &arm::Network,
+        cards: Vec<(Card, Option<arm::Nic>)>,
+    ) -> Result<Vec<String>> {
+        let is_drill = what.purpose == Purpose::Drill;
+        let placed = cards.into_iter().map(async |(card, held)| -> Result<_> {
+            let subnet = subnet_of(network, &card.settings, is_drill)?;
+            let own = held.as_ref().and_then(|held| held.address);
+            let address = self.address_for(&network.id, &card.settings, is_drill, own).await?;
+            Ok(Placed { card, subnet, address, held })
+        });
+        let placed = join_all(placed).await.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut next = marked.mark.clone();
+        next.nics.extend(placed.iter().map(|placed| (placed.card.id.clone(), placed.card.name.clone())));
+        self.set_mark(marked, next).await?;
+        let nics = self.arm.nics(&self.group);
+        let wrong = placed.iter().filter(|placed| placed.held.is_some() && !placed.is_there());
+        let gone = join_all(wrong.map(async |placed| -> Result<()> {
+            Ok(self.ask(turn, nics.delete(&placed.card.name)).await?.done().await?)
+        }));
+        gone.await.into_iter().collect::<Result<()>>()?;
+        let tags = self.tags(&marked.mark, &self.must_be_made(&marked.mark)?.by);
+        let (mut ids, mut wanting) = (vec![String::new(); placed.len()], vec![]);
+        for (place, placed) in placed.into_iter().enumerate() {
+            match &placed.held {
+                Some(held) if placed.is_there() => ids[place].clone_from(&held.id),
+                _ => wanting.push((place, placed)),
+            }
+        }
+        // Those with an address of their own first, before Azure gives it to another one.
+        let (fixed, free): (Vec<_>, Vec<_>) =
+            wanting.into_iter().partition(|(_, placed)| placed.address.is_some());
+        for some in [fixed, free] {
+            let made = some.into_iter().map(async |(place, Placed { card, subnet, address, .. })| {
+                let (location, tags) = (self.location.clone(), tags.clone());
+                let new = NewNic { location, subnet_id: subnet, address, tags, accelerated: false };
+                let made = self.ask(turn, nics.put(&card.name, &new)).await?.done().await?;
+                Ok((place, made.id))
+            });
+            for (place, id) in join_all(made).await.into_iter().collect::<Result<Vec<_>>>()? {
+                ids[place] = id;
+            }
         }
         Ok(ids)
     }
@@ -122,12 +186,14 @@ impl Site {
         crate::settings::network_id(&self.subscription, &self.group, network)
     }
 
-    pub(super) async fn reach(&self, marked: &Marked) -> Result<Vec<String>> {
+    /// The addresses of the machine's cards.
+    pub(super) async fn reach(&self, mark: &Mark) -> Result<Vec<String>> {
+        let nics = self.arm.nics(&self.group);
+        let found = join_all(mark.nics.values().map(async |name| nics.get(name).await)).await;
         let mut reach = vec![];
-        for name in marked.mark.nics.values() {
-            let nic = self.arm.nics(&self.group).get(name).await?;
+        for nic in found {
             // One of an earlier try may be nobody's.
-            let nic = nic.filter(|nic| nic.machine.is_some());
+            let nic = nic?.filter(|nic| nic.machine.is_some());
             reach.extend(nic.and_then(|nic| nic.address).map(|address| address.to_string()));
         }
         Ok(reach)

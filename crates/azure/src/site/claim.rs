@@ -67,8 +67,8 @@ impl Site {
     pub(super) async fn settled_view(&self, name: &str) -> Result<Option<View>> {
         let machines = self.arm.machines(&self.group);
         let look = async || {
-            let Some(machine) = machines.get(name).await? else { return Ok(Look::Is(None)) };
-            let Some(view) = machines.view(name).await? else { return Ok(Look::Is(None)) };
+            let (machine, view) = futures_util::join!(machines.get(name), machines.view(name));
+            let (Some(machine), Some(view)) = (machine?, view?) else { return Ok(Look::Is(None)) };
             let changes = is_changing(&machine.provisioning) || is_turning(&view);
             Ok(if changes { Look::Busy(format!("machine {name}")) } else { Look::Is(Some(view)) })
         };

@@ -7,6 +7,7 @@ use super::Site;
 use super::image::WorkImage;
 use super::mark::{Held, Mark, Marked};
 use super::preparation::Images;
+use super::together::Together;
 use super::upload;
 use crate::vhd::{self, FOOTER};
 use bytes::Bytes;
@@ -48,8 +49,9 @@ impl Site {
             let prepared = self.prepare(op, what, marked, copies).await?;
             self.note(op, what, marked, |_, made| made.prepared = Some(prepared)).await?;
         }
+        let together = Together::new(self, op, what);
         let made = marked.mark.disks.iter().map(async |(id, held)| -> Result<_> {
-            let disk = self.made(op, what, &marked.mark, id, held).await;
+            let disk = self.made(op, what, &together, &marked.mark, id, held).await;
             Ok((id.clone(), disk.map_err(|e| e.with("disk", id))?))
         });
         let made = futures_util::future::join_all(made).await;
@@ -176,6 +178,7 @@ impl Site {
         &self,
         op: &Op,
         what: &Recovery,
+        together: &Together<'_>,
         mark: &Mark,
         id: &DiskId,
         held: &Held,
@@ -188,7 +191,7 @@ impl Site {
                 return whole(found, held);
             }
             // Failed, or given up, or its upload was ended by somebody: nothing has it yet.
-            let turn = self.step(op, what).await?;
+            let turn = together.step().await?;
             self.delete_disk(&turn, &found, held).await?;
         }
         let spec = what.machine.disk(id).ok_or_else(|| missing(what, id))?;
@@ -215,7 +218,7 @@ impl Site {
                 Origin::Upload { bytes: upload::size(held.size) + FOOTER }
             },
         };
-        let turn = self.step(op, what).await?;
+        let turn = together.step().await?;
         let put = self.ask(&turn, disks.put(&held.resource, &new)).await;
         drop(turn);
         match put {

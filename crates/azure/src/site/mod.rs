@@ -28,6 +28,7 @@ mod remove;
 mod rules;
 mod source;
 mod target;
+mod together;
 mod upload;
 
 pub use builder::{Builder, Place};

@@ -139,9 +139,8 @@ impl Site {
         }
     }
 
-    /// Noted before the start, so that a repeat knows by the stamp whether it came to anything.
-    pub(super) async fn note_starting(&self, key: &OpKey, marked: &mut Marked) -> Result<()> {
-        let off = self.stamp_of(&marked.mark).await?;
+    /// Noted before the start, with the stamp of what is off, so that a repeat knows by it whether it came to anything.
+    pub(super) async fn note_starting(&self, key: &OpKey, marked: &mut Marked, off: Stamp) -> Result<()> {
         let next = Mark { starting: Some(Starting { by: key.clone(), off }), ..marked.mark.clone() };
         self.set_mark(marked, next).await
     }
@@ -161,13 +160,17 @@ impl Site {
         let was_stopped = matches!(view.power, Runs::Stopped | Runs::Deallocated)
             && self.came_to_start(key, &marked.mark).await?;
         if !runs && !was_stopped {
-            self.note_starting(key, marked).await?;
+            let off = self.stamp_of(&marked.mark).await?;
+            self.note_starting(key, marked, off).await?;
             self.ask(turn, machines.start(&name)).await?.done().await?;
         }
         let mut next = marked.mark.clone();
         next.note_start(key);
         next.fence = None;
         self.set_mark(marked, next).await?;
+        if runs {
+            return Ok(true);
+        }
         let view = machines.view(&name).await?;
         Ok(view.is_some_and(|view| view.power == Runs::Running))
     }

@@ -1,5 +1,6 @@
 //! The site, on our fakes of Resource Manager and of Blob Storage: `tests/fake-arm`, `tests/fake-blob`.
 
+mod at_once;
 mod boot;
 mod capture;
 mod changes;
