@@ -9,7 +9,8 @@ use std::time::Duration;
 /// moment, else when the operation was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Figures {
-    /// Age of the point at that moment; zero for a point that was taken after it, as a planned failover's is.
+    /// Age of the point at that moment; zero for a point that was taken after it, as a planned failover's is. Of what
+    /// was undone there is none.
     #[serde(rename = "rpo_ms", with = "moment::millis_or_none")]
     pub rpo: Option<Duration>,
     /// Until the machine ran.
@@ -63,8 +64,10 @@ impl Figures {
             Operation::TestFailover => end_of(&member.steps, &[Step::DrillBoot]),
             _ => end_of(&member.steps, &[Step::Validate, Step::Probe]),
         });
+        let undone = matches!(member.outcome, Ending::Undone { .. });
+        let point = member.point.as_ref().filter(|_| !undone);
         Self {
-            rpo: member.point.as_ref().map(|point| asked.since(point.taken)),
+            rpo: point.map(|point| asked.since(point.taken)),
             rto_boot: booted.map(|at| at.since(asked)),
             rto_verdict: judged.map(|at| at.since(asked)),
             outage: outage(member, booted),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use site_recovery::state::{Direction, DrillState, Phase};
 use site_recovery::{
     BootProof, Consistency, Course, DataLoss, Failure, Item, JobId, JobRun, LossBasis, MachineId, Mark,
-    Operation, Owed, PointId, Request, Step, Task, Timestamp, UnitId, Verdict,
+    Operation, Owed, PointId, Progress, Request, Step, Task, Timestamp, UnitId, Verdict,
 };
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ pub struct MemberPart {
     pub steps: Vec<StepPart>,
     /// The point that was used.
     pub point: Option<PointPart>,
-    /// What is lost at most.
+    /// What is lost at most; none where nothing was started in place of what ran.
     pub loss: Option<LossPart>,
     /// When the source died, where somebody told.
     #[serde(with = "moment::rfc3339_or_none")]
@@ -266,7 +266,7 @@ pub(crate) fn of(
         outcome: Ending::of(run),
         steps: run.tasks.iter().map(StepPart::from).collect(),
         point,
-        loss: progress.and_then(|p| p.loss.as_ref()).map(LossPart::from),
+        loss: progress.filter(|p| counts(run, p)).and_then(|p| p.loss.as_ref()).map(LossPart::from),
         died,
         ran: progress.and_then(|p| p.ran),
         figures: Figures::default(),
@@ -282,6 +282,11 @@ pub(crate) fn of(
     };
     member.figures = Figures::of(&member);
     member
+}
+
+/// What was weighed for a failover that was undone before its pivot was never lost.
+fn counts(run: &JobRun, progress: &Progress) -> bool {
+    run.past_pivot() || progress.proof.is_some()
 }
 
 /// The direction before a reprotect that is done was the other one.
@@ -337,8 +342,9 @@ fn waits(run: &JobRun, item: &Item) -> Vec<String> {
     if run.holds_boot() {
         all.push("it stands prepared, and boots when somebody lets it".to_owned());
     }
-    let allowed: Vec<String> = item.state.allowed_operations().iter().map(|o| words::camel(o)).collect();
-    let allowed = allowed.join(", ").to_lowercase();
+    let allowed: Vec<String> =
+        item.state.allowed_operations().iter().map(|o| words::operation(*o, None).to_lowercase()).collect();
+    let allowed = allowed.join(", ");
     match item.state.phase {
         Phase::FailoverCompleted(_) => all.push("it is to be committed, or undone".to_owned()),
         Phase::CommitFailoverCompleted => all.push("nothing replicates until it is reprotected".to_owned()),

@@ -1,7 +1,7 @@
 //! Words for people.
 
 use crate::{Ending, MemberPart, OutageBasis, Report};
-use site_recovery::state::Direction;
+use site_recovery::state::{Direction, Trigger};
 use site_recovery::{Consistency, Instance, LossBasis, Operation};
 use std::fmt::Debug;
 use std::time::Duration;
@@ -67,6 +67,9 @@ pub(crate) fn operation(operation: Operation, direction: Option<Direction>) -> S
         Operation::PromoteTestFailover => "Promotion of a drill".to_owned(),
         Operation::PromoteOther => "Promotion of the side that is left".to_owned(),
         Operation::ChangePit => "Change of point".to_owned(),
+        Operation::UndoFailover => "Undo of the failover".to_owned(),
+        Operation::CancelFailover => "Cancel of the failover".to_owned(),
+        Operation::RetryFailover => "Retry of the failover".to_owned(),
         other => camel(&other),
     }
 }
@@ -80,6 +83,14 @@ pub(crate) fn title(report: &Report) -> String {
             format!("{what} of {}, {} machines", first.unit, report.members.len())
         }
         (None, all) => format!("{what} of {} machines", all.len()),
+    }
+}
+
+pub(crate) fn trigger(trigger: Trigger) -> String {
+    match trigger {
+        Trigger::Begin(operation) => camel(&operation),
+        Trigger::Promoted(side) => format!("Promoted: {}", camel(&side).to_lowercase()),
+        other => camel(&other),
     }
 }
 

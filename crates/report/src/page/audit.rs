@@ -34,7 +34,7 @@ fn of_unit(chain: &ChainPart) -> Markup {
         }
         @if !chain.records.is_empty() {
             table class="records" {
-                thead { tr { th scope="col" class="number" { "No." } th scope="col" { "At" } th scope="col" { "Who" } th scope="col" { "What" } th scope="col" { "SHA-256" } } }
+                (text::columns(&["No.", "At", "Who", "What", "SHA-256"], &["No."]))
                 tbody { @for record in &chain.records { (row(record)) } }
             }
         }
@@ -67,9 +67,9 @@ fn numbers(all: &[u64]) -> String {
 /// The event by its name, with what is short of it.
 fn what(event: &Event) -> String {
     match event {
-        Event::Moved(trigger) => format!("Moved: {}", words::camel(trigger)),
+        Event::Moved(trigger) => format!("Moved: {}", words::trigger(*trigger)),
         Event::Began { trigger, epoch } => {
-            format!("Began: {}, epoch {}", words::camel(trigger), epoch.number)
+            format!("Began: {}, epoch {}", words::trigger(*trigger), epoch.number)
         }
         Event::Minted(generation) => format!("Minted: generation {generation}"),
         Event::Intended { promotion, .. } => {

@@ -1,15 +1,16 @@
 //! What stands at the top: who, what, why, how it ended, what it cost, what is left to do.
 
 use super::text;
-use crate::{Report, words};
+use crate::{ActionEnding, Report, words};
 use maud::{Markup, html};
 
 pub(super) fn head(report: &Report) -> Markup {
     let (class, sign, word) = words::ending(&report.outcome);
+    let failed = report.actions.iter().filter(|a| matches!(a.ending, ActionEnding::Failed { .. })).count();
     html! {
         header {
             p class="kind" { "Report for audit" }
-            h1 { (text::name(&words::title(report))) " " (text::badge(class, sign, word)) }
+            h1 { (text::name(&words::title(report))) " " (text::badge(class, sign, word)) @if failed > 0 { " " (text::badge("bad", "✗", &format!("{failed} of {} actions failed", report.actions.len()))) } }
             @if let Some(why) = report.outcome.why() { p class="reason" { (text::prose(&why.message)) } }
             dl class="facts" {
                 (fact("Asked for by", text::name(&report.who)))

@@ -20,7 +20,7 @@ pub(super) fn machine(member: &MemberPart, at: usize, now: Timestamp) -> Markup 
                 @if let Some(verdict) = &member.verdict { (fact("Verdict", of_verdict(verdict))) }
                 @if !member.unproven.is_empty() { (fact("Not proven off", text::list(&member.unproven))) }
                 @if !member.reach.is_empty() { (fact("Reached, when it was booted, at", text::list(&member.reach))) }
-                (fact("Changed, and sent", html! { (words::bytes(member.changed)) ", " (words::bytes(member.shipped)) }))
+                (fact("Bytes", html! { (words::bytes(member.changed)) " had changed, " (words::bytes(member.shipped)) " were sent" }))
                 @for stands in &member.stands { (fact(if stands.network.is_some() { "Its drill" } else { "Stands now" }, standing(stands))) }
             }
             @if let Some(why) = member.outcome.why() { p class="reason" { (text::prose(&why.message)) } }
@@ -94,8 +94,8 @@ fn standing(stands: &StandsPart) -> Markup {
 fn steps(steps: &[StepPart]) -> Markup {
     html! {
         @if steps.is_empty() { p { "No step was begun." } } @else {
-            table {
-                thead { tr { th scope="col" { "Step" } th scope="col" { "Began" } th scope="col" { "Ended" } th scope="col" class="number" { "Took" } th scope="col" { "Outcome" } } }
+            table class="steps" {
+                (text::columns(&["Step", "Began", "Ended", "Took", "Outcome"], &["Took"]))
                 tbody {
                     @for step in steps {
                         tr {

@@ -63,8 +63,8 @@ fn drawing(report: &Report) -> Markup {
             figure {
                 (timeline::timeline(report, false))
                 figcaption {
-                    "Steps from begin to end, in seconds and minutes after the request. Hatched above them: the machine ran nowhere. "
-                    "Dashed: undone. Crossed: failed. Spaces between steps are time in which nothing was done."
+                    "Steps from begin to end, by the time after the request. Hatched above them: the machine ran nowhere. "
+                    "Dashed, and ↩: undone. Empty, and ✗: failed. Spaces between steps are time in which nothing was done."
                 }
             }
         }
@@ -79,7 +79,7 @@ fn findings(report: &Report) -> Markup {
                 p { "None were told when this report was made." }
             } @else {
                 table {
-                    thead { tr { th scope="col" { "Severity" } th scope="col" { "Machine" } th scope="col" { "Check" } th scope="col" { "Cause" } th scope="col" { "Remedy" } } }
+                    (text::columns(&["Severity", "Machine", "Check", "Cause", "Remedy"], &[]))
                     tbody {
                         @for found in &report.findings {
                             tr {

@@ -11,7 +11,7 @@ pub(super) fn plan(report: &Report) -> Markup {
             h2 id="plan" { "Plan " (text::name(&plan.name)) }
             p { "Run " code { (text::name(&plan.run)) } ", " (text::time(plan.started)) " to " (text::time_or(plan.ended, "now")) "." }
             table {
-                thead { tr { th scope="col" { "Group" } th scope="col" { "Before it" } th scope="col" { "Machines" } th scope="col" { "After it" } } }
+                (text::columns(&["Group", "Before it", "Machines", "After it"], &[]))
                 tbody {
                     @for group in &plan.groups {
                         tr {
@@ -31,7 +31,7 @@ pub(super) fn plan(report: &Report) -> Markup {
 fn actions(actions: &[ActionPart]) -> Markup {
     html! {
         table {
-            thead { tr { th scope="col" { "Action" } th scope="col" { "Began" } th scope="col" { "Ended" } th scope="col" class="number" { "Took" } th scope="col" { "Outcome" } } }
+            (text::columns(&["Action", "Began", "Ended", "Took", "Outcome"], &["Took"]))
             tbody {
                 @for action in actions {
                     tr {

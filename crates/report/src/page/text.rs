@@ -57,6 +57,13 @@ pub(super) fn severity(severity: Severity) -> Markup {
     }
 }
 
+/// The head of a table; these of its columns hold numbers.
+pub(super) fn columns(names: &[&str], numbers: &[&str]) -> Markup {
+    html! {
+        thead { tr { @for name in names { th scope="col" class=[numbers.contains(name).then_some("number")] { (name) } } } }
+    }
+}
+
 /// A list, or nothing.
 pub(super) fn list(all: &[String]) -> Markup {
     html! { @if !all.is_empty() { ul { @for one in all { li { (prose(one)) } } } } }

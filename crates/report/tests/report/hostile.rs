@@ -7,11 +7,17 @@ use site_recovery_report::{FindingPart, FindingSource, Report, verify, verify_ag
 fn hostile() -> Vec<(&'static str, String)> {
     vec![
         ("a script", "<script>alert(1)</script>".into()),
-        ("an end of what stands around it", "</bdi></td></table></style></svg><img src=x onerror=alert(1)>".into()),
+        (
+            "an end of what stands around it",
+            "</bdi></td></table></style></svg><img src=x onerror=alert(1)>".into(),
+        ),
         ("quotes", r#""onload="alert(1)" '&amp;&lt;&#x3c;"#.into()),
         ("marks that turn the direction", "web\u{202e}moc.elpmaxe\u{2066}\u{200f}\u{61c}x".into()),
         ("a script that is written from the right", "שרת الخادم".into()),
-        ("control characters", "a\u{0}b\u{1b}[31mc\u{7f}d\u{85}e\r\n\tf\u{fffe}\u{ffff}\u{fdd0}\u{1fffe}".into()),
+        (
+            "control characters",
+            "a\u{0}b\u{1b}[31mc\u{7f}d\u{85}e\r\n\tf\u{fffe}\u{ffff}\u{fdd0}\u{1fffe}".into(),
+        ),
         ("what cannot be seen", "web\u{200b}\u{feff}\u{2060}x".into()),
         ("CDATA and comments", "]]><!-- --><![CDATA[ x".into()),
         ("ten thousand letters", "웹".repeat(10_000)),
@@ -32,10 +38,12 @@ fn named(mut report: Report, text: &str) -> Report {
     for member in &mut report.members {
         member.called = text.into();
         member.who = text.into();
-        (member.notes, member.owed, member.waits, member.reach, member.unproven) = (all(), all(), all(), all(), all());
+        (member.notes, member.owed, member.waits, member.reach, member.unproven) =
+            (all(), all(), all(), all(), all());
         member.verdict = Some(site_recovery::Verdict::Bad { reason: text.into() });
         for stands in &mut member.stands {
-            (stands.site, stands.name, stands.reach, stands.network) = (text.into(), text.into(), all(), Some(text.into()));
+            (stands.site, stands.name, stands.reach, stands.network) =
+                (text.into(), text.into(), all(), Some(text.into()));
         }
         for (at, step) in member.steps.iter_mut().enumerate().filter(|(at, _)| at % 2 == 0) {
             let kind = site_recovery::ErrorKind::Refused;
@@ -75,10 +83,13 @@ async fn hostile_names_are_shown_and_do_nothing() -> Result<()> {
         let shown = page::check(what, &made);
         assert_eq!(elements(&made), expected, "{what}: it became markup");
         let hidden = |c: char| {
-            c.is_control() && c != '\n' && c != '\t' || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            c.is_control() && c != '\n' && c != '\t'
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         };
         assert!(!made.contains(hidden), "{what}: something hides");
-        let visible = text.chars().all(|c| !hidden(c) && !c.is_control() && !matches!(c, '\u{feff}' | '\u{2060}')) && text.len() < 100;
+        let visible =
+            text.chars().all(|c| !hidden(c) && !c.is_control() && !matches!(c, '\u{feff}' | '\u{2060}'))
+                && text.len() < 100;
         assert!(!visible || shown.contains(&text), "{what}: it is shown as it is");
         assert_eq!(Report::from_json(&report.to_json())?, report, "{what}: whole in the JSON");
         roxmltree::Document::parse(&report.timeline_svg()).unwrap_or_else(|e| panic!("{what}: {e}"));

@@ -7,14 +7,73 @@ use std::collections::BTreeSet;
 
 /// Elements that the pages are made of: whatever loads, runs or submits something is not among them.
 const ELEMENTS: &[&str] = &[
-    "html", "head", "meta", "title", "style", "body", "main", "footer", "header", "section", "figure", "figcaption", "h1", "h2",
-    "h3", "p", "ul", "li", "dl", "div", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td", "span", "strong", "code",
-    "time", "bdi", "svg", "defs", "pattern", "g", "line", "rect", "text",
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "main",
+    "footer",
+    "header",
+    "section",
+    "figure",
+    "figcaption",
+    "h1",
+    "h2",
+    "h3",
+    "p",
+    "ul",
+    "li",
+    "dl",
+    "div",
+    "dt",
+    "dd",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "span",
+    "strong",
+    "code",
+    "time",
+    "bdi",
+    "svg",
+    "defs",
+    "pattern",
+    "g",
+    "line",
+    "rect",
+    "text",
 ];
 
 const ATTRIBUTES: &[&str] = &[
-    "lang", "charset", "name", "content", "id", "class", "scope", "datetime", "role", "aria-label", "aria-labelledby",
-    "aria-hidden", "viewBox", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "rx", "text-anchor", "patternUnits",
+    "lang",
+    "charset",
+    "name",
+    "content",
+    "id",
+    "class",
+    "scope",
+    "datetime",
+    "role",
+    "aria-label",
+    "aria-labelledby",
+    "aria-hidden",
+    "viewBox",
+    "x",
+    "y",
+    "x1",
+    "x2",
+    "y1",
+    "y2",
+    "width",
+    "height",
+    "rx",
+    "text-anchor",
+    "patternUnits",
     "patternTransform",
 ];
 
@@ -35,7 +94,11 @@ pub(crate) fn check(name: &str, page: &str) -> String {
         for attribute in element.attributes() {
             let key = attribute.name();
             assert!(ATTRIBUTES.contains(&key), "{name}: <{tag} {key}>");
-            assert!(key != "id" || ids.insert(attribute.value()), "{name}: the id {} twice", attribute.value());
+            assert!(
+                key != "id" || ids.insert(attribute.value()),
+                "{name}: the id {} twice",
+                attribute.value()
+            );
         }
     }
     for labelled in elements().filter_map(|e| e.attribute("aria-labelledby")) {
@@ -73,13 +136,21 @@ async fn every_step_stands_in_the_picture_and_in_the_table() -> Result<()> {
     for (name, report) in runs::all().await? {
         let page = report.to_html();
         let document = parse(&page);
-        let bars = document.descendants().filter(|n| n.attribute("class").is_some_and(|c| c.starts_with("bar")));
+        let bars =
+            document.descendants().filter(|n| n.attribute("class").is_some_and(|c| c.starts_with("bar")));
         let acted = report.actions.iter().filter(|a| a.started.is_some()).count();
         let steps: usize = report.members.iter().map(|m| m.steps.len()).sum();
         assert_eq!(bars.count(), steps + acted, "{name}: bars");
         let gaps = document.descendants().filter(|n| n.attribute("class") == Some("gap")).count();
-        assert_eq!(gaps, report.members.iter().filter(|m| m.figures.outage.is_some()).count(), "{name}: outages");
-        let heads = document.descendants().filter(|n| n.has_tag_name("th") && n.attribute("scope") == Some("row")).count();
+        assert_eq!(
+            gaps,
+            report.members.iter().filter(|m| m.figures.outage.is_some()).count(),
+            "{name}: outages"
+        );
+        let heads = document
+            .descendants()
+            .filter(|n| n.has_tag_name("th") && n.attribute("scope") == Some("row"))
+            .count();
         let groups = report.plan.as_ref().map_or(0, |p| p.groups.len());
         assert_eq!(heads, steps + groups + report.actions.len(), "{name}: rows");
     }
@@ -92,7 +163,8 @@ async fn no_name_in_a_picture_covers_another() -> Result<()> {
     for (name, report) in runs::all().await? {
         let svg = report.timeline_svg();
         let document = Document::parse(&svg).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let number = |n: &Node<'_, '_>, key| n.attribute(key).and_then(|v| v.parse::<i64>().ok()).expect("a number");
+        let number =
+            |n: &Node<'_, '_>, key| n.attribute(key).and_then(|v| v.parse::<i64>().ok()).expect("a number");
         let text = |n: &Node<'_, '_>| n.text().unwrap_or_default().to_owned();
         let labels: Vec<_> = document
             .descendants()

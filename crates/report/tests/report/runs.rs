@@ -5,9 +5,9 @@ use futures_util::future::BoxFuture;
 use site_recovery::audit::AuditRecord;
 use site_recovery::state::Direction::{PrimaryToRecovery as OUT, RecoveryToPrimary as BACK};
 use site_recovery::{
-    Armed, Booted, Clock, CommitRequest, DrillRequest, FailoverRequest, Force, GroupHandle, GuestPreparation, Item,
-    ItemHandle, JobRun, Policy, ProtectRequest, Random, Recovery, ReprotectRequest, Result, Timestamp, UndoRequest, UnitId,
-    Validation, Vault, Verdict,
+    Armed, Booted, Clock, CommitRequest, DrillRequest, FailoverRequest, Force, GroupHandle, GuestPreparation,
+    Item, ItemHandle, JobRun, Policy, ProtectRequest, Recovery, ReprotectRequest, Result, Timestamp,
+    UndoRequest, UnitId, Validation, Vault, Verdict,
 };
 use site_recovery_report::{ActionEnding, ActionPart, GroupPart, Job, PlanPart, Report, ReportBuilder};
 use site_recovery_testkit::clock::{ManualClock, SeededRandom};
@@ -283,10 +283,29 @@ pub(crate) async fn plan() -> Result<([Ran; 2], Report)> {
     let failed = ActionEnding::Failed { error: "the mail server does not answer".into() };
     let actions = vec![
         action("switch names", "script", "database", Some(switched), Some(switch_over), ActionEnding::Done),
-        action("look at the shop", "manual", "front", Some(looked), Some(hall.clock.now()), ActionEnding::Done),
-        action("tell the customers", "script", "front", Some(looked), Some(looked.after(Duration::from_secs(3))), failed),
+        action(
+            "look at the shop",
+            "manual",
+            "front",
+            Some(looked),
+            Some(hall.clock.now()),
+            ActionEnding::Done,
+        ),
+        action(
+            "tell the customers",
+            "script",
+            "front",
+            Some(looked),
+            Some(looked.after(Duration::from_secs(3))),
+            failed,
+        ),
     ];
-    let report = hall.report(&rans[0]).job(rans[1].job()).plan(plan, actions).why("yearly move to the other hall").build()?;
+    let report = hall
+        .report(&rans[0])
+        .job(rans[1].job())
+        .plan(plan, actions)
+        .why("yearly move to the other hall")
+        .build()?;
     Ok((rans, report))
 }
 

@@ -78,7 +78,9 @@ const FORGERIES: &[Forgery] = &[
     ("the loss at the top alone", |r| r.loss = None),
     ("the age of the point", |r| r.members[0].figures.rpo = Some(Duration::ZERO)),
     ("the time until it ran", |r| r.members[0].figures.rto_boot = Some(Duration::from_secs(1))),
-    ("the outage", |r| r.members[0].figures.outage.as_mut().expect("an outage").basis = OutageBasis::StepBegan),
+    ("the outage", |r| {
+        r.members[0].figures.outage.as_mut().expect("an outage").basis = OutageBasis::StepBegan
+    }),
     ("when the source died", |r| r.members[0].died = None),
     ("which point", |r| r.members[0].point.as_mut().expect("a point").id.0 += 1),
     ("when the point was taken", |r| {
@@ -188,7 +190,8 @@ async fn c3_a_trail_that_is_not_the_one_of_the_report_is_found() -> Result<()> {
     verify_against(&report, &ran.unit, &ran.trail)?;
     let mut longer = ran.trail.clone();
     let last = longer.last().expect("records").clone();
-    let next = site_recovery::audit::AuditRecord { number: last.number + 1, previous: last.hash.clone(), ..last };
+    let next =
+        site_recovery::audit::AuditRecord { number: last.number + 1, previous: last.hash.clone(), ..last };
     longer.push(next.sealed());
     verify_against(&report, &ran.unit, &longer)?;
     let shorter = &ran.trail[..ran.trail.len() - 1];
@@ -212,10 +215,14 @@ async fn c3_a_trail_that_is_not_the_one_of_the_report_is_found() -> Result<()> {
 #[tokio::test]
 async fn c3_a_report_of_a_broken_trail_says_so_and_does_not_verify() -> Result<()> {
     let (ran, whole) = runs::forced().await?;
-    let broken = site_recovery::Error::new(ErrorKind::Corrupt, "audit record 4 was changed, added or removed");
+    let broken =
+        site_recovery::Error::new(ErrorKind::Corrupt, "audit record 4 was changed, added or removed");
     let job = site_recovery_report::Job { trail: Err(&broken), ..ran.job() };
     let report = Report::of_job("cloud", whole.made_at, job).build()?;
-    assert!(report.to_html().contains("Trail did not verify") && report.to_html().contains("audit record 4 was changed"));
+    assert!(
+        report.to_html().contains("Trail did not verify")
+            && report.to_html().contains("audit record 4 was changed")
+    );
     assert!(must_find("broken", &report).contains("did not verify"));
 
     let mut trail = ran.trail.clone();
@@ -245,14 +252,20 @@ async fn bad_input_is_refused_by_field_and_value() -> Result<()> {
     let plan = |change: fn(&mut site_recovery_report::PlanPart)| {
         let mut plan = whole.plan.clone().expect("of a plan");
         change(&mut plan);
-        Report::of_job("cloud", whole.made_at, shop.job()).job(web.job()).plan(plan, whole.actions.clone()).build()
+        Report::of_job("cloud", whole.made_at, shop.job())
+            .job(web.job())
+            .plan(plan, whole.actions.clone())
+            .build()
     };
     let twice = plan(|p| {
         let machine = p.groups[0].machines[0].clone();
         p.groups[1].machines.push(machine);
     });
     assert_eq!(twice.expect_err("twice").fact("field"), Some("plan.groups"));
-    assert_eq!(plan(|p| p.groups[0].before.push("lost".into())).expect_err("lost").fact("field"), Some("plan.actions"));
+    assert_eq!(
+        plan(|p| p.groups[0].before.push("lost".into())).expect_err("lost").fact("field"),
+        Some("plan.actions")
+    );
     Ok(())
 }
 
@@ -262,7 +275,8 @@ async fn a_step_under_way_is_told_as_such() -> Result<()> {
     ran.run.ended = None;
     let last = ran.run.tasks.last_mut().expect("steps");
     (last.mark, last.ended) = (Mark::Started, None);
-    let report = Report::of_job("cloud", ran.run.started.after(Duration::from_secs(90)), ran.job()).build()?;
+    let report =
+        Report::of_job("cloud", ran.run.started.after(Duration::from_secs(90)), ran.job()).build()?;
     assert_eq!((report.ended, &report.outcome), (None, &Ending::UnderWay));
     assert!(report.to_html().contains("Under way"));
     Ok(())
