@@ -10,13 +10,20 @@ pub(super) fn head(report: &Report) -> Markup {
     html! {
         header {
             p class="kind" { "Report for audit" }
-            h1 { (text::name(&words::title(report))) " " (text::badge(class, sign, word)) @if failed > 0 { " " (text::badge("bad", "✗", &format!("{failed} of {} actions failed", report.actions.len()))) } }
+            h1 {
+                (text::name(&words::title(report))) " " (text::badge(class, sign, word))
+                @if failed > 0 {
+                    " " (text::badge("bad", "✗", &format!("{failed} of {} actions failed", report.actions.len())))
+                }
+            }
             @if let Some(why) = report.outcome.why() { p class="reason" { (text::prose(&why.message)) } }
             dl class="facts" {
                 (fact("Asked for by", text::name(&report.who)))
                 (fact("Why", html! { @match &report.why { Some(why) => (text::prose(why)), None => "not told" } }))
                 @if let Some(force) = &report.force {
-                    (fact("Answers for what could not be proven", html! { (text::name(&force.operator)) ": " (text::prose(&force.reason)) }))
+                    (fact("Answers for what could not be proven", html! {
+                        (text::name(&force.operator)) ": " (text::prose(&force.reason))
+                    }))
                 }
                 @if let Some(direction) = report.direction { (fact("Replicated", html! { (words::direction(direction)) })) }
                 (fact("Began", text::time(report.started)))
@@ -68,12 +75,16 @@ pub(super) fn to_do(report: &Report) -> Markup {
             @if waits().next().is_none() && owed().next().is_none() { p { "Nothing." } }
             @if waits().next().is_some() {
                 h3 { "Waits for a person" }
-                ul { @for m in waits() { @for what in &m.waits { li { strong { (text::name(&m.called)) } ": " (text::prose(what)) } } } }
+                ul { @for m in waits() { @for what in &m.waits { (of(&m.called, what)) } } }
             }
             @if owed().next().is_some() {
                 h3 { "Owed, and done by the engine when it can be" }
-                ul { @for m in owed() { @for what in &m.owed { li { strong { (text::name(&m.called)) } ": " (text::prose(what)) } } } }
+                ul { @for m in owed() { @for what in &m.owed { (of(&m.called, what)) } } }
             }
         }
     }
+}
+
+fn of(called: &str, what: &str) -> Markup {
+    html! { li { strong { (text::name(called)) } ": " (text::prose(what)) } }
 }

@@ -14,14 +14,20 @@ pub(super) fn machine(member: &MemberPart, at: usize, now: Timestamp) -> Markup 
             h2 id=(id) { (text::name(&member.called)) " " (text::badge(class, sign, word)) }
             dl class="facts" {
                 (fact("Known as", html! { code { (text::name(member.machine.as_str())) } }))
-                (fact("Job", html! { (words::operation(member.operation, member.direction)) ", " code { (text::name(member.job.as_str())) } }))
+                (fact("Job", html! {
+                    (words::operation(member.operation, member.direction)) ", " code { (text::name(member.job.as_str())) }
+                }))
                 (measured(member, now))
                 (fact("Point", html! { @match &member.point { Some(point) => (of_point(point)), None => "none" } }))
                 @if let Some(verdict) = &member.verdict { (fact("Verdict", of_verdict(verdict))) }
                 @if !member.unproven.is_empty() { (fact("Not proven off", text::list(&member.unproven))) }
                 @if !member.reach.is_empty() { (fact("Reached, when it was booted, at", text::list(&member.reach))) }
-                (fact("Bytes", html! { (words::bytes(member.changed)) " had changed, " (words::bytes(member.shipped)) " were sent" }))
-                @for stands in &member.stands { (fact(if stands.network.is_some() { "Its drill" } else { "Stands now" }, standing(stands))) }
+                (fact("Bytes", html! {
+                    (words::bytes(member.changed)) " had changed, " (words::bytes(member.shipped)) " were sent"
+                }))
+                @for stands in &member.stands {
+                    (fact(if stands.network.is_some() { "Its drill" } else { "Stands now" }, standing(stands)))
+                }
             }
             @if let Some(why) = member.outcome.why() { p class="reason" { (text::prose(&why.message)) } }
             (steps(&member.steps))
@@ -102,7 +108,11 @@ fn steps(steps: &[StepPart]) -> Markup {
                             th scope="row" { (words::camel(&step.step)) @if step.round > 0 { ", round " (step.round + 1) } }
                             td { (text::time(step.started)) }
                             td { @if step.mark == Mark::Undone { "undone " } (text::time_or(step.ended, "not yet")) }
-                            td class="number" { @if let (Some(ended), false) = (step.ended, step.mark == Mark::Undone) { (words::span(ended.since(step.started))) } }
+                            td class="number" {
+                                @if let (Some(ended), false) = (step.ended, step.mark == Mark::Undone) {
+                                    (words::span(ended.since(step.started)))
+                                }
+                            }
                             td { (of_mark(&step.mark)) }
                         }
                     }

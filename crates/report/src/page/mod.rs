@@ -42,7 +42,8 @@ pub(crate) fn page(report: &Report) -> String {
                 footer {
                     p {
                         "Digest of this report " code { (report.digest) } ". The JSON with the same digest has all of it "
-                        "whole; " code { "site_recovery_report::verify" } " computes its hashes again and compares its tables with its records."
+                        "whole; " code { "site_recovery_report::verify" } " computes its hashes again and compares its tables with "
+                        "its records."
                     }
                 }
             }

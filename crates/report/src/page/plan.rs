@@ -38,7 +38,9 @@ fn actions(actions: &[ActionPart]) -> Markup {
                         th scope="row" { (text::name(&action.name)) " (" (text::name(&action.kind)) ")" }
                         td { (text::time_or(action.started, "not begun")) }
                         td { (text::time_or(action.ended, "not ended")) }
-                        td class="number" { @if let (Some(from), Some(to)) = (action.started, action.ended) { (words::span(to.since(from))) } }
+                        td class="number" {
+                            @if let (Some(from), Some(to)) = (action.started, action.ended) { (words::span(to.since(from))) }
+                        }
                         td {
                             (ending(&action.ending))
                             @if let Some(who) = &action.who { ", by " (text::name(who)) }

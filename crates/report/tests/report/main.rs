@@ -2,6 +2,7 @@
 
 mod golden;
 mod hostile;
+mod life;
 mod page;
 mod runs;
 mod tampering;
