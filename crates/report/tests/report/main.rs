@@ -1,0 +1,8 @@
+//! Reports of real runs over two sites in memory: their page, their JSON, and what is found when they were tampered with.
+
+mod golden;
+mod hostile;
+mod life;
+mod page;
+mod runs;
+mod tampering;
