@@ -80,7 +80,7 @@ pub(crate) struct World {
 }
 
 /// The id of an account.
-fn account_id(subscription: &str, account: &str) -> String {
+pub(crate) fn account_id(subscription: &str, account: &str) -> String {
     format!(
         "/subscriptions/{subscription}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/{account}"
     )
