@@ -3,7 +3,7 @@
 
 use crate::given::{enrolled, op};
 use crate::recovered::Recovered;
-use crate::world::{CONTAINER, World, account_id};
+use crate::world::{ACCOUNT, CONTAINER, World, account_id};
 use site_recovery::*;
 use site_recovery_azure::{Azure, Images, Preparation, Profile};
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,7 +92,7 @@ fn right() -> Machine {
 /// The site under this profile.
 async fn site(world: &World, profile: Profile) -> Azure {
     let place = world.place(world.container.clone());
-    assert_eq!(place.account, account_id(&place.subscription), "of {CONTAINER}");
+    assert_eq!(place.account, account_id(&place.subscription, ACCOUNT), "of {CONTAINER}");
     let site = Azure::builder("azure".into()).profile(profile).network("vnet").test_network("isolated");
     site.open(place).await.expect("it opens")
 }
