@@ -34,7 +34,13 @@ async fn settings_open_both_roles_and_nothing_of_a_drill_is_left() {
     }
     assert_eq!(ground.names("Microsoft.Network/networkInterfaces"), [""; 0]);
     let left = ground.blobs.blobs(ACCOUNT, CONTAINER);
-    assert_eq!(left, ["m/sr-test-a/state", "s/azure/register/sr-test-a"], "the epochs, for good");
+    let [state, register, withdrawn] = &left[..] else { panic!("{left:?}") };
+    assert_eq!(
+        [state, register],
+        ["m/sr-test-a/state", "s/azure/register/sr-test-a"],
+        "the epochs, for good"
+    );
+    assert!(withdrawn.starts_with("s/azure/withdrawn/"), "{withdrawn}: the key is not made of again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
