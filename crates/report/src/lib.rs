@@ -34,6 +34,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/report.md")]
+mod documented {}
+
 mod build;
 mod chain;
 mod figures;
