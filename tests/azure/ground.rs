@@ -70,6 +70,11 @@ impl Ground {
         Self::made(async |_| Stands::server().await)
     }
 
+    /// How often a claim would have waited for requests of engines that are gone.
+    pub(crate) fn claims_that_waited(&self) -> u64 {
+        self.cloud.time.skipped()
+    }
+
     fn made(stands: impl AsyncFnOnce(&Path) -> Option<Stands>) -> Option<Self> {
         let runtime = runtime();
         // In memory where that can be: these engines are killed, and the power stays on.
