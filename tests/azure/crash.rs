@@ -139,6 +139,8 @@ fn engines_die_on(ground: &Ground, at: impl Fn(u64) -> Death) {
         if deaths == before {
             println!("{deaths:?} engines died in failovers, reprotects, failbacks and commits");
             assert!(deaths.iter().sum::<u64>() > 4, "{deaths:?}");
+            println!("{} claims would have waited", ground.claims_that_waited());
+            assert!(ground.claims_that_waited() > 4, "no claim has met an older engine");
             ground.live(async |life| life.the_replica_is_tidy("at the end").await);
             return;
         }

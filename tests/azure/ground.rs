@@ -78,6 +78,11 @@ impl Ground {
         Self::made(cloud::World::new(), async |_| Stands::server().await)
     }
 
+    /// How often a claim would have waited for requests of engines that are gone.
+    pub(crate) fn claims_that_waited(&self) -> u64 {
+        self.cloud.time.skipped()
+    }
+
     fn made(
         cloud: impl Future<Output = cloud::World>,
         stands: impl AsyncFnOnce(&Path) -> Option<Stands>,

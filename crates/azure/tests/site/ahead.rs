@@ -11,12 +11,18 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ahead {
     by_ms: Arc<AtomicU64>,
+    skipped: Arc<AtomicU64>,
     skips: Option<Duration>,
 }
 
 impl Ahead {
     pub(crate) fn put(&self, span: Duration) {
         self.by_ms.fetch_add(span.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// How often nobody waited.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::SeqCst)
     }
 
     /// The same time, put ahead by who sleeps for exactly this span: nobody waits for that.
@@ -33,6 +39,7 @@ impl Clock for Ahead {
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
         if self.skips == Some(span) {
             self.put(span);
+            self.skipped.fetch_add(1, Ordering::SeqCst);
             return futures_util::future::ready(()).boxed();
         }
         SystemClock.sleep(span)

@@ -69,7 +69,7 @@ pub(crate) struct World {
     /// That of the points.
     pub(crate) clock: ManualClock,
     /// That of the site.
-    time: Ahead,
+    pub(crate) time: Ahead,
     pub(crate) manager: fake_arm::Fake,
     pub(crate) blobs: Arc<fake_blob::Fake>,
     /// All that were given.
