@@ -59,7 +59,7 @@ fn uefi(secure_boot: bool) -> Firmware {
     Firmware::Uefi { secure_boot }
 }
 
-const OF_A_MACHINE: [Case; 10] = [
+const OF_A_MACHINE: [Case; 11] = [
     ("azure.system_disk", Profile::Current, |m| m.disks[0].role = DiskRole::Data),
     ("azure.disks", Profile::Current, |m| (0..65).for_each(|_| disk(m, GIB))),
     ("azure.disk_size", Profile::Current, |m| m.disks[0].size = 2049 * GIB),
@@ -69,6 +69,7 @@ const OF_A_MACHINE: [Case; 10] = [
     ("azure.firmware", Profile::Of2018, |m| m.firmware = uefi(false)),
     ("azure.secure_boot", Profile::Current, |m| m.firmware = uefi(true)),
     ("azure.small_disk", Profile::Current, |m| disk(m, GIB)),
+    ("azure.upload", Profile::Current, |m| disk(m, 9000 * GIB)),
     ("azure.preparation", Profile::Current, |m| m.guest.boot_drivers = Some(vec![])),
 ];
 
