@@ -37,8 +37,8 @@ impl PageBlobs {
         let grew = machine.included().any(|d| timeline.disks.get(&d.id).is_some_and(|had| had.size < d.size));
         next.session += 1;
         line.fit(&mut next, op, machine).await?;
-        let plan = line.keep_plan(next.timeline()?, &plan).await?;
-        let open = Open { session: next.session, plan, op: op.clone(), cut: cut.clone(), grew };
+        let kept = line.keep_plan(next.timeline()?, &plan).await?;
+        let open = Open { session: next.session, plan: kept, op: op.clone(), cut: cut.clone(), grew };
         let timeline = next.timeline_mut()?;
         timeline.close();
         timeline.machine = machine.clone();
@@ -50,7 +50,7 @@ impl PageBlobs {
         if has_folded {
             line.collect().await;
         }
-        let session = Session::of(&line, &open, true).await?;
+        let session = Session::of(&line, &open, plan, true).await?;
         let resume = session.landed();
         self.0.keep_session(machine.id(), Arc::new(session));
         Ok(Ingest { op: op.clone(), machine: machine.id().clone(), session: open.session, resume })
@@ -132,7 +132,8 @@ impl PageBlobs {
         {
             return Ok(session);
         }
-        let session = Arc::new(Session::of(&line, open, false).await?);
+        let plan = line.plan(&open.plan).await?;
+        let session = Arc::new(Session::of(&line, open, plan, false).await?);
         self.0.keep_session(&ingest.machine, Arc::clone(&session));
         Ok(session)
     }

@@ -50,10 +50,9 @@ struct Progress {
 }
 
 impl Session {
-    /// The open session of this line, with what it has landed before.
-    pub(super) async fn of(line: &Line, open: &Open, is_new: bool) -> Result<Self> {
+    /// The open session of this line, with its plan and what it has landed before.
+    pub(super) async fn of(line: &Line, open: &Open, plan: ChangeSet, is_new: bool) -> Result<Self> {
         let timeline = line.timeline()?;
-        let plan = line.plan(&open.plan).await?;
         let mut progress = Progress::default();
         for session in resumed(&timeline.carried, open) {
             for note in line.store.notes(&line.names.notes(session)).await? {
