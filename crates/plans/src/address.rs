@@ -44,21 +44,36 @@ impl AddressMap {
         }
     }
 
-    /// What an address is on the other side. One that is of the other side already stays as it is.
+    /// What an address is on the other side.
     pub fn map(&self, address: IpAddr, direction: Direction) -> Option<IpAddr> {
         let (from, to) = self.sides(direction);
-        if to.contains(address) { Some(address) } else { from.host(address).map(|host| to.address(host)) }
+        from.host(address).map(|host| to.address(host))
+    }
+
+    /// An address that is of the other side already, which stays as it is.
+    pub fn keep(&self, address: IpAddr, direction: Direction) -> Option<IpAddr> {
+        self.sides(direction).1.contains(address).then_some(address)
     }
 }
 
 impl NetworkMap {
-    /// What a network is on the other side. One that is of the other side already stays as it is.
+    /// What a network is on the other side.
     pub fn map(&self, network: &str, direction: Direction) -> Option<&str> {
-        let (from, to) = match direction {
+        let (from, to) = self.sides(direction);
+        (network == from).then_some(to)
+    }
+
+    /// A network that is of the other side already, which stays as it is.
+    pub fn keep(&self, network: &str, direction: Direction) -> Option<&str> {
+        let to = self.sides(direction).1;
+        (network == to).then_some(to)
+    }
+
+    fn sides(&self, direction: Direction) -> (&str, &str) {
+        match direction {
             Direction::PrimaryToRecovery => (&self.from, &self.to),
             Direction::RecoveryToPrimary => (&self.to, &self.from),
-        };
-        (network == from || network == to).then_some(to)
+        }
     }
 }
 
@@ -221,7 +236,8 @@ mod tests {
             let map = AddressMap { machine: None, from: subnet(from), to: subnet(to) };
             assert_eq!(map.map(ip(here), OUT), Some(ip(there)));
             assert_eq!(map.map(ip(there), BACK), Some(ip(here)));
-            assert_eq!(map.map(ip(there), OUT), Some(ip(there)), "it is there already");
+            assert_eq!(map.keep(ip(there), OUT), Some(ip(there)), "it is there already");
+            assert_eq!(map.keep(ip(here), BACK), Some(ip(here)), "it is there already");
         }
         let map = AddressMap { machine: None, from: subnet("10.0.1.0/24"), to: subnet("10.9.1.0/24") };
         assert_eq!(map.map(ip("10.0.2.1"), OUT), None);

@@ -66,7 +66,7 @@
 //! # What fails
 //! A planned run stops at the first failure, once the members that are under way have settled: what is prepared stays so, its
 //! source off. It [goes on](Plans::go_on) or is [cancelled](Plans::cancel). An unplanned run and a drill go on, and
-//! [say](Outcome::Partly) what failed. A person is waited for in every kind of run.
+//! [say](Outcome::Partly) what failed; a member that waits for one that failed boots all the same. A person is waited for in every kind of run.
 //!
 //! # Crashes
 //! What is about to be done is journalled first, and the vault's jobs carry the [run's name](PlanRun::operator): the next engine finds

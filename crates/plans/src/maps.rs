@@ -35,7 +35,8 @@ impl Driver {
         let vault = &self.shared.vault;
         let handle = vault.item(&machine.machine)?;
         let is_it = |name: &str| machine_id(vault, name).is_ok_and(|id| id == machine.machine);
-        let ours = machine.mapped.get(&run.direction).cloned().unwrap_or_default();
+        let maps = [&machine.mapped, &machine.replaced];
+        let ours: Vec<&Mapped> = maps.into_iter().filter_map(|m| m.get(&run.direction)).collect();
         Ok(apply(&run.of, run.direction, is_it, &handle.item()?.machine, &handle.settings()?, &ours))
     }
 }
@@ -52,14 +53,16 @@ fn apply(
     is_it: impl Fn(&str) -> bool,
     machine: &Machine,
     settings: &Settings,
-    ours: &Mapped,
+    ours: &[&Mapped],
 ) -> (Settings, Mapped) {
     let (mut settings, mut mapped) = (settings.clone(), Mapped::default());
     let of_nic = |nic: &Nic| {
-        let network = nic.network.as_deref()?;
-        plan.networks.iter().find_map(|map| map.map(network, direction))
+        let (network, maps) = (nic.network.as_deref()?, &plan.networks);
+        let mapped = maps.iter().find_map(|map| map.map(network, direction));
+        // What the source tells may be of the other side: it was described there.
+        mapped.or_else(|| maps.iter().find_map(|map| map.keep(network, direction)))
     };
-    if settings.network.is_none() || settings.network == ours.network {
+    if settings.network.is_none() || ours.iter().any(|ours| settings.network == ours.network) {
         mapped.network = machine.nics.iter().find_map(of_nic).map(str::to_owned);
         settings.network.clone_from(&mapped.network);
     }
@@ -68,7 +71,8 @@ fn apply(
     let own = |name: &Option<String>| name.as_deref().is_some_and(&is_it);
     for (at, nic) in machine.nics.iter().enumerate() {
         let set = settings.nics.get(&nic.id).and_then(|s| s.address);
-        if set.is_some() && set != ours.addresses.get(&nic.id).copied() {
+        let is_ours = |ours: &&Mapped| ours.addresses.get(&nic.id).copied() == set;
+        if set.is_some() && !ours.iter().any(is_ours) {
             continue;
         }
         let of_machine = plan.addresses.iter().filter(|map| own(&map.machine));
@@ -76,12 +80,14 @@ fn apply(
         let ordered: Vec<_> = of_machine.chain(of_all).collect();
         let found =
             ordered.iter().find_map(|map| told(nic).into_iter().find_map(|ip| map.map(ip, direction)));
+        let kept =
+            || ordered.iter().find_map(|map| told(nic).into_iter().find_map(|ip| map.keep(ip, direction)));
         // A fixed address says what the first adapter is to have, also where the guest reports none.
         let fixed = || {
             let single = ordered.iter().find(|map| own(&map.machine) && map.to.is_single());
             single.map(|map| map.sides(direction).1.first()).filter(|_| silent && at == 0)
         };
-        let address = found.or_else(fixed);
+        let address = found.or_else(kept).or_else(fixed);
         if address != set {
             settings.nics.entry(nic.id.clone()).or_default().address = address;
         }

@@ -20,7 +20,8 @@ use tokio::sync::oneshot;
 /// Drives plans over a vault. A cheap handle, `Send`, `Sync` and `Clone`.
 ///
 /// What it begins in the vault it begins as the [operator of its run](PlanRun::operator); that is what the vault's
-/// [`Authorizer`](site_recovery::Authorizer) is asked about.
+/// [`Authorizer`](site_recovery::Authorizer) is asked about. Nobody is asked about going on, cancelling and completing: the
+/// embedding program decides who gets a handle.
 #[derive(Debug, Clone)]
 pub struct Plans {
     shared: Arc<Shared>,

@@ -183,7 +183,8 @@ pub(crate) async fn check(
 
 fn machine_run(member: &Resolved, item: &Item, before: Option<&PlanRun>) -> MachineRun {
     let known = before.into_iter().flat_map(|run| run.members.iter().flat_map(|m| &m.machines));
-    let known = known.filter(|m| m.machine == *item.id()).map(|m| m.mapped.clone()).next();
+    let known =
+        known.filter(|m| m.machine == *item.id()).map(|m| m.mapped.clone()).next().unwrap_or_default();
     let alone = member.items.len() == 1;
     MachineRun {
         name: if alone { member.name.clone() } else { item.machine.called().to_owned() },
@@ -192,7 +193,8 @@ fn machine_run(member: &Resolved, item: &Item, before: Option<&PlanRun>) -> Mach
         loss: None,
         reach: vec![],
         verdict: None,
-        mapped: known.unwrap_or_default(),
+        replaced: known.clone(),
+        mapped: known,
     }
 }
 

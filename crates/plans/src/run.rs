@@ -166,6 +166,8 @@ pub struct MachineRun {
     pub verdict: Option<Verdict>,
     /// What this plan's maps set of its settings, by direction.
     pub mapped: BTreeMap<Direction, Mapped>,
+    /// What they had set by the run before, which this one replaces.
+    pub replaced: BTreeMap<Direction, Mapped>,
 }
 
 /// Settings that come from a plan's maps.

@@ -29,6 +29,31 @@ async fn o3_what_the_first_engine_still_asks_for_is_refused_once_a_second_one_go
 }
 
 #[tokio::test]
+async fn o3_an_engine_that_was_away_while_another_took_over_boots_nothing() -> Result<()> {
+    let first = Site::with(&["db", "web"]).await?;
+    let mut shop = plan(&[&["db"], &["web"]]);
+    shop.groups[0].before.push(runs("slow"));
+    first.actions.hangs("slow");
+    first.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
+    until(|| first.actions.programs() == ["slow"]).await;
+    let second = first.again().await?;
+    second.engine.vault.resume().await?;
+    second.plans.resume().await?;
+    let run = second.wait("shop").await;
+    let why = run.waiting().and_then(|a| a.error.clone()).expect("nobody knows how it ended");
+    assert!(why.message.contains("when its engine died"), "{why:?}");
+
+    first.actions.let_go("slow");
+    let late = bounded(first.plans.wait("shop")).await.expect_err("another engine goes on with it");
+    assert_eq!(late.kind(), ErrorKind::StaleEpoch);
+    assert!(first.in_cloud().is_empty(), "nothing boots by the engine that was away");
+    second.plans.complete("shop", "slow", "it did its work").await?;
+    assert_eq!(second.wait("shop").await.outcome, Some(Outcome::Done));
+    assert_eq!((second.in_cloud().len(), first.actions.programs()), (2, vec!["slow".to_owned()]));
+    Ok(())
+}
+
+#[tokio::test]
 async fn o4_a_run_of_a_plan_that_shares_a_member_is_busy_and_names_the_other() -> Result<()> {
     let site = Site::with(&["db", "web", "mail"]).await?;
     let mut shop = plan(&[&["db"], &["web"]]);

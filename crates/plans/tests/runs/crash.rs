@@ -159,11 +159,18 @@ async fn acting(site: &Site, crash: Crash) -> Result<(Counting, Result<(site_rec
     Ok((journal, built))
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Shape {
     items: Vec<(Phase, DrillState, Divergence, usize, usize)>,
     running: Vec<Vec<Image>>,
     machines: (usize, usize),
+}
+
+impl std::fmt::Debug for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let running: Vec<usize> = self.running.iter().map(Vec::len).collect();
+        write!(f, "{:?}, running {running:?} of {:?}", self.items, self.machines)
+    }
 }
 
 impl Shape {
@@ -226,7 +233,7 @@ async fn o1_every_kind_of_run_survives_a_crash_at_every_write() -> Result<()> {
         let writes = journal.0.writes();
         let ended = site.again().await?;
         let done = Shape::of(&site.engine.pair, &ended).await?;
-        assert_eq!(before == done, scenario == Scenario::Cancelled, "{scenario:?} {before:?} {done:?}");
+        assert_ne!(before, done, "{scenario:?}");
         let boots = count(&starts(&site.engine.pair));
         let kinds = journal.1.lock().expect("no panic under this lock").clone();
         assert!(kinds["plan"] > 4 && kinds["unit"] > 4, "{scenario:?}: {kinds:?}");

@@ -99,3 +99,19 @@ async fn a_map_that_changes_replaces_what_the_plan_set_before_and_a_drill_sets_n
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn two_subnets_that_stand_for_each_other_are_told_apart() -> Result<()> {
+    let site = site().await?;
+    let mut shop = plan(&[&["db", "web"]]);
+    site.engine.pair.here.address("web", ip("10.0.2.17"));
+    site.engine.vault.find("web")?.check_readiness().await?;
+    mapped(&mut shop, None, "10.0.1.0/24", "10.0.2.0/24");
+    mapped(&mut shop, None, "10.0.2.0/24", "10.0.1.0/24");
+    site.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
+    assert!(over(&site.wait("shop").await));
+    for (name, at) in [("db", "10.0.2.7"), ("web", "10.0.1.17")] {
+        assert_eq!(address(&site.engine.vault.find(name)?.settings()?), Some(ip(at)), "{name}");
+    }
+    Ok(())
+}

@@ -15,6 +15,7 @@ use site_recovery_testkit::world::{Pair, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 pub(crate) const OUT: Direction = Direction::PrimaryToRecovery;
 pub(crate) const BACK: Direction = Direction::RecoveryToPrimary;
@@ -34,7 +35,7 @@ pub(crate) struct Call {
 
 /// A named fake of [`Actions`]: a program's end is written down in advance, and what the world looked like is kept.
 #[derive(Debug, Clone)]
-pub(crate) struct Scripted(Arc<Mutex<Script>>, Pair);
+pub(crate) struct Scripted(Arc<Mutex<Script>>, Pair, Arc<Notify>);
 
 #[derive(Debug, Default)]
 struct Script {
@@ -46,7 +47,7 @@ struct Script {
 
 impl Scripted {
     pub(crate) fn new(pair: &Pair) -> Self {
-        Self(Arc::default(), pair.clone())
+        Self(Arc::default(), pair.clone(), Arc::default())
     }
 
     /// The next ends of a program; 0 once there are none.
@@ -54,9 +55,14 @@ impl Scripted {
         self.script().codes.insert(program.into(), codes.to_vec());
     }
 
-    /// It never ends by itself.
+    /// It does not end until it is let go.
     pub(crate) fn hangs(&self, program: &str) {
         self.script().hanging.insert(program.into());
+    }
+
+    pub(crate) fn let_go(&self, program: &str) {
+        self.script().hanging.remove(program);
+        self.2.notify_waiters();
     }
 
     pub(crate) fn close(&self, host: &str, port: u16) {
@@ -85,16 +91,19 @@ impl Actions for Scripted {
     async fn run(&self, command: &Command, output: &Output) -> Result<Option<i32>> {
         let program = command.program[0].clone();
         output.write(format!("{program} was here").as_bytes());
-        let (code, hangs) = {
+        let code = {
             let (here, cloud) = (self.1.here.running(), self.1.cloud.running());
             let mut script = self.script();
             script.calls.push(Call { program: program.clone(), command: command.clone(), here, cloud });
             let codes = script.codes.entry(program.clone()).or_default();
-            let code = if codes.is_empty() { 0 } else { codes.remove(0) };
-            (code, script.hanging.contains(&program))
+            if codes.is_empty() { 0 } else { codes.remove(0) }
         };
-        if hangs {
-            std::future::pending::<()>().await;
+        loop {
+            let gone = self.2.notified();
+            if !self.script().hanging.contains(&program) {
+                break;
+            }
+            gone.await;
         }
         Ok(Some(code))
     }
