@@ -104,6 +104,16 @@ impl ItemHandle {
         readiness::check(&self.shared, &self.slot, &self.item()?).await
     }
 
+    /// What the machine shall be at the recovery site of the direction that it replicates in.
+    ///
+    /// # Errors
+    /// `NotFound` once it has left.
+    pub fn settings(&self) -> Result<Settings> {
+        let item = self.item()?;
+        let site = self.shared.leg_of(&item)?.recovery_site.name();
+        Ok(item.settings.get(&site).cloned().unwrap_or_default())
+    }
+
     /// Edits what the machine shall be at its recovery site.
     ///
     /// # Errors

@@ -253,6 +253,13 @@ impl Site {
         self.truth(name, |vm| vm.machine.title = title.map(str::to_owned));
     }
 
+    /// The guest reports this address on its first adapter.
+    pub fn address(&self, name: &str, address: std::net::IpAddr) {
+        self.truth(name, |vm| {
+            vm.machine.nics.iter_mut().take(1).for_each(|nic| nic.addresses = vec![address.to_string()]);
+        });
+    }
+
     /// Somebody makes a snapshot of the machine that is not ours.
     pub fn snapshot_outside(&self, name: &str) {
         self.truth(name, |vm| *vm.machine.guest.snapshots.get_or_insert(0) += 1);

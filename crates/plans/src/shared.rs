@@ -1,0 +1,94 @@
+//! What all parts of one plans engine share.
+
+use crate::actions::Actions;
+use crate::driver::Driver;
+use crate::record::{RUNS, Record, run_subject};
+use crate::slot::{Slot, Written};
+use futures_util::FutureExt;
+use site_recovery::workflow::Failure;
+use site_recovery::{Clock, EngineId, Error, ErrorKind, Journal, Random, Result, Spawner, Vault};
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, RwLock};
+use tokio::sync::Mutex;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) id: EngineId,
+    pub(crate) vault: Vault,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) spawner: Arc<dyn Spawner>,
+    pub(crate) actions: Arc<dyn Actions>,
+    pub(crate) at_once: usize,
+    pub(crate) slots: RwLock<BTreeMap<String, Arc<Slot>>>,
+    /// Held while a run begins: of two that share a unit the second one sees the first.
+    pub(crate) beginning: Mutex<()>,
+}
+
+impl Shared {
+    pub(crate) fn slot(&self, plan: &str) -> Result<Arc<Slot>> {
+        let found = self.slots.read().expect("no panic under this lock").get(plan).cloned();
+        found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("plan {plan} was never run here")))
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Slot>> {
+        self.slots.read().expect("no panic under this lock").values().cloned().collect()
+    }
+
+    pub(crate) fn insert(&self, plan: &str, slot: &Arc<Slot>) {
+        let mut slots = self.slots.write().expect("no panic under this lock");
+        slots.insert(plan.to_owned(), Arc::clone(slot));
+    }
+
+    /// The newest run of a plan as it is journalled, and how many entries there are.
+    pub(crate) async fn read(&self, plan: &str) -> Result<Option<(u64, Record)>> {
+        let subject = run_subject(plan);
+        let (count, entries) = self.journal.load(&subject).await?;
+        let Some(last) = entries.last() else { return Ok(None) };
+        Ok(Some((count, Record::from_bytes(&subject, last)?)))
+    }
+
+    /// The names of all plans that were ever run.
+    pub(crate) async fn plans(&self) -> Result<Vec<String>> {
+        let subjects = self.journal.subjects().await?;
+        Ok(subjects.iter().filter_map(|s| s.strip_prefix(RUNS)).map(str::to_owned).collect())
+    }
+
+    pub(crate) async fn load(&self) -> Result<()> {
+        for plan in self.plans().await? {
+            if let Some((count, record)) = self.read(&plan).await? {
+                self.insert(&plan, &Slot::new(record.run, Written { count, trail: record.trail }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a task that drives the run until it ends or needs a person.
+    pub(crate) fn start(self: &Arc<Self>, slot: &Arc<Slot>) {
+        slot.seen.send_modify(|seen| (seen.drivers, seen.broken) = (seen.drivers + 1, None));
+        let driver = Driver { shared: Arc::clone(self), slot: Arc::clone(slot) };
+        self.spawner.spawn(Box::pin(async move {
+            let alone = Arc::clone(&driver.slot.driving).lock_owned().await;
+            let driven = AssertUnwindSafe(driver.drive()).catch_unwind().await;
+            let driven = driven.unwrap_or_else(|_| {
+                Err(Error::new(
+                    ErrorKind::Cancelled,
+                    "the run stopped in a panic; Plans::resume goes on with it",
+                ))
+            });
+            if let Err(error) = &driven {
+                let plan = &driver.slot.run().plan;
+                tracing::error!(plan, %error, "the run stopped; a new engine resumes it");
+            }
+            drop(alone);
+            driver.slot.seen.send_modify(|seen| {
+                seen.drivers -= 1;
+                if let Err(error) = &driven {
+                    seen.broken = Some(Failure::from(error));
+                }
+            });
+        }));
+    }
+}
