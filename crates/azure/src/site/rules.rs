@@ -316,9 +316,9 @@ mod tests {
         let upload = ("azure.upload".to_owned(), Severity::Info);
         let unprepared = ("azure.preparation".to_owned(), Severity::Warning);
         assert_eq!(told(&small, true, true, true), []);
-        assert_eq!(told(&small, false, true, true), [upload.clone()]);
+        assert_eq!(told(&small, false, true, true), vec![upload.clone()]);
         assert_eq!(told(&large, true, true, false), [("azure.disk_size".to_owned(), Severity::Critical)]);
-        assert_eq!(told(&large, true, false, false), [upload.clone()]);
+        assert_eq!(told(&large, true, false, false), vec![upload.clone()]);
         assert_eq!(told(&large, true, false, true), [upload.clone(), unprepared.clone()]);
         assert_eq!(told(&large, false, false, true), [upload, unprepared]);
     }
