@@ -63,8 +63,8 @@ impl Driver {
             }
             let known = run.action(&action.name).map(|known| known.state);
             match (known, &action.does) {
-                (Some(ActionState::Done | ActionState::PassedOver), _) => {}
-                (Some(ActionState::Failed), _) if !run.stops() => {}
+                // One that failed and is to be taken again is not in the record any more.
+                (Some(ActionState::Done | ActionState::PassedOver | ActionState::Failed), _) => {}
                 (Some(ActionState::Waiting), _) => return Ok(()),
                 (None, Does::Manual { .. }) => return self.wait_for_somebody(&action, None).await,
                 // The engine that ran it died meanwhile.

@@ -196,3 +196,21 @@ async fn a_member_that_somebody_takes_out_of_the_run_stops_it() -> Result<()> {
     assert_eq!(site.wait("shop").await.outcome, Some(Outcome::Done));
     Ok(())
 }
+
+#[tokio::test]
+async fn o8_an_unplanned_run_needs_nothing_of_the_side_that_is_lost() -> Result<()> {
+    let site = Site::with(&["db", "web"]).await?;
+    site.engine.pair.here.set_down(true);
+    let shop = plan(&[&["db"], &["web"]]);
+    site.plans.failover("shop", &shop, FailoverRequest::unplanned(OUT, fire())).await?;
+    let run = site.wait("shop").await;
+    assert_eq!(run.outcome, Some(Outcome::Done), "{run:?}");
+    assert_eq!(site.in_cloud().len(), 2);
+    let loss = |name: &str| run.member(name).and_then(|m| m.machines[0].loss.clone());
+    assert!(loss("db").is_some() && loss("web").is_some(), "what may be lost is said: {run:?}");
+    for name in ["db", "web"] {
+        let state = site.engine.vault.find(name)?.state()?;
+        assert_eq!(state.divergence, site_recovery::state::Divergence::Possible);
+    }
+    Ok(())
+}
