@@ -3,6 +3,7 @@
 mod guest;
 
 use crate::args::{Cli, Verb};
+use crate::screen::Screen;
 use crate::{exit, init, show, verb};
 use clap::Parser;
 use guest::Guest;
@@ -62,11 +63,11 @@ async fn step(dir: &Path, words: &str) -> Result<()> {
         return Err(Error::new(ErrorKind::Invalid, format!("{words} is not asked of the engine")));
     };
     global.config = Some(dir.join("site-recovery.toml"));
-    let end = verb::done(&global, asked).await;
+    let end = verb::done(&global, asked, &mut Screen::dark()).await;
     let code = exit::of(&end);
     match end {
         Ok(answer) => {
-            say(&show::text(&answer));
+            say(&show::text(&answer).replace(&format!("{}/", dir.display()), ""));
             match code {
                 exit::DONE => Ok(()),
                 code => Err(Error::new(ErrorKind::Conflict, format!("{words} ended with {code}"))),

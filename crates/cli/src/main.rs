@@ -96,8 +96,8 @@ fn ended(global: &Global, end: Result<String>) -> u8 {
 fn told(global: &Global, end: &std::result::Result<Answer, Failed>) -> u8 {
     let code = exit::of(end);
     let json = match end {
-        Ok(answer) if global.json => serde_json::to_value(answer),
-        Err(failed) if global.json => Ok(serde_json::json!({ "failed": failed, "code": code })),
+        Ok(answer) if global.json => serde_json::to_string(answer),
+        Err(failed) if global.json => serde_json::to_string(&Failure { code, failed }),
         Ok(answer) => {
             say(show::text(answer).as_bytes());
             return code;
@@ -107,9 +107,16 @@ fn told(global: &Global, end: &std::result::Result<Answer, Failed>) -> u8 {
             return code;
         }
     };
-    let text = json.map(|json| format!("{json}\n")).unwrap_or_default();
+    let text = json.map(|json| json + "\n").unwrap_or_default();
     say(text.as_bytes());
     code
+}
+
+/// A failure as JSON: with the code that the process ends with.
+#[derive(serde::Serialize)]
+struct Failure<'a> {
+    code: u8,
+    failed: &'a Failed,
 }
 
 /// Whoever reads it may leave early.

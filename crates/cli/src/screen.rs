@@ -17,6 +17,7 @@ pub(crate) struct Screen {
     /// On a terminal, while something is under way.
     bar: Option<ProgressBar>,
     terminal: bool,
+    dark: bool,
     step: String,
     transfer: Option<Transfer>,
     last: Option<Timestamp>,
@@ -33,18 +34,26 @@ struct Transfer {
 impl Screen {
     pub(crate) fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { bar: None, terminal, step: String::new(), transfer: None, last: None }
+        Self { bar: None, terminal, dark: false, step: String::new(), transfer: None, last: None }
+    }
+
+    /// One that shows nothing.
+    pub(crate) fn dark() -> Self {
+        Self { dark: true, ..Self::new() }
     }
 
     pub(crate) fn show(&mut self, told: Told) {
+        if self.dark {
+            return;
+        }
         match told {
             Told::Note(text) => self.line(&text),
             Told::Step { unit, what } => {
-                if self.step != what {
-                    self.step.clone_from(&what);
+                if let Some(step) = what.strip_suffix(" begins").filter(|step| *step != self.step) {
+                    self.step = step.to_owned();
                     match self.terminal {
-                        true => self.bar().set_message(what),
-                        false => self.line(&format!("{unit}: {what}")),
+                        true => self.bar().set_message(step.to_owned()),
+                        false => self.line(&format!("{unit}: {step}")),
                     }
                 }
             }

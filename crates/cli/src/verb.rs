@@ -18,7 +18,7 @@ pub(crate) async fn verb(global: &Global, asked: Asked) -> u8 {
         if let Some(dry) = asked.dry()
             && std::io::IsTerminal::is_terminal(&std::io::stdin())
         {
-            match done(&global, dry).await {
+            match done(&global, dry, &mut Screen::new()).await {
                 Ok(plan) => {
                     let _ = std::io::stderr().write_all(show::text(&plan).as_bytes());
                 }
@@ -38,7 +38,7 @@ pub(crate) async fn verb(global: &Global, asked: Asked) -> u8 {
             Err(error) => return told(&global, &Err(error.into())),
         }
     }
-    let end = done(&global, asked).await;
+    let end = done(&global, asked, &mut Screen::new()).await;
     told(&global, &end)
 }
 
@@ -46,7 +46,7 @@ pub(crate) async fn verb(global: &Global, asked: Asked) -> u8 {
 ///
 /// # Errors
 /// Why it was not done.
-pub(crate) async fn done(global: &Global, asked: Asked) -> std::result::Result<Answer, Failed> {
+pub(crate) async fn done(global: &Global, asked: Asked, screen: &mut Screen) -> std::result::Result<Answer, Failed> {
     let settings = settings(global)?;
     let request = Request {
         operator: global.operator.clone().unwrap_or_else(|| settings.operator()),
@@ -54,7 +54,7 @@ pub(crate) async fn done(global: &Global, asked: Asked) -> std::result::Result<A
         settings: settings.digest.clone(),
         asked: absolute(asked),
     };
-    work::work(settings, &request, &mut Screen::new()).await
+    work::work(settings, &request, screen).await
 }
 
 /// The settings of this command line.
