@@ -136,11 +136,23 @@ fn journal(settings: &Settings, error: Error) -> Error {
     told_of_journal(&file, error)
 }
 
-/// Says which file it is and, where its disk is full, what to do.
+/// Says which file it is and, where its disk is full, what to do. SQLite calls a full disk an error of I/O where it cannot make
+/// its own small files.
 pub(crate) fn told_of_journal(file: &Path, error: Error) -> Error {
-    let remedy = match error.kind() {
-        ErrorKind::OutOfSpace => ": its disk is full; make room, nothing was lost",
-        _ => "",
+    let full = match error.kind() {
+        ErrorKind::OutOfSpace => true,
+        ErrorKind::Unavailable => file.parent().is_some_and(is_full),
+        _ => false,
     };
-    Error::new(error.kind(), format!("the journal {}{remedy}", file.display())).caused_by(error)
+    let (kind, remedy) = match full {
+        true => (ErrorKind::OutOfSpace, ": its disk is full; make room, nothing was lost"),
+        false => (error.kind(), ""),
+    };
+    Error::new(kind, format!("the journal {}{remedy}", file.display())).caused_by(error)
+}
+
+/// Less is free than the journal's own small files take.
+fn is_full(dir: &Path) -> bool {
+    const LEAST: u64 = 256 << 10;
+    rustix::fs::statvfs(dir).is_ok_and(|volume| volume.f_bavail * volume.f_frsize < LEAST)
 }

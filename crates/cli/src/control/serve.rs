@@ -108,7 +108,16 @@ impl Drop for Desk {
 async fn serve(engine: Arc<Engine>, stream: UnixStream, mut leaving: watch::Receiver<bool>) {
     let (reader, mut writer) = stream.into_split();
     let mut lines = BufReader::new(reader.take(LONGEST)).lines();
-    let Some(Said::Ask(request)) = hear(&mut lines).await else { return };
+    let request = match hear(&mut lines).await {
+        Some(Ok(Said::Ask(request))) => request,
+        Some(_) => {
+            let message = "the holder of the vault is of another version: end it, and start it anew";
+            let failed = Failed::from(Error::new(ErrorKind::Unsupported, message));
+            let _ = writer.write_all(&line(&Heard::Failed(failed))).await;
+            return;
+        }
+        None => return,
+    };
     let pid = std::process::id();
     if writer.write_all(&line(&Heard::Accepted { pid })).await.is_err() {
         return;
@@ -163,8 +172,8 @@ async fn left(leaving: &mut watch::Receiver<bool>) {
     let _ = leaving.wait_for(|leaving| *leaving).await;
 }
 
-/// The next line; none at the end, and for what is no line of ours.
-async fn hear(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> Option<Said> {
+/// The next line; none at the end.
+async fn hear(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> Option<serde_json::Result<Said>> {
     let text = lines.next_line().await.ok().flatten()?;
-    serde_json::from_str(&text).inspect_err(|error| tracing::warn!(%error, "a request is not understood")).ok()
+    Some(serde_json::from_str(&text))
 }

@@ -117,7 +117,7 @@ async fn turn_back(unit: &Unit, out: &Out) {
 /// A journal that does not take a record ends the job here; the next start goes on with it.
 fn of_journal(engine: &Engine, error: Error) -> Error {
     match (error.role(), error.kind()) {
-        (None, ErrorKind::OutOfSpace) => told_of_journal(&engine.settings.journal(), error),
+        (None, ErrorKind::OutOfSpace | ErrorKind::Unavailable) => told_of_journal(&engine.settings.journal(), error),
         _ => error,
     }
 }

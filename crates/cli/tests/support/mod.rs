@@ -9,39 +9,39 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_site-recovery");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_site-recovery");
 
 /// What a run of the command came to.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
     /// That it ended so.
     #[track_caller]
-    pub fn with(self, code: i32) -> Self {
+    pub(crate) fn with(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
         self
     }
 
     /// Its answer as JSON.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}\n{}", self.out, self.err))
     }
 }
 
 /// Two local sites and what stands between them.
-pub struct Ground {
+pub(crate) struct Ground {
     dir: TempDir,
 }
 
 impl Ground {
     /// As `init` makes it.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = TempDir::with_prefix("cli-").unwrap();
         let ground = Self { dir };
         ground.run("init").with(0);
@@ -52,20 +52,20 @@ impl Ground {
         ground
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }
 
     /// A machine here, switched on as a person does, with disks of bytes that say whose they are.
-    pub fn machine(&self, name: &str, mib: usize) {
+    pub(crate) fn machine(&self, name: &str, mib: usize) {
         self.machine_with(name, mib, "{}");
     }
 
-    pub fn machine_with(&self, name: &str, mib: usize, commands: &str) {
+    pub(crate) fn machine_with(&self, name: &str, mib: usize, commands: &str) {
         let home = self.path("here").join(name);
         fs::create_dir_all(home.join(".site-recovery")).unwrap();
         fs::write(home.join("disk-root.raw"), bytes(name, mib << 20)).unwrap();
@@ -75,16 +75,17 @@ impl Ground {
                 {{ "id": "root", "file": "disk-root.raw" }}, {{ "id": "data", "file": "disk-data.raw" }} ] }}"#
         );
         fs::write(home.join("machine.json"), description).unwrap();
+        fs::write(home.join(".site-recovery/power.json"), r#"{ "state": "on", "starts": 1 }"#).unwrap();
     }
 
     /// Both disks of a machine at a site.
-    pub fn disks(&self, site: &str, machine: &str) -> [Vec<u8>; 2] {
+    pub(crate) fn disks(&self, site: &str, machine: &str) -> [Vec<u8>; 2] {
         let home = self.path(site).join(machine);
         ["disk-root.raw", "disk-data.raw"].map(|disk| fs::read(home.join(disk)).unwrap())
     }
 
     /// Writes to a disk, as its guest does.
-    pub fn write(&self, site: &str, machine: &str, at: u64, text: &str) {
+    pub(crate) fn write(&self, site: &str, machine: &str, at: u64, text: &str) {
         use std::os::unix::fs::FileExt;
         let home = self.path(site).join(machine);
         let lock = fs::OpenOptions::new().create(true).append(true).open(home.join(".site-recovery/write.lock")).unwrap();
@@ -93,7 +94,7 @@ impl Ground {
         disk.write_all_at(text.as_bytes(), at).unwrap();
     }
 
-    pub fn command(&self, words: &str) -> Command {
+    pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(PROGRAM);
         command
             .args(words.split(' '))
@@ -106,7 +107,7 @@ impl Ground {
         command
     }
 
-    pub fn run(&self, words: &str) -> Ran {
+    pub(crate) fn run(&self, words: &str) -> Ran {
         let output = self.command(words).output().unwrap();
         Ran {
             code: output.status.code().unwrap_or(-1),
@@ -116,20 +117,20 @@ impl Ground {
     }
 
     /// Begins it.
-    pub fn start(&self, words: &str) -> Child {
+    pub(crate) fn start(&self, words: &str) -> Child {
         self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// The phase of a machine.
     #[track_caller]
-    pub fn phase(&self, machine: &str) -> String {
+    pub(crate) fn phase(&self, machine: &str) -> String {
         let shown = self.run(&format!("show {machine} --json")).with(0).json();
         shown["shown"][0]["phase"].as_str().unwrap().to_owned()
     }
 }
 
 /// Bytes that only this seed gives.
-pub fn bytes(seed: &str, count: usize) -> Vec<u8> {
+pub(crate) fn bytes(seed: &str, count: usize) -> Vec<u8> {
     let mut state = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let mut all = Vec::with_capacity(count);
     while all.len() < count {
@@ -140,12 +141,12 @@ pub fn bytes(seed: &str, count: usize) -> Vec<u8> {
     all
 }
 
-pub fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 #[track_caller]
-pub fn ended(child: Child) -> Ran {
+pub(crate) fn ended(child: Child) -> Ran {
     let output = child.wait_with_output().unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),
@@ -155,17 +156,17 @@ pub fn ended(child: Child) -> Ran {
 }
 
 /// A command of a machine that says that it was reached, and waits until it is let go: by two pipes in its directory.
-pub struct Gate {
+pub(crate) struct Gate {
     home: PathBuf,
 }
 
 impl Gate {
     /// The words for a description, of the pipes `name.held` and `name.gate`.
-    pub fn command(name: &str) -> String {
+    pub(crate) fn command(name: &str) -> String {
         format!(r#"{{ "run": ["/bin/sh", "-c", "echo reached > {name}.held; cat {name}.gate > /dev/null"], "seconds": 300 }}"#)
     }
 
-    pub fn make(home: PathBuf, name: &str) -> Self {
+    pub(crate) fn make(home: PathBuf, name: &str) -> Self {
         fs::create_dir_all(&home).unwrap();
         let gate = Self { home: home.join(name) };
         for path in [gate.held(), gate.gate()] {
@@ -184,12 +185,12 @@ impl Gate {
     }
 
     /// Waits until the command is reached.
-    pub fn reached(&self) {
+    pub(crate) fn reached(&self) {
         assert_eq!(fs::read_to_string(self.held()).unwrap(), "reached\n");
     }
 
     /// Lets it go on, once.
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         fs::write(self.gate(), "go\n").unwrap();
     }
 }
