@@ -221,14 +221,7 @@ pub(crate) enum Told {
     /// A line.
     Note(String),
     /// What a job does now.
-    Step {
-        unit: String,
-        what: String,
-    },
+    Step { unit: String, what: String },
     /// Bytes of the transfer under way.
-    Bytes {
-        unit: String,
-        done: u64,
-        all: u64,
-    },
+    Bytes { unit: String, done: u64, all: u64 },
 }

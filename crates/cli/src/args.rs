@@ -384,7 +384,9 @@ impl Asked {
             Self::Failover(f) | Self::Failback(f) if f.unplanned && !f.unwind => {
                 (ByName, "an unplanned failover may lose the newest writes, and goes on without a proof")
             }
-            Self::Drill(d) if d.promote => (Final, "the drill's point becomes production, and what came later is lost"),
+            Self::Drill(d) if d.promote => {
+                (Final, "the drill's point becomes production, and what came later is lost")
+            }
             Self::Commit(c) if c.force => (ByName, "a commit is final, and the other side does not answer"),
             Self::Commit(_) => (Final, "a commit is final: there is no undo after it"),
             Self::Undo(u) if u.force => (ByName, "the recovered side is not proven off"),
@@ -393,7 +395,9 @@ impl Asked {
             Self::Reprotect(r) if r.other_side_loses => (Final, "what the other side wrote loses"),
             Self::Disable(d) if d.delete_points => (Final, "all recovery points are deleted"),
             Self::Disable(d) if d.purge => (Final, "what could not be removed is forgotten"),
-            Self::Disable(d) if !d.unblock.is_empty() => (Final, "a machine may start while its other side runs"),
+            Self::Disable(d) if !d.unblock.is_empty() => {
+                (Final, "a machine may start while its other side runs")
+            }
             _ => return None,
         };
         Some(said)

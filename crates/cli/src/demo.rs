@@ -16,7 +16,8 @@ use std::path::Path;
 /// # Errors
 /// Whatever goes another way.
 pub(crate) async fn demo(keep: bool) -> Result<()> {
-    let unusable = |e: std::io::Error| Error::new(ErrorKind::Unavailable, "no temporary directory").caused_by(e);
+    let unusable =
+        |e: std::io::Error| Error::new(ErrorKind::Unavailable, "no temporary directory").caused_by(e);
     let dir = tempfile::Builder::new().prefix("site-recovery-demo-").tempdir().map_err(unusable)?;
     let told = story(dir.path()).await;
     if keep {

@@ -82,10 +82,15 @@ impl Engine {
     }
 
     fn unknown(&self, name: &str) -> String {
-        let all: Vec<String> = self.vault.items().iter().filter_map(|h| h.item().ok()).take(20).map(called).collect();
+        let all: Vec<String> =
+            self.vault.items().iter().filter_map(|h| h.item().ok()).take(20).map(called).collect();
         match all.as_slice() {
-            [] => format!("no machine named {name} is protected here, nor is any other: `protect {name}` begins"),
-            all => format!("no machine or group named {name} is protected here; these are: {}", all.join(", ")),
+            [] => format!(
+                "no machine named {name} is protected here, nor is any other: `protect {name}` begins"
+            ),
+            all => {
+                format!("no machine or group named {name} is protected here; these are: {}", all.join(", "))
+            }
         }
     }
 

@@ -10,8 +10,14 @@ use std::path::Path;
 pub(crate) const SETTINGS: &str = include_str!("init.toml");
 
 /// Directories that the settings name. The state is its owner's alone.
-const DIRECTORIES: [(&str, u32); 6] =
-    [("state", 0o700), ("state/reports", 0o700), ("here", 0o755), ("cloud", 0o755), ("points", 0o700), ("retention", 0o700)];
+const DIRECTORIES: [(&str, u32); 6] = [
+    ("state", 0o700),
+    ("state/reports", 0o700),
+    ("here", 0o755),
+    ("cloud", 0o755),
+    ("points", 0o700),
+    ("retention", 0o700),
+];
 
 /// Writes `site-recovery.toml` into a directory, and makes what it names.
 ///

@@ -18,7 +18,8 @@ impl Interrupts {
     /// `Unavailable` where the system does not let it.
     pub(crate) fn heard() -> Result<Self> {
         let hear = |kind| {
-            signal(kind).map_err(|e| Error::new(ErrorKind::Unavailable, "signals cannot be heard").caused_by(e))
+            signal(kind)
+                .map_err(|e| Error::new(ErrorKind::Unavailable, "signals cannot be heard").caused_by(e))
         };
         Ok(Self {
             interrupt: hear(SignalKind::interrupt())?,

@@ -51,7 +51,9 @@ fn main() -> ExitCode {
         Verb::Man => ended(&global, manual()),
         Verb::Schema => say(settings::schema().as_bytes()),
         Verb::Asked(asked) => on_runtime(&global, verb::verb(&global, asked)),
-        Verb::Run => on_runtime(&global, async { ended(&global, run::run(&global).await.map(|()| String::new())) }),
+        Verb::Run => {
+            on_runtime(&global, async { ended(&global, run::run(&global).await.map(|()| String::new())) })
+        }
         Verb::Demo(told) => demonstrate(&global, told.keep),
     };
     ExitCode::from(code)
@@ -128,7 +130,8 @@ fn say(text: &[u8]) -> u8 {
 
 fn manual() -> Result<String> {
     let mut text = vec![];
-    let unwritten = |e: std::io::Error| Error::new(ErrorKind::Unavailable, "the page cannot be written").caused_by(e);
+    let unwritten =
+        |e: std::io::Error| Error::new(ErrorKind::Unavailable, "the page cannot be written").caused_by(e);
     clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(unwritten)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
@@ -136,5 +139,9 @@ fn manual() -> Result<String> {
 /// Events go to standard error, from `level` up unless `SITE_RECOVERY_LOG` says otherwise.
 fn log(level: &str) {
     let filter = EnvFilter::try_from_env("SITE_RECOVERY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
 }

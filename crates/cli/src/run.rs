@@ -28,7 +28,8 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
     let settings = verb::settings(global)?;
     let state = settings.vault.state.clone();
     let Some(_lock) = Lock::take(&state)? else {
-        let pid = Lock::holder(&state).map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+        let pid =
+            Lock::holder(&state).map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
         let message = format!("{pid} holds the vault {}: end that one first", state.display());
         return Err(Error::new(ErrorKind::Busy, message));
     };
@@ -87,8 +88,10 @@ async fn work(engine: &Engine, out: &Out) {
 
 /// Metrics for Prometheus, of everything from now on.
 fn metrics(at: SocketAddr) -> Result<impl Future<Output = ()> + Send + 'static> {
-    let failed = |e: String| Error::new(ErrorKind::Unavailable, format!("metrics cannot be served at {at}: {e}"));
-    let (recorder, serve) = PrometheusBuilder::new().with_http_listener(at).build().map_err(|e| failed(e.to_string()))?;
+    let failed =
+        |e: String| Error::new(ErrorKind::Unavailable, format!("metrics cannot be served at {at}: {e}"));
+    let (recorder, serve) =
+        PrometheusBuilder::new().with_http_listener(at).build().map_err(|e| failed(e.to_string()))?;
     ::metrics::set_global_recorder(recorder).map_err(|e| failed(e.to_string()))?;
     Ok(async move {
         if serve.await.is_err() {

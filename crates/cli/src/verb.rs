@@ -46,7 +46,11 @@ pub(crate) async fn verb(global: &Global, asked: Asked) -> u8 {
 ///
 /// # Errors
 /// Why it was not done.
-pub(crate) async fn done(global: &Global, asked: Asked, screen: &mut Screen) -> std::result::Result<Answer, Failed> {
+pub(crate) async fn done(
+    global: &Global,
+    asked: Asked,
+    screen: &mut Screen,
+) -> std::result::Result<Answer, Failed> {
     let settings = settings(global)?;
     let request = Request {
         operator: global.operator.clone().unwrap_or_else(|| settings.operator()),
@@ -63,7 +67,8 @@ pub(crate) async fn done(global: &Global, asked: Asked, screen: &mut Screen) -> 
 /// Those of reading them.
 pub(crate) fn settings(global: &Global) -> Result<Settings> {
     let here = PathBuf::from("site-recovery.toml");
-    let usual = || if here.exists() { here.clone() } else { PathBuf::from("/etc/site-recovery/site-recovery.toml") };
+    let usual =
+        || if here.exists() { here.clone() } else { PathBuf::from("/etc/site-recovery/site-recovery.toml") };
     let file = global.config.clone().unwrap_or_else(usual);
     settings::read(&std::path::absolute(&file).unwrap_or(file))
 }

@@ -23,7 +23,11 @@ const FOR_OTHERS: Duration = Duration::from_secs(7 * 86_400);
 ///
 /// # Errors
 /// Why it was not done.
-pub(crate) async fn work(settings: Settings, request: &Request, screen: &mut Screen) -> Result<Answer, Failed> {
+pub(crate) async fn work(
+    settings: Settings,
+    request: &Request,
+    screen: &mut Screen,
+) -> Result<Answer, Failed> {
     let (told, mut to_show) = mpsc::unbounded_channel::<Told>();
     let (stop, stopped) = watch::channel(false);
     let mut interrupts = Interrupts::heard()?;
@@ -63,7 +67,8 @@ async fn here_or_there(settings: Settings, request: &Request, out: &Out) -> Resu
             Asked::Ended(end) => return end,
             Asked::Nobody if SystemClock.now().since(since) > PATIENCE => {
                 let pid = Lock::holder(&state).map_or_else(String::new, |pid| format!(", process {pid},"));
-                let message = format!("another process{pid} holds the vault and does not answer: end it, or wait");
+                let message =
+                    format!("another process{pid} holds the vault and does not answer: end it, or wait");
                 return Err(Error::new(ErrorKind::Busy, message).into());
             }
             Asked::Nobody => SystemClock.sleep(PAUSE).await,

@@ -47,8 +47,10 @@ fn o3_over_and_back_by_verbs_and_no_byte_is_lost() {
     let audit = ground.run("audit web --json").with(0).json();
     assert!(audit["audit"].as_array().unwrap().iter().any(|record| record["who"] == "ana"));
     let jobs = ground.run("jobs web --json").with(0).json();
-    let operations: Vec<&str> = jobs["jobs"].as_array().unwrap().iter().map(|j| j["operation"].as_str().unwrap()).collect();
-    let over_and_back = ["PlannedFailover", "Commit", "ReverseReplicate", "PlannedFailover", "Commit", "ReverseReplicate"];
+    let operations: Vec<&str> =
+        jobs["jobs"].as_array().unwrap().iter().map(|j| j["operation"].as_str().unwrap()).collect();
+    let over_and_back =
+        ["PlannedFailover", "Commit", "ReverseReplicate", "PlannedFailover", "Commit", "ReverseReplicate"];
     assert!(operations.ends_with(&over_and_back), "{operations:?}");
     // Reports of the drill and its removal, and of both failovers.
     assert_eq!(std::fs::read_dir(ground.path("state/reports")).unwrap().count(), 4);

@@ -47,9 +47,11 @@ fn a_point_is_read_by_qemu_img_until_ctrl_c() {
             .filter_map(|line| line.strip_prefix("serving ").map(str::to_owned))
             .collect();
         for (disk, bytes) in [("root", &at_first[0]), ("data", &at_first[1])] {
-            let uri = uris.iter().find(|uri| uri.contains(&format!("web/{disk}@1")) || uri.contains(disk)).unwrap();
+            let uri =
+                uris.iter().find(|uri| uri.contains(&format!("web/{disk}@1")) || uri.contains(disk)).unwrap();
             let copy = ground.path("copy.raw");
-            let copied = Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "raw", uri]).arg(&copy).status();
+            let copied =
+                Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "raw", uri]).arg(&copy).status();
             assert!(copied.unwrap().success());
             assert!(fs::read(&copy).unwrap() == *bytes, "{disk} has other bytes");
         }

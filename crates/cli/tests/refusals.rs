@@ -106,7 +106,9 @@ fn c1_no_secret_is_in_output_log_journal_or_report() {
     fs::write(&settings, text + "\n[process_server]\nkeys = [\"key\"]\n").unwrap();
     ground.machine("web", 1);
     let mut said = String::new();
-    for words in ["protect web", "show web --json", "audit web --json", "drill web --json", "failover web", "list"] {
+    for words in
+        ["protect web", "show web --json", "audit web --json", "drill web --json", "failover web", "list"]
+    {
         let output = ground.command(words).env("SITE_RECOVERY_LOG", "trace").output().unwrap();
         assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
         said += &String::from_utf8_lossy(&output.stdout);
@@ -128,7 +130,9 @@ fn files(dir: &std::path::Path) -> Vec<(String, Vec<u8>)> {
     for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap()) {
         match entry.file_type().unwrap() {
             kind if kind.is_dir() => all.extend(files(&entry.path())),
-            kind if kind.is_file() => all.push((entry.path().display().to_string(), fs::read(entry.path()).unwrap())),
+            kind if kind.is_file() => {
+                all.push((entry.path().display().to_string(), fs::read(entry.path()).unwrap()))
+            }
             _ => {}
         }
     }

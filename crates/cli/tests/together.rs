@@ -177,7 +177,8 @@ fn a_daemon_replicates_serves_others_and_a_second_one_is_refused() {
     ground.run("protect web").with(0);
     ground.write("here", "web", 0, "seen by the daemon alone");
     // Point 1 is of protection; the next ones are the daemon's.
-    let points = |ground: &Ground| ground.run("points web --json").with(0).json()["points"].as_array().unwrap().len();
+    let points =
+        |ground: &Ground| ground.run("points web --json").with(0).json()["points"].as_array().unwrap().len();
     while points(&ground) < 3 {}
     ground.run("failover web --unplanned --yes --reason drill").with(0);
     assert_eq!(ground.disks("cloud", "web"), ground.disks("here", "web"));

@@ -49,7 +49,9 @@ pub(crate) async fn ask(state: &Path, request: &Request, out: &Out) -> Asked {
             Ok(Heard::Failed(failed)) => return Asked::Ended(Err(failed)),
             Err(error) => {
                 let message = "the holder of the vault speaks another version: end it, and start it anew";
-                return Asked::Ended(Err(Error::new(ErrorKind::Unsupported, message).caused_by(error).into()));
+                return Asked::Ended(Err(Error::new(ErrorKind::Unsupported, message)
+                    .caused_by(error)
+                    .into()));
             }
         }
     }
@@ -59,4 +61,3 @@ pub(crate) async fn ask(state: &Path, request: &Request, out: &Out) -> Asked {
     let message = "the process that did this ended in the middle; the next start goes on with what was begun";
     Asked::Ended(Err(Error::new(ErrorKind::Unavailable, message).into()))
 }
-

@@ -28,7 +28,8 @@ impl Lock {
     pub(crate) fn take(state: &Path) -> Result<Option<Self>> {
         prepare(state)?;
         let path = file(state);
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let opened =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut lock = opened.map_err(|e| unusable(&path, e))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -36,7 +37,10 @@ impl Lock {
             Err(TryLockError::Error(error)) => return Err(unusable(&path, error)),
         }
         // Whose it is, for people. It is shorter than a block, which the file keeps: a full disk takes it as well.
-        let written = lock.rewind().and_then(|()| lock.set_len(0)).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        let written = lock
+            .rewind()
+            .and_then(|()| lock.set_len(0))
+            .and_then(|()| writeln!(lock, "{}", std::process::id()));
         if let Err(error) = written {
             tracing::debug!(%error, "the lock does not say whose it is");
         }

@@ -8,8 +8,8 @@ use crate::engine::{Unit, called};
 use site_recovery::state::Direction;
 use site_recovery::{
     self as core, CommitRequest, CompleteCopy, Cutover, DisableRequest, DrillRequest, Error, ErrorKind,
-    FailoverRequest, Force, Job, OnUnfenced, Operation, Plan, PointChoice, PromoteRequest, ReprotectRequest, Result,
-    Shutdown, UndoRequest,
+    FailoverRequest, Force, Job, OnUnfenced, Operation, Plan, PointChoice, PromoteRequest, ReprotectRequest,
+    Result, Shutdown, UndoRequest,
 };
 use std::time::Duration;
 
@@ -53,7 +53,10 @@ impl Wish {
                 let point = d.point.map_or(PointChoice::LatestProcessed, choice);
                 let network = d.network.clone();
                 let expires_after = d.expires.0;
-                (&d.name, Self::Drill(DrillRequest { point, network, expires_after, ..DrillRequest::default() }))
+                (
+                    &d.name,
+                    Self::Drill(DrillRequest { point, network, expires_after, ..DrillRequest::default() }),
+                )
             }
             Asked::ChangePoint(c) => (&c.name, Self::Change(choice(c.point))),
             Asked::Commit(c) => {
@@ -155,7 +158,11 @@ impl Wish {
 
 /// A dry run needs no reason yet.
 fn reasoned(dry: bool, request: &Request) -> Result<Force> {
-    if dry && request.reason.is_none() { Ok(Force::by(&request.operator, "to be said")) } else { request.force() }
+    if dry && request.reason.is_none() {
+        Ok(Force::by(&request.operator, "to be said"))
+    } else {
+        request.force()
+    }
 }
 
 fn failover(told: &Failover, direction: Direction, request: &Request) -> Result<Wish> {
@@ -184,7 +191,10 @@ fn failover(told: &Failover, direction: Direction, request: &Request) -> Result<
 
 fn unplanned(direction: Direction, on_unfenced: OnUnfenced) -> FailoverRequest {
     let shutdown = Shutdown::Try { limit: Duration::from_secs(120) };
-    FailoverRequest { cutover: Cutover::Unplanned { shutdown, on_unfenced }, ..FailoverRequest::planned(direction) }
+    FailoverRequest {
+        cutover: Cutover::Unplanned { shutdown, on_unfenced },
+        ..FailoverRequest::planned(direction)
+    }
 }
 
 fn page(operation: Operation, plan: Plan, unit: &Unit) -> PlanPage {

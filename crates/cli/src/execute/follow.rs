@@ -5,8 +5,8 @@ use super::{Out, page};
 use crate::answer::{Answer, Ended, JobPage, MemberLine, Told};
 use crate::engine::{Engine, Unit, called, told_of_journal};
 use site_recovery::{
-    Clock, Delivery, Error, ErrorKind, Events, Job, MemberReport, Notice, NoticeKind, Outcome, ProcessServer as _,
-    Report, Result, SystemClock, UnitId,
+    Clock, Delivery, Error, ErrorKind, Events, Job, MemberReport, Notice, NoticeKind, Outcome,
+    ProcessServer as _, Report, Result, SystemClock, UnitId,
 };
 use std::time::Duration;
 
@@ -117,7 +117,9 @@ async fn turn_back(unit: &Unit, out: &Out) {
 /// A journal that does not take a record ends the job here; the next start goes on with it.
 fn of_journal(engine: &Engine, error: Error) -> Error {
     match (error.role(), error.kind()) {
-        (None, ErrorKind::OutOfSpace | ErrorKind::Unavailable) => told_of_journal(&engine.settings.journal(), error),
+        (None, ErrorKind::OutOfSpace | ErrorKind::Unavailable) => {
+            told_of_journal(&engine.settings.journal(), error)
+        }
         _ => error,
     }
 }
@@ -173,7 +175,12 @@ async fn ended_page(report: &Report, unit: &Unit, took: Duration) -> JobPage {
     let member = |(machine, m): (&site_recovery::MachineId, &MemberReport)| MemberLine {
         machine: named(machine),
         point: m.point.map(|p| p.0),
-        loss_at_most_seconds: m.loss.as_ref().map(|l| l.at_most).filter(|l| *l != Duration::MAX).map(|l| l.as_secs_f64()),
+        loss_at_most_seconds: m
+            .loss
+            .as_ref()
+            .map(|l| l.at_most)
+            .filter(|l| *l != Duration::MAX)
+            .map(|l| l.as_secs_f64()),
         running: m.booted.as_ref().map(|b| b.running),
         reach: m.booted.as_ref().map_or(vec![], |b| b.reach.clone()),
         boots: m.proof.as_ref().map(site_recovery::BootProof::is_good),

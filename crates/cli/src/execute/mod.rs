@@ -78,7 +78,11 @@ impl Request {
 ///
 /// # Errors
 /// Why it was not done; of what the state refuses, with what is allowed instead.
-pub(crate) async fn execute(engine: &Engine, request: &Request, out: &Out) -> std::result::Result<Answer, Failed> {
+pub(crate) async fn execute(
+    engine: &Engine,
+    request: &Request,
+    out: &Out,
+) -> std::result::Result<Answer, Failed> {
     if request.settings != engine.settings.digest {
         out.note("this is done by a process that read other settings; start it again to have these");
     }
@@ -94,7 +98,8 @@ pub(crate) async fn execute(engine: &Engine, request: &Request, out: &Out) -> st
     match verb(engine, request, out).await {
         Ok(answer) => Ok(answer),
         Err(error) => {
-            let refused = matches!(error.kind(), ErrorKind::Refused | ErrorKind::Busy | ErrorKind::Unsupported);
+            let refused =
+                matches!(error.kind(), ErrorKind::Refused | ErrorKind::Busy | ErrorKind::Unsupported);
             let mut failed = Failed::from(error);
             if refused && let Some(name) = name_of(&request.asked) {
                 failed.allowed = allowed(engine, name);

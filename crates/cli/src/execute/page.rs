@@ -67,7 +67,11 @@ pub(super) async fn page(handle: &ItemHandle, unit: &Unit) -> Result<ItemPage> {
     let points = handle.points().await.unwrap_or_default();
     let newest = points.last().map(|p| (p.id.0, SystemClock.now().since(p.taken).as_secs_f64()));
     let instances = item.instances.iter().map(|instance| instance_line(&item, instance)).collect();
-    let disk = |d: &site_recovery::DiskSummary| DiskLine { id: d.id.to_string(), bytes: d.size, included: d.included };
+    let disk = |d: &site_recovery::DiskSummary| DiskLine {
+        id: d.id.to_string(),
+        bytes: d.size,
+        included: d.included,
+    };
     let (booted, drilled) = (item.promotion.as_ref().and_then(|p| p.booted.as_ref()), item.drill.as_ref());
     let reach = booted.into_iter().chain(drilled.and_then(|d| d.booted.as_ref()));
     let finished = words::on!(unit, handle => handle.finished());
@@ -103,7 +107,9 @@ fn owed(owed: &site_recovery::Owed) -> String {
         Fence(i) => format!("fence {} at {}", i.name, i.site),
         Lift(i) => format!("lift the fence of {} at {}", i.name, i.site),
         Unpin { point, why, .. } => format!("take the pin {why:?} of point {point} away"),
-        Remove { instance, .. } => format!("remove {} at {}, once the next point is sealed", instance.name, instance.site),
+        Remove { instance, .. } => {
+            format!("remove {} at {}, once the next point is sealed", instance.name, instance.site)
+        }
     }
 }
 

@@ -44,7 +44,10 @@ async fn one(
     let name = wish.group.clone().or_else(|| wish.machines.first().cloned()).unwrap_or_default();
     // What has failed before goes on, under the settings that it has.
     if let Ok(unit) = engine.unit(&name, &request.operator)
-        && unit.items().iter().any(|item| item.state().is_ok_and(|state| state.phase == Phase::EnablingFailed))
+        && unit
+            .items()
+            .iter()
+            .any(|item| item.state().is_ok_and(|state| state.phase == Phase::EnablingFailed))
     {
         items.extend(unit.items());
         let begin = async { super::words::on!(&unit, handle => handle.enable().await) };
@@ -67,7 +70,9 @@ async fn one(
 
 /// What the settings say of a machine or a group.
 fn wish(settings: &Settings, name: &str, policy: Option<&str>) -> Result<ProtectRequest> {
-    let named = |own: &Option<Spanned<String>>| policy.or(own.as_ref().map(|p| p.get_ref().as_str())).map(str::to_owned);
+    let named = |own: &Option<Spanned<String>>| {
+        policy.or(own.as_ref().map(|p| p.get_ref().as_str())).map(str::to_owned)
+    };
     if let Some(group) = settings.groups.get(name).map(Spanned::get_ref) {
         let machines: Vec<&str> = group.machines.iter().map(|m| m.get_ref().as_str()).collect();
         let wish = ProtectRequest::group(name, &machines).policy(find(settings, named(&group.policy))?);
@@ -81,7 +86,9 @@ fn wish(settings: &Settings, name: &str, policy: Option<&str>) -> Result<Protect
     wish.settings = machine.settings.as_ref().map(|told| told.get_ref().settings());
     wish.excluded = machine.excluded.iter().map(|disk| disk.as_str().into()).collect();
     if machine.out.is_some() || machine.back.is_some() {
-        let leg = |own: &Option<Spanned<String>>, usual: &str| own.as_ref().map_or(usual, |l| l.get_ref()).to_owned();
+        let leg = |own: &Option<Spanned<String>>, usual: &str| {
+            own.as_ref().map_or(usual, |l| l.get_ref()).to_owned()
+        };
         wish.legs = Some((leg(&machine.out, "out"), leg(&machine.back, "back")));
     }
     Ok(wish)

@@ -8,5 +8,5 @@ use std::sync::Arc;
 
 pub(crate) fn open(name: &str, told: &LocalSettings, clock: Arc<dyn Clock>) -> Result<Site> {
     let site = Arc::new(LocalSite::open(name.into(), &told.directory, clock)?);
-    Ok(Site { source: site.clone(), target: site.clone(), landing: site })
+    Ok(Site { source: site.clone(), target: Some(site.clone()), landing: Some(site), points: None })
 }

@@ -1,12 +1,18 @@
 //! Opens what the settings name: sites, stores, legs. A kind that was not built in is refused by the feature that has it.
 
+#[cfg(feature = "azure")]
+mod azure;
 #[cfg(feature = "local")]
 mod local;
 #[cfg(feature = "qemu")]
 mod qemu;
+#[cfg(any(feature = "vsphere", feature = "esxi"))]
+mod vmware;
 
 use crate::settings::{LegSettings, Settings, SiteSettings, StoreSettings};
-use site_recovery::{Clock, Error, ErrorKind, LandingSite, Leg, Result, Source, SystemClock, Target};
+use site_recovery::{
+    Clock, Error, ErrorKind, LandingSite, Leg, RecoveryPointStore, Result, Source, SystemClock, Target,
+};
 use site_recovery_master_target::MasterTarget;
 use site_recovery_points::Points;
 use site_recovery_process_server::{Key, Keyring, ProcessServer};
@@ -17,8 +23,12 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub(crate) struct Site {
     pub(crate) source: Arc<dyn Source>,
-    pub(crate) target: Arc<dyn Target>,
-    pub(crate) landing: Arc<dyn LandingSite>,
+    /// Where recovered machines run there.
+    pub(crate) target: Option<Arc<dyn Target>>,
+    /// Where machines come back to it.
+    pub(crate) landing: Option<Arc<dyn LandingSite>>,
+    /// Points that it keeps itself, for the stores that name it.
+    pub(crate) points: Option<Arc<dyn RecoveryPointStore>>,
 }
 
 /// Everything that was opened.
@@ -37,10 +47,10 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened> {
     let process_server = Arc::new(process_server(settings, keys.clone()).await?);
     let (mut sites, mut stores) = (BTreeMap::new(), BTreeMap::new());
     for (name, site) in &settings.sites {
-        sites.insert(name.as_str(), open_site(name, site).await?);
+        sites.insert(name.as_str(), open_site(settings, name, site).await?);
     }
     for (name, store) in &settings.stores {
-        stores.insert(name.as_str(), open_store(name, store, keys.clone())?);
+        stores.insert(name.as_str(), open_store(name, store, keys.clone(), &sites)?);
     }
     let mut legs = BTreeMap::new();
     for (name, leg) in &settings.legs {
@@ -50,12 +60,14 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened> {
         let opened = match (&leg.store, &leg.retention) {
             (Some(store), _) => {
                 let store = stores.get(store.get_ref().as_str()).cloned();
-                let store: Arc<Points> = store.ok_or_else(|| absent("store", name))?;
-                Leg::out(from.source, process_server.clone(), store, to.target)
+                let store: Arc<dyn RecoveryPointStore> = store.ok_or_else(|| absent("store", name))?;
+                let target = to.target.ok_or_else(|| absent("target", leg.to.get_ref()))?;
+                Leg::out(from.source, process_server.clone(), store, target)
             }
             (None, Some(retention)) => {
                 let target = format!("{name}-master-target");
-                let target = MasterTarget::open(target, to.landing, retention, clock()).await?;
+                let landing = to.landing.ok_or_else(|| absent("landing site", leg.to.get_ref()))?;
+                let target = MasterTarget::open(target, landing, retention, clock()).await?;
                 Leg::back(from.source, process_server.clone(), Arc::new(target))
             }
             (None, None) => return Err(absent("store", name)),
@@ -94,17 +106,44 @@ async fn process_server(settings: &Settings, keys: Keyring) -> Result<ProcessSer
     builder.build().await
 }
 
-fn open_store(name: &str, store: &StoreSettings, keys: Keyring) -> Result<Arc<Points>> {
-    let StoreSettings::Directory(told) = store;
-    Ok(Arc::new(Points::directory(name.into(), &told.directory, clock())?.with_keys(keys)))
+fn open_store(
+    name: &str,
+    store: &StoreSettings,
+    keys: Keyring,
+    sites: &BTreeMap<&str, Site>,
+) -> Result<Arc<dyn RecoveryPointStore>> {
+    match store {
+        StoreSettings::Directory(told) => {
+            Ok(Arc::new(Points::directory(name.into(), &told.directory, clock())?.with_keys(keys)))
+        }
+        StoreSettings::Azure(told) => {
+            let site = sites.get(told.site.get_ref().as_str()).and_then(|site| site.points.clone());
+            site.ok_or_else(|| absent("store", name))
+        }
+    }
 }
 
-async fn open_site(name: &str, site: &SiteSettings) -> Result<Site> {
+/// The store whose points a site of Azure keeps: its role has the store's name.
+#[cfg(feature = "azure")]
+fn store_of<'a>(settings: &'a Settings, site: &str) -> Option<&'a str> {
+    let of =
+        |store: &StoreSettings| matches!(store, StoreSettings::Azure(told) if told.site.get_ref() == site);
+    settings.stores.iter().find(|(_, store)| of(store)).map(|(name, _)| name.as_str())
+}
+
+#[cfg_attr(not(feature = "azure"), allow(unused_variables, reason = "only Azure has points of its own"))]
+async fn open_site(settings: &Settings, name: &str, site: &SiteSettings) -> Result<Site> {
     match site {
         #[cfg(feature = "local")]
         SiteSettings::Local(told) => local::open(name, told, clock()),
         #[cfg(feature = "qemu")]
         SiteSettings::Qemu(told) => qemu::open(name, told, clock()).await,
+        #[cfg(feature = "vsphere")]
+        SiteSettings::Vsphere(told) => vmware::vcenter(name, told, clock()).await,
+        #[cfg(feature = "esxi")]
+        SiteSettings::Esxi(told) => vmware::host(name, told, clock()).await,
+        #[cfg(feature = "azure")]
+        SiteSettings::Azure(told) => azure::open(name, told, store_of(settings, name), clock()).await,
         #[allow(unreachable_patterns, reason = "all kinds may be built in")]
         other => Err(not_built_in(name, other.kind())),
     }

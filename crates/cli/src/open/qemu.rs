@@ -35,5 +35,5 @@ pub(crate) async fn open(name: &str, told: &QemuSettings, clock: Arc<dyn Clock>)
         builder = builder.network(name, made(&network.backend));
     }
     let site = Arc::new(builder.open().await?);
-    Ok(Site { source: site.clone(), target: site.clone(), landing: site })
+    Ok(Site { source: site.clone(), target: Some(site.clone()), landing: Some(site), points: None })
 }

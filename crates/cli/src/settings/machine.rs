@@ -108,7 +108,8 @@ impl Recovered {
             let Nic { excluded, primary, subnet, address, test_subnet, test_address } = nic;
             (id.into(), NicSettings { excluded, primary, subnet, address, test_subnet, test_address })
         };
-        let disk = |(id, disk): (String, Disk)| (id.into(), DiskSettings { name: disk.name, kind: disk.kind });
+        let disk =
+            |(id, disk): (String, Disk)| (id.into(), DiskSettings { name: disk.name, kind: disk.kind });
         Settings {
             name: told.name,
             group: told.group,

@@ -4,12 +4,19 @@ mod machine;
 mod names;
 mod place;
 mod policy;
+mod remote;
 mod site;
 mod span;
 
 pub(crate) use machine::{GroupSettings, MachineSettings};
 pub(crate) use place::{Place, refused};
 pub(crate) use policy::PolicySettings;
+#[cfg(feature = "azure")]
+pub(crate) use remote::Azure;
+#[cfg(feature = "esxi")]
+pub(crate) use remote::Esxi;
+#[cfg(feature = "vsphere")]
+pub(crate) use remote::Vsphere;
 pub(crate) use site::{Accelerator, LocalSettings, QemuSettings, SiteSettings, StoreSettings};
 pub(crate) use span::Span;
 

@@ -1,6 +1,6 @@
 //! Names that lead nowhere, and values that the library refuses: told by their lines, before anything is opened.
 
-use super::{LegSettings, Named, Place, Settings, refused};
+use super::{LegSettings, Named, Place, Settings, SiteSettings, StoreSettings, refused};
 use serde_spanned::Spanned;
 use site_recovery::Result;
 use std::collections::BTreeMap;
@@ -47,8 +47,17 @@ fn check_leg(settings: &Settings, leg: &Spanned<LegSettings>, place: &Place<'_>)
     if told.from.get_ref() == told.to.get_ref() {
         return Err(place.refuse(told.to.span(), "a leg leads to another site", "name the other site"));
     }
+    let to = &settings.sites[told.to.get_ref()];
+    let cannot = |what: &str| {
+        place.refuse(told.to.span(), &format!("a site of the kind {} {what}", to.kind()), "name another site")
+    };
     match (&told.store, &told.retention) {
-        (Some(store), None) => exists(store, &settings.stores, "stores", place),
+        (Some(store), None) if to.runs_recovered() => {
+            exists(store, &settings.stores, "stores", place)?;
+            check_store(settings, store, place)
+        }
+        (Some(_), None) => Err(cannot("runs no recovered machines: no leg out leads there")),
+        (None, Some(_)) if !to.is_landed_on() => Err(cannot("is not landed on: no leg back leads there")),
         (None, Some(_)) => Ok(()),
         _ => {
             let rule = "a leg has either a store, and leads out, or a retention directory, and leads back";
@@ -57,16 +66,24 @@ fn check_leg(settings: &Settings, leg: &Spanned<LegSettings>, place: &Place<'_>)
     }
 }
 
+/// The points of a container belong to a site of Azure.
+fn check_store(settings: &Settings, store: &Spanned<String>, place: &Place<'_>) -> Result<()> {
+    let Some(StoreSettings::Azure(told)) = settings.stores.get(store.get_ref()) else { return Ok(()) };
+    exists(&told.site, &settings.sites, "sites", place)?;
+    match &settings.sites[told.site.get_ref()] {
+        SiteSettings::Azure(_) => Ok(()),
+        other => {
+            let rule = format!("a site of the kind {} has no container", other.kind());
+            Err(place.refuse(told.site.span(), &rule, "name a site of the kind azure"))
+        }
+    }
+}
+
 fn known<T>(name: &Option<Spanned<String>>, all: &Named<T>, of: &str, place: &Place<'_>) -> Result<()> {
     name.as_ref().map_or(Ok(()), |name| exists(name, all, of, place))
 }
 
-fn exists<T>(
-    name: &Spanned<String>,
-    all: &BTreeMap<String, T>,
-    of: &str,
-    place: &Place<'_>,
-) -> Result<()> {
+fn exists<T>(name: &Spanned<String>, all: &BTreeMap<String, T>, of: &str, place: &Place<'_>) -> Result<()> {
     if all.contains_key(name.get_ref()) {
         return Ok(());
     }

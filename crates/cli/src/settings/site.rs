@@ -1,9 +1,11 @@
 //! Sites and stores: a kind each, with the settings of that kind.
 
+use super::remote::{Azure, AzureTable, Esxi, VmwareTable, Vsphere};
 use super::{Place, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_spanned::Spanned;
 use site_recovery::Result;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +19,15 @@ pub(crate) enum SiteSettings {
     Local(LocalSettings),
     /// QEMU/KVM on this host.
     Qemu(QemuSettings),
+    /// Machines of a vCenter: captured there, and landed on again. The feature `vsphere` has it.
+    #[schemars(with = "VmwareTable")]
+    Vsphere(Vsphere),
+    /// Machines of a host of VMware's, likewise. The feature `esxi` has it.
+    #[schemars(with = "VmwareTable")]
+    Esxi(Esxi),
+    /// A resource group of Azure. The feature `azure` has it; docs/azure.md describes what else stands here.
+    #[schemars(with = "AzureTable")]
+    Azure(Azure),
 }
 
 /// A directory as a site.
@@ -87,6 +98,8 @@ pub(crate) struct NetworkSettings {
 pub(crate) enum StoreSettings {
     /// A directory.
     Directory(DirectorySettings),
+    /// The container of a site in Azure.
+    Azure(AzureStore),
 }
 
 /// A directory of recovery points.
@@ -95,6 +108,15 @@ pub(crate) enum StoreSettings {
 pub(crate) struct DirectorySettings {
     /// The directory.
     pub(crate) directory: PathBuf,
+}
+
+/// The container of a site in Azure.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AzureStore {
+    /// The site, of the kind `azure`, whose account and container keep the points.
+    #[schemars(with = "String")]
+    pub(crate) site: Spanned<String>,
 }
 
 /// Something that has a kind.
@@ -106,21 +128,27 @@ pub(crate) trait OfKind: Sized {
 }
 
 impl OfKind for SiteSettings {
-    const KINDS: &'static [&'static str] = &["local", "qemu"];
+    const KINDS: &'static [&'static str] = &["local", "qemu", "vsphere", "esxi", "azure"];
 
     fn of(kind: &str, rest: ValueDeserializer<'_>) -> std::result::Result<Self, toml::de::Error> {
         match kind {
             "local" => table(rest).map(Self::Local),
-            _ => table(rest).map(Self::Qemu),
+            "qemu" => table(rest).map(Self::Qemu),
+            "vsphere" => table(rest).map(Self::Vsphere),
+            "esxi" => table(rest).map(Self::Esxi),
+            _ => table(rest).map(Self::Azure),
         }
     }
 }
 
 impl OfKind for StoreSettings {
-    const KINDS: &'static [&'static str] = &["directory"];
+    const KINDS: &'static [&'static str] = &["directory", "azure"];
 
-    fn of(_: &str, rest: ValueDeserializer<'_>) -> std::result::Result<Self, toml::de::Error> {
-        table(rest).map(Self::Directory)
+    fn of(kind: &str, rest: ValueDeserializer<'_>) -> std::result::Result<Self, toml::de::Error> {
+        match kind {
+            "directory" => table(rest).map(Self::Directory),
+            _ => table(rest).map(Self::Azure),
+        }
     }
 }
 
@@ -166,7 +194,20 @@ impl SiteSettings {
         match self {
             Self::Local(_) => "local",
             Self::Qemu(_) => "qemu",
+            Self::Vsphere(_) => "vsphere",
+            Self::Esxi(_) => "esxi",
+            Self::Azure(_) => "azure",
         }
+    }
+
+    /// Whether recovered machines run there, at the end of a leg out.
+    pub(crate) fn runs_recovered(&self) -> bool {
+        !matches!(self, Self::Vsphere(_) | Self::Esxi(_))
+    }
+
+    /// Whether machines come back to it, at the end of a leg back.
+    pub(crate) fn is_landed_on(&self) -> bool {
+        !matches!(self, Self::Azure(_))
     }
 
     /// Its paths, to be counted from the file's directory.
@@ -178,6 +219,8 @@ impl SiteSettings {
                 .chain(&mut site.scratch)
                 .chain(site.firmware.iter_mut().flatten())
                 .collect(),
+            // Of these the settings are the adapter's own, with absolute paths.
+            Self::Vsphere(_) | Self::Esxi(_) | Self::Azure(_) => vec![],
         }
     }
 }
@@ -187,6 +230,7 @@ impl StoreSettings {
     pub(crate) fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
             Self::Directory(store) => vec![&mut store.directory],
+            Self::Azure(_) => vec![],
         }
     }
 }

@@ -61,20 +61,45 @@ fn what_is_wrong_is_told_by_line_key_rule_and_remedy() {
         (add("colour = 1\n"), "colour", "groups.shop.colour", "unknown field"),
         (add("[other]\n"), "[other]", "other", "unknown field"),
         (swap("state = \"state\"", "state = 7"), "state", "vault.state", "invalid type"),
-        (swap("kind = \"local\"", "kind = \"lokal\""), "kind = \"lokal", "sites.here.kind", "local, qemu"),
+        (
+            swap("kind = \"local\"", "kind = \"lokal\""),
+            "kind = \"lokal",
+            "sites.here.kind",
+            "local, qemu, vsphere, esxi, azure",
+        ),
         (swap("kind = \"local\"\n", ""), "[sites.here]", "sites.here", "no kind"),
         (swap("directory = \"here\"", "folder = \"here\""), "folder", "sites.here.folder", "unknown field"),
-        (swap("directory = \"here\"", "directory = true"), "directory = true", "sites.here.directory", "invalid type"),
+        (
+            swap("directory = \"here\"", "directory = true"),
+            "directory = true",
+            "sites.here.directory",
+            "invalid type",
+        ),
         (swap("from = \"here\"", "from = \"there\""), "from = \"there", "legs.out.from", "cloud, here"),
         (swap("to = \"here\"", "to = \"cloud\""), "to", "legs.back.to", "another site"),
         (swap("store = \"points\"", "store = \"pts\""), "store", "legs.out.store", "no stores.pts"),
         (swap("store = \"points\"\n", ""), "[legs.out]", "legs.out", "either a store"),
         (swap("interval = \"30s\"", "interval = \"30\""), "interval", "policies.quick.interval", "as in 5m"),
         (swap("interval = \"30s\"", "interval = \"2d\""), "[policies.quick]", "policies.quick", "24 hours"),
-        (swap("policy = \"quick\"", "policy = \"slow\""), "policy", "machines.web.policy", "no policies.slow"),
+        (
+            swap("policy = \"quick\"", "policy = \"slow\""),
+            "policy",
+            "machines.web.policy",
+            "no policies.slow",
+        ),
         (add("policy = \"slow\"\n"), "policy = \"slow", "groups.shop.policy", "no policies.slow"),
-        (add("[groups.two]\nmachines = [\"db\"]\n"), "machines", "groups.two.machines", "in the group shop already"),
-        (add("[machines.db.settings]\nname = \"-db\"\n"), "[machines.db", "machines.db.settings", "letters, digits"),
+        (
+            add("[groups.two]\nmachines = [\"db\"]\n"),
+            "machines",
+            "groups.two.machines",
+            "in the group shop already",
+        ),
+        (
+            add("[machines.db.settings]\nname = \"-db\"\n"),
+            "[machines.db",
+            "machines.db.settings",
+            "letters, digits",
+        ),
         (add("[run]\nmetrics = \"here\"\n"), "metrics", "run.metrics", "127.0.0.1:9464"),
         (add("[vault]\n"), "[vault]", "vault", "duplicate key"),
         ("[vault\n".to_owned(), "[vault", "vault", "unclosed"),
@@ -82,7 +107,8 @@ fn what_is_wrong_is_told_by_line_key_rule_and_remedy() {
     for (text, begins, key, said) in cases {
         let error = of(&text).expect_err(&text);
         assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some("settings")));
-        let line = text.lines().collect::<Vec<_>>().iter().rposition(|line| line.starts_with(begins)).unwrap() + 1;
+        let line =
+            text.lines().collect::<Vec<_>>().iter().rposition(|line| line.starts_with(begins)).unwrap() + 1;
         let (told, place) = (error.to_string(), format!("/etc/x/site-recovery.toml, line {line}, {key}: "));
         assert!(told.starts_with(&place), "{place} {told}");
         assert!(told.contains(said), "{said}: {told}");

@@ -68,7 +68,8 @@ pub(super) fn page(page: &ItemPage) -> String {
         let why = last.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
         row("last job", format!("{} by {}, {}{why}", last.operation, last.who, last.state));
     }
-    let allowed = if line.allowed.is_empty() { "nothing, a job is under way".into() } else { line.allowed.join(", ") };
+    let allowed =
+        if line.allowed.is_empty() { "nothing, a job is under way".into() } else { line.allowed.join(", ") };
     row("allowed", allowed);
     let group = line.group.as_ref().map_or(String::new(), |group| format!(", of the group {group}"));
     format!("{} ({}{group})\n{}{}", line.machine, line.id, table.text(), findings(&page.findings))
@@ -89,7 +90,11 @@ pub(super) fn points(lines: &[PointLine]) -> String {
             line.point.to_string(),
             line.taken.clone(),
             seconds(line.age_seconds),
-            if line.verified { line.consistency.clone() } else { format!("{}, not verified", line.consistency) },
+            if line.verified {
+                line.consistency.clone()
+            } else {
+                format!("{}, not verified", line.consistency)
+            },
             boots.to_owned(),
             if kept.is_empty() { "-".into() } else { kept.join(", ") },
         ]);

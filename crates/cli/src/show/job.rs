@@ -30,7 +30,11 @@ fn of(member: &MemberLine) -> String {
     said.extend(member.point.map(|point| format!("point {point}")));
     said.extend(member.loss_at_most_seconds.map(loss));
     if member.shipped_bytes > 0 || member.changed_bytes > 0 {
-        said.push(format!("{} changed, {} shipped", bytes(member.changed_bytes), bytes(member.shipped_bytes)));
+        said.push(format!(
+            "{} changed, {} shipped",
+            bytes(member.changed_bytes),
+            bytes(member.shipped_bytes)
+        ));
     }
     said.extend(member.running.map(|running| if running { "it runs" } else { "it does NOT run" }.to_owned()));
     said.extend(member.boots.map(|boots| if boots { "it boots" } else { "it does NOT boot" }.to_owned()));

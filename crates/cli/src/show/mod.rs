@@ -30,7 +30,8 @@ pub(crate) fn text(answer: &Answer) -> String {
             text
         }
         Answer::Adopted(page) => {
-            let machines = if page.machines.is_empty() { "nothing".to_owned() } else { page.machines.join(", ") };
+            let machines =
+                if page.machines.is_empty() { "nothing".to_owned() } else { page.machines.join(", ") };
             format!("adopted: {machines}\n{}", findings(&page.questions))
         }
         Answer::Scrubbed(page) => {

@@ -88,7 +88,11 @@ impl Ground {
     pub(crate) fn write(&self, site: &str, machine: &str, at: u64, text: &str) {
         use std::os::unix::fs::FileExt;
         let home = self.path(site).join(machine);
-        let lock = fs::OpenOptions::new().create(true).append(true).open(home.join(".site-recovery/write.lock")).unwrap();
+        let lock = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(home.join(".site-recovery/write.lock"))
+            .unwrap();
         lock.lock().unwrap();
         let disk = fs::OpenOptions::new().write(true).open(home.join("disk-data.raw")).unwrap();
         disk.write_all_at(text.as_bytes(), at).unwrap();
@@ -131,7 +135,8 @@ impl Ground {
 
 /// Bytes that only this seed gives.
 pub(crate) fn bytes(seed: &str, count: usize) -> Vec<u8> {
-    let mut state = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let mut state =
+        seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let mut all = Vec::with_capacity(count);
     while all.len() < count {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -163,7 +168,9 @@ pub(crate) struct Gate {
 impl Gate {
     /// The words for a description, of the pipes `name.held` and `name.gate`.
     pub(crate) fn command(name: &str) -> String {
-        format!(r#"{{ "run": ["/bin/sh", "-c", "echo reached > {name}.held; cat {name}.gate > /dev/null"], "seconds": 300 }}"#)
+        format!(
+            r#"{{ "run": ["/bin/sh", "-c", "echo reached > {name}.held; cat {name}.gate > /dev/null"], "seconds": 300 }}"#
+        )
     }
 
     pub(crate) fn make(home: PathBuf, name: &str) -> Self {
