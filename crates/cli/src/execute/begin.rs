@@ -14,6 +14,7 @@ use site_recovery::{
 use std::time::Duration;
 
 /// An operation, whole before it begins.
+#[allow(clippy::large_enum_variant, reason = "one of them exists at a time")]
 #[derive(Debug, Clone)]
 pub(super) enum Wish {
     Failover(FailoverRequest),
