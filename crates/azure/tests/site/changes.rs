@@ -201,6 +201,7 @@ async fn whoever_takes_a_capture_over_under_a_newer_epoch_is_told_what_changed()
     let (other, ..) = world.again().await;
     other.claim(&op_at("claim", 2), machine.id()).await.expect("claimed");
     let instance = [machine.instance.clone()];
+    assert_eq!(world.time.skipped(), 1, "a claim waits where somebody older was there");
     let newer = Op { epoch: op_at("", 2).epoch, ..op("two") };
     let again = other.capture(&newer, &instance, Consistency::Crash).await.expect("the same");
     assert_eq!(again, capture);
