@@ -1,0 +1,129 @@
+//! Machines as they are shown.
+
+use super::words;
+use crate::answer::{DiskLine, InstanceLine, ItemLine, ItemPage, JobLine};
+use crate::engine::Unit;
+use futures_util::stream::{self, StreamExt};
+use site_recovery::state::{Divergence, DrillState, Phase, Resync};
+use site_recovery::{Clock, Instance, Item, ItemHandle, JobRun, Result, Summary, SystemClock, UnitId};
+
+/// Replicas that are asked at once.
+const AT_ONCE: usize = 64;
+
+/// Machines at a glance, by name. One that has left meanwhile is left out.
+pub(super) async fn lines(items: Vec<ItemHandle>) -> Vec<ItemLine> {
+    let all = stream::iter(items).map(|item| async move { line(&item).await.ok() }).buffer_unordered(AT_ONCE);
+    let mut lines: Vec<ItemLine> = all.filter_map(std::future::ready).collect().await;
+    lines.sort_by(|a, b| (&a.group, &a.machine, &a.id).cmp(&(&b.group, &b.machine, &b.id)));
+    lines
+}
+
+async fn line(handle: &ItemHandle) -> Result<ItemLine> {
+    let (item, summary) = (handle.item()?, handle.summary()?);
+    Ok(of(handle, &item, &summary, newest(handle, &summary).await))
+}
+
+/// Number and age of the newest point: as this engine has seen it, or as the replica says.
+async fn newest(handle: &ItemHandle, summary: &Summary) -> Option<(u64, f64)> {
+    if let Some(newest) = &summary.newest {
+        return Some((newest.point.0, newest.age.as_secs_f64()));
+    }
+    let points = handle.points().await.ok()?;
+    let newest = points.last()?;
+    Some((newest.id.0, SystemClock.now().since(newest.taken).as_secs_f64()))
+}
+
+fn of(handle: &ItemHandle, item: &Item, summary: &Summary, newest: Option<(u64, f64)>) -> ItemLine {
+    let state = summary.state;
+    let age = newest.map(|(_, age)| age).filter(|_| state.phase == Phase::Protected);
+    ItemLine {
+        machine: item.machine.called().to_owned(),
+        id: item.id().to_string(),
+        group: group(handle.unit(), item),
+        phase: state.phase.to_string(),
+        direction: format!("{:?}", state.direction),
+        runs_at: item.active().site.to_string(),
+        drill: (state.drill != DrillState::None).then(|| format!("{:?}", state.drill)),
+        resync: (state.resync != Resync::None).then(|| format!("{:?}", state.resync)),
+        divergence: (state.divergence != Divergence::None).then(|| format!("{:?}", state.divergence)),
+        health: format!("{:?}", summary.health.level),
+        rpo_seconds: age,
+        newest_point: newest.map(|(point, _)| point),
+        job: summary.run.as_ref().map(|run| format!("{:?}", run.operation)),
+        allowed: words::allowed(&summary.allowed, state.direction),
+    }
+}
+
+fn group(unit: &UnitId, item: &Item) -> Option<String> {
+    (unit.as_str() != item.id().as_str()).then(|| unit.to_string())
+}
+
+/// One machine, whole.
+///
+/// # Errors
+/// `NotFound` once it has left.
+pub(super) async fn page(handle: &ItemHandle, unit: &Unit) -> Result<ItemPage> {
+    let (item, summary) = (handle.item()?, handle.summary()?);
+    let points = handle.points().await.unwrap_or_default();
+    let newest = points.last().map(|p| (p.id.0, SystemClock.now().since(p.taken).as_secs_f64()));
+    let instances = item.instances.iter().map(|instance| instance_line(&item, instance)).collect();
+    let disk = |d: &site_recovery::DiskSummary| DiskLine { id: d.id.to_string(), bytes: d.size, included: d.included };
+    let (booted, drilled) = (item.promotion.as_ref().and_then(|p| p.booted.as_ref()), item.drill.as_ref());
+    let reach = booted.into_iter().chain(drilled.and_then(|d| d.booted.as_ref()));
+    let finished = words::on!(unit, handle => handle.finished());
+    Ok(ItemPage {
+        line: of(handle, &item, &summary, newest),
+        legs: [item.out.clone(), item.back.clone()],
+        interval_seconds: summary.policy.interval.as_secs_f64(),
+        points: points.len(),
+        proven_point: summary.proven.as_ref().map(|(point, _)| point.0),
+        disks: summary.disks.iter().map(disk).collect(),
+        instances,
+        reach: reach.flat_map(|b| b.reach.clone()).collect(),
+        findings: summary.health.findings.clone(),
+        owed: summary.owed.iter().map(owed).collect(),
+        last_job: finished.last().map(|run| job_line(unit.id(), run)),
+    })
+}
+
+fn instance_line(item: &Item, instance: &Instance) -> InstanceLine {
+    let is = match instance {
+        i if i.is(item.active()) => "active",
+        i if item.kept.iter().any(|kept| kept.is(i)) => "set aside",
+        i if item.unproven.iter().any(|unproven| unproven.is(i)) => "not proven off",
+        _ => "off",
+    };
+    InstanceLine { name: instance.name.clone(), site: instance.site.to_string(), is: is.to_owned() }
+}
+
+fn owed(owed: &site_recovery::Owed) -> String {
+    use site_recovery::Owed::{Fence, Lift, Remove, Unpin, Withdraw};
+    match owed {
+        Withdraw { site, .. } => format!("take back what was prepared at {site}"),
+        Fence(i) => format!("fence {} at {}", i.name, i.site),
+        Lift(i) => format!("lift the fence of {} at {}", i.name, i.site),
+        Unpin { point, why, .. } => format!("take the pin {why:?} of point {point} away"),
+        Remove { instance, .. } => format!("remove {} at {}, once the next point is sealed", instance.name, instance.site),
+    }
+}
+
+/// A job, as a line.
+pub(super) fn job_line(unit: &UnitId, run: &JobRun) -> JobLine {
+    let state = match (run.ended, &run.why, &run.course) {
+        (None, _, site_recovery::Course::Parked) => "needs a person",
+        (None, ..) => "under way",
+        (Some(_), None, _) => "done",
+        (Some(_), Some(_), _) => "failed",
+    };
+    JobLine {
+        job: run.id.to_string(),
+        unit: unit.to_string(),
+        operation: format!("{:?}", run.operation),
+        who: run.who.clone(),
+        started: run.started.to_string(),
+        ended: run.ended.map(|at| at.to_string()),
+        state: state.to_owned(),
+        step: run.ended.is_none().then(|| run.tasks.last().map(|task| format!("{:?}", task.step))).flatten(),
+        why: run.why.as_ref().map(|why| why.message.clone()),
+    }
+}
