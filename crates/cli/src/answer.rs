@@ -1,5 +1,9 @@
 //! What a verb comes to. The JSON of `--json` and of the control socket is exactly this; docs/cli.md describes it.
 
+mod plan;
+
+pub(crate) use plan::*;
+
 use serde::{Deserialize, Serialize};
 use site_recovery::{Error, ErrorKind, Finding};
 
@@ -17,6 +21,9 @@ pub(crate) enum Answer {
     Audit(Vec<AuditLine>),
     Adopted(AdoptedPage),
     Scrubbed(ScrubPage),
+    RecoveryPlans(Vec<PlanLine>),
+    RecoveryPlan(Box<RecoveryPlanPage>),
+    PlanRun(Box<RunPage>),
     Done(DonePage),
 }
 

@@ -1,5 +1,9 @@
 //! The command line. What goes to the engine is plain data: it is carried out here, or by whoever holds the vault.
 
+mod plan;
+
+pub(crate) use plan::{PlanFailover, PlanVerb};
+
 use crate::settings::Span;
 use clap::{Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
@@ -106,6 +110,9 @@ pub(crate) enum Asked {
     Audit(Named),
     /// Serves a point as a block device (NBD) until Ctrl-C.
     Export(Export),
+    /// Recovery plans: many machines over and back as one act.
+    #[command(subcommand)]
+    Plan(PlanVerb),
     /// After the journal was lost: takes over what the replica of a leg knows.
     Adopt(Adopt),
     /// Boots the newest point in isolation and judges it; with `--scrub`, reads a point whole.
@@ -378,6 +385,7 @@ impl Asked {
         use Danger::{ByName, Final};
         let said = match self {
             _ if self.is_dry() => return None,
+            Self::Plan(plan) => return plan.danger(),
             Self::Failover(f) | Self::Failback(f) if f.last_resort => {
                 (ByName, "the active side is given up, and the other one is started from what is left")
             }
@@ -439,6 +447,6 @@ impl Asked {
             self,
             Self::List | Self::Show(_) | Self::Points(_) | Self::Jobs(_) | Self::Audit(_) | Self::Export(_)
         );
-        looks || self.is_dry()
+        looks || self.is_dry() || matches!(self, Self::Plan(plan) if plan.only_looks())
     }
 }

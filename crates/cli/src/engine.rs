@@ -7,6 +7,7 @@ use site_recovery::{
     Error, ErrorKind, GroupHandle, Item, ItemHandle, Leg, MachineId, Result, UnitId, Vault, state::Direction,
 };
 use site_recovery_journal::SqliteJournal;
+use site_recovery_plans::Plans;
 use site_recovery_process_server::ProcessServer;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) vault: Vault,
+    pub(crate) plans: Plans,
     pub(crate) settings: Settings,
     pub(crate) process_server: Arc<ProcessServer>,
     legs: BTreeMap<String, Leg>,
@@ -39,8 +41,9 @@ impl Engine {
             return Err(Error::invalid("legs", "none", rule, "write [legs.out] and [legs.back]"));
         }
         let Opened { legs, process_server } = open::open(&settings).await?;
-        let journal = SqliteJournal::open(settings.journal()).await.map_err(|e| journal(&settings, e))?;
-        let mut builder = Vault::builder().journal(Arc::new(journal));
+        let opened = SqliteJournal::open(settings.journal()).await.map_err(|e| journal(&settings, e))?;
+        let kept = Arc::new(opened);
+        let mut builder = Vault::builder().journal(kept.clone());
         for (name, leg) in &legs {
             builder = builder.leg(name, leg.clone());
         }
@@ -48,7 +51,8 @@ impl Engine {
             builder = builder.validation(Arc::new(Command::new(told)));
         }
         let vault = builder.build().await.map_err(|e| journal_or_not(&settings, e))?;
-        Ok(Self { vault, settings, process_server, legs })
+        let plans = Plans::builder(&vault, kept).open().await.map_err(|e| journal_or_not(&settings, e))?;
+        Ok(Self { vault, plans, settings, process_server, legs })
     }
 
     /// A group or a machine, by the name that people use.

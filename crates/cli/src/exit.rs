@@ -1,6 +1,6 @@
 //! Exit codes, as docs/cli.md has them.
 
-use crate::answer::{Answer, Ended, Failed};
+use crate::answer::{Answer, Ended, Failed, RunState};
 use site_recovery::{ErrorKind, Severity};
 
 pub(crate) const DONE: u8 = 0;
@@ -45,6 +45,11 @@ pub(crate) fn of(end: &Result<Answer, Failed>) -> u8 {
             Ended::Done => DONE,
             Ended::Undone => FAILED,
             Ended::NeedsPerson => NEEDS_PERSON,
+        },
+        Ok(Answer::PlanRun(run)) => match run.state {
+            RunState::Done | RunState::UnderWay => DONE,
+            RunState::Waiting | RunState::Stopped => NEEDS_PERSON,
+            RunState::Partly | RunState::Cancelled => FAILED,
         },
         Ok(Answer::Ready(pages)) if pages.iter().any(|page| !page.ready) => FAILED,
         Ok(Answer::Adopted(page)) if !page.questions.is_empty() => NEEDS_PERSON,

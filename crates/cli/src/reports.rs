@@ -1,37 +1,224 @@
-//! What is left on disk of each drill, failover and failback: `<state>/reports/`.
+//! What is left on disk of each drill, failover and failback: `<state>/reports/`, a page and JSON.
 
-use crate::answer::JobPage;
+use crate::engine::{Engine, Unit};
 use crate::execute::Out;
-use crate::settings::Settings;
+use site_recovery::audit::AuditRecord;
+use site_recovery::state::Direction;
+use site_recovery::{
+    Clock, Error, ErrorKind, Item, ItemHandle, JobId, JobRun, Operation, Result, SystemClock, Timestamp,
+    UnitId,
+};
+use site_recovery_plans::{Action, ActionRun, ActionState, Does, PlanRun};
+use site_recovery_report::{ActionEnding, ActionPart, GroupPart, Job, PlanPart, Report, ReportBuilder};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-/// Operations that are reported.
-const REPORTED: [&str; 8] = [
-    "TestFailover",
-    "TestFailoverCleanup",
-    "PlannedFailover",
-    "UnplannedFailover",
-    "PromoteTestFailover",
-    "PromoteOther",
-    "UndoFailover",
-    "VerifyBoot",
-];
+/// Everything that a report says of one job.
+struct Ran {
+    unit: UnitId,
+    run: JobRun,
+    items: Vec<Item>,
+    trail: Result<Vec<AuditRecord>>,
+}
 
-/// Writes what a job came to, as JSON, under the job's name. A report that cannot be written is told, and fails nothing: the
-/// journal has it all.
-pub(crate) fn write(settings: &Settings, page: &JobPage, out: &Out) {
-    if !REPORTED.contains(&page.operation.as_str()) {
-        return;
+/// Reports what a job came to. A report that cannot be written is told, and fails nothing: the journal has it all.
+pub(crate) async fn of_job(engine: &Engine, unit: &Unit, job: &JobId, out: &Out) {
+    let Some(ran) = ran(engine, unit.id(), job).await else { return };
+    let Some(what) = what(ran.run.operation, direction(&ran)) else { return };
+    let name = unit.items().first().map_or_else(|| unit.id().to_string(), |item| called(unit, item));
+    let report = with_health(Report::of_job(&host(), SystemClock.now(), ran.job()), unit.items());
+    write(engine, ran.run.started, what, &name, report, out);
+}
+
+/// Reports what a run of a plan came to: all of its jobs as one, and its actions.
+pub(crate) async fn of_plan(engine: &Engine, run: &PlanRun, out: &Out) {
+    let Some(what) = what(run.operation, Some(run.direction)) else { return };
+    let mut rans = vec![];
+    for member in &run.members {
+        if let Some(job) = &member.job {
+            rans.extend(ran(engine, &member.unit, job).await);
+        }
     }
-    let dir = settings.reports();
-    let file = dir.join(format!("{}.json", plain(&page.job)));
-    let text = serde_json::to_vec_pretty(page).unwrap_or_default();
-    let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&file, text));
-    if let Err(error) = written {
-        out.note(format!("the report {} cannot be written: {error}", file.display()));
+    let Some((first, others)) = rans.split_first() else { return };
+    let report = Report::of_job(&host(), SystemClock.now(), first.job());
+    let mut report = others.iter().fold(report, |report, ran| report.job(ran.job()));
+    if !run.why.is_empty() {
+        report = report.why(&run.why);
+    }
+    let units = rans.iter().filter_map(|ran| engine.vault.group(ran.unit.as_str()).ok());
+    report = with_health(report, units.flat_map(|unit| unit.items()));
+    report = report.plan(plan_part(run), actions(run));
+    write(engine, run.started, what, &run.plan, report, out);
+}
+
+/// What is reported, in the words of file names.
+fn what(operation: Operation, direction: Option<Direction>) -> Option<&'static str> {
+    Some(match (operation, direction) {
+        (Operation::TestFailover, _) => "drill",
+        (Operation::TestFailoverCleanup, _) => "clean-up",
+        (Operation::PlannedFailover | Operation::UnplannedFailover, Some(Direction::RecoveryToPrimary)) => {
+            "failback"
+        }
+        (Operation::PlannedFailover | Operation::UnplannedFailover, _) => "failover",
+        (Operation::PromoteTestFailover, _) => "promoted-drill",
+        (Operation::PromoteOther, _) => "last-resort",
+        (Operation::UndoFailover, _) => "undo",
+        (Operation::VerifyBoot, _) => "boot-proof",
+        _ => return None,
+    })
+}
+
+fn direction(ran: &Ran) -> Option<Direction> {
+    ran.items.first().map(|item| item.state.direction)
+}
+
+fn called(unit: &Unit, first: &ItemHandle) -> String {
+    match unit {
+        Unit::Item(_) => first.item().map_or_else(|_| first.id().to_string(), crate::engine::called),
+        Unit::Group(group) => group.unit().to_string(),
     }
 }
 
-/// A job's name as a file's.
-fn plain(job: &str) -> String {
-    job.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
+async fn ran(engine: &Engine, unit: &UnitId, job: &JobId) -> Option<Ran> {
+    let handle = engine.vault.group(unit.as_str()).ok()?;
+    let run = handle.run().into_iter().chain(handle.finished()).find(|run| run.id == *job)?;
+    let items = handle.items().iter().filter_map(|item| item.item().ok()).collect();
+    Some(Ran { unit: unit.clone(), run, items, trail: engine.vault.audit(unit).await })
+}
+
+impl Ran {
+    fn job(&self) -> Job<'_> {
+        Job { unit: &self.unit, run: &self.run, items: &self.items, trail: self.trail.as_deref() }
+    }
+}
+
+fn with_health<'a>(
+    report: ReportBuilder<'a>,
+    items: impl IntoIterator<Item = ItemHandle>,
+) -> ReportBuilder<'a> {
+    let known = items.into_iter().filter_map(|item| item.summary().ok());
+    known.fold(report, |report, summary| report.health(&summary))
+}
+
+fn plan_part(run: &PlanRun) -> PlanPart {
+    let groups = run.of.groups.iter().zip(1..).map(|(group, number)| GroupPart {
+        name: group_name(number),
+        machines: run
+            .members
+            .iter()
+            .filter(|member| member.group == number)
+            .flat_map(|member| member.machines.iter().map(|m| m.machine.clone()))
+            .collect(),
+        before: applying(run, &group.before).map(|action| action.name.clone()).collect(),
+        after: applying(run, &group.after).map(|action| action.name.clone()).collect(),
+    });
+    PlanPart {
+        name: run.plan.clone(),
+        run: run.id.clone(),
+        started: run.started,
+        ended: run.ended,
+        groups: groups.collect(),
+    }
+}
+
+fn group_name(number: usize) -> String {
+    format!("boot group {number}")
+}
+
+fn applying<'a>(run: &'a PlanRun, actions: &'a [Action]) -> impl Iterator<Item = &'a Action> {
+    actions.iter().filter(|action| run.kind().is_some_and(|kind| action.applies(kind, run.direction)))
+}
+
+fn actions(run: &PlanRun) -> Vec<ActionPart> {
+    let of = |around: &[Action], group: Option<usize>| -> Vec<ActionPart> {
+        applying(run, around).map(|action| action_part(action, group, run.action(&action.name))).collect()
+    };
+    let plan = &run.of;
+    let mut parts = vec![];
+    for around in [&plan.shutdown, &plan.failover] {
+        parts.extend(of(&around.before, None));
+        parts.extend(of(&around.after, None));
+    }
+    for (group, number) in plan.groups.iter().zip(1..) {
+        parts.extend(of(&group.before, Some(number)));
+        parts.extend(of(&group.after, Some(number)));
+    }
+    parts
+}
+
+fn action_part(action: &Action, group: Option<usize>, run: Option<&ActionRun>) -> ActionPart {
+    let error = |run: &ActionRun| run.error.as_ref().map(|error| error.message.clone()).unwrap_or_default();
+    let ending = run.map(|run| match run.state {
+        ActionState::Done => ActionEnding::Done,
+        ActionState::Failed => ActionEnding::Failed { error: error(run) },
+        ActionState::PassedOver => {
+            ActionEnding::Skipped { reason: format!("passed over after it had failed: {}", error(run)) }
+        }
+        ActionState::Running | ActionState::Waiting => ActionEnding::Open,
+    });
+    let mut notes: Vec<String> = vec![];
+    match &action.does {
+        Does::Manual { instructions } => notes.push(instructions.clone()),
+        Does::Command { program, .. } => notes.push(program.join(" ")),
+        Does::Port { .. } | Does::Probe { .. } => {}
+    }
+    if let Some(run) = run {
+        notes.extend(run.exit.map(|code| format!("exit code {code}")));
+        notes.extend(Some(run.output.clone()).filter(|output| !output.is_empty()));
+        notes.extend(run.note.clone());
+    }
+    ActionPart {
+        name: action.name.clone(),
+        kind: match action.does {
+            Does::Command { .. } => "command",
+            Does::Manual { .. } => "manual",
+            Does::Port { .. } => "port",
+            Does::Probe { .. } => "probe",
+        }
+        .into(),
+        group: group.map(group_name),
+        started: run.map(|run| run.started),
+        ended: run.and_then(|run| run.ended),
+        ending: ending.unwrap_or(ActionEnding::Skipped { reason: "the run had ended before".into() }),
+        who: run.and_then(|run| run.completed_by.clone()),
+        notes,
+    }
+}
+
+fn write(engine: &Engine, at: Timestamp, what: &str, unit: &str, report: ReportBuilder<'_>, out: &Out) {
+    let dir = engine.settings.reports();
+    let file = dir.join(format!("{}-{what}-{}", plain(&at.to_string()), plain(unit)));
+    let written = report.build().and_then(|report| both(&dir, &file, &report));
+    match written {
+        Ok(page) => out.note(format!("the report is {}", page.display())),
+        Err(error) => {
+            out.note(format!("warning: the report {}.html cannot be written: {error}", file.display()))
+        }
+    }
+}
+
+/// Each file is there whole, or not at all. The page is written last.
+fn both(dir: &Path, file: &Path, report: &Report) -> Result<PathBuf> {
+    let unwritten =
+        |e: std::io::Error| Error::new(ErrorKind::Unavailable, "its directory takes no file").caused_by(e);
+    std::fs::create_dir_all(dir).map_err(unwritten)?;
+    let whole = |end: &str, text: &str| {
+        let name = PathBuf::from(format!("{}.{end}", file.display()));
+        let mut part = tempfile::NamedTempFile::new_in(dir).map_err(unwritten)?;
+        part.write_all(text.as_bytes()).map_err(unwritten)?;
+        part.persist(&name).map_err(|e| unwritten(e.error))?;
+        Ok(name)
+    };
+    whole("json", &report.to_json())?;
+    whole("html", &report.to_html())
+}
+
+/// Whose engine it is, for people.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A name as a part of a file's.
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
 }

@@ -126,8 +126,11 @@ fn check(action: &Action) -> Result<()> {
     }
 }
 
-/// A plan's name is part of names in the journal.
-pub(crate) fn check_name(name: &str) -> Result<()> {
+/// Checks the name of a plan, which is part of names in the journal.
+///
+/// # Errors
+/// [`Invalid`](site_recovery::ErrorKind::Invalid): it is not 1-63 letters, digits and hyphens.
+pub fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if (1..=63).contains(&name.len()) && name.chars().all(plain) {
         return Ok(());

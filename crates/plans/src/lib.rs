@@ -97,7 +97,7 @@ pub use actions::{Actions, Command, KEPT_OUTPUT, Output};
 pub use address::{AddressMap, NetworkMap, Subnet};
 pub use builder::PlansBuilder;
 pub use change::{Change, replay};
-pub use check::{MOST_GROUPS, MOST_MACHINES};
+pub use check::{MOST_GROUPS, MOST_MACHINES, check_name};
 pub use plan::{Action, Around, BootGroup, Does, Kind, Member, Part, Plan};
 pub use plans::Plans;
 pub use record::{PlanAudit, SCHEMA};

@@ -171,6 +171,14 @@ fn failover(told: &Failover, direction: Direction, request: &Request) -> Result<
         let force = reasoned(told.dry_run, request)?;
         return Ok(Wish::Promote(PromoteRequest { force, copy: CompleteCopy::Newest }));
     }
+    Ok(Wish::Failover(over(told, direction, request)?))
+}
+
+/// A failover as it is asked for, that is not the last resort.
+///
+/// # Errors
+/// `Invalid` for what lacks a reason.
+pub(super) fn over(told: &Failover, direction: Direction, request: &Request) -> Result<FailoverRequest> {
     let mut wish = FailoverRequest::planned(direction);
     if told.unplanned {
         let on_unfenced = match told.unwind {
@@ -187,7 +195,7 @@ fn failover(told: &Failover, direction: Direction, request: &Request) -> Result<
         wish.point = told.point.map_or(PointChoice::Latest, choice);
     }
     (wish.grace, wish.accept_unverified) = (told.grace.0, told.accept_unverified);
-    Ok(Wish::Failover(wish))
+    Ok(wish)
 }
 
 fn unplanned(direction: Direction, on_unfenced: OnUnfenced) -> FailoverRequest {

@@ -1,17 +1,16 @@
 //! Follows a job to its end: tells what it does, and asks it to turn back when who asked wants to leave.
 
-use super::words;
-use super::{Out, page};
+use super::{Out, page, plan, words};
 use crate::answer::{Answer, Ended, JobPage, MemberLine, Told};
 use crate::engine::{Engine, Unit, called, told_of_journal};
 use site_recovery::{
-    Clock, Delivery, Error, ErrorKind, Events, Job, MemberReport, Notice, NoticeKind, Outcome,
+    Clock, Delivery, Error, ErrorKind, Events, Job, MachineId, MemberReport, Notice, NoticeKind, Outcome,
     ProcessServer as _, Report, Result, SystemClock, UnitId,
 };
 use std::time::Duration;
 
 /// How often bytes are counted.
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 
 /// Begins a job, and follows it.
 ///
@@ -43,8 +42,13 @@ pub(super) async fn follow(engine: &Engine, job: Job, unit: &Unit, out: &Out) ->
 /// When the journal does not take a record.
 pub(crate) async fn resume(engine: &Engine, out: &Out) -> Result<usize> {
     let jobs = engine.vault.resume().await?;
+    let runs = plan::resume(engine).await?;
     for job in &jobs {
         let unit = engine.unit(job.unit().as_str(), "engine").or_else(|_| unit_of(engine, job.unit()))?;
+        // One that is held for its plan ends only with that.
+        if words::on!(&unit, handle => handle.run()).is_some_and(|run| plan::has(engine, &run)) {
+            continue;
+        }
         let what = on_run(&unit);
         out.note(format!("resuming {what} of {}, which was interrupted", job.unit()));
         if let Answer::Job(page) = follow(engine, job.clone(), &unit, out).await? {
@@ -56,6 +60,14 @@ pub(crate) async fn resume(engine: &Engine, out: &Out) -> Result<usize> {
             out.note(format!("resumed {what} of {}: {end}", job.unit()));
         }
     }
+    for run in runs {
+        let what = format!("{:?} of plan {}", run.operation, run.plan);
+        out.note(format!("resuming {what}, which was interrupted"));
+        if let Answer::PlanRun(page) = plan::follow(engine, &engine.plans, run, out).await? {
+            let end = crate::show::state_of(page.state);
+            out.note(format!("resumed {what}: {end}"));
+        }
+    }
     Ok(jobs.len())
 }
 
@@ -63,7 +75,7 @@ pub(crate) async fn resume(engine: &Engine, out: &Out) -> Result<usize> {
 pub(super) fn interrupted(engine: &Engine) -> usize {
     let left = |item: &site_recovery::ItemHandle| {
         let undriven = item.run().is_some_and(|run| run.course != site_recovery::Course::Parked);
-        undriven && item.job().is_none()
+        undriven && item.job().is_none() && !item.run().is_some_and(|run| plan::rests(engine, &run))
     };
     let units: std::collections::BTreeSet<_> =
         engine.vault.items().into_iter().filter(left).map(|item| item.unit().clone()).collect();
@@ -92,14 +104,17 @@ async fn watch(engine: &Engine, job: Job, unit: &Unit, out: &Out, mut events: Ev
                 asked = true;
                 turn_back(unit, out).await;
             }
-            () = SystemClock.sleep(TICK) => count(engine, unit, out).await,
+            () = SystemClock.sleep(TICK) => {
+                let machines = unit.items().iter().map(|item| item.id().clone()).collect();
+                count(engine, unit.id().as_str(), machines, out).await;
+            }
         }
     };
     while let Some(delivery) = events.try_next() {
         tell(&delivery, unit.id(), out);
     }
     let page = ended_page(&report, unit, SystemClock.now().since(began)).await;
-    crate::reports::write(&engine.settings, &page, out);
+    crate::reports::of_job(engine, unit, &report.job, out).await;
     Ok(Answer::Job(page))
 }
 
@@ -115,7 +130,7 @@ async fn turn_back(unit: &Unit, out: &Out) {
 }
 
 /// A journal that does not take a record ends the job here; the next start goes on with it.
-fn of_journal(engine: &Engine, error: Error) -> Error {
+pub(super) fn of_journal(engine: &Engine, error: Error) -> Error {
     match (error.role(), error.kind()) {
         (None, ErrorKind::OutOfSpace | ErrorKind::Unavailable) => {
             told_of_journal(&engine.settings.journal(), error)
@@ -149,15 +164,16 @@ fn words_of(notice: &Notice) -> Option<Told> {
     })
 }
 
-async fn count(engine: &Engine, unit: &Unit, out: &Out) {
+/// Tells the bytes of the transfers of these machines.
+pub(super) async fn count(engine: &Engine, unit: &str, machines: Vec<MachineId>, out: &Out) {
     let (mut done, mut all) = (0, 0);
-    for item in unit.items() {
-        let lag = engine.process_server.lag(item.id()).await.unwrap_or_default();
+    for machine in machines {
+        let lag = engine.process_server.lag(&machine).await.unwrap_or_default();
         done += lag.transfer.saturating_sub(lag.backlog);
         all += lag.transfer;
     }
     if all > 0 {
-        out.tell(Told::Bytes { unit: unit.id().to_string(), done, all });
+        out.tell(Told::Bytes { unit: unit.to_owned(), done, all });
     }
 }
 

@@ -5,6 +5,8 @@ mod export;
 mod follow;
 mod look;
 mod page;
+mod plan;
+mod plan_page;
 mod protect;
 mod words;
 
@@ -122,6 +124,7 @@ async fn verb(engine: &Engine, request: &Request, out: &Out) -> Result<Answer> {
         Asked::Export(told) => export::export(engine, told, out).await,
         Asked::Replicate(told) => replicate(engine, &unit(&told.name)?).await,
         Asked::Adopt(told) => adopt(engine, &told.leg).await,
+        Asked::Plan(told) => plan::plan(engine, request, told, out).await,
         Asked::Leave(told) => leave(engine, request, &told.name).await,
         Asked::Cancel(told) => cancel(engine, &unit(&told.name)?, out).await,
         Asked::Verify(told) if told.scrub.is_some() => scrub(engine, told, request).await,
@@ -202,7 +205,7 @@ fn name_of(asked: &Asked) -> Option<&str> {
         Asked::Disable(d) => &d.name,
         Asked::Export(e) => &e.name,
         Asked::Verify(v) => &v.name,
-        Asked::Protect(_) | Asked::List | Asked::Jobs(_) | Asked::Adopt(_) => return None,
+        Asked::Protect(_) | Asked::List | Asked::Jobs(_) | Asked::Adopt(_) | Asked::Plan(_) => return None,
     })
 }
 

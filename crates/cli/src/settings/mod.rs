@@ -3,6 +3,7 @@
 mod machine;
 mod names;
 mod place;
+mod plans;
 mod policy;
 mod remote;
 mod site;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 use sha2::{Digest, Sha256};
 use site_recovery::{Error, ErrorKind, Result};
+use site_recovery_plans::Plan;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -64,6 +66,10 @@ pub(crate) struct Settings {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, GroupSettings>")]
     pub(crate) groups: Named<GroupSettings>,
+    /// Recovery plans by name: machines and groups that go over as one act, in boot groups.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Plan>")]
+    pub(crate) plans: Named<Plan>,
     /// The process server of this host, which moves the bytes.
     #[serde(default)]
     pub(crate) process_server: ProcessServerSettings,
@@ -198,6 +204,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Settings> {
     settings.sites = sites;
     settings.stores = stores;
     names::check(&settings, &place)?;
+    plans::check(&settings, &place)?;
     settings.digest = Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
     settings.resolve(file.parent().unwrap_or(Path::new(".")));
     Ok(settings)

@@ -16,6 +16,10 @@ impl<'a> Place<'a> {
         Self { file, text }
     }
 
+    pub(super) fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// What the reader of TOML, or of a type, says.
     pub(crate) fn told(&self, error: &toml::de::Error) -> Error {
         let at = error.span().unwrap_or(0..0);

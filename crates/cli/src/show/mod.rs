@@ -2,7 +2,10 @@
 
 mod item;
 mod job;
+mod plan;
 mod table;
+
+pub(crate) use plan::word as state_of;
 
 use crate::answer::{Answer, Failed};
 use site_recovery::{Finding, Severity};
@@ -38,6 +41,9 @@ pub(crate) fn text(answer: &Answer) -> String {
             let word = if page.findings.is_empty() { "whole" } else { "DAMAGED" };
             format!("point {} of {} is {word}\n{}", page.point, page.machine, findings(&page.findings))
         }
+        Answer::RecoveryPlans(lines) => plan::list(lines),
+        Answer::RecoveryPlan(page) => plan::plan(page),
+        Answer::PlanRun(page) => plan::run(page),
         Answer::Done(page) => {
             let items = if page.items.is_empty() { String::new() } else { item::list(&page.items) };
             format!("{}\n{items}", page.said)
