@@ -3,6 +3,7 @@
 
 mod support;
 
+use site_recovery_report::{Report, verify};
 use support::Ground;
 
 #[test]
@@ -52,8 +53,26 @@ fn o3_over_and_back_by_verbs_and_no_byte_is_lost() {
     let over_and_back =
         ["PlannedFailover", "Commit", "ReverseReplicate", "PlannedFailover", "Commit", "ReverseReplicate"];
     assert!(operations.ends_with(&over_and_back), "{operations:?}");
-    // Reports of the drill and its removal, and of both failovers.
-    assert_eq!(std::fs::read_dir(ground.path("state/reports")).unwrap().count(), 4);
+    let reports = std::fs::read_dir(ground.path("state/reports")).unwrap().map(|entry| entry.unwrap().path());
+    let (json, html): (Vec<_>, Vec<_>) = reports.partition(|file| file.extension().is_some_and(|end| end == "json"));
+    assert_eq!((json.len(), html.len()), (4, 4), "of the drill and its removal, and of both failovers");
+    for file in json {
+        let report = Report::from_json(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        assert!(verify(&report).unwrap().records > 0, "{}", file.display());
+        assert_eq!(std::fs::read_to_string(file.with_extension("html")).unwrap(), report.to_html());
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_fails_nothing() {
+    let ground = Ground::new();
+    ground.machine("web", 1);
+    ground.run("protect web").with(0);
+    std::fs::write(ground.path("state/reports"), "in the way").unwrap();
+    let over = ground.run("failover web").with(0);
+    assert!(over.err.contains("warning: the report"), "{}", over.err);
+    assert_eq!(ground.disks("cloud", "web"), ground.disks("here", "web"));
+    assert_eq!(std::fs::read_to_string(ground.path("state/reports")).unwrap(), "in the way");
 }
 
 #[test]

@@ -145,6 +145,114 @@ fn three_machines_go_over_and_come_back_by_one_plan() {
     assert_eq!((back.len(), reports(&ground, "drill-shop").len()), (1, 1));
 }
 
+#[test]
+fn o4_two_plans_that_share_a_machine_do_not_run_at_once() {
+    let two = "\n[plans.front]\n[[plans.front.groups]]\nmembers = [{ unit = \"web\" }]\n";
+    let ground = shop(&format!("{SHOP}{two}"));
+    ground.run("plan failover shop").with(7);
+    let before = ground.run("plan show shop --json").with(0).json();
+    let run = before["recovery_plan"]["run"]["run"].as_str().unwrap();
+    for words in ["plan failover front", "plan drill front"] {
+        let refused = ground.run(words).with(6);
+        assert!(refused.err.contains(&format!("web is a member of run {run} of plan shop")), "{}", refused.err);
+    }
+    let again = ground.run("plan failover shop").with(6);
+    assert!(again.err.contains(&format!("run {run} of plan shop is under way")), "{}", again.err);
+    assert_eq!(ground.phase("web"), "PlannedFailoverInitiated");
+    // What stands prepared is taken back; what has booted stays, and is named.
+    let cancelled = ground.run("plan cancel shop").with(1);
+    assert!(cancelled.out.contains("CANCELLED: brought up by then: db, app"), "{}", cancelled.out);
+    assert_eq!((ground.phase("db"), ground.phase("web")), ("PlannedFailoverCompleted".into(), "Protected".into()));
+    ground.run("plan failover front").with(0);
+    assert_eq!(ground.disks("cloud", "web"), ground.disks("here", "web"));
+}
+
+#[test]
+fn a_plan_that_is_lacking_or_lacks_a_machine_is_refused_before_anything_changes() {
+    let ground = Ground::new();
+    write(&ground, SHOP);
+    ground.machine("db", 1);
+    ground.run("protect db").with(0);
+    let none = ground.run("plan failover shpo").with(5);
+    assert!(none.err.contains("no plans.shpo is in the settings; these are: shop"), "{}", none.err);
+    let lacking = ground.run("plan failover shop").with(4);
+    assert!(lacking.err.contains("member.unit is app: no machine and no replication group"), "{}", lacking.err);
+    assert!(ground.run("plan show shop").with(0).out.contains("app after db (NOT PROTECTED)"));
+    for (words, wanted) in [("failover shop --unplanned", "--yes and --reason"), ("commit shop", "--yes")] {
+        let refused = ground.run(&format!("plan {words}")).with(2);
+        assert!(refused.err.contains(&format!("give {wanted}")), "{words}: {}", refused.err);
+    }
+    assert_eq!(ground.phase("db"), "Protected");
+}
+
+/// A plan of db, then web, whose shutdown of db waits at a gate.
+fn held() -> (Ground, Gate) {
+    let ground = Ground::new();
+    let plan = "\n[plans.pair]\n[[plans.pair.groups]]\nmembers = [{ unit = \"db\" }]\n[[plans.pair.groups]]\nmembers = [{ unit = \"web\" }]\n";
+    write(&ground, plan);
+    let gate = Gate::make(ground.path("here/db"), "stop");
+    ground.machine_with("db", 1, &format!(r#"{{ "stop": {} }}"#, Gate::command("stop")));
+    ground.machine("web", 1);
+    ground.run("protect db web").with(0);
+    (ground, gate)
+}
+
+fn both_are_over(ground: &Ground) {
+    for machine in ["db", "web"] {
+        assert_eq!(ground.phase(machine), "PlannedFailoverCompleted");
+        assert_eq!(ground.disks("cloud", machine), ground.disks("here", machine));
+    }
+    assert_eq!(reports(ground, "failover-pair").len(), 1);
+}
+
+#[test]
+fn a_lost_terminal_in_the_middle_of_a_plan_does_not_end_it() {
+    let (ground, gate) = held();
+    let over = ground.start("plan failover pair");
+    gate.reached();
+    signal(&over, Signal::HUP);
+    // Done by the process that drives the plan.
+    let shown = ground.run("plan show pair --json").with(0).json();
+    assert_eq!(shown["recovery_plan"]["run"]["state"], "under_way");
+    gate.open();
+    ended(over).with(0);
+    both_are_over(&ground);
+}
+
+#[test]
+fn a_plan_that_was_killed_goes_on_with_the_next_start() {
+    let (ground, gate) = held();
+    let mut over = ground.start("plan failover pair");
+    gate.reached();
+    over.kill().unwrap();
+    over.wait().unwrap();
+    // The shell that the dead command had started waits still.
+    gate.open();
+    let next = ground.start("ready web");
+    gate.reached();
+    gate.open();
+    let next = ended(next).with(0);
+    assert!(next.err.contains("resuming PlannedFailover of plan pair, which was interrupted"), "{}", next.err);
+    assert!(next.err.contains("resumed PlannedFailover of plan pair: done"), "{}", next.err);
+    both_are_over(&ground);
+}
+
+#[test]
+fn ctrl_c_before_the_first_boot_turns_a_plan_back() {
+    let (ground, gate) = held();
+    let over = ground.start("plan failover pair");
+    gate.reached();
+    signal(&over, Signal::INT);
+    gate.open();
+    let over = ended(over).with(1);
+    assert!(over.out.contains("CANCELLED"), "{}", over.out);
+    assert!(over.err.contains("asked to turn back"), "{}", over.err);
+    for machine in ["db", "web"] {
+        assert_eq!(ground.phase(machine), "Protected");
+        assert!(!ground.path("cloud").join(machine).exists());
+    }
+}
+
 fn with_last(mut command: std::process::Command, word: &str) -> support::Ran {
     command.arg(word);
     ended(command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap())

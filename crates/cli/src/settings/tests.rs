@@ -115,6 +115,51 @@ fn what_is_wrong_is_told_by_line_key_rule_and_remedy() {
     }
 }
 
+const SHOP: &str = r#"
+[plans.shop]
+[[plans.shop.groups]]
+members = [{ unit = "shop" }]
+
+[[plans.shop.groups]]
+members = [{ unit = "web" }, { unit = "mail", after = ["web"] }]
+before = [{ name = "open", does.manual.instructions = "open port 443" }]
+"#;
+
+#[test]
+fn a_plan_is_read_and_its_mistakes_are_told_at_their_groups() {
+    let fine = format!("{FINE}{SHOP}");
+    let settings = of(&fine).unwrap();
+    let plan = settings.plans["shop"].get_ref();
+    assert_eq!((plan.groups.len(), plan.actions().count()), (2, 1));
+    let swap = |from: &str, to: &str| fine.replace(from, to);
+    let groups = |count: usize| -> String {
+        (0..count).map(|n| format!("[[plans.shop.groups]]\nmembers = [{{ unit = \"m{n}\" }}]\n")).collect()
+    };
+    let many: Vec<String> = (0..98).map(|n| format!("{{ unit = \"m{n}\" }}")).collect();
+    let hundred = format!("[[plans.shop.groups]]\nmembers = [{}]\n", many.join(", "));
+    // What is written, the number of the header that is named among those of boot groups, and what is said.
+    let cases = [
+        (swap("after = [\"web\"]", "after = [\"db\"]"), 2, "a member waits for members of its own boot group"),
+        (swap("{ unit = \"web\" }", "{ unit = \"web\", after = [\"mail\"] }"), 2, "member.after is web, mail: no member waits"),
+        (swap("unit = \"web\" }", "unit = \"db\" }").replace("[\"web\"]", "[\"db\"]"), 2, "a replication group is never parted"),
+        (swap("unit = \"mail\"", "unit = \"shop\""), 2, "it is a member already"),
+        (format!("{fine}{}", groups(6)), 8, "a plan has 1 to 7 boot groups"),
+        (format!("{fine}{hundred}"), 3, "plan.groups is 102 machines: a plan has at most 100; make two plans"),
+        (swap("443", " ").replace("open port  ", " "), 2, "somebody has to know what to do"),
+    ];
+    for (text, number, said) in cases {
+        let told = of(&text).expect_err(&text).to_string();
+        let lines = text.lines().enumerate().filter(|(_, line)| line.starts_with("[[plans.shop.groups]]"));
+        let line = lines.map(|(at, _)| at + 1).nth(number - 1).unwrap();
+        let place = format!("/etc/x/site-recovery.toml, line {line}, plans.shop.groups: ");
+        assert!(told.starts_with(&place) && told.contains(said), "{place}{said}\n{told}");
+    }
+    let unknown = of(&swap("after = [\"web\"]", "behind = [\"web\"]")).unwrap_err().to_string();
+    assert!(unknown.contains("plans.shop.groups.members: unknown field `behind`"), "{unknown}");
+    let unnamed = of(&swap("plans.shop", "plans.\"the shop\"")).unwrap_err().to_string();
+    assert!(unnamed.contains("1-63 letters, digits and hyphens"), "{unnamed}");
+}
+
 #[test]
 fn the_schema_is_the_published_one() {
     let published = include_str!("../../../../docs/site-recovery.schema.json");
