@@ -5,7 +5,8 @@ use crate::execute::Out;
 use site_recovery::audit::AuditRecord;
 use site_recovery::state::Direction;
 use site_recovery::{
-    Clock, Error, ErrorKind, Item, ItemHandle, JobId, JobRun, Operation, Result, SystemClock, Timestamp, UnitId,
+    Clock, Error, ErrorKind, Item, ItemHandle, JobId, JobRun, Operation, Result, SystemClock, Timestamp,
+    UnitId,
 };
 use site_recovery_plans::{Action, ActionRun, ActionState, Does, PlanRun};
 use site_recovery_report::{ActionEnding, ActionPart, GroupPart, Job, PlanPart, Report, ReportBuilder};
@@ -55,7 +56,9 @@ fn what(operation: Operation, direction: Option<Direction>) -> Option<&'static s
     Some(match (operation, direction) {
         (Operation::TestFailover, _) => "drill",
         (Operation::TestFailoverCleanup, _) => "clean-up",
-        (Operation::PlannedFailover | Operation::UnplannedFailover, Some(Direction::RecoveryToPrimary)) => "failback",
+        (Operation::PlannedFailover | Operation::UnplannedFailover, Some(Direction::RecoveryToPrimary)) => {
+            "failback"
+        }
         (Operation::PlannedFailover | Operation::UnplannedFailover, _) => "failover",
         (Operation::PromoteTestFailover, _) => "promoted-drill",
         (Operation::PromoteOther, _) => "last-resort",
@@ -89,7 +92,10 @@ impl Ran {
     }
 }
 
-fn with_health<'a>(report: ReportBuilder<'a>, items: impl IntoIterator<Item = ItemHandle>) -> ReportBuilder<'a> {
+fn with_health<'a>(
+    report: ReportBuilder<'a>,
+    items: impl IntoIterator<Item = ItemHandle>,
+) -> ReportBuilder<'a> {
     let known = items.into_iter().filter_map(|item| item.summary().ok());
     known.fold(report, |report, summary| report.health(&summary))
 }
@@ -145,7 +151,9 @@ fn action_part(action: &Action, group: Option<usize>, run: Option<&ActionRun>) -
     let ending = run.map(|run| match run.state {
         ActionState::Done => ActionEnding::Done,
         ActionState::Failed => ActionEnding::Failed { error: error(run) },
-        ActionState::PassedOver => ActionEnding::Skipped { reason: format!("passed over after it had failed: {}", error(run)) },
+        ActionState::PassedOver => {
+            ActionEnding::Skipped { reason: format!("passed over after it had failed: {}", error(run)) }
+        }
         ActionState::Running | ActionState::Waiting => ActionEnding::Open,
     });
     let mut notes: Vec<String> = vec![];
@@ -183,13 +191,16 @@ fn write(engine: &Engine, at: Timestamp, what: &str, unit: &str, report: ReportB
     let written = report.build().and_then(|report| both(&dir, &file, &report));
     match written {
         Ok(page) => out.note(format!("the report is {}", page.display())),
-        Err(error) => out.note(format!("warning: the report {}.html cannot be written: {error}", file.display())),
+        Err(error) => {
+            out.note(format!("warning: the report {}.html cannot be written: {error}", file.display()))
+        }
     }
 }
 
 /// Each file is there whole, or not at all. The page is written last.
 fn both(dir: &Path, file: &Path, report: &Report) -> Result<PathBuf> {
-    let unwritten = |e: std::io::Error| Error::new(ErrorKind::Unavailable, "its directory takes no file").caused_by(e);
+    let unwritten =
+        |e: std::io::Error| Error::new(ErrorKind::Unavailable, "its directory takes no file").caused_by(e);
     std::fs::create_dir_all(dir).map_err(unwritten)?;
     let whole = |end: &str, text: &str| {
         let name = PathBuf::from(format!("{}.{end}", file.display()));

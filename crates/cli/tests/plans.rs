@@ -47,7 +47,8 @@ fn write(ground: &Ground, plans: &str) {
 /// Reports on disk of this kind, by their times; each one verified.
 fn reports(ground: &Ground, what: &str) -> Vec<Report> {
     let dir = fs::read_dir(ground.path("state/reports")).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = dir.filter(|path| path.to_string_lossy().ends_with(&format!("{what}.json"))).collect();
+    let mut files: Vec<_> =
+        dir.filter(|path| path.to_string_lossy().ends_with(&format!("{what}.json"))).collect();
     files.sort();
     let read = |file: &std::path::PathBuf| {
         let report = Report::from_json(&fs::read_to_string(file).unwrap()).unwrap();
@@ -72,7 +73,10 @@ fn states(run: &Value) -> Vec<&str> {
 fn three_machines_go_over_and_come_back_by_one_plan() {
     let ground = shop(SHOP);
     let listed = ground.run("plan list --json").with(0).json();
-    assert_eq!((&listed["recovery_plans"][0]["members"], &listed["recovery_plans"][0]["state"]), (&3.into(), &Value::Null));
+    assert_eq!(
+        (&listed["recovery_plans"][0]["members"], &listed["recovery_plans"][0]["state"]),
+        (&3.into(), &Value::Null)
+    );
 
     let drill = ground.run("plan drill shop --json").with(0).json();
     assert_eq!(drill["plan_run"]["state"], "done");
@@ -118,14 +122,23 @@ fn three_machines_go_over_and_come_back_by_one_plan() {
     ground.run("plan reprotect shop").with(0);
     for machine in MACHINES {
         let shown = ground.run(&format!("show {machine} --json")).with(0).json();
-        assert_eq!((&shown["shown"][0]["phase"], &shown["shown"][0]["runs_at"]), (&"Protected".into(), &"here".into()));
+        assert_eq!(
+            (&shown["shown"][0]["phase"], &shown["shown"][0]["runs_at"]),
+            (&"Protected".into(), &"here".into())
+        );
     }
 
     let (over, back) = (reports(&ground, "failover-shop"), reports(&ground, "failback-shop"));
     let [over] = over.as_slice() else { panic!("one failover") };
-    assert_eq!((over.members.len(), over.outcome.clone(), over.why.as_deref()), (3, Ending::Done, Some("exercise")));
+    assert_eq!(
+        (over.members.len(), over.outcome.clone(), over.why.as_deref()),
+        (3, Ending::Done, Some("exercise"))
+    );
     let plan = over.plan.as_ref().unwrap();
-    assert_eq!((plan.groups[0].machines.len(), plan.groups[1].before.as_slice()), (2, &["firewall".to_owned()][..]));
+    assert_eq!(
+        (plan.groups[0].machines.len(), plan.groups[1].before.as_slice()),
+        (2, &["firewall".to_owned()][..])
+    );
     let firewall = over.actions.iter().find(|action| action.name == "firewall").unwrap();
     assert_eq!((firewall.ending.clone(), firewall.who.as_deref()), (ActionEnding::Done, Some("ana")));
     assert!(firewall.notes.contains(&"opened, ticket 4711".to_owned()), "{firewall:?}");
@@ -141,7 +154,11 @@ fn o4_two_plans_that_share_a_machine_do_not_run_at_once() {
     let run = before["recovery_plan"]["run"]["run"].as_str().unwrap();
     for words in ["plan failover front", "plan drill front"] {
         let refused = ground.run(words).with(6);
-        assert!(refused.err.contains(&format!("web is a member of run {run} of plan shop")), "{}", refused.err);
+        assert!(
+            refused.err.contains(&format!("web is a member of run {run} of plan shop")),
+            "{}",
+            refused.err
+        );
     }
     let again = ground.run("plan failover shop").with(6);
     assert!(again.err.contains(&format!("run {run} of plan shop is under way")), "{}", again.err);
@@ -149,7 +166,10 @@ fn o4_two_plans_that_share_a_machine_do_not_run_at_once() {
     // What stands prepared is taken back; what has booted stays, and is named.
     let cancelled = ground.run("plan cancel shop").with(1);
     assert!(cancelled.out.contains("CANCELLED: brought up by then: db, app"), "{}", cancelled.out);
-    assert_eq!((ground.phase("db"), ground.phase("web")), ("PlannedFailoverCompleted".into(), "Protected".into()));
+    assert_eq!(
+        (ground.phase("db"), ground.phase("web")),
+        ("PlannedFailoverCompleted".into(), "Protected".into())
+    );
     ground.run("plan failover front").with(0);
     assert_eq!(ground.disks("cloud", "web"), ground.disks("here", "web"));
 }
@@ -163,7 +183,11 @@ fn a_plan_that_is_lacking_or_lacks_a_machine_is_refused_before_anything_changes(
     let none = ground.run("plan failover shpo").with(5);
     assert!(none.err.contains("no plans.shpo is in the settings; these are: shop"), "{}", none.err);
     let lacking = ground.run("plan failover shop").with(4);
-    assert!(lacking.err.contains("member.unit is app: no machine and no replication group"), "{}", lacking.err);
+    assert!(
+        lacking.err.contains("member.unit is app: no machine and no replication group"),
+        "{}",
+        lacking.err
+    );
     assert!(ground.run("plan show shop").with(0).out.contains("app after db (NOT PROTECTED)"));
     for (words, wanted) in [("failover shop --unplanned", "--yes and --reason"), ("commit shop", "--yes")] {
         let refused = ground.run(&format!("plan {words}")).with(2);
@@ -219,7 +243,11 @@ fn a_plan_that_was_killed_goes_on_with_the_next_start() {
     gate.reached();
     gate.open();
     let next = ended(next).with(0);
-    assert!(next.err.contains("resuming PlannedFailover of plan pair, which was interrupted"), "{}", next.err);
+    assert!(
+        next.err.contains("resuming PlannedFailover of plan pair, which was interrupted"),
+        "{}",
+        next.err
+    );
     assert!(next.err.contains("resumed PlannedFailover of plan pair: done"), "{}", next.err);
     both_are_over(&ground);
 }

@@ -150,10 +150,17 @@ impl PlanVerb {
     pub(super) fn danger(&self) -> Option<(Danger, &'static str)> {
         use Danger::{ByName, Final};
         match self {
-            Self::Failover(PlanFailover { over, .. }) | Self::Failback(over) if over.unplanned && !over.unwind => {
-                Some((ByName, "an unplanned failover may lose the newest writes, and goes on without a proof"))
+            Self::Failover(PlanFailover { over, .. }) | Self::Failback(over)
+                if over.unplanned && !over.unwind =>
+            {
+                Some((
+                    ByName,
+                    "an unplanned failover may lose the newest writes, and goes on without a proof",
+                ))
             }
-            Self::Commit(c) if c.force => Some((ByName, "a commit is final, and the other side does not answer")),
+            Self::Commit(c) if c.force => {
+                Some((ByName, "a commit is final, and the other side does not answer"))
+            }
             Self::Commit(_) => Some((Final, "a commit is final: there is no undo after it")),
             Self::Reprotect(r) if r.other_side_loses => Some((Final, "what the other side wrote loses")),
             _ => None,

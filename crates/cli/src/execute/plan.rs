@@ -12,7 +12,8 @@ use crate::reports;
 use serde_spanned::Spanned;
 use site_recovery::state::Direction;
 use site_recovery::{
-    Clock, CommitRequest, DrillRequest, Error, ErrorKind, JobRun, PointChoice, ReprotectRequest, Result, SystemClock,
+    Clock, CommitRequest, DrillRequest, Error, ErrorKind, JobRun, PointChoice, ReprotectRequest, Result,
+    SystemClock,
 };
 use site_recovery_plans::{ActionState, Course, Plan, PlanRun, Plans, RunState};
 
@@ -81,7 +82,8 @@ fn find<'a>(engine: &'a Engine, name: &str) -> Result<&'a Plan> {
 /// Says which plans there are.
 pub(super) fn unknown(engine: &Engine, name: &str) -> Error {
     let all: Vec<&str> = engine.settings.plans.keys().map(String::as_str).collect();
-    let there = if all.is_empty() { "there is none".to_owned() } else { format!("these are: {}", all.join(", ")) };
+    let there =
+        if all.is_empty() { "there is none".to_owned() } else { format!("these are: {}", all.join(", ")) };
     Error::new(ErrorKind::NotFound, format!("no plans.{name} is in the settings; {there}"))
 }
 
@@ -146,7 +148,9 @@ pub(super) async fn follow(engine: &Engine, plans: &Plans, mut seen: PlanRun, ou
 async fn turn_back(plans: &Plans, name: &str, out: &Out) {
     match plans.cancel(name).await {
         Ok(_) => out.note("asked to turn back; waiting until it has. Ctrl-C again leaves at once"),
-        Err(error) => out.note(format!("it cannot turn back ({}); Ctrl-C again leaves at once", error.message())),
+        Err(error) => {
+            out.note(format!("it cannot turn back ({}); Ctrl-C again leaves at once", error.message()))
+        }
     }
 }
 

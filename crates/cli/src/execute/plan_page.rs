@@ -2,8 +2,8 @@
 
 use super::plan::unknown;
 use crate::answer::{
-    ActionLine, Answer, BootGroupLine, PlanLine, PlanMemberLine, RecoveryPlanPage, RunMachineLine, RunMemberLine, RunPage,
-    RunState, StageLine, WaitLine,
+    ActionLine, Answer, BootGroupLine, PlanLine, PlanMemberLine, RecoveryPlanPage, RunMachineLine,
+    RunMemberLine, RunPage, RunState, StageLine, WaitLine,
 };
 use crate::engine::Engine;
 use site_recovery::Result;
@@ -15,7 +15,8 @@ use std::time::Duration;
 pub(super) fn list(engine: &Engine) -> Vec<PlanLine> {
     let runs = engine.plans.list();
     let told = &engine.settings.plans;
-    let names: BTreeSet<&str> = told.keys().map(String::as_str).chain(runs.iter().map(|r| r.plan.as_str())).collect();
+    let names: BTreeSet<&str> =
+        told.keys().map(String::as_str).chain(runs.iter().map(|r| r.plan.as_str())).collect();
     let line = |name: &str| {
         let plan = told.get(name).map(|plan| plan.get_ref());
         let run = runs.iter().find(|run| run.plan == name);
@@ -107,12 +108,14 @@ fn state(run: &PlanRun) -> RunState {
 }
 
 fn because(run: &PlanRun) -> Option<String> {
-    let named = |word: &str, names: &[String]| (!names.is_empty()).then(|| format!("{word}: {}", names.join(", ")));
+    let named =
+        |word: &str, names: &[String]| (!names.is_empty()).then(|| format!("{word}: {}", names.join(", ")));
     match &run.outcome {
         Some(Outcome::Done) => None,
         Some(Outcome::Partly { failed }) => named("failed", failed),
         Some(Outcome::Cancelled { stay, failed }) => {
-            let all: Vec<String> = named("brought up by then", stay).into_iter().chain(named("failed", failed)).collect();
+            let all: Vec<String> =
+                named("brought up by then", stay).into_iter().chain(named("failed", failed)).collect();
             (!all.is_empty()).then(|| all.join("; "))
         }
         None => run.stopped.as_ref().map(|why| why.message.clone()),
@@ -135,7 +138,12 @@ fn member(of: &MemberRun) -> RunMemberLine {
     let machine = |m: &site_recovery_plans::MachineRun| RunMachineLine {
         machine: m.name.clone(),
         point: m.point.map(|point| point.0),
-        loss_at_most_seconds: m.loss.as_ref().map(|l| l.at_most).filter(|l| *l != Duration::MAX).map(|l| l.as_secs_f64()),
+        loss_at_most_seconds: m
+            .loss
+            .as_ref()
+            .map(|l| l.at_most)
+            .filter(|l| *l != Duration::MAX)
+            .map(|l| l.as_secs_f64()),
         reach: m.reach.clone(),
     };
     RunMemberLine {

@@ -33,7 +33,8 @@ pub(super) fn check(settings: &Settings, place: &Place<'_>) -> Result<()> {
         check_name(name).map_err(|e| refused(place, plan.span(), &e))?;
         let plan_at = plan.span();
         let plan = plan.get_ref();
-        let wrong = first_wrong(settings, plan).map_or(Ok(()), |(number, error)| Err(told(place, at(number), &error)));
+        let wrong = first_wrong(settings, plan)
+            .map_or(Ok(()), |(number, error)| Err(told(place, at(number), &error)));
         wrong?;
         plan.validate().map_err(|e| told(place, plan_at, &e))?;
     }
@@ -54,10 +55,16 @@ fn check_members(settings: &Settings, groups: &[BootGroup]) -> Result<()> {
     let mut machines = 0;
     for member in groups.iter().flat_map(|group| &group.members) {
         let unit = member.unit.as_str();
-        let of = settings.groups.iter().find(|(_, g)| g.get_ref().machines.iter().any(|m| m.get_ref() == unit));
+        let of =
+            settings.groups.iter().find(|(_, g)| g.get_ref().machines.iter().any(|m| m.get_ref() == unit));
         if let Some((group, _)) = of {
             let value = format!("{unit}, a machine of groups.{group}");
-            return Err(Error::invalid("member.unit", value, "a replication group is never parted", "name the group"));
+            return Err(Error::invalid(
+                "member.unit",
+                value,
+                "a replication group is never parted",
+                "name the group",
+            ));
         }
         machines += settings.groups.get(unit).map_or(1, |group| group.get_ref().machines.len());
     }

@@ -59,8 +59,14 @@ pub(super) fn run(page: &RunPage) -> String {
     }
     for line in &page.actions {
         let by = line.completed_by.as_ref().map(|who| format!("by {who}"));
-        let said: Vec<String> =
-            line.exit.map(|code| format!("exit code {code}")).into_iter().chain(by).chain(line.why.clone()).chain(line.note.clone()).collect();
+        let said: Vec<String> = line
+            .exit
+            .map(|code| format!("exit code {code}"))
+            .into_iter()
+            .chain(by)
+            .chain(line.why.clone())
+            .chain(line.note.clone())
+            .collect();
         table.row([format!("  {}", line.action), "action".into(), line.state.clone(), said.join("; ")]);
     }
     text += &table.text();
@@ -80,7 +86,8 @@ pub(super) fn run(page: &RunPage) -> String {
 fn said(line: &RunMemberLine) -> String {
     let mut said: Vec<String> = vec![];
     for machine in &line.machines {
-        let name = if machine.machine == line.member { String::new() } else { format!("{}: ", machine.machine) };
+        let name =
+            if machine.machine == line.member { String::new() } else { format!("{}: ", machine.machine) };
         said.extend(machine.point.map(|point| format!("{name}point {point}")));
         said.extend(machine.loss_at_most_seconds.map(|most| match most {
             0.0 => "nothing is lost".to_owned(),
