@@ -53,14 +53,26 @@ fn o3_over_and_back_by_verbs_and_no_byte_is_lost() {
     let over_and_back =
         ["PlannedFailover", "Commit", "ReverseReplicate", "PlannedFailover", "Commit", "ReverseReplicate"];
     assert!(operations.ends_with(&over_and_back), "{operations:?}");
-    let reports = std::fs::read_dir(ground.path("state/reports")).unwrap().map(|entry| entry.unwrap().path());
-    let (json, html): (Vec<_>, Vec<_>) = reports.partition(|file| file.extension().is_some_and(|end| end == "json"));
-    assert_eq!((json.len(), html.len()), (4, 4), "of the drill and its removal, and of both failovers");
-    for file in json {
-        let report = Report::from_json(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        assert!(verify(&report).unwrap().records > 0, "{}", file.display());
+    assert_eq!(reports(&ground), ["drill-web", "clean-up-web", "failover-web", "failback-web"]);
+}
+
+/// What is reported, in its order; each report verified, and its page beside it.
+fn reports(ground: &Ground) -> Vec<String> {
+    let files = std::fs::read_dir(ground.path("state/reports")).unwrap().map(|entry| entry.unwrap().path());
+    let (mut json, pages): (Vec<_>, Vec<_>) =
+        files.partition(|file| file.extension().is_some_and(|end| end == "json"));
+    assert_eq!(json.len(), pages.len());
+    json.sort();
+    for file in &json {
+        let report = Report::from_json(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let verified = verify(&report).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        assert!(verified.records > 0, "{}", file.display());
         assert_eq!(std::fs::read_to_string(file.with_extension("html")).unwrap(), report.to_html());
     }
+    let what = |file: &std::path::PathBuf| {
+        file.file_stem().unwrap().to_str().unwrap().split_once("Z-").unwrap().1.to_owned()
+    };
+    json.iter().map(what).collect()
 }
 
 #[test]
@@ -68,6 +80,7 @@ fn a_report_that_cannot_be_written_fails_nothing() {
     let ground = Ground::new();
     ground.machine("web", 1);
     ground.run("protect web").with(0);
+    std::fs::remove_dir(ground.path("state/reports")).unwrap();
     std::fs::write(ground.path("state/reports"), "in the way").unwrap();
     let over = ground.run("failover web").with(0);
     assert!(over.err.contains("warning: the report"), "{}", over.err);
@@ -90,6 +103,7 @@ fn o3_another_point_and_undo_by_verbs() {
     assert_eq!(ground.phase("web"), "Protected");
     let trail = ground.run("audit web --json").with(0).out;
     assert!(trail.contains("UnplannedFailover"), "{trail}");
+    assert_eq!(reports(&ground), ["failover-web", "undo-web"]);
 }
 
 #[test]
@@ -109,6 +123,7 @@ fn o3_a_group_goes_over_as_one() {
         assert_eq!(ground.disks("cloud", machine), ground.disks("here", machine));
         assert_eq!(ground.phase(machine), "PlannedFailoverCompleted");
     }
+    assert_eq!(reports(&ground), ["failover-shop"]);
 }
 
 #[test]

@@ -154,7 +154,11 @@ fn o4_two_plans_that_share_a_machine_do_not_run_at_once() {
     let run = before["recovery_plan"]["run"]["run"].as_str().unwrap();
     for words in ["plan failover front", "plan drill front"] {
         let refused = ground.run(words).with(6);
-        assert!(refused.err.contains(&format!("web is a member of run {run} of plan shop")), "{}", refused.err);
+        assert!(
+            refused.err.contains(&format!("web is a member of run {run} of plan shop")),
+            "{}",
+            refused.err
+        );
     }
     let again = ground.run("plan failover shop").with(6);
     assert!(again.err.contains(&format!("run {run} of plan shop is under way")), "{}", again.err);
@@ -162,7 +166,10 @@ fn o4_two_plans_that_share_a_machine_do_not_run_at_once() {
     // What stands prepared is taken back; what has booted stays, and is named.
     let cancelled = ground.run("plan cancel shop").with(1);
     assert!(cancelled.out.contains("CANCELLED: brought up by then: db, app"), "{}", cancelled.out);
-    assert_eq!((ground.phase("db"), ground.phase("web")), ("PlannedFailoverCompleted".into(), "Protected".into()));
+    assert_eq!(
+        (ground.phase("db"), ground.phase("web")),
+        ("PlannedFailoverCompleted".into(), "Protected".into())
+    );
     ground.run("plan failover front").with(0);
     assert_eq!(ground.disks("cloud", "web"), ground.disks("here", "web"));
 }
@@ -176,7 +183,11 @@ fn a_plan_that_is_lacking_or_lacks_a_machine_is_refused_before_anything_changes(
     let none = ground.run("plan failover shpo").with(5);
     assert!(none.err.contains("no plans.shpo is in the settings; these are: shop"), "{}", none.err);
     let lacking = ground.run("plan failover shop").with(4);
-    assert!(lacking.err.contains("member.unit is app: no machine and no replication group"), "{}", lacking.err);
+    assert!(
+        lacking.err.contains("member.unit is app: no machine and no replication group"),
+        "{}",
+        lacking.err
+    );
     assert!(ground.run("plan show shop").with(0).out.contains("app after db (NOT PROTECTED)"));
     for (words, wanted) in [("failover shop --unplanned", "--yes and --reason"), ("commit shop", "--yes")] {
         let refused = ground.run(&format!("plan {words}")).with(2);
@@ -232,7 +243,11 @@ fn a_plan_that_was_killed_goes_on_with_the_next_start() {
     gate.reached();
     gate.open();
     let next = ended(next).with(0);
-    assert!(next.err.contains("resuming PlannedFailover of plan pair, which was interrupted"), "{}", next.err);
+    assert!(
+        next.err.contains("resuming PlannedFailover of plan pair, which was interrupted"),
+        "{}",
+        next.err
+    );
     assert!(next.err.contains("resumed PlannedFailover of plan pair: done"), "{}", next.err);
     both_are_over(&ground);
 }

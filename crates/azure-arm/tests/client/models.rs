@@ -181,7 +181,8 @@ async fn networks() {
 async fn what_a_region_has() {
     let capability = |name: &str, value: &str| json!({"name": name, "value": value});
     let size = json!({
-        "resourceType": "virtualMachines", "name": "Standard_D2s_v5", "locations": ["westeurope"],
+        "resourceType": "virtualMachines", "name": "Standard_D2s_v5", "family": "standardDSv5Family",
+        "locations": ["westeurope"],
         "capabilities": [
             capability("vCPUs", "2"), capability("MemoryGB", "3.5"), capability("MaxDataDiskCount", "4"),
             capability("MaxNetworkInterfaces", "2"), capability("HyperVGenerations", "V1,V2"), capability("PremiumIO", "True"),

@@ -139,12 +139,28 @@ fn a_plan_is_read_and_its_mistakes_are_told_at_their_groups() {
     let hundred = format!("[[plans.shop.groups]]\nmembers = [{}]\n", many.join(", "));
     // What is written, the number of the header that is named among those of boot groups, and what is said.
     let cases = [
-        (swap("after = [\"web\"]", "after = [\"db\"]"), 2, "a member waits for members of its own boot group"),
-        (swap("{ unit = \"web\" }", "{ unit = \"web\", after = [\"mail\"] }"), 2, "member.after is web, mail: no member waits"),
-        (swap("unit = \"web\" }", "unit = \"db\" }").replace("[\"web\"]", "[\"db\"]"), 2, "a replication group is never parted"),
+        (
+            swap("after = [\"web\"]", "after = [\"db\"]"),
+            2,
+            "a member waits for members of its own boot group",
+        ),
+        (
+            swap("{ unit = \"web\" }", "{ unit = \"web\", after = [\"mail\"] }"),
+            2,
+            "member.after is web, mail: no member waits",
+        ),
+        (
+            swap("unit = \"web\" }", "unit = \"db\" }").replace("[\"web\"]", "[\"db\"]"),
+            2,
+            "a replication group is never parted",
+        ),
         (swap("unit = \"mail\"", "unit = \"shop\""), 2, "it is a member already"),
         (format!("{fine}{}", groups(6)), 8, "a plan has 1 to 7 boot groups"),
-        (format!("{fine}{hundred}"), 3, "plan.groups is 102 machines: a plan has at most 100; make two plans"),
+        (
+            format!("{fine}{hundred}"),
+            3,
+            "plan.groups is 102 machines: a plan has at most 100; make two plans",
+        ),
         (swap("443", " ").replace("open port  ", " "), 2, "somebody has to know what to do"),
     ];
     for (text, number, said) in cases {
