@@ -31,10 +31,12 @@ pub(crate) const ELSEWHERE: &str = "northeurope";
 /// An account of the region, of somebody else: what they made their disks of.
 const THEIRS: &str = "theirs";
 const HOUR: Duration = Duration::from_secs(3600);
-/// Of the site.
-const WINDOW: Duration = Duration::from_secs(2);
+/// Of a site whose claims wait.
+const WINDOW: Duration = Duration::from_secs(5);
+/// Of one whose claims wait for nobody: no machine is too busy for that.
+const LONG: Duration = Duration::from_secs(120);
 /// What `claim` waits for requests of somebody older.
-const CLAIM: Duration = Duration::from_millis(2200);
+const CLAIM: Duration = Duration::from_secs(132);
 
 /// What a fake takes for a token, and all that were given.
 struct Token(Arc<fake_blob::Fake>, Arc<Mutex<Vec<String>>>);
@@ -58,6 +60,9 @@ impl TokenCredential for Token {
         Ok(AccessToken::new(token, OffsetDateTime::now_utc() + HOUR))
     }
 }
+
+/// The clocks of the points and of the site, and the site's window.
+type Times = ([Arc<dyn Clock>; 2], Duration);
 
 /// All of it. Fields are dropped in their order.
 pub(crate) struct World {
@@ -132,9 +137,13 @@ impl World {
         let (tokens, time) = (Arc::default(), Ahead::default());
         let clocks = [shared(&clock), shared(&time)];
         let (site, points, arm, container) =
+<<<<<<< HEAD
             opened(&manager, &blobs, &tokens, &trust, &subscription, clocks).await;
         let theirs = stored(&blobs, &tokens, &trust[1], THEIRS);
         theirs.make().await.expect("a container");
+=======
+            opened(&manager, &blobs, &tokens, &trust, &subscription, (clocks, WINDOW)).await;
+>>>>>>> h-3
         Self {
             site,
             points,
@@ -170,7 +179,7 @@ impl World {
     /// A crash of our process.
     pub(crate) async fn reopen(&mut self) {
         let clocks = [shared(&self.clock), shared(&self.time)];
-        let (site, points, arm, container) = self.opened(clocks).await;
+        let (site, points, arm, container) = self.opened((clocks, WINDOW)).await;
         (self.site, self.points, self.arm, self.container) = (site, points, arm, container);
     }
 
@@ -178,11 +187,11 @@ impl World {
     /// claims wait for nobody.
     pub(crate) async fn again(&self) -> (Azure, PageBlobs, Arm, Container) {
         let time = shared(&self.time.skipping(CLAIM));
-        self.opened([Arc::clone(&time), time]).await
+        self.opened(([Arc::clone(&time), time], LONG)).await
     }
 
-    async fn opened(&self, clocks: [Arc<dyn Clock>; 2]) -> (Azure, PageBlobs, Arm, Container) {
-        opened(&self.manager, &self.blobs, &self.tokens, &self.trust, &self.subscription, clocks).await
+    async fn opened(&self, times: Times) -> (Azure, PageBlobs, Arm, Container) {
+        opened(&self.manager, &self.blobs, &self.tokens, &self.trust, &self.subscription, times).await
     }
 
     /// Time passes, for Azure and for the site.
@@ -364,7 +373,7 @@ async fn opened(
     tokens: &Arc<Mutex<Vec<String>>>,
     trust: &[Trust; 2],
     subscription: &str,
-    [clock, time]: [Arc<dyn Clock>; 2],
+    ([clock, time], window): Times,
 ) -> (Azure, PageBlobs, Arm, Container) {
     let quick = site_recovery_azure_arm::Limits { pause_ms: 1, poll_ms: 1, ..Default::default() };
     let settings = site_recovery_azure_arm::Settings {
@@ -379,7 +388,7 @@ async fn opened(
     let points = PageBlobs::open("page-blobs".into(), container.clone(), clock).await.expect("it opens");
     let place = place(&arm, subscription, &trust[1], container.clone());
     let site = Azure::builder("azure".into()).clock(time).look_every(Duration::from_millis(1));
-    let site = site.network("vnet").test_network("isolated").window(WINDOW);
+    let site = site.network("vnet").test_network("isolated").window(window);
     let site = site.points(points.clone()).open(place).await.expect("it opens");
     (site, points, arm, container)
 }
