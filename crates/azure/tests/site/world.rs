@@ -137,13 +137,9 @@ impl World {
         let (tokens, time) = (Arc::default(), Ahead::default());
         let clocks = [shared(&clock), shared(&time)];
         let (site, points, arm, container) =
-<<<<<<< HEAD
-            opened(&manager, &blobs, &tokens, &trust, &subscription, clocks).await;
+            opened(&manager, &blobs, &tokens, &trust, &subscription, (clocks, WINDOW)).await;
         let theirs = stored(&blobs, &tokens, &trust[1], THEIRS);
         theirs.make().await.expect("a container");
-=======
-            opened(&manager, &blobs, &tokens, &trust, &subscription, (clocks, WINDOW)).await;
->>>>>>> h-3
         Self {
             site,
             points,
