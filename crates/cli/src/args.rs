@@ -206,14 +206,13 @@ pub(crate) struct Drill {
     pub(crate) dry_run: bool,
 }
 
+/// How to go over: planned, unless told otherwise.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
-pub(crate) struct Failover {
-    /// A machine or a group.
-    pub(crate) name: String,
+pub(crate) struct Over {
     /// The side that runs may be gone: tries to shut it down, and goes on in any case. Somebody answers for that by name.
     #[arg(long)]
     pub(crate) unplanned: bool,
-    /// latest, processed, application, proven, or a number; of an unplanned one.
+    /// latest, processed, application, proven, or a number of a single machine's; of an unplanned one.
     #[arg(long, value_name = "POINT", requires = "unplanned")]
     pub(crate) point: Option<Which>,
     /// Does not touch the side that may be gone.
@@ -228,6 +227,21 @@ pub(crate) struct Failover {
     /// Fails over to disks that were not compared.
     #[arg(long)]
     pub(crate) accept_unverified: bool,
+}
+
+impl Over {
+    fn danger(&self) -> Option<(Danger, &'static str)> {
+        let said = "an unplanned failover may lose the newest writes, and goes on without a proof";
+        (self.unplanned && !self.unwind).then_some((Danger::ByName, said))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+pub(crate) struct Failover {
+    /// A machine or a group.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) over: Over,
     /// The last resort: the active side is lost, and whatever complete copy is left is started.
     #[arg(long, conflicts_with_all = ["unplanned", "accept_unverified"])]
     pub(crate) last_resort: bool,
@@ -389,9 +403,7 @@ impl Asked {
             Self::Failover(f) | Self::Failback(f) if f.last_resort => {
                 (ByName, "the active side is given up, and the other one is started from what is left")
             }
-            Self::Failover(f) | Self::Failback(f) if f.unplanned && !f.unwind => {
-                (ByName, "an unplanned failover may lose the newest writes, and goes on without a proof")
-            }
+            Self::Failover(f) | Self::Failback(f) => return f.over.danger(),
             Self::Drill(d) if d.promote => {
                 (Final, "the drill's point becomes production, and what came later is lost")
             }

@@ -4,7 +4,7 @@ use crate::open::{self, Opened};
 use crate::settings::Settings;
 use crate::validation::Command;
 use site_recovery::{
-    Error, ErrorKind, GroupHandle, Item, ItemHandle, Leg, MachineId, Result, UnitId, Vault, state::Direction,
+    Error, ErrorKind, GroupHandle, Item, ItemHandle, Leg, MachineId, Result, Vault, state::Direction,
 };
 use site_recovery_journal::SqliteJournal;
 use site_recovery_plans::Plans;
@@ -23,12 +23,8 @@ pub(crate) struct Engine {
     legs: BTreeMap<String, Leg>,
 }
 
-/// What is operated as a whole.
-#[derive(Debug, Clone)]
-pub(crate) enum Unit {
-    Item(ItemHandle),
-    Group(GroupHandle),
-}
+/// What is operated as a whole: a replication group, or a machine that is in none.
+pub(crate) type Unit = GroupHandle;
 
 impl Engine {
     /// Opens sites, stores and journal. Changes nothing of what a crash left: see [`Vault::resume`].
@@ -55,22 +51,16 @@ impl Engine {
         Ok(Self { vault, plans, settings, process_server, legs })
     }
 
-    /// A group or a machine, by the name that people use.
+    /// A group or a machine, by the name that people use. A machine of a group is operated with its group.
     ///
     /// # Errors
     /// `NotFound`, naming those that there are; `Conflict` for a title that several have.
     pub(crate) fn unit(&self, name: &str, operator: &str) -> Result<Unit> {
-        if let Ok(group) = self.vault.group(name)
-            && group.items().len() > 1
-        {
-            return Ok(Unit::Group(group.acting_as(operator)));
-        }
-        let item = self.item(name)?;
-        // A machine of a group is operated with its group.
-        match self.vault.group(item.unit().as_str()) {
-            Ok(group) if group.items().len() > 1 => Ok(Unit::Group(group.acting_as(operator))),
-            _ => Ok(Unit::Item(item.acting_as(operator))),
-        }
+        let unit = match self.vault.group(name) {
+            Ok(unit) => unit,
+            Err(_) => self.vault.group(self.item(name)?.unit().as_str())?,
+        };
+        Ok(unit.acting_as(operator))
     }
 
     /// One machine, also of a group.
@@ -117,20 +107,15 @@ pub(crate) fn called(item: Item) -> String {
     item.machine.called().to_owned()
 }
 
-impl Unit {
-    pub(crate) fn items(&self) -> Vec<ItemHandle> {
-        match self {
-            Self::Item(item) => vec![item.clone()],
-            Self::Group(group) => group.items(),
-        }
-    }
+/// What people call a machine of a unit.
+pub(crate) fn called_in(unit: &Unit, machine: &MachineId) -> String {
+    let item = unit.items().iter().find(|item| item.id() == machine).and_then(|item| item.item().ok());
+    item.map_or_else(|| machine.to_string(), called)
+}
 
-    pub(crate) fn id(&self) -> &UnitId {
-        match self {
-            Self::Item(item) => item.unit(),
-            Self::Group(group) => group.unit(),
-        }
-    }
+/// What people call a unit.
+pub(crate) fn name_of(unit: &Unit) -> String {
+    called_in(unit, &MachineId::from(unit.unit().as_str()))
 }
 
 fn journal_or_not(settings: &Settings, error: Error) -> Error {

@@ -1,6 +1,6 @@
 //! What is left on disk of each drill, failover and failback: `<state>/reports/`, a page and JSON.
 
-use crate::engine::{Engine, Unit};
+use crate::engine::{Engine, Unit, name_of};
 use crate::execute::Out;
 use site_recovery::audit::AuditRecord;
 use site_recovery::state::Direction;
@@ -23,11 +23,10 @@ struct Ran {
 
 /// Reports what a job came to. A report that cannot be written is told, and fails nothing: the journal has it all.
 pub(crate) async fn of_job(engine: &Engine, unit: &Unit, job: &JobId, out: &Out) {
-    let Some(ran) = ran(engine, unit.id(), job).await else { return };
+    let Some(ran) = ran(engine, unit.unit(), job).await else { return };
     let Some(what) = what(ran.run.operation, direction(&ran)) else { return };
-    let name = unit.items().first().map_or_else(|| unit.id().to_string(), |item| called(unit, item));
     let report = with_health(Report::of_job(&host(), SystemClock.now(), ran.job()), unit.items());
-    write(engine, ran.run.started, what, &name, report, out);
+    write(engine, ran.run.started, what, &name_of(unit), report, out);
 }
 
 /// Reports what a run of a plan came to: all of its jobs as one, and its actions.
@@ -70,13 +69,6 @@ fn what(operation: Operation, direction: Option<Direction>) -> Option<&'static s
 
 fn direction(ran: &Ran) -> Option<Direction> {
     ran.items.first().map(|item| item.state.direction)
-}
-
-fn called(unit: &Unit, first: &ItemHandle) -> String {
-    match unit {
-        Unit::Item(_) => first.item().map_or_else(|_| first.id().to_string(), crate::engine::called),
-        Unit::Group(group) => group.unit().to_string(),
-    }
 }
 
 async fn ran(engine: &Engine, unit: &UnitId, job: &JobId) -> Option<Ran> {

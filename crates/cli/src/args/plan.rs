@@ -1,6 +1,6 @@
 //! What can be asked of recovery plans.
 
-use super::{Danger, Failover, Which};
+use super::{Danger, Over, Which};
 use crate::settings::Span;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub(crate) enum PlanVerb {
     /// Fails all members over to the recovery site: planned, nothing lost, unless told otherwise.
     Failover(PlanFailover),
     /// Fails all members back to the primary site: planned, nothing lost, unless told otherwise.
-    Failback(PlanFailback),
+    Failback(PlanFailover),
     /// Makes the failover or failback of all members final.
     Commit(PlanCommit),
     /// Replicates all members the other way, after commit.
@@ -56,35 +56,10 @@ pub(crate) struct PlanDrill {
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub(crate) struct PlanFailover {
-    #[command(flatten)]
-    pub(crate) over: PlanFailback,
-    /// Back to the primary site, as `failback` does.
-    #[arg(long)]
-    pub(crate) back: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
-pub(crate) struct PlanFailback {
     /// A plan of the settings.
     pub(crate) name: String,
-    /// The side that runs may be gone: tries to shut it down, and goes on in any case. Somebody answers for that by name.
-    #[arg(long)]
-    pub(crate) unplanned: bool,
-    /// latest, processed, application or proven, of every machine; of an unplanned one.
-    #[arg(long, value_name = "POINT", requires = "unplanned")]
-    pub(crate) point: Option<Which>,
-    /// Does not touch the side that may be gone.
-    #[arg(long, requires = "unplanned", conflicts_with = "unwind")]
-    pub(crate) no_shutdown: bool,
-    /// Leaves out a member whose side cannot be proven off, which replicates on.
-    #[arg(long, requires = "unplanned")]
-    pub(crate) unwind: bool,
-    /// How long a guest may take to shut down.
-    #[arg(long, value_name = "SPAN", default_value = "2m")]
-    pub(crate) grace: Span,
-    /// Fails over to disks that were not compared.
-    #[arg(long)]
-    pub(crate) accept_unverified: bool,
+    #[command(flatten)]
+    pub(crate) over: Over,
 }
 
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -128,36 +103,12 @@ pub(crate) struct PlanComplete {
     pub(crate) note: String,
 }
 
-impl PlanFailback {
-    /// The same of one machine.
-    pub(crate) fn of_each(&self) -> Failover {
-        Failover {
-            name: self.name.clone(),
-            unplanned: self.unplanned,
-            point: self.point,
-            no_shutdown: self.no_shutdown,
-            unwind: self.unwind,
-            grace: self.grace,
-            accept_unverified: self.accept_unverified,
-            last_resort: false,
-            dry_run: false,
-        }
-    }
-}
-
 impl PlanVerb {
     /// As of a machine's verb.
     pub(super) fn danger(&self) -> Option<(Danger, &'static str)> {
         use Danger::{ByName, Final};
         match self {
-            Self::Failover(PlanFailover { over, .. }) | Self::Failback(over)
-                if over.unplanned && !over.unwind =>
-            {
-                Some((
-                    ByName,
-                    "an unplanned failover may lose the newest writes, and goes on without a proof",
-                ))
-            }
+            Self::Failover(told) | Self::Failback(told) => told.over.danger(),
             Self::Commit(c) if c.force => {
                 Some((ByName, "a commit is final, and the other side does not answer"))
             }

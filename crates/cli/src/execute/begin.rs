@@ -1,10 +1,10 @@
 //! Operations that are jobs: what the command line means by them, planned or begun.
 
 use super::Request;
-use super::words::{choice, on};
+use super::words::{at_most, choice};
 use crate::answer::{Answer, PlanPage, PlannedPoint};
-use crate::args::{Asked, Failover};
-use crate::engine::{Unit, called};
+use crate::args::{Asked, Failover, Over};
+use crate::engine::{Unit, called_in};
 use site_recovery::state::Direction;
 use site_recovery::{
     self as core, CommitRequest, CompleteCopy, Cutover, DisableRequest, DrillRequest, Error, ErrorKind,
@@ -103,23 +103,23 @@ impl Wish {
     /// Those of the engine; nothing changed.
     pub(super) async fn begin(self, unit: &Unit) -> Result<Job> {
         match self {
-            Self::Failover(request) => on!(unit, h => h.failover(request).await),
-            Self::Promote(request) => on!(unit, h => h.promote_other(request).await),
-            Self::PromoteDrill(request) => on!(unit, h => h.promote_test(request).await),
-            Self::Drill(request) => on!(unit, h => h.test_failover(request).await),
-            Self::CleanUp => on!(unit, h => h.clean_up_test().await),
-            Self::Change(point) => on!(unit, h => h.change_point(point).await),
-            Self::Commit(request) => on!(unit, h => h.commit(request).await),
-            Self::Stay(request) => on!(unit, h => h.complete_migration(request).await),
-            Self::Undo(request) => on!(unit, h => h.undo(request).await),
-            Self::Abandon(force) => on!(unit, h => h.abandon_undo(force).await),
-            Self::Reprotect(request) => on!(unit, h => h.reprotect(request).await),
-            Self::Restore => on!(unit, h => h.restore_landing().await),
-            Self::Repair => on!(unit, h => h.repair().await),
-            Self::Retry(force) => on!(unit, h => h.retry(force).await),
-            Self::Disable(request) => on!(unit, h => h.disable(request).await),
-            Self::Purge(request) => on!(unit, h => h.purge(request).await),
-            Self::Prove => on!(unit, h => h.verify().await),
+            Self::Failover(request) => unit.failover(request).await,
+            Self::Promote(request) => unit.promote_other(request).await,
+            Self::PromoteDrill(request) => unit.promote_test(request).await,
+            Self::Drill(request) => unit.test_failover(request).await,
+            Self::CleanUp => unit.clean_up_test().await,
+            Self::Change(point) => unit.change_point(point).await,
+            Self::Commit(request) => unit.commit(request).await,
+            Self::Stay(request) => unit.complete_migration(request).await,
+            Self::Undo(request) => unit.undo(request).await,
+            Self::Abandon(force) => unit.abandon_undo(force).await,
+            Self::Reprotect(request) => unit.reprotect(request).await,
+            Self::Restore => unit.restore_landing().await,
+            Self::Repair => unit.repair().await,
+            Self::Retry(force) => unit.retry(force).await,
+            Self::Disable(request) => unit.disable(request).await,
+            Self::Purge(request) => unit.purge(request).await,
+            Self::Prove => unit.verify().await,
         }
     }
 
@@ -129,7 +129,7 @@ impl Wish {
     /// `Refused` where the state does not allow it.
     pub(super) async fn plan(self, unit: &Unit) -> Result<Answer> {
         let (operation, request) = self.asked();
-        let plan = on!(unit, h => h.plan(operation, &request).await)?;
+        let plan = unit.plan(operation, &request).await?;
         Ok(Answer::Plan(page(operation, plan, unit)))
     }
 
@@ -171,19 +171,24 @@ fn failover(told: &Failover, direction: Direction, request: &Request) -> Result<
         let force = reasoned(told.dry_run, request)?;
         return Ok(Wish::Promote(PromoteRequest { force, copy: CompleteCopy::Newest }));
     }
-    Ok(Wish::Failover(over(told, direction, request)?))
+    Ok(Wish::Failover(over(&told.over, direction, told.dry_run, request)?))
 }
 
 /// A failover as it is asked for, that is not the last resort.
 ///
 /// # Errors
 /// `Invalid` for what lacks a reason.
-pub(super) fn over(told: &Failover, direction: Direction, request: &Request) -> Result<FailoverRequest> {
+pub(super) fn over(
+    told: &Over,
+    direction: Direction,
+    dry: bool,
+    request: &Request,
+) -> Result<FailoverRequest> {
     let mut wish = FailoverRequest::planned(direction);
     if told.unplanned {
         let on_unfenced = match told.unwind {
             true => OnUnfenced::Unwind,
-            false => OnUnfenced::Continue(reasoned(told.dry_run, request)?),
+            false => OnUnfenced::Continue(reasoned(dry, request)?),
         };
         wish = unplanned(direction, on_unfenced);
         if let Cutover::Unplanned { shutdown, .. } = &mut wish.cutover {
@@ -207,24 +212,18 @@ fn unplanned(direction: Direction, on_unfenced: OnUnfenced) -> FailoverRequest {
 }
 
 fn page(operation: Operation, plan: Plan, unit: &Unit) -> PlanPage {
-    let items = unit.items();
-    let named = |machine: &core::MachineId| {
-        let found = items.iter().find(|h| h.id() == machine).and_then(|h| h.item().ok());
-        found.map_or_else(|| machine.to_string(), called)
-    };
     let loss = |machine: &core::MachineId| {
-        let found = plan.loss.iter().find(|(m, _)| m == machine).map(|(_, loss)| loss.at_most);
-        found.filter(|most| *most != Duration::MAX).map(|most| most.as_secs_f64())
+        plan.loss.iter().find(|(of, _)| of == machine).and_then(|(_, loss)| at_most(loss))
     };
     let points = plan.points.iter().map(|(machine, point, taken)| PlannedPoint {
-        machine: named(machine),
+        machine: called_in(unit, machine),
         point: Some(point.0),
         taken: Some(taken.to_string()),
         loss_at_most_seconds: loss(machine),
     });
     let others = plan.loss.iter().filter(|(machine, _)| !plan.points.iter().any(|(m, ..)| m == machine));
     let others = others.map(|(machine, _)| PlannedPoint {
-        machine: named(machine),
+        machine: called_in(unit, machine),
         point: None,
         taken: None,
         loss_at_most_seconds: loss(machine),

@@ -1,8 +1,9 @@
 //! Follows a job to its end: tells what it does, and asks it to turn back when who asked wants to leave.
 
-use super::{Out, page, plan, words};
+use super::words::at_most;
+use super::{Out, page, plan};
 use crate::answer::{Answer, Ended, JobPage, MemberLine, Told};
-use crate::engine::{Engine, Unit, called, told_of_journal};
+use crate::engine::{Engine, Unit, called_in, told_of_journal};
 use site_recovery::{
     Clock, Delivery, Error, ErrorKind, Events, Job, MachineId, MemberReport, Notice, NoticeKind, Outcome,
     ProcessServer as _, Report, Result, SystemClock, UnitId,
@@ -44,9 +45,9 @@ pub(crate) async fn resume(engine: &Engine, out: &Out) -> Result<usize> {
     let jobs = engine.vault.resume().await?;
     let runs = plan::resume(engine).await?;
     for job in &jobs {
-        let unit = engine.unit(job.unit().as_str(), "engine").or_else(|_| unit_of(engine, job.unit()))?;
+        let unit = engine.vault.group(job.unit().as_str())?.acting_as("engine");
         // One that is held for its plan ends only with that.
-        if words::on!(&unit, handle => handle.run()).is_some_and(|run| plan::has(engine, &run)) {
+        if unit.run().is_some_and(|run| plan::has(engine, &run)) {
             continue;
         }
         let what = on_run(&unit);
@@ -82,13 +83,8 @@ pub(super) fn interrupted(engine: &Engine) -> usize {
     units.len()
 }
 
-fn unit_of(engine: &Engine, unit: &UnitId) -> Result<Unit> {
-    engine.vault.group(unit.as_str()).map(Unit::Group)
-}
-
 fn on_run(unit: &Unit) -> String {
-    let run = words::on!(unit, handle => handle.run());
-    run.map_or_else(|| "a job".to_owned(), |run| format!("{:?}", run.operation))
+    unit.run().map_or_else(|| "a job".to_owned(), |run| format!("{:?}", run.operation))
 }
 
 async fn watch(engine: &Engine, job: Job, unit: &Unit, out: &Out, mut events: Events) -> Result<Answer> {
@@ -99,19 +95,19 @@ async fn watch(engine: &Engine, job: Job, unit: &Unit, out: &Out, mut events: Ev
         tokio::select! {
             biased;
             ended = &mut ended => break ended.map_err(|error| of_journal(engine, error))?,
-            delivery = events.next() => tell(&delivery, unit.id(), out),
+            delivery = events.next() => tell(&delivery, unit.unit(), out),
             () = out.stopped(), if !asked => {
                 asked = true;
                 turn_back(unit, out).await;
             }
             () = SystemClock.sleep(TICK) => {
                 let machines = unit.items().iter().map(|item| item.id().clone()).collect();
-                count(engine, unit.id().as_str(), machines, out).await;
+                count(engine, unit.unit().as_str(), machines, out).await;
             }
         }
     };
     while let Some(delivery) = events.try_next() {
-        tell(&delivery, unit.id(), out);
+        tell(&delivery, unit.unit(), out);
     }
     let page = ended_page(&report, unit, SystemClock.now().since(began)).await;
     crate::reports::of_job(engine, unit, &report.job, out).await;
@@ -120,7 +116,7 @@ async fn watch(engine: &Engine, job: Job, unit: &Unit, out: &Out, mut events: Ev
 
 /// The one clear behaviour of a first Ctrl-C.
 async fn turn_back(unit: &Unit, out: &Out) {
-    match words::cancel(unit).await {
+    match unit.cancel().await {
         Ok(_) => out.note("asked to turn back; waiting until it has. Ctrl-C again leaves at once"),
         Err(error) => out.note(format!(
             "it cannot turn back any more ({}); waiting for its end. Ctrl-C again leaves at once, and the next start goes on",
@@ -183,20 +179,10 @@ async fn ended_page(report: &Report, unit: &Unit, took: Duration) -> JobPage {
         Outcome::Unwound { why } => (Ended::Undone, Some(why.message.clone())),
         Outcome::NeedsOperator { why } => (Ended::NeedsPerson, Some(why.message.clone())),
     };
-    let items = unit.items();
-    let named = |machine: &site_recovery::MachineId| {
-        let found = items.iter().find(|h| h.id() == machine).and_then(|h| h.item().ok());
-        found.map_or_else(|| machine.to_string(), called)
-    };
     let member = |(machine, m): (&site_recovery::MachineId, &MemberReport)| MemberLine {
-        machine: named(machine),
+        machine: called_in(unit, machine),
         point: m.point.map(|p| p.0),
-        loss_at_most_seconds: m
-            .loss
-            .as_ref()
-            .map(|l| l.at_most)
-            .filter(|l| *l != Duration::MAX)
-            .map(|l| l.as_secs_f64()),
+        loss_at_most_seconds: m.loss.as_ref().and_then(at_most),
         running: m.booted.as_ref().map(|b| b.running),
         reach: m.booted.as_ref().map_or(vec![], |b| b.reach.clone()),
         boots: m.proof.as_ref().map(site_recovery::BootProof::is_good),
@@ -211,6 +197,6 @@ async fn ended_page(report: &Report, unit: &Unit, took: Duration) -> JobPage {
         why,
         seconds: took.as_secs_f64(),
         members: report.members.iter().map(member).collect(),
-        items: page::lines(items).await,
+        items: page::lines(unit.items()).await,
     }
 }

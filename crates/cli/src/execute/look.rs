@@ -74,7 +74,7 @@ pub(super) fn jobs(engine: &Engine, name: Option<&str>) -> Result<Answer> {
 /// # Errors
 /// `Corrupt`, naming the record that was changed, added or removed.
 pub(super) async fn audit(engine: &Engine, unit: &Unit) -> Result<Answer> {
-    let trail = engine.vault.audit(unit.id()).await?;
+    let trail = engine.vault.audit(unit.unit()).await?;
     let line = |record: &site_recovery::audit::AuditRecord| AuditLine {
         number: record.number,
         at: record.at.to_string(),

@@ -164,7 +164,7 @@ async fn leave(engine: &Engine, request: &Request, name: &str) -> Result<Answer>
 
 async fn cancel(engine: &Engine, unit: &Unit, out: &Out) -> Result<Answer> {
     let under_way = unit.items().first().and_then(ItemHandle::job);
-    match (words::cancel(unit).await?, under_way) {
+    match (unit.cancel().await?, under_way) {
         (Some(job), _) => follow::follow(engine, job, unit, out).await,
         (None, Some(job)) => {
             let turned = job.wait().await?;
@@ -210,11 +210,7 @@ fn name_of(asked: &Asked) -> Option<&str> {
 }
 
 fn allowed(engine: &Engine, name: &str) -> Vec<String> {
-    let summary = engine.item(name).or_else(|_| first_of(engine, name)).and_then(|item| item.summary());
+    let first = engine.unit(name, "operator").ok().and_then(|unit| unit.items().into_iter().next());
+    let summary = first.and_then(|item| item.summary().ok());
     summary.map_or(vec![], |s| words::allowed(&s.allowed, s.state.direction))
-}
-
-fn first_of(engine: &Engine, name: &str) -> Result<ItemHandle> {
-    let first = engine.vault.group(name)?.items().into_iter().next();
-    first.ok_or_else(|| Error::new(ErrorKind::NotFound, "the group has no member"))
 }

@@ -5,7 +5,9 @@ use crate::answer::{DiskLine, InstanceLine, ItemLine, ItemPage, JobLine};
 use crate::engine::Unit;
 use futures_util::stream::{self, StreamExt};
 use site_recovery::state::{Divergence, DrillState, Phase, Resync};
-use site_recovery::{Clock, Instance, Item, ItemHandle, JobRun, Result, Summary, SystemClock, UnitId};
+use site_recovery::{
+    Clock, Instance, Item, ItemHandle, JobRun, JobState, Result, Summary, SystemClock, UnitId,
+};
 
 /// Replicas that are asked at once.
 const AT_ONCE: usize = 64;
@@ -74,7 +76,6 @@ pub(super) async fn page(handle: &ItemHandle, unit: &Unit) -> Result<ItemPage> {
     };
     let (booted, drilled) = (item.promotion.as_ref().and_then(|p| p.booted.as_ref()), item.drill.as_ref());
     let reach = booted.into_iter().chain(drilled.and_then(|d| d.booted.as_ref()));
-    let finished = words::on!(unit, handle => handle.finished());
     Ok(ItemPage {
         line: of(handle, &item, &summary, newest),
         legs: [item.out.clone(), item.back.clone()],
@@ -86,7 +87,7 @@ pub(super) async fn page(handle: &ItemHandle, unit: &Unit) -> Result<ItemPage> {
         reach: reach.flat_map(|b| b.reach.clone()).collect(),
         findings: summary.health.findings.clone(),
         owed: summary.owed.iter().map(owed).collect(),
-        last_job: finished.last().map(|run| job_line(unit.id(), run)),
+        last_job: unit.finished().last().map(|run| job_line(unit.unit(), run)),
     })
 }
 
@@ -115,11 +116,13 @@ fn owed(owed: &site_recovery::Owed) -> String {
 
 /// A job, as a line.
 pub(super) fn job_line(unit: &UnitId, run: &JobRun) -> JobLine {
-    let state = match (run.ended, &run.why, &run.course) {
-        (None, _, site_recovery::Course::Parked) => "needs a person",
-        (None, ..) => "under way",
-        (Some(_), None, _) => "done",
-        (Some(_), Some(_), _) => "failed",
+    let state = match run.state() {
+        JobState::Suspended if run.holds_boot() => "held before its boot",
+        JobState::Suspended => "needs a person",
+        JobState::InProgress => "under way",
+        JobState::Succeeded => "done",
+        JobState::Cancelled => "cancelled",
+        JobState::Failed => "failed",
     };
     JobLine {
         job: run.id.to_string(),

@@ -6,7 +6,7 @@ use super::plan_page::{list, page, show, stage};
 use super::words::choice;
 use super::{Out, Request};
 use crate::answer::Answer;
-use crate::args::{Failover, PlanFailover, PlanVerb};
+use crate::args::{PlanFailover, PlanVerb};
 use crate::engine::Engine;
 use crate::reports;
 use serde_spanned::Spanned;
@@ -34,11 +34,11 @@ pub(super) async fn plan(engine: &Engine, request: &Request, verb: &PlanVerb, ou
             plans.drill(&told.name, find(engine, &told.name)?, wish).await
         }
         PlanVerb::CleanUp(told) => plans.clean_up(&told.name, find(engine, &told.name)?).await,
-        PlanVerb::Failover(PlanFailover { over, back: false }) => {
-            fail_over(engine, &plans, &over.of_each(), Direction::PrimaryToRecovery, request).await
+        PlanVerb::Failover(told) => {
+            fail_over(engine, &plans, told, Direction::PrimaryToRecovery, request).await
         }
-        PlanVerb::Failover(PlanFailover { over: back, .. }) | PlanVerb::Failback(back) => {
-            fail_over(engine, &plans, &back.of_each(), Direction::RecoveryToPrimary, request).await
+        PlanVerb::Failback(told) => {
+            fail_over(engine, &plans, told, Direction::RecoveryToPrimary, request).await
         }
         PlanVerb::Commit(told) => {
             let wish = CommitRequest {
@@ -68,11 +68,12 @@ pub(super) async fn plan(engine: &Engine, request: &Request, verb: &PlanVerb, ou
 async fn fail_over(
     engine: &Engine,
     plans: &Plans,
-    told: &Failover,
+    told: &PlanFailover,
     direction: Direction,
     request: &Request,
 ) -> Result<PlanRun> {
-    plans.failover(&told.name, find(engine, &told.name)?, over(told, direction, request)?).await
+    let wish = over(&told.over, direction, false, request)?;
+    plans.failover(&told.name, find(engine, &told.name)?, wish).await
 }
 
 fn find<'a>(engine: &'a Engine, name: &str) -> Result<&'a Plan> {

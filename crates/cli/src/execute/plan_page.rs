@@ -1,6 +1,7 @@
 //! Recovery plans and their runs as they are shown.
 
 use super::plan::unknown;
+use super::words::at_most;
 use crate::answer::{
     ActionLine, Answer, BootGroupLine, PlanLine, PlanMemberLine, RecoveryPlanPage, RunMachineLine,
     RunMemberLine, RunPage, RunState, StageLine, WaitLine,
@@ -9,7 +10,6 @@ use crate::engine::Engine;
 use site_recovery::Result;
 use site_recovery_plans::{Action, ActionRun, Does, MemberRun, Outcome, Part, Plan, PlanRun, Stage};
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 /// All plans, by name: those of the settings, and those that were run and are there no more.
 pub(super) fn list(engine: &Engine) -> Vec<PlanLine> {
@@ -138,12 +138,7 @@ fn member(of: &MemberRun) -> RunMemberLine {
     let machine = |m: &site_recovery_plans::MachineRun| RunMachineLine {
         machine: m.name.clone(),
         point: m.point.map(|point| point.0),
-        loss_at_most_seconds: m
-            .loss
-            .as_ref()
-            .map(|l| l.at_most)
-            .filter(|l| *l != Duration::MAX)
-            .map(|l| l.as_secs_f64()),
+        loss_at_most_seconds: m.loss.as_ref().and_then(at_most),
         reach: m.reach.clone(),
     };
     RunMemberLine {

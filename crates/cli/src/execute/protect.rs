@@ -3,7 +3,7 @@
 use super::{Out, Request, follow, page};
 use crate::answer::{Answer, DonePage, Ended};
 use crate::args::Protect;
-use crate::engine::{Engine, Unit};
+use crate::engine::Engine;
 use crate::settings::Settings;
 use serde_spanned::Spanned;
 use site_recovery::state::Phase;
@@ -50,13 +50,13 @@ async fn one(
             .any(|item| item.state().is_ok_and(|state| state.phase == Phase::EnablingFailed))
     {
         items.extend(unit.items());
-        let begin = async { super::words::on!(&unit, handle => handle.enable().await) };
-        return follow::begun(engine, &unit, out, begin).await;
+        return follow::begun(engine, &unit, out, unit.enable()).await;
     }
     let unit = match wish.group.is_some() {
-        true => Unit::Group(engine.vault.protect_group(wish).await?),
-        false => Unit::Item(engine.vault.protect(wish).await?),
+        true => engine.vault.protect_group(wish).await?,
+        false => engine.vault.group(engine.vault.protect(wish).await?.unit().as_str())?,
     };
+    let unit = unit.acting_as(&request.operator);
     items.extend(unit.items());
     let job = unit.items().first().and_then(ItemHandle::job);
     match job {

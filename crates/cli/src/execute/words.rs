@@ -1,20 +1,9 @@
 //! Between the words of the command line and those of the library.
 
 use crate::args::Which;
-use crate::engine::Unit;
 use site_recovery::state::Direction;
-use site_recovery::{Error, ErrorKind, ItemHandle, Job, Operation, Point, PointChoice, PointId, Result};
-
-/// Calls the same method of a machine or of a group.
-macro_rules! on {
-    ($unit:expr, $handle:ident => $call:expr) => {
-        match $unit {
-            $crate::engine::Unit::Item($handle) => $call,
-            $crate::engine::Unit::Group($handle) => $call,
-        }
-    };
-}
-pub(super) use on;
+use site_recovery::{DataLoss, Error, ErrorKind, ItemHandle, Operation, Point, PointChoice, PointId, Result};
+use std::time::Duration;
 
 pub(super) fn choice(which: Which) -> PointChoice {
     match which {
@@ -48,8 +37,9 @@ pub(super) async fn one_point(item: &ItemHandle, which: Which) -> Result<Point> 
     }
 }
 
-pub(super) async fn cancel(unit: &Unit) -> Result<Option<Job>> {
-    on!(unit, handle => handle.cancel().await)
+/// Seconds of what is lost at most; none where that cannot be bounded.
+pub(super) fn at_most(loss: &DataLoss) -> Option<f64> {
+    (loss.at_most != Duration::MAX).then(|| loss.at_most.as_secs_f64())
 }
 
 /// The verbs by which these operations are asked for, each once.

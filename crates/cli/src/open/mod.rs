@@ -38,7 +38,7 @@ pub(crate) struct Opened {
     pub(crate) process_server: Arc<ProcessServer>,
 }
 
-/// Opens all that the legs use, each once.
+/// Opens all that the settings name, each once.
 ///
 /// # Errors
 /// `Unsupported` for a kind that was not built in; those of the roles, with their names.

@@ -31,12 +31,10 @@ pub(super) fn check(settings: &Settings, place: &Place<'_>) -> Result<()> {
         let groups = outline.plans.get(name).map_or(&[][..], |plan| &plan.groups);
         let at = |number: usize| groups.get(number).map_or(plan.span(), Spanned::span);
         check_name(name).map_err(|e| refused(place, plan.span(), &e))?;
-        let plan_at = plan.span();
-        let plan = plan.get_ref();
-        let wrong = first_wrong(settings, plan)
-            .map_or(Ok(()), |(number, error)| Err(told(place, at(number), &error)));
-        wrong?;
-        plan.validate().map_err(|e| told(place, plan_at, &e))?;
+        if let Some((number, error)) = first_wrong(settings, plan.get_ref()) {
+            return Err(told(place, at(number), &error));
+        }
+        plan.get_ref().validate().map_err(|e| told(place, plan.span(), &e))?;
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ impl Job {
     pub fn state(&self) -> JobState {
         let unit = self.slot.unit();
         let run = unit.run.iter().chain(&unit.finished).find(|r| r.id == self.id);
-        run.map_or(JobState::Succeeded, state_of)
+        run.map_or(JobState::Succeeded, JobRun::state)
     }
 
     /// Asks it to turn back. Before the pivot it does; after it, or for a job that cannot be undone, it goes on.
@@ -115,14 +115,17 @@ impl Job {
     }
 }
 
-pub(crate) fn state_of(run: &JobRun) -> JobState {
-    match (&run.course, run.ended, &run.why) {
-        (Course::Parked, None, _) => JobState::Suspended,
-        (_, None, _) if run.holds_boot() => JobState::Suspended,
-        (_, None, _) => JobState::InProgress,
-        (_, Some(_), None) => JobState::Succeeded,
-        (_, Some(_), Some(why)) if why.kind == ErrorKind::Cancelled => JobState::Cancelled,
-        (_, Some(_), Some(_)) => JobState::Failed,
+impl JobRun {
+    /// How it stands.
+    pub fn state(&self) -> JobState {
+        match (&self.course, self.ended, &self.why) {
+            (Course::Parked, None, _) => JobState::Suspended,
+            (_, None, _) if self.holds_boot() => JobState::Suspended,
+            (_, None, _) => JobState::InProgress,
+            (_, Some(_), None) => JobState::Succeeded,
+            (_, Some(_), Some(why)) if why.kind == ErrorKind::Cancelled => JobState::Cancelled,
+            (_, Some(_), Some(_)) => JobState::Failed,
+        }
     }
 }
 

@@ -296,7 +296,7 @@ impl Vault {
         found.map(|(handle, _)| handle.clone()).ok_or_else(none)
     }
 
-    /// One group by its name.
+    /// One group by its name; also a machine that is in none, which is a unit of its own under its id.
     ///
     /// # Errors
     /// `NotFound`.
