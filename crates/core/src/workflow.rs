@@ -119,7 +119,7 @@ impl Step {
     }
 }
 
-/// The steps of an operation, in order. `HoldBoot` is taken by a request that holds alone. `SetAside` of a change of point stands before its pivot and is not undone: once
+/// The steps of an operation, in order, whatever was asked: [`steps_of`] has those that are taken. `SetAside` of a change of point stands before its pivot and is not undone: once
 /// it was taken, a failure leaves the change failed.
 pub fn steps(operation: Operation) -> &'static [Step] {
     use Operation::*;
@@ -145,6 +145,12 @@ pub fn steps(operation: Operation) -> &'static [Step] {
         CancelFailover => &[Claim, Lift],
         LeaveGroup => &[],
     }
+}
+
+/// The steps that are taken of an operation for this request, in order.
+pub fn steps_of(operation: Operation, request: &Request) -> impl Iterator<Item = Step> + use<> {
+    let holds = request.holds_boot();
+    steps(operation).iter().copied().filter(move |step| holds || *step != Step::HoldBoot)
 }
 
 /// What moves the state when an operation has succeeded, and when it has failed for good.
@@ -324,8 +330,7 @@ impl JobRun {
 
     /// The step that is next, going forward.
     pub fn next_step(&self) -> Option<Step> {
-        let skipped = |s: &Step| *s == Step::HoldBoot && !self.request.holds_boot();
-        steps(self.operation).iter().copied().find(|s| !self.done(*s) && !skipped(s))
+        steps_of(self.operation, &self.request).find(|step| !self.done(*step))
     }
 
     /// Whether it stands prepared, and waits until somebody lets it boot.

@@ -4,7 +4,7 @@ use super::choose::choose;
 use super::shared::Shared;
 use super::survivor::{Survivor, survivors};
 use crate::state::{Operation, Trigger, next};
-use crate::workflow::{Mark, steps};
+use crate::workflow::{Mark, steps_of};
 use crate::{
     CommitRequest, Cutover, DataLoss, DrillRequest, FailoverRequest, Item, JobId, JobRun, MachineId, Owed,
     Point, PointChoice, PointId, Request, Result, Shutdown, Step, Timestamp, Unit,
@@ -56,7 +56,7 @@ pub(crate) async fn plan(
         next(&item.state, Trigger::Begin(operation))?;
     }
     let mut plan = Plan {
-        steps: steps(operation).to_vec(),
+        steps: steps_of(operation, request).collect(),
         points: vec![],
         loss: vec![],
         stops: vec![],
@@ -224,5 +224,8 @@ fn downtime(unit: &Unit, operation: Operation) -> Option<Downtime> {
 fn took(run: &JobRun, from: &[Step], to: Step) -> Option<Downtime> {
     let began = run.tasks.iter().find(|t| from.contains(&t.step))?.started;
     let ended = run.tasks.iter().rev().find(|t| t.step == to && t.mark == Mark::Done)?.ended?;
-    Some(Downtime { expected: ended.since(began), measured_in: run.id.clone() })
+    // Somebody let it wait: the next one may not.
+    let held = run.tasks.iter().filter(|t| t.step == Step::HoldBoot);
+    let held: Duration = held.filter_map(|t| Some(t.ended?.since(t.started))).sum();
+    Some(Downtime { expected: ended.since(began).saturating_sub(held), measured_in: run.id.clone() })
 }

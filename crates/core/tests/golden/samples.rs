@@ -25,7 +25,12 @@ pub(crate) fn units() -> Vec<Unit> {
     let progress = Progress { boot_asked: Some(NOW), proof: Some(good_proof()), ..Progress::default() };
     let members = BTreeMap::from([(id(), Box::new(progress))]);
     proves.run = Some(JobRun { operation: Operation::VerifyBoot, request: Request::Plain, members, ..run() });
-    vec![unit, Unit::new("shop".into(), true, vec![fresh]), proves]
+    let mut holds = Unit::new("app-00c0ffee".into(), false, vec![item()]);
+    let request =
+        FailoverRequest { hold_boot: true, ..FailoverRequest::planned(Direction::PrimaryToRecovery) };
+    let tasks = vec![task(Step::Materialise, Mark::Done), task(Step::HoldBoot, Mark::Started)];
+    holds.run = Some(JobRun { request: Request::Failover(request), why: None, tasks, ..run() });
+    vec![unit, Unit::new("shop".into(), true, vec![fresh]), proves, holds]
 }
 
 pub(crate) fn trail() -> Vec<AuditRecord> {
@@ -134,6 +139,8 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Forced(Some(force())),
         Request::Forced(None),
         Request::Change(PointChoice::LatestProven),
+        Request::Failover(FailoverRequest { hold_boot: true, ..FailoverRequest::planned(out) }),
+        Request::Drill(DrillRequest { hold_boot: true, ..DrillRequest::default() }),
     ]
 }
 

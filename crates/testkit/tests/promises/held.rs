@@ -1,9 +1,11 @@
 //! A job that holds before its boot: prepared, and not booted until somebody lets it.
 
 use super::*;
-use site_recovery::state::Phase;
-use site_recovery::{DrillRequest, FailoverRequest, JobState, Outcome, Result};
+use site_recovery::state::{Operation, Phase};
+use site_recovery::workflow::Step;
+use site_recovery::{DrillRequest, FailoverRequest, JobState, Outcome, Request, Result, UndoRequest};
 use site_recovery_testkit::engine::MemoryEngine;
+use std::time::Duration;
 
 fn held() -> FailoverRequest {
     FailoverRequest { hold_boot: true, ..FailoverRequest::planned(OUT) }
@@ -89,5 +91,23 @@ async fn a_drill_that_may_boot_before_it_is_prepared_does_not_wait() -> Result<(
     job.let_boot();
     job.done().await?;
     assert_eq!(engine.pair.cloud.isolated("lab").len(), 1);
+    Ok(())
+}
+
+/// Hours that somebody let it wait say nothing of the next one.
+#[tokio::test]
+async fn what_was_held_is_no_downtime_of_the_next_one() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let job = web.failover(held()).await?;
+    until_it_holds(&job).await;
+    engine.pair.world.clock().advance(Duration::from_secs(7200));
+    job.let_boot();
+    job.done().await?;
+    web.undo(UndoRequest::default()).await?.done().await?;
+    let plan = async |request| web.plan(Operation::PlannedFailover, &Request::Failover(request)).await;
+    let next = plan(FailoverRequest::planned(OUT)).await?;
+    assert!(next.downtime.is_some_and(|d| d.expected < Duration::from_secs(3600)), "{:?}", next.downtime);
+    assert!(!next.steps.contains(&Step::HoldBoot));
+    assert!(plan(held()).await?.steps.contains(&Step::HoldBoot));
     Ok(())
 }
