@@ -28,7 +28,8 @@ pub(crate) fn units() -> Vec<Unit> {
     let mut holds = Unit::new("app-00c0ffee".into(), false, vec![item()]);
     let request =
         FailoverRequest { hold_boot: true, ..FailoverRequest::planned(Direction::PrimaryToRecovery) };
-    let tasks = vec![task(Step::Materialise, Mark::Done), task(Step::HoldBoot, Mark::Started)];
+    let first = run().tasks.remove(0);
+    let tasks = vec![Task { step: Step::HoldBoot, mark: Mark::Started, ended: None, ..first }];
     holds.run = Some(JobRun { request: Request::Failover(request), why: None, tasks, ..run() });
     vec![unit, Unit::new("shop".into(), true, vec![fresh]), proves, holds]
 }
