@@ -83,6 +83,8 @@ mod builder;
 mod change;
 mod check;
 mod driver;
+#[cfg(test)]
+mod golden;
 mod maps;
 mod member;
 mod plan;
