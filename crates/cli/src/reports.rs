@@ -8,7 +8,7 @@ use site_recovery::{
     Clock, Error, ErrorKind, Item, ItemHandle, JobId, JobRun, Operation, Result, SystemClock, Timestamp,
     UnitId,
 };
-use site_recovery_plans::{Action, ActionRun, ActionState, Does, PlanRun};
+use site_recovery_plans::{Action, ActionRun, ActionState, Does, Part, PlanRun, Stage};
 use site_recovery_report::{ActionEnding, ActionPart, GroupPart, Job, PlanPart, Report, ReportBuilder};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,8 @@ fn with_health<'a>(
 }
 
 fn plan_part(run: &PlanRun) -> PlanPart {
-    let groups = run.of.groups.iter().zip(1..).map(|(group, number)| GroupPart {
+    let names = |stage| run.actions_of(stage).map(|action| action.name.clone()).collect();
+    let groups = (1..=run.of.groups.len()).map(|number| GroupPart {
         name: group_name(number),
         machines: run
             .members
@@ -101,8 +102,8 @@ fn plan_part(run: &PlanRun) -> PlanPart {
             .filter(|member| member.group == number)
             .flat_map(|member| member.machines.iter().map(|m| m.machine.clone()))
             .collect(),
-        before: applying(run, &group.before).map(|action| action.name.clone()).collect(),
-        after: applying(run, &group.after).map(|action| action.name.clone()).collect(),
+        before: names(Stage::Before(Part::Group(number))),
+        after: names(Stage::After(Part::Group(number))),
     });
     PlanPart {
         name: run.plan.clone(),
@@ -117,25 +118,16 @@ fn group_name(number: usize) -> String {
     format!("boot group {number}")
 }
 
-fn applying<'a>(run: &'a PlanRun, actions: &'a [Action]) -> impl Iterator<Item = &'a Action> {
-    actions.iter().filter(|action| run.kind().is_some_and(|kind| action.applies(kind, run.direction)))
-}
-
+/// The actions of the run, in its order.
 fn actions(run: &PlanRun) -> Vec<ActionPart> {
-    let of = |around: &[Action], group: Option<usize>| -> Vec<ActionPart> {
-        applying(run, around).map(|action| action_part(action, group, run.action(&action.name))).collect()
+    let of = |stage| {
+        let group = match stage {
+            Stage::Before(Part::Group(number)) | Stage::After(Part::Group(number)) => Some(number),
+            _ => None,
+        };
+        run.actions_of(stage).map(move |action| action_part(action, group, run.action(&action.name)))
     };
-    let plan = &run.of;
-    let mut parts = vec![];
-    for around in [&plan.shutdown, &plan.failover] {
-        parts.extend(of(&around.before, None));
-        parts.extend(of(&around.after, None));
-    }
-    for (group, number) in plan.groups.iter().zip(1..) {
-        parts.extend(of(&group.before, Some(number)));
-        parts.extend(of(&group.after, Some(number)));
-    }
-    parts
+    run.stages.iter().flat_map(|part| of(part.stage)).collect()
 }
 
 fn action_part(action: &Action, group: Option<usize>, run: Option<&ActionRun>) -> ActionPart {
@@ -145,6 +137,9 @@ fn action_part(action: &Action, group: Option<usize>, run: Option<&ActionRun>) -
         ActionState::Failed => ActionEnding::Failed { error: error(run) },
         ActionState::PassedOver => {
             ActionEnding::Skipped { reason: format!("passed over after it had failed: {}", error(run)) }
+        }
+        ActionState::Dropped => {
+            ActionEnding::Skipped { reason: "the run was cancelled before its end".into() }
         }
         ActionState::Running | ActionState::Waiting => ActionEnding::Open,
     });

@@ -170,6 +170,14 @@ fn o4_two_plans_that_share_a_machine_do_not_run_at_once() {
         (ground.phase("db"), ground.phase("web")),
         ("PlannedFailoverCompleted".into(), "Protected".into())
     );
+    // So is who was waited for: nobody is any more.
+    let run = ground.run("plan show shop --json").with(0).json()["recovery_plan"]["run"].clone();
+    let firewall = &run["actions"][1];
+    assert_eq!((&firewall["action"], &firewall["state"]), (&"firewall".into(), &"Dropped".into()));
+    assert_eq!(run["waits_for"], Value::Null);
+    let report = reports(&ground, "failover-shop").pop().unwrap();
+    let firewall = report.actions.iter().find(|action| action.name == "firewall").unwrap();
+    assert!(matches!(firewall.ending, ActionEnding::Skipped { .. }), "{firewall:?}");
     ground.run("plan failover front").with(0);
     assert_eq!(ground.disks("cloud", "web"), ground.disks("here", "web"));
 }

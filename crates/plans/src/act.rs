@@ -2,8 +2,9 @@
 
 use crate::actions::{Command, Output};
 use crate::change::Change;
-use crate::driver::Driver;
+use crate::driver::{Driver, going};
 use crate::plan::{Action, Does, Part};
+use crate::port;
 use crate::resolve::machine_id;
 use crate::run::{ActionRun, ActionState, Course, MachineRun, PlanRun, Stage};
 use serde::Serialize;
@@ -11,9 +12,6 @@ use site_recovery::workflow::Failure;
 use site_recovery::{Error, ErrorKind, PointId, Result, Verdict};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// Between two tries of a port.
-const NEXT_TRY: Duration = Duration::from_secs(1);
 
 /// What an action came to.
 struct Came {
@@ -56,6 +54,7 @@ impl Driver {
     /// # Errors
     /// As [`Driver::drive`].
     pub(crate) async fn act(&self, run: &PlanRun, stage: Stage) -> Result<()> {
+        use ActionState::{Done, Dropped, Failed, PassedOver, Running, Waiting};
         for action in run.actions_of(stage) {
             let run = self.slot.run();
             if run.course != Course::Forward {
@@ -64,17 +63,17 @@ impl Driver {
             let known = run.action(&action.name).map(|known| known.state);
             match (known, &action.does) {
                 // One that failed and is to be taken again is not in the record any more.
-                (Some(ActionState::Done | ActionState::PassedOver | ActionState::Failed), _) => {}
-                (Some(ActionState::Waiting), _) => return Ok(()),
-                (None, Does::Manual { .. }) => return self.wait_for_somebody(&action, None).await,
+                (Some(Done | PassedOver | Failed | Dropped), _) => {}
+                (Some(Waiting), _) => return Ok(()),
+                (None, Does::Manual { .. }) => return self.wait_for_somebody(action, None).await,
                 // The engine that ran it died meanwhile.
-                (Some(ActionState::Running), Does::Command { again: false, .. }) => {
+                (Some(Running), Does::Command { again: false, .. }) => {
                     let message =
                         "it had begun when its engine died, and nobody knows how it ended: see to it";
                     let why = Error::new(ErrorKind::Cancelled, message);
-                    return self.wait_for_somebody(&action, Some(&why)).await;
+                    return self.wait_for_somebody(action, Some(&why)).await;
                 }
-                _ => self.take_one(&action, stage).await?,
+                _ => self.take_one(action, stage).await?,
             }
         }
         Ok(())
@@ -85,7 +84,7 @@ impl Driver {
         self.change(move |run| {
             let known = run.action(&name).cloned();
             let begun = known.unwrap_or_else(|| ActionRun::begun(&name, now));
-            Ok(vec![Change::Action(ActionRun { state: ActionState::Waiting, error: why, ..begun })])
+            going(run, Change::Action(ActionRun { state: ActionState::Waiting, error: why, ..begun }))
         })
         .await
         .map(drop)
@@ -94,11 +93,7 @@ impl Driver {
     async fn take_one(&self, action: &Action, stage: Stage) -> Result<()> {
         let begun = ActionRun::begun(&action.name, self.shared.clock.now());
         let intent = begun.clone();
-        let run = self.change(move |run| match run.course {
-            Course::Forward => Ok(vec![Change::Action(intent)]),
-            _ => Ok(vec![]),
-        });
-        let run = run.await?;
+        let run = self.change(move |run| going(run, Change::Action(intent))).await?;
         if run.course != Course::Forward {
             return Ok(());
         }
@@ -171,21 +166,15 @@ impl Driver {
     }
 
     /// Tries until it is open; the action's limit ends it.
-    async fn port(&self, run: &PlanRun, name: &str, port: u16) -> Result<()> {
+    async fn port(&self, run: &PlanRun, name: &str, number: u16) -> Result<()> {
         let reach = &self.machine(run, name)?.reach;
-        let hosts: Vec<&String> = reach.iter().filter(|host| is_host(host)).collect();
+        let hosts = port::hosts(reach);
         if hosts.is_empty() {
             let message = format!("no address of {name} is known: its site told {reach:?}");
             return Err(Error::new(ErrorKind::NotFound, message));
         }
-        loop {
-            for host in &hosts {
-                if self.shared.actions.connect(host, port).await.is_ok() {
-                    return Ok(());
-                }
-            }
-            self.shared.clock.sleep(NEXT_TRY).await;
-        }
+        port::opens(&*self.shared.actions, &*self.shared.clock, &hosts, number).await;
+        Ok(())
     }
 
     fn probe(&self, run: &PlanRun, name: &str) -> Result<()> {
@@ -220,12 +209,6 @@ impl ActionRun {
             completed_by: None,
         }
     }
-}
-
-/// Sites tell paths and consoles besides names and addresses.
-fn is_host(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
-    !text.is_empty() && text.chars().all(plain)
 }
 
 fn command(run: &PlanRun, action: &Action, stage: Stage, program: &[String]) -> Command {

@@ -37,7 +37,7 @@ pub struct AddressMap {
 
 impl AddressMap {
     /// From, and to, of a run in this direction.
-    pub fn sides(&self, direction: Direction) -> (Subnet, Subnet) {
+    pub(crate) fn sides(&self, direction: Direction) -> (Subnet, Subnet) {
         match direction {
             Direction::PrimaryToRecovery => (self.from, self.to),
             Direction::RecoveryToPrimary => (self.to, self.from),
@@ -45,26 +45,26 @@ impl AddressMap {
     }
 
     /// What an address is on the other side.
-    pub fn map(&self, address: IpAddr, direction: Direction) -> Option<IpAddr> {
+    pub(crate) fn map(&self, address: IpAddr, direction: Direction) -> Option<IpAddr> {
         let (from, to) = self.sides(direction);
         from.host(address).map(|host| to.address(host))
     }
 
     /// An address that is of the other side already, which stays as it is.
-    pub fn keep(&self, address: IpAddr, direction: Direction) -> Option<IpAddr> {
+    pub(crate) fn keep(&self, address: IpAddr, direction: Direction) -> Option<IpAddr> {
         self.sides(direction).1.contains(address).then_some(address)
     }
 }
 
 impl NetworkMap {
     /// What a network is on the other side.
-    pub fn map(&self, network: &str, direction: Direction) -> Option<&str> {
+    pub(crate) fn map(&self, network: &str, direction: Direction) -> Option<&str> {
         let (from, to) = self.sides(direction);
         (network == from).then_some(to)
     }
 
     /// A network that is of the other side already, which stays as it is.
-    pub fn keep(&self, network: &str, direction: Direction) -> Option<&str> {
+    pub(crate) fn keep(&self, network: &str, direction: Direction) -> Option<&str> {
         let to = self.sides(direction).1;
         (network == to).then_some(to)
     }
@@ -87,32 +87,32 @@ pub struct Subnet {
 
 impl Subnet {
     /// Bits of the host part.
-    pub fn host_bits(self) -> u8 {
+    pub(crate) fn host_bits(self) -> u8 {
         width(self.first) - self.prefix
     }
 
     /// Whether it is one address.
-    pub fn is_single(self) -> bool {
+    pub(crate) fn is_single(self) -> bool {
         self.host_bits() == 0
     }
 
     /// Its first address.
-    pub fn first(self) -> IpAddr {
+    pub(crate) fn first(self) -> IpAddr {
         self.first
     }
 
     /// Whether the address is in it.
-    pub fn contains(self, address: IpAddr) -> bool {
+    pub(crate) fn contains(self, address: IpAddr) -> bool {
         self.host(address).is_some()
     }
 
     /// Whether some address is in both.
-    pub fn overlaps(self, other: Self) -> bool {
+    pub(crate) fn overlaps(self, other: Self) -> bool {
         self.contains(other.first) || other.contains(self.first)
     }
 
     /// Whether both are of one family and of one size.
-    pub fn fits(self, other: Self) -> bool {
+    pub(crate) fn fits(self, other: Self) -> bool {
         (width(self.first), self.prefix) == (width(other.first), other.prefix)
     }
 

@@ -90,7 +90,7 @@ impl PlansBuilder {
             actions: self.actions,
             at_once: self.at_once,
             slots: std::sync::RwLock::default(),
-            beginning: tokio::sync::Mutex::default(),
+            beginning: Arc::default(),
         });
         shared.load().await?;
         Ok(Plans::of(shared))

@@ -29,16 +29,16 @@ pub enum Change {
         /// Who.
         by: String,
     },
-    /// A person cancels it.
+    /// A person cancels it: what waits for a person is dropped.
     TurnedBack,
-    /// It is over.
+    /// It is over: an action whose end nobody saw is dropped.
     Ended(Outcome),
 }
 
 impl PlanRun {
     /// This run after a change.
     #[must_use]
-    pub fn after(mut self, change: &Change, at: Timestamp) -> Self {
+    pub(crate) fn after(mut self, change: &Change, at: Timestamp) -> Self {
         match change {
             Change::Began(run) => self = (**run).clone(),
             Change::Resumed => {}
@@ -63,10 +63,23 @@ impl PlanRun {
             },
             Change::Stopped(why) => (self.course, self.stopped) = (Course::Stopped, Some(why.clone())),
             Change::WentOn { by } => self.go_on(by),
-            Change::TurnedBack => (self.course, self.stopped) = (Course::TurningBack, None),
-            Change::Ended(outcome) => (self.ended, self.outcome) = (Some(at), Some(outcome.clone())),
+            Change::TurnedBack => {
+                (self.course, self.stopped) = (Course::TurningBack, None);
+                self.drop_actions(ActionState::Waiting, at);
+            }
+            Change::Ended(outcome) => {
+                // Of a program whose engine died nobody knows how it ended.
+                self.drop_actions(ActionState::Running, at);
+                (self.ended, self.outcome) = (Some(at), Some(outcome.clone()));
+            }
         }
         self
+    }
+
+    fn drop_actions(&mut self, state: ActionState, at: Timestamp) {
+        for action in self.actions.iter_mut().filter(|a| a.state == state) {
+            (action.state, action.ended) = (ActionState::Dropped, Some(at));
+        }
     }
 
     fn go_on(&mut self, by: &str) {

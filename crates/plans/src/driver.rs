@@ -141,12 +141,15 @@ impl Driver {
         &self,
         decide: impl FnOnce(&PlanRun) -> Result<Vec<Change>> + Send + 'static,
     ) -> Result<Arc<PlanRun>> {
-        self.slot.record(&self.shared, Cause::of(&self.slot.run()), decide).await
+        let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(&self.slot));
+        let cause = Cause::of(&slot.run());
+        let change = async move { slot.record(&shared, &cause, decide, |_| ()).await };
+        self.shared.by_itself(change).await
     }
 }
 
 /// A change that counts only while the run goes forward.
-fn going(run: &PlanRun, change: Change) -> Result<Vec<Change>> {
+pub(crate) fn going(run: &PlanRun, change: Change) -> Result<Vec<Change>> {
     Ok(if run.course == Course::Forward { vec![change] } else { vec![] })
 }
 

@@ -106,7 +106,7 @@ fn is_ten_minutes(limit: &u64) -> bool {
 
 impl Action {
     /// Whether it is part of such a run.
-    pub fn applies(&self, kind: Kind, direction: Direction) -> bool {
+    pub(crate) fn applies(&self, kind: Kind, direction: Direction) -> bool {
         (self.on.is_empty() || self.on.contains(&kind))
             && (self.directions.is_empty() || self.directions.contains(&direction))
     }
@@ -146,7 +146,7 @@ pub enum Does {
 
 impl Does {
     /// The machine that it looks at.
-    pub fn machine(&self) -> Option<&str> {
+    pub(crate) fn machine(&self) -> Option<&str> {
         match self {
             Self::Port { machine, .. } | Self::Probe { machine } => Some(machine),
             Self::Command { .. } | Self::Manual { .. } => None,
@@ -168,7 +168,7 @@ pub enum Kind {
 
 impl Kind {
     /// Of an operation that boots machines.
-    pub fn of(operation: Operation) -> Option<Self> {
+    pub(crate) fn of(operation: Operation) -> Option<Self> {
         match operation {
             Operation::TestFailover => Some(Self::Drill),
             Operation::PlannedFailover => Some(Self::Planned),
@@ -200,7 +200,7 @@ pub enum Part {
 
 impl Plan {
     /// What is done before a part.
-    pub fn before(&self, part: Part) -> &[Action] {
+    pub(crate) fn before(&self, part: Part) -> &[Action] {
         match part {
             Part::Shutdown => &self.shutdown.before,
             Part::Failover => &self.failover.before,
@@ -209,7 +209,7 @@ impl Plan {
     }
 
     /// What is done after a part.
-    pub fn after(&self, part: Part) -> &[Action] {
+    pub(crate) fn after(&self, part: Part) -> &[Action] {
         match part {
             Part::Shutdown => &self.shutdown.after,
             Part::Failover => &self.failover.after,
@@ -218,12 +218,12 @@ impl Plan {
     }
 
     /// One boot group by its number, from 1.
-    pub fn group(&self, number: usize) -> Option<&BootGroup> {
+    pub(crate) fn group(&self, number: usize) -> Option<&BootGroup> {
         self.groups.get(number.checked_sub(1)?)
     }
 
     /// All parts that have actions around them, in their order.
-    pub fn parts(&self) -> impl Iterator<Item = Part> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> {
         [Part::Shutdown, Part::Failover].into_iter().chain((1..=self.groups.len()).map(Part::Group))
     }
 

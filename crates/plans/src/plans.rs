@@ -14,8 +14,9 @@ use site_recovery::{
     CommitRequest, DrillRequest, Error, ErrorKind, FailoverRequest, Journal, Operation, ReprotectRequest,
     Request, Result, Vault,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::OwnedMutexGuard;
 
 /// Drives plans over a vault. A cheap handle, `Send`, `Sync` and `Clone`.
 ///
@@ -115,7 +116,7 @@ impl Plans {
         check_name(name)?;
         plan.validate()?;
         let shared = &self.shared;
-        let _one = shared.beginning.lock().await;
+        let alone = Arc::clone(&shared.beginning).lock_owned().await;
         let before = shared.read(name).await?;
         if let Some((_, record)) = before.as_ref().filter(|(_, r)| r.run.ended.is_none()) {
             let message = format!("run {} of plan {name} is under way", record.run.id);
@@ -147,27 +148,21 @@ impl Plans {
             actions: vec![],
             outcome: None,
         };
-        self.open(run, Written { count, trail }).await
+        self.open(run, Written { count, trail }, alone).await
     }
 
-    /// What is journalled as begun is driven, also when the caller is gone by then.
-    async fn open(&self, run: PlanRun, written: Written) -> Result<PlanRun> {
-        let (begun, opened) = oneshot::channel();
+    /// No other run begins until this one is journalled, or is not.
+    async fn open(&self, run: PlanRun, written: Written, alone: OwnedMutexGuard<()>) -> Result<PlanRun> {
         let (shared, cause) = (Arc::clone(&self.shared), self.cause.clone());
-        self.shared.spawner.spawn(Box::pin(async move {
-            let (plan, slot) = (run.plan.clone(), Slot::new(run, written));
-            let began =
-                slot.record(&shared, cause, |run| Ok(vec![Change::Began(Box::new(run.clone()))])).await;
-            if began.is_ok() {
-                shared.insert(&plan, &slot);
-                shared.start(&slot);
-            }
-            let _ = begun.send(began);
-        }));
-        let began = opened.await;
-        let began =
-            began.map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))??;
-        Ok((*began).clone())
+        let opened = self.shared.by_itself(async move {
+            let slot = Slot::new(run, written);
+            let began = |run: &PlanRun| Ok(vec![Change::Began(Box::new(run.clone()))]);
+            let run = Arc::clone(&shared).go(Arc::clone(&slot), cause, began).await?;
+            shared.insert(&run.plan, &slot);
+            drop(alone);
+            Ok(run)
+        });
+        Ok((*opened.await?).clone())
     }
 
     /// No run of another plan has one of these members.
@@ -190,6 +185,9 @@ impl Plans {
     /// Lets a run go on that has stopped: members that failed begin anew, and actions that failed are taken again, but for
     /// programs of which the plan does not say that they can be; those are passed over.
     ///
+    /// # Cancel safety
+    /// Dropping the future leaves the decision to be journalled by itself; once it is, the run goes on.
+    ///
     /// # Errors
     /// `Refused` for a run that has not stopped; `NotFound`; `StaleEpoch` where another engine goes on with it.
     pub async fn go_on(&self, name: &str) -> Result<PlanRun> {
@@ -203,7 +201,10 @@ impl Plans {
 
     /// Cancels a run: an action that is under way is ended, members that stand prepared are taken back, and their sources
     /// run again; members that have booted stay, and are named in the outcome. What cannot be taken back, a commit, goes on to
-    /// its end.
+    /// its end. An action that waits for a person is dropped.
+    ///
+    /// # Cancel safety
+    /// As [`go_on`](Plans::go_on).
     ///
     /// # Errors
     /// `Refused` for a run that is over, or is cancelled already; `NotFound`; `StaleEpoch` where another engine goes on with
@@ -219,6 +220,9 @@ impl Plans {
     }
 
     /// Says that an action is done which waits for a person, and how.
+    ///
+    /// # Cancel safety
+    /// As [`go_on`](Plans::go_on).
     ///
     /// # Errors
     /// `Invalid` for an empty note; `Refused` for an action that does not wait; `NotFound`; `StaleEpoch` where another engine
@@ -253,9 +257,16 @@ impl Plans {
         name: &str,
         decide: impl FnOnce(&PlanRun) -> Result<Vec<Change>> + Send + 'static,
     ) -> Result<PlanRun> {
-        let slot = self.shared.slot(name)?;
-        let run = slot.record(&self.shared, self.cause.clone(), decide).await?;
-        self.shared.start(&slot);
+        self.go(self.shared.slot(name)?, decide).await
+    }
+
+    async fn go(
+        &self,
+        slot: Arc<Slot>,
+        decide: impl FnOnce(&PlanRun) -> Result<Vec<Change>> + Send + 'static,
+    ) -> Result<PlanRun> {
+        let (shared, cause) = (Arc::clone(&self.shared), self.cause.clone());
+        let run = self.shared.by_itself(shared.go(slot, cause, decide)).await?;
         Ok((*run).clone())
     }
 
@@ -292,23 +303,26 @@ impl Plans {
 
     /// Goes on with every run that a crash interrupted, in place of the engine that drove it: what that one still does is
     /// refused. Call it after [`Vault::resume`]. A program that had begun is run again where its plan says that it can be;
-    /// otherwise the run waits for a person. Returns the runs.
+    /// otherwise the run waits for a person.
     ///
-    /// # Errors
-    /// `StaleEpoch` where a third engine does the same; those of the journal.
-    pub async fn resume(&self) -> Result<Vec<PlanRun>> {
-        let mut runs = vec![];
+    /// Returns by the plans' names the runs that go on, and why one does not: `StaleEpoch` where a third engine has gone on
+    /// with it; what the journal said. One that does not holds up no other.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the rest as it is; each run that was journalled as resumed goes on.
+    #[must_use = "a run that nobody goes on with is told here alone"]
+    pub async fn resume(&self) -> BTreeMap<String, Result<PlanRun>> {
+        let mut resumed = BTreeMap::new();
         for slot in self.shared.all() {
-            if slot.run().ended.is_some() || slot.seen.borrow().drivers > 0 {
+            let run = slot.run();
+            if run.ended.is_some() || slot.seen.borrow().drivers > 0 {
                 continue;
             }
-            let resumed = slot.record(&self.shared, self.cause.clone(), |run| {
-                Ok(if run.ended.is_none() { vec![Change::Resumed] } else { vec![] })
-            });
-            runs.push((*resumed.await?).clone());
-            self.shared.start(&slot);
+            let goes_on =
+                self.go(slot, |run| Ok(if run.ended.is_none() { vec![Change::Resumed] } else { vec![] }));
+            resumed.insert(run.plan.clone(), goes_on.await);
         }
-        Ok(runs)
+        resumed
     }
 
     /// The audit trail of a plan, over all its runs, verified. [`replay`](crate::replay) of it gives the newest run.

@@ -192,6 +192,8 @@ pub enum ActionState {
     Failed,
     /// It has failed, and somebody let the run go on without it.
     PassedOver,
+    /// The run was cancelled while it waited for a person, or while nobody saw how it ended.
+    Dropped,
 }
 
 /// What came of one action.
@@ -263,12 +265,12 @@ impl PlanRun {
     }
 
     /// Its kind, where it boots machines.
-    pub fn kind(&self) -> Option<Kind> {
+    pub(crate) fn kind(&self) -> Option<Kind> {
         Kind::of(self.operation)
     }
 
     /// The stage that is next, or under way.
-    pub fn next_stage(&self) -> Option<&StageRun> {
+    pub(crate) fn next_stage(&self) -> Option<&StageRun> {
         self.stages.iter().find(|s| s.ended.is_none())
     }
 
@@ -283,8 +285,8 @@ impl PlanRun {
         self.operation == Operation::PlannedFailover
     }
 
-    /// The actions of a stage that are part of this run.
-    pub(crate) fn actions_of(&self, stage: Stage) -> Vec<Action> {
+    /// The actions of one of its stages, in order: those of its kind and direction.
+    pub fn actions_of(&self, stage: Stage) -> impl Iterator<Item = &Action> {
         actions_of(&self.of, self.operation, self.direction, stage)
     }
 
@@ -318,18 +320,23 @@ pub(crate) fn stages(plan: &Plan, operation: Operation, direction: Direction) ->
     }
     let acts = |stage: &Stage| {
         !matches!(stage, Stage::Before(_) | Stage::After(_))
-            || !actions_of(plan, operation, direction, *stage).is_empty()
+            || actions_of(plan, operation, direction, *stage).next().is_some()
     };
     let stage = |stage| StageRun { stage, started: None, ended: None };
     stages.into_iter().filter(acts).map(stage).collect()
 }
 
-fn actions_of(plan: &Plan, operation: Operation, direction: Direction, stage: Stage) -> Vec<Action> {
+fn actions_of(
+    plan: &Plan,
+    operation: Operation,
+    direction: Direction,
+    stage: Stage,
+) -> impl Iterator<Item = &Action> {
     let actions = match stage {
         Stage::Before(part) => plan.before(part),
         Stage::After(part) => plan.after(part),
         _ => &[],
     };
-    let Some(kind) = Kind::of(operation) else { return vec![] };
-    actions.iter().filter(|a| a.applies(kind, direction)).cloned().collect()
+    let kind = Kind::of(operation);
+    actions.iter().filter(move |a| kind.is_some_and(|kind| a.applies(kind, direction)))
 }

@@ -1,16 +1,18 @@
 //! What all parts of one plans engine share.
 
 use crate::actions::Actions;
+use crate::change::Change;
 use crate::driver::Driver;
 use crate::record::{RUNS, Record, run_subject};
-use crate::slot::{Slot, Written};
+use crate::run::PlanRun;
+use crate::slot::{Cause, Seen, Slot, Written};
 use futures_util::FutureExt;
 use site_recovery::workflow::Failure;
 use site_recovery::{Clock, EngineId, Error, ErrorKind, Journal, Random, Result, Spawner, Vault};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, RwLock};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -24,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) at_once: usize,
     pub(crate) slots: RwLock<BTreeMap<String, Arc<Slot>>>,
     /// Held while a run begins: of two that share a unit the second one sees the first.
-    pub(crate) beginning: Mutex<()>,
+    pub(crate) beginning: Arc<Mutex<()>>,
 }
 
 impl Shared {
@@ -65,9 +67,36 @@ impl Shared {
         Ok(())
     }
 
-    /// Starts a task that drives the run until it ends or needs a person.
-    pub(crate) fn start(self: &Arc<Self>, slot: &Arc<Slot>) {
-        slot.seen.send_modify(|seen| (seen.drivers, seen.broken) = (seen.drivers + 1, None));
+    /// Does it in a task of its own: it comes to its end also where the caller is gone by then.
+    pub(crate) async fn by_itself<T: Send + 'static>(
+        &self,
+        what: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let (done, ended) = oneshot::channel();
+        self.spawner.spawn(Box::pin(async move {
+            let _whoever_waited_may_be_gone = done.send(what.await);
+        }));
+        ended.await.map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))?
+    }
+
+    /// Changes a run, and has it driven from there. Where a run is to be driven, this is done [by
+    /// itself](Shared::by_itself), so that nothing is journalled as going on which nobody drives.
+    ///
+    /// # Errors
+    /// As [`Slot::record`].
+    pub(crate) async fn go(
+        self: Arc<Self>,
+        slot: Arc<Slot>,
+        cause: Cause,
+        decide: impl FnOnce(&PlanRun) -> Result<Vec<Change>>,
+    ) -> Result<Arc<PlanRun>> {
+        let run = slot.record(&self, &cause, decide, Seen::driven).await?;
+        self.start(&slot);
+        Ok(run)
+    }
+
+    /// Starts the task that drives the run until it ends or needs a person, and is counted already.
+    fn start(self: &Arc<Self>, slot: &Arc<Slot>) {
         let driver = Driver { shared: Arc::clone(self), slot: Arc::clone(slot) };
         self.spawner.spawn(Box::pin(async move {
             let alone = Arc::clone(&driver.slot.driving).lock_owned().await;

@@ -5,9 +5,9 @@ use crate::record::{PlanAudit, Record, audit_subject, run_subject};
 use crate::run::{Course, PlanRun};
 use crate::shared::Shared;
 use site_recovery::workflow::Failure;
-use site_recovery::{Append, Error, ErrorKind, Result};
+use site_recovery::{Append, Result};
 use std::sync::Arc;
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{Mutex, watch};
 
 /// Who changes a run, and why.
 #[derive(Debug, Clone)]
@@ -31,6 +31,13 @@ pub(crate) struct Seen {
     pub(crate) drivers: usize,
     /// Why this engine does not drive it any more.
     pub(crate) broken: Option<Failure>,
+}
+
+impl Seen {
+    /// One more task is about to drive the run.
+    pub(crate) fn driven(&mut self) {
+        (self.drivers, self.broken) = (self.drivers + 1, None);
+    }
 }
 
 /// Where the journal stands.
@@ -69,70 +76,31 @@ impl Slot {
         let _ = seen.wait_for(|seen| seen.run.course == Course::TurningBack).await;
     }
 
-    /// Changes the run: journals it with the audit records in one write, and only then shows it. What is to change is
-    /// decided from the run as it is by then.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves the write to end by itself.
+    /// Changes the run: journals it with the audit records in one write, and only then shows it, with what `show` says
+    /// besides. What is to change is decided from the run as it is by then.
     ///
     /// # Errors
     /// Those of `decide`, with nothing changed; `StaleEpoch` where another engine goes on with the run; those of the
     /// journal, after which this engine does not know what is written.
     pub(crate) async fn record(
-        self: &Arc<Self>,
-        shared: &Arc<Shared>,
-        cause: Cause,
-        decide: impl FnOnce(&PlanRun) -> Result<Vec<Change>> + Send + 'static,
-    ) -> Result<Arc<PlanRun>> {
-        let (done, written) = oneshot::channel();
-        let (slot, engine) = (Arc::clone(self), Arc::clone(shared));
-        shared.spawner.spawn(Box::pin(async move {
-            // Whoever waited may be gone.
-            let _ = done.send(slot.write(&engine, &cause, decide).await);
-        }));
-        written.await.map_err(|e| Error::new(ErrorKind::Cancelled, "the engine has stopped").caused_by(e))?
-    }
-
-    async fn write(
         &self,
         shared: &Shared,
         cause: &Cause,
         decide: impl FnOnce(&PlanRun) -> Result<Vec<Change>>,
+        show: impl FnOnce(&mut Seen),
     ) -> Result<Arc<PlanRun>> {
         let mut written = self.written.lock().await;
         let before = self.run();
         let changes = decide(&before)?;
-        if changes.is_empty() {
-            return Ok(before);
-        }
-        let (now, plan) = (shared.clock.now(), before.plan.clone());
-        let (mut run, mut trail, mut audits) = ((*before).clone(), written.trail.clone(), vec![]);
-        for change in changes {
-            run = run.after(&change, now);
-            let record = PlanAudit {
-                number: trail.0,
-                at: now,
-                who: cause.who.clone(),
-                why: cause.why.clone(),
-                run: run.id.clone(),
-                digest: run.digest.clone(),
-                engine: shared.id.clone(),
-                change,
-                previous: trail.1.clone(),
-                hash: String::new(),
-            }
-            .sealed();
-            let entry = serde_json::to_vec(&record).expect("plain data serialises");
-            audits.push(Append { subject: audit_subject(&plan), expect: trail.0, entry });
-            trail = (record.number + 1, record.hash);
-        }
-        let entry = Record::new(run.clone(), trail.clone()).to_bytes();
-        let mut all = vec![Append { subject: run_subject(&plan), expect: written.count, entry }];
-        all.extend(audits);
-        shared.journal.append(&all).await?;
-        *written = Written { count: written.count + 1, trail };
-        let run = Arc::new(run);
-        self.seen.send_modify(|seen| seen.run = Arc::clone(&run));
+        let run = if changes.is_empty() {
+            before
+        } else {
+            Arc::new(write(shared, cause, &before, changes, &mut written).await?)
+        };
+        self.seen.send_modify(|seen| {
+            seen.run = Arc::clone(&run);
+            show(seen);
+        });
         Ok(run)
     }
 
@@ -146,4 +114,41 @@ impl Slot {
             tracing::warn!(plan = %run.plan, %error, "the journal could not be folded; it stays longer");
         }
     }
+}
+
+/// What these changes make of a run, once it is journalled.
+async fn write(
+    shared: &Shared,
+    cause: &Cause,
+    before: &PlanRun,
+    changes: Vec<Change>,
+    written: &mut Written,
+) -> Result<PlanRun> {
+    let (now, plan) = (shared.clock.now(), &before.plan);
+    let (mut run, mut trail, mut audits) = (before.clone(), written.trail.clone(), vec![]);
+    for change in changes {
+        run = run.after(&change, now);
+        let record = PlanAudit {
+            number: trail.0,
+            at: now,
+            who: cause.who.clone(),
+            why: cause.why.clone(),
+            run: run.id.clone(),
+            digest: run.digest.clone(),
+            engine: shared.id.clone(),
+            change,
+            previous: trail.1.clone(),
+            hash: String::new(),
+        }
+        .sealed();
+        let entry = serde_json::to_vec(&record).expect("plain data serialises");
+        audits.push(Append { subject: audit_subject(plan), expect: trail.0, entry });
+        trail = (record.number + 1, record.hash);
+    }
+    let entry = Record::new(run.clone(), trail.clone()).to_bytes();
+    let mut all = vec![Append { subject: run_subject(plan), expect: written.count, entry }];
+    all.extend(audits);
+    shared.journal.append(&all).await?;
+    *written = Written { count: written.count + 1, trail };
+    Ok(run)
 }

@@ -40,10 +40,10 @@ pub(super) async fn follow(engine: &Engine, job: Job, unit: &Unit, out: &Out) ->
 /// Goes on with everything that a crash interrupted, and waits until it is over or needs a person.
 ///
 /// # Errors
-/// When the journal does not take a record.
+/// When the journal does not take a record. A run of a plan that cannot go on is told once the others have.
 pub(crate) async fn resume(engine: &Engine, out: &Out) -> Result<usize> {
     let jobs = engine.vault.resume().await?;
-    let runs = plan::resume(engine).await?;
+    let (runs, failed) = plan::resume(engine, out).await;
     for job in &jobs {
         let unit = engine.vault.group(job.unit().as_str())?.acting_as("engine");
         // One that is held for its plan ends only with that.
@@ -69,7 +69,7 @@ pub(crate) async fn resume(engine: &Engine, out: &Out) -> Result<usize> {
             out.note(format!("resumed {what}: {end}"));
         }
     }
-    Ok(jobs.len())
+    failed.map_or(Ok(jobs.len()), Err)
 }
 
 /// Units whose job nobody drives.

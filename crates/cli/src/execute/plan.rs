@@ -88,18 +88,25 @@ pub(super) fn unknown(engine: &Engine, name: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("no plans.{name} is in the settings; {there}"))
 }
 
-/// Goes on with the runs that a crash interrupted. Those that wait for a person are left to that person.
-///
-/// # Errors
-/// Those of the journal.
-pub(super) async fn resume(engine: &Engine) -> Result<Vec<PlanRun>> {
+/// Goes on with the runs that a crash interrupted, and gives them, and why the first one does not that cannot. Those that wait
+/// for a person are left to that person.
+pub(super) async fn resume(engine: &Engine, out: &Out) -> (Vec<PlanRun>, Option<Error>) {
     let under_way = |run: &PlanRun| run.state() == RunState::InProgress;
+    let (mut runs, mut failed) = (vec![], None);
     if !engine.plans.list().iter().any(under_way) {
-        return Ok(vec![]);
+        return (runs, failed);
     }
-    let mut runs = engine.plans.resume().await?;
+    for (plan, resumed) in engine.plans.resume().await {
+        match resumed {
+            Ok(run) => runs.push(run),
+            Err(error) => {
+                out.note(format!("the run of plan {plan} does not go on: {}", error.message()));
+                failed.get_or_insert(error);
+            }
+        }
+    }
     runs.retain(under_way);
-    Ok(runs)
+    (runs, failed)
 }
 
 /// Whether a plan's run drives this job, and tells of it.
@@ -182,6 +189,7 @@ fn tell(before: &PlanRun, now: &PlanRun, out: &Out) {
                 format!("has failed: {}", new.error.as_ref().map_or("", |error| error.message.as_str()))
             }
             ActionState::PassedOver => "is passed over".to_owned(),
+            ActionState::Dropped => "is dropped".to_owned(),
         };
         out.note(format!("{plan}: the action {} {said}", new.name));
     }

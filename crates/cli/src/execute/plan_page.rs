@@ -88,7 +88,7 @@ pub(super) fn page(run: &PlanRun) -> RunPage {
         ended: run.ended.map(|at| at.to_string()),
         state: state(run),
         because: because(run),
-        waits_for: run.waiting().filter(|_| state(run) == RunState::Waiting).map(|action| waits(run, action)),
+        waits_for: run.waiting().map(|action| waits(run, action)),
         stages: run.stages.iter().map(stage_line).collect(),
         members: run.members.iter().map(member).collect(),
         actions: run.actions.iter().map(action).collect(),

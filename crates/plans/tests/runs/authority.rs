@@ -14,7 +14,7 @@ async fn o3_what_the_first_engine_still_asks_for_is_refused_once_a_second_one_go
 
     let second = first.again().await?;
     assert_eq!(second.engine.vault.resume().await?.len(), 2, "both stand prepared");
-    let resumed = second.plans.resume().await?;
+    let resumed = second.resume_plans().await?;
     assert_eq!(resumed.iter().map(|r| r.plan.as_str()).collect::<Vec<_>>(), ["shop"]);
     for late in [first.plans.complete("shop", "look", "it is well").await, first.plans.cancel("shop").await] {
         assert_eq!(late.expect_err("another engine goes on with it").kind(), ErrorKind::StaleEpoch);
@@ -38,7 +38,7 @@ async fn o3_an_engine_that_was_away_while_another_took_over_boots_nothing() -> R
     until(|| first.actions.programs() == ["slow"]).await;
     let second = first.again().await?;
     second.engine.vault.resume().await?;
-    second.plans.resume().await?;
+    second.resume_plans().await?;
     let run = second.wait("shop").await;
     let why = run.waiting().and_then(|a| a.error.clone()).expect("nobody knows how it ended");
     assert!(why.message.contains("when its engine died"), "{why:?}");
@@ -50,6 +50,29 @@ async fn o3_an_engine_that_was_away_while_another_took_over_boots_nothing() -> R
     second.plans.complete("shop", "slow", "it did its work").await?;
     assert_eq!(second.wait("shop").await.outcome, Some(Outcome::Done));
     assert_eq!((second.in_cloud().len(), first.actions.programs()), (2, vec!["slow".to_owned()]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn o3_a_run_that_another_engine_went_on_with_holds_up_no_other() -> Result<()> {
+    let first = Site::with(&["db", "web"]).await?;
+    for (name, machine) in [("office", "db"), ("shop", "web")] {
+        let mut waits = plan(&[&[machine]]);
+        waits.failover.before.push(by_hand("look"));
+        first.plans.failover(name, &waits, FailoverRequest::planned(OUT)).await?;
+        first.wait(name).await;
+    }
+    let second = first.again().await?;
+    first.plans.complete("office", "look", "it is well").await?;
+    assert_eq!(first.wait("office").await.outcome, Some(Outcome::Done));
+    let mut resumed = second.plans.resume().await;
+    let late = resumed.remove("office").expect("told").expect_err("the first one went on with it");
+    assert_eq!(late.kind(), ErrorKind::StaleEpoch);
+    let run = resumed.remove("shop").expect("told")?;
+    assert_eq!((run.state(), resumed.len()), (RunState::WaitingForManualAction, 0));
+    second.plans.complete("shop", "look", "it is well").await?;
+    assert_eq!(second.wait("shop").await.outcome, Some(Outcome::Done));
+    assert_eq!(second.in_cloud().len(), 2);
     Ok(())
 }
 
@@ -106,12 +129,12 @@ async fn a_run_that_nobody_resumed_in_the_vault_says_so() -> Result<()> {
     first.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
     first.wait("shop").await;
     let second = first.again().await?;
-    second.plans.resume().await?;
+    second.resume_plans().await?;
     second.plans.complete("shop", "look", "it is well").await?;
     let error = bounded(second.plans.wait("shop")).await.expect_err("its job is not driven");
     assert!(error.to_string().contains("Vault::resume"), "{error}");
     second.engine.vault.resume().await?;
-    second.plans.resume().await?;
+    second.resume_plans().await?;
     assert_eq!(second.wait("shop").await.outcome, Some(Outcome::Done));
     Ok(())
 }

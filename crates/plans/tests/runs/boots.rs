@@ -1,8 +1,11 @@
 //! The order of shutdowns and boots.
 
 use super::world::*;
-use site_recovery::{DrillRequest, FailoverRequest, Result};
-use site_recovery_plans::{Change, Does, Member, MemberState, Outcome, PlanAudit, Stage};
+use site_recovery::{Delivery, DrillRequest, ErrorKind, Events, FailoverRequest, Notice, NoticeKind, Result};
+use site_recovery_plans::{Change, Does, Member, MemberState, Outcome, PlanAudit, RunState, Stage};
+use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
+use site_recovery_testkit::world::World;
+use std::sync::Arc;
 
 /// At which record of the trail a member came to this.
 fn when(trail: &[PlanAudit], name: &str, state: MemberState) -> usize {
@@ -10,6 +13,30 @@ fn when(trail: &[PlanAudit], name: &str, state: MemberState) -> usize {
         .iter()
         .position(|record| matches!(&record.change, Change::Member(m) if m.name == name && m.state == state));
     found.unwrap_or_else(|| panic!("{name} never came to {state:?}"))
+}
+
+/// What the vault told from there on.
+fn told(mut from: Events) -> Vec<Arc<Notice>> {
+    let deliveries = std::iter::from_fn(|| from.try_next());
+    let notice = |delivery| match delivery {
+        Delivery::Notice(notice) => notice,
+        Delivery::Lagged { missed } => panic!("{missed} were missed"),
+    };
+    deliveries.map(notice).collect()
+}
+
+/// At which notice the job of a machine told this; none where it never did.
+fn at(site: &Site, told: &[Arc<Notice>], name: &str, step: &str) -> Option<usize> {
+    let unit = site.engine.vault.find(name).expect("protected").unit().clone();
+    told.iter().position(|notice| {
+        notice.unit == unit && matches!(&notice.kind, NoticeKind::Job { what, .. } if what == step)
+    })
+}
+
+/// Whether the source of one machine was off before anything was done with another one.
+fn off_before(site: &Site, told: &[Arc<Notice>], first: &str, then: &str) -> bool {
+    let off = at(site, told, first, "Fence done").expect("its source was shut down");
+    off < at(site, told, then, "Claim begins").expect("its job began")
 }
 
 #[tokio::test]
@@ -24,6 +51,7 @@ async fn a_planned_run_shuts_the_last_group_down_first_and_boots_the_first_one_f
         group.before.push(runs(&format!("before-{}", at + 1)));
         group.after.push(runs(&format!("after-{}", at + 1)));
     }
+    let events = site.engine.vault.events();
     site.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
     let run = site.wait("shop").await;
     assert_eq!(run.outcome, Some(Outcome::Done), "{run:?}");
@@ -37,16 +65,8 @@ async fn a_planned_run_shuts_the_last_group_down_first_and_boots_the_first_one_f
     let world = [(3, 0), (3, 0), (0, 0), (0, 0), (0, 0), (0, 1), (0, 1), (0, 2), (0, 2), (0, 3)];
     assert_eq!(seen, world, "what ran on either side when each program did");
 
-    let trail = site.plans.audit("shop").await?;
-    let begun = |name| when(&trail, name, MemberState::Begun);
-    assert!(begun("web") < begun("app") && begun("app") < begun("db"));
-    // The fence of a group is done before the next one begins.
-    let vault = &site.engine.vault;
-    let fence = |name: &str| {
-        let run = vault.find(name).expect("protected").finished().pop().expect("a job");
-        run.tasks.iter().find(|t| t.step == site_recovery::Step::Fence).expect("fenced").ended
-    };
-    assert!(fence("web") <= fence("app") && fence("app") <= fence("db"));
+    let told = told(events);
+    assert!(off_before(&site, &told, "web", "app") && off_before(&site, &told, "app", "db"));
     let stages: Vec<Stage> = run.stages.iter().map(|s| s.stage).collect();
     assert_eq!(stages.iter().filter(|s| matches!(s, Stage::Boot(_))).count(), 3);
     assert!(run.stages.iter().all(|s| s.started.is_some() && s.started <= s.ended));
@@ -54,23 +74,24 @@ async fn a_planned_run_shuts_the_last_group_down_first_and_boots_the_first_one_f
 }
 
 #[tokio::test]
-async fn the_source_of_a_later_group_is_off_before_an_earlier_one_begins() -> Result<()> {
-    let site = Site::with(&["db", "web"]).await?;
-    let mut shop = plan(&[&["db"], &["web"]]);
-    let mut waits = by_hand("look");
-    waits.on.insert(site_recovery_plans::Kind::Planned);
-    shop.shutdown.after.push(waits);
-    // The fence of the last group is refused: nothing of the first group is touched.
-    site.engine.pair.here.set_down(true);
-    let refused = site.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await;
-    site.engine.pair.here.set_down(false);
-    assert!(refused.is_err(), "readiness needs the source");
+async fn an_earlier_group_is_left_alone_until_the_sources_of_a_later_one_are_off() -> Result<()> {
+    let (mut pair, faults) = (World::new(7).pair(), FaultPlan::new());
+    let source = Faulty::new(pair.forward.source.clone(), &faults, pair.world.clock());
+    pair.forward.source = Arc::new(source);
+    let site = Site::of(pair, &["db", "web"]).await?;
+    let shop = plan(&[&["db"], &["web"]]);
+    faults.next("here.fence", Fault::Before(ErrorKind::Refused));
+    let events = site.engine.vault.events();
     site.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
     let run = site.wait("shop").await;
-    assert!(run.waiting().is_some_and(|a| a.name == "look"));
-    assert!(site.here().is_empty() && site.in_cloud().is_empty(), "all off, none up");
-    site.plans.complete("shop", "look", "all dark").await?;
+    assert_eq!((run.state(), faults.faulted()), (RunState::Stopped, 1), "{run:?}");
+    assert_eq!(run.member("web").map(|m| m.state), Some(MemberState::Failed));
+    assert_eq!(run.member("db").map(|m| m.state), Some(MemberState::Waiting));
+    assert_eq!(at(&site, &told(events.clone()), "db", "Claim begins"), None, "nobody touched it");
+    assert_eq!(site.here().len(), 2);
+    site.plans.go_on("shop").await?;
     assert_eq!(site.wait("shop").await.outcome, Some(Outcome::Done));
+    assert!(off_before(&site, &told(events), "web", "db"));
     Ok(())
 }
 

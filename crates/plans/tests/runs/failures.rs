@@ -1,9 +1,11 @@
 //! What fails: a planned run stops, an unplanned one finishes; a run is cancelled.
 
 use super::world::*;
+use futures_util::future::join;
 use site_recovery::state::Phase;
-use site_recovery::{DrillRequest, FailoverRequest, Result};
-use site_recovery_plans::{ActionState, Does, MemberState, Outcome, RunState};
+use site_recovery::{DrillRequest, ErrorKind, FailoverRequest, Result};
+use site_recovery_plans::{ActionState, Does, MemberState, Outcome, PlanRun, RunState};
+use std::sync::Arc;
 
 #[tokio::test]
 async fn a_planned_run_stops_at_a_refused_boot_and_goes_on() -> Result<()> {
@@ -173,6 +175,69 @@ async fn o5_a_drill_is_cancelled_while_a_program_runs() -> Result<()> {
     assert_eq!(run.outcome, Some(Outcome::Done));
     assert_eq!(run.member("web").map(|m| m.state), Some(MemberState::Skipped));
     assert!(site.engine.pair.cloud.all().is_empty());
+    Ok(())
+}
+
+/// A run that was cancelled leaves nothing open.
+fn was_dropped(run: &PlanRun, action: &str) {
+    assert_eq!(run.outcome, Some(Outcome::Cancelled { stay: vec![], failed: vec![] }), "{run:?}");
+    let dropped = run.action(action).map(|action| (action.state, action.ended.is_some()));
+    assert_eq!((dropped, run.waiting()), (Some((ActionState::Dropped, true)), None));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_person_is_dropped_with_its_run() -> Result<()> {
+    let site = Site::with(&["db"]).await?;
+    let mut shop = plan(&[&["db"]]);
+    shop.groups[0].before.push(by_hand("look"));
+    site.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
+    assert!(site.wait("shop").await.waiting().is_some());
+    let cancelled = site.plans.cancel("shop").await?;
+    assert_eq!(cancelled.waiting(), None, "from then on");
+    was_dropped(&site.wait("shop").await, "look");
+    let late = site.plans.complete("shop", "look", "it is well").await.expect_err("nobody waits");
+    assert_eq!(late.kind(), ErrorKind::Refused);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_program_whose_end_nobody_saw_is_dropped_with_its_run() -> Result<()> {
+    let first = Site::with(&["db"]).await?;
+    let mut shop = plan(&[&["db"]]);
+    shop.groups[0].before.push(runs("slow"));
+    first.actions.hangs("slow");
+    first.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
+    until(|| first.actions.programs() == ["slow"]).await;
+    let second = first.again().await?;
+    second.engine.vault.resume().await?;
+    second.plans.cancel("shop").await?;
+    was_dropped(&second.wait("shop").await, "slow");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_asks_for_no_person() -> Result<()> {
+    let mut site = Site::with(&["db"]).await?;
+    let journal = Gated::over(&site.engine.journal);
+    let plans = builder_of(&site.engine.vault, Arc::new(journal.clone()), &site.engine.pair, &site.actions);
+    site.plans = plans.open().await?;
+    let mut shop = plan(&[&["db"]]);
+    shop.failover.before.push(by_hand("look"));
+    journal.let_in(1);
+    site.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
+    // Its stage is being written as somebody cancels it; that is written while the driver, which has not seen it, goes to ask.
+    others_go_on().await;
+    let writes = async {
+        for _ in 0..20 {
+            others_go_on().await;
+            journal.let_in(1);
+        }
+    };
+    let (cancelled, ()) = join(site.plans.cancel("shop"), writes).await;
+    assert_eq!(cancelled?.action("look"), None, "it had not asked by then");
+    let run = site.wait("shop").await;
+    assert_eq!(run.outcome, Some(Outcome::Cancelled { stay: vec![], failed: vec![] }));
+    assert_eq!(run.action("look"), None);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod actions;
 mod audit;
 mod authority;
 mod boots;
+mod callers;
 mod checks;
 mod circle;
 mod crash;

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use site_recovery::state::Direction;
 use site_recovery::{
-    Booted, Error, ErrorKind, Force, Policy, ProtectRequest, Recovery, Result, Validation, Verdict,
+    Append, Booted, Error, ErrorKind, Force, Journal, Policy, ProtectRequest, Recovery, Result, Validation,
+    Verdict,
 };
 use site_recovery_plans::{
     Action, Actions, BootGroup, Command, Does, Member, Output, Plan, PlanRun, Plans, PlansBuilder, RunState,
@@ -15,7 +16,7 @@ use site_recovery_testkit::world::{Pair, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub(crate) const OUT: Direction = Direction::PrimaryToRecovery;
 pub(crate) const BACK: Direction = Direction::RecoveryToPrimary;
@@ -132,6 +133,40 @@ impl Validation for Judge {
     }
 }
 
+/// A journal that takes as many writes as it is let.
+#[derive(Debug, Clone)]
+pub(crate) struct Gated(MemoryJournal, Arc<Semaphore>);
+
+impl Gated {
+    pub(crate) fn over(journal: &MemoryJournal) -> Self {
+        Self(journal.clone(), Arc::new(Semaphore::new(0)))
+    }
+
+    pub(crate) fn let_in(&self, writes: usize) {
+        self.1.add_permits(writes);
+    }
+}
+
+#[async_trait]
+impl Journal for Gated {
+    async fn subjects(&self) -> Result<Vec<String>> {
+        self.0.subjects().await
+    }
+
+    async fn load(&self, subject: &str) -> Result<(u64, Vec<Vec<u8>>)> {
+        self.0.load(subject).await
+    }
+
+    async fn append(&self, all: &[Append]) -> Result<()> {
+        self.1.acquire().await.expect("nobody closes it").forget();
+        self.0.append(all).await
+    }
+
+    async fn fold(&self, subject: &str, expect: u64, snapshot: Vec<u8>) -> Result<()> {
+        self.0.fold(subject, expect, snapshot).await
+    }
+}
+
 /// An engine with its machines, and plans over it.
 pub(crate) struct Site {
     pub(crate) engine: MemoryEngine,
@@ -143,7 +178,12 @@ pub(crate) struct Site {
 impl Site {
     /// With these machines protected, each alone.
     pub(crate) async fn with(machines: &[&str]) -> Result<Self> {
-        let site = Self::over(World::new(7).pair(), MemoryJournal::new(), None).await?;
+        Self::of(World::new(7).pair(), machines).await
+    }
+
+    /// In this world.
+    pub(crate) async fn of(pair: Pair, machines: &[&str]) -> Result<Self> {
+        let site = Self::over(pair, MemoryJournal::new(), None).await?;
         for name in machines {
             site.engine.pair.here.add_machine(name, &[("boot", DISK), ("data", DISK)]);
             site.engine.protect(name).await?;
@@ -165,6 +205,11 @@ impl Site {
     /// A second engine beside this one, on the same world and journal.
     pub(crate) async fn again(&self) -> Result<Self> {
         Self::over(self.engine.pair.clone(), self.engine.journal.reopen()?, Some(self)).await
+    }
+
+    /// Goes on with all runs, which nobody else has.
+    pub(crate) async fn resume_plans(&self) -> Result<Vec<PlanRun>> {
+        self.plans.resume().await.into_values().collect()
     }
 
     /// Protects these as a replication group.
@@ -201,9 +246,7 @@ impl Site {
         let waits = self.plans.wait(plan);
         let moves = async {
             loop {
-                for _ in 0..200 {
-                    tokio::task::yield_now().await;
-                }
+                others_go_on().await;
                 self.clock().advance(Duration::from_secs(1));
             }
         };
@@ -220,7 +263,7 @@ impl Site {
 
 pub(crate) fn builder_of(
     vault: &site_recovery::Vault,
-    journal: Arc<dyn site_recovery::Journal>,
+    journal: Arc<dyn Journal>,
     pair: &Pair,
     actions: &Scripted,
 ) -> PlansBuilder {
@@ -259,6 +302,13 @@ pub(crate) fn over(run: &PlanRun) -> bool {
 /// What would hang if it were broken fails instead.
 pub(crate) async fn bounded<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), what).await.expect("it never came to an end")
+}
+
+/// Lets the others go on as far as they come.
+pub(crate) async fn others_go_on() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Lets the others go on until it is so; not for ever.
