@@ -39,7 +39,7 @@ pub(super) async fn one_point(item: &ItemHandle, which: Which) -> Result<Point> 
 
 /// Seconds of what is lost at most; none where that cannot be bounded.
 pub(super) fn at_most(loss: &DataLoss) -> Option<f64> {
-    (loss.at_most != Duration::MAX).then(|| loss.at_most.as_secs_f64())
+    (loss.at_most != Duration::MAX).then_some(loss.at_most.as_secs_f64())
 }
 
 /// The verbs by which these operations are asked for, each once.
