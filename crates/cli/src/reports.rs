@@ -1,16 +1,19 @@
 //! What is left on disk of each drill, failover and failback: `<state>/reports/`, a page and JSON.
 
 use crate::engine::{Engine, Unit, name_of};
-use crate::execute::Out;
+use crate::execute::{Out, because};
 use site_recovery::audit::AuditRecord;
 use site_recovery::state::Direction;
 use site_recovery::{
-    Clock, Error, ErrorKind, Item, ItemHandle, JobId, JobRun, Operation, Result, SystemClock, Timestamp,
-    UnitId,
+    Clock, ErrorKind, Failure, Item, ItemHandle, JobId, JobRun, Operation, Result, SystemClock, UnitId,
 };
-use site_recovery_plans::{Action, ActionRun, ActionState, Does, Part, PlanRun, Stage};
-use site_recovery_report::{ActionEnding, ActionPart, GroupPart, Job, PlanPart, Report, ReportBuilder};
-use std::io::Write;
+use site_recovery_plans::{
+    Action, ActionRun, ActionState, Does, MemberRun, MemberState, Outcome, Part, PlanRun, Stage,
+};
+use site_recovery_register::durable;
+use site_recovery_report::{
+    ActionEnding, ActionPart, Ending, GroupPart, Job, Left, LeftOut, PlanPart, Report, ReportBuilder,
+};
 use std::path::{Path, PathBuf};
 
 /// Everything that a report says of one job.
@@ -21,33 +24,42 @@ struct Ran {
     trail: Result<Vec<AuditRecord>>,
 }
 
-/// Reports what a job came to. A report that cannot be written is told, and fails nothing: the journal has it all.
+/// Reports what a job came to, and what the engine did by itself to take it back. A report that cannot be written is told,
+/// and fails nothing: the journal has it all.
 pub(crate) async fn of_job(engine: &Engine, unit: &Unit, job: &JobId, out: &Out) {
-    let Some(ran) = ran(engine, unit.unit(), job).await else { return };
-    let Some(what) = what(ran.run.operation, direction(&ran)) else { return };
-    let report = with_health(Report::of_job(&host(), SystemClock.now(), ran.job()), unit.items());
-    write(engine, ran.run.started, what, &name_of(unit), report, out);
+    let finished = unit.finished();
+    for job in [job].into_iter().chain(undo_of(job, &finished)) {
+        let Some(ran) = ran(engine, unit.unit(), job).await else { return };
+        let report = Report::of_job(&host(), SystemClock.now(), ran.job());
+        write(engine, &name_of(unit), with_health(report, unit.items()), out);
+    }
 }
 
-/// Reports what a run of a plan came to: all of its jobs as one, and its actions.
+/// The undo that followed a failover by itself, since its boot was refused.
+fn undo_of<'a>(job: &JobId, finished: &'a [JobRun]) -> Option<&'a JobId> {
+    let at = finished.iter().position(|run| run.id == *job && run.why.is_some())?;
+    finished.get(at + 1).filter(|next| next.operation == Operation::UndoFailover).map(|next| &next.id)
+}
+
+/// Reports what a run of a plan came to: all of its jobs as one, its actions, and those that have no job.
 pub(crate) async fn of_plan(engine: &Engine, run: &PlanRun, out: &Out) {
-    let Some(what) = what(run.operation, Some(run.direction)) else { return };
+    if what(run.operation, None).is_none() {
+        return;
+    }
     let mut rans = vec![];
     for member in &run.members {
         if let Some(job) = &member.job {
             rans.extend(ran(engine, &member.unit, job).await);
         }
     }
-    let Some((first, others)) = rans.split_first() else { return };
-    let report = Report::of_job(&host(), SystemClock.now(), first.job());
-    let mut report = others.iter().fold(report, |report, ran| report.job(ran.job()));
+    let report = Report::of_plan(&host(), SystemClock.now(), plan_part(run, &rans), actions(run));
+    let mut report = rans.iter().fold(report, |report, ran| report.job(ran.job()));
     if !run.why.is_empty() {
         report = report.why(&run.why);
     }
     let units = rans.iter().filter_map(|ran| engine.vault.group(ran.unit.as_str()).ok());
     report = with_health(report, units.flat_map(|unit| unit.items()));
-    report = report.plan(plan_part(run), actions(run));
-    write(engine, run.started, what, &run.plan, report, out);
+    write(engine, &run.plan, report, out);
 }
 
 /// What is reported, in the words of file names.
@@ -67,13 +79,11 @@ fn what(operation: Operation, direction: Option<Direction>) -> Option<&'static s
     })
 }
 
-fn direction(ran: &Ran) -> Option<Direction> {
-    ran.items.first().map(|item| item.state.direction)
-}
-
+/// What is known of a job, if it is one that is reported.
 async fn ran(engine: &Engine, unit: &UnitId, job: &JobId) -> Option<Ran> {
     let handle = engine.vault.group(unit.as_str()).ok()?;
     let run = handle.run().into_iter().chain(handle.finished()).find(|run| run.id == *job)?;
+    what(run.operation, None)?;
     let items = handle.items().iter().filter_map(|item| item.item().ok()).collect();
     Some(Ran { unit: unit.clone(), run, items, trail: engine.vault.audit(unit).await })
 }
@@ -92,7 +102,7 @@ fn with_health<'a>(
     known.fold(report, |report, summary| report.health(&summary))
 }
 
-fn plan_part(run: &PlanRun) -> PlanPart {
+fn plan_part(run: &PlanRun, rans: &[Ran]) -> PlanPart {
     let names = |stage| run.actions_of(stage).map(|action| action.name.clone()).collect();
     let groups = (1..=run.of.groups.len()).map(|number| GroupPart {
         name: group_name(number),
@@ -105,12 +115,47 @@ fn plan_part(run: &PlanRun) -> PlanPart {
         before: names(Stage::Before(Part::Group(number))),
         after: names(Stage::After(Part::Group(number))),
     });
+    let left_out = run.members.iter().filter(|member| !rans.iter().any(|ran| ran.unit == member.unit));
     PlanPart {
         name: run.plan.clone(),
         run: run.id.clone(),
+        operation: run.operation,
+        direction: run.direction,
+        request: run.request.clone(),
+        who: run.operator(),
         started: run.started,
         ended: run.ended,
+        outcome: came_to(run),
         groups: groups.collect(),
+        left_out: left_out.map(without_job).collect(),
+    }
+}
+
+/// What a run came to as a whole.
+fn came_to(run: &PlanRun) -> Ending {
+    let message = || because(run).unwrap_or_else(|| "it was cancelled".to_owned());
+    let why = |kind| Failure { kind, temporary: false, message: message() };
+    match &run.outcome {
+        None => Ending::UnderWay,
+        Some(Outcome::Done) => Ending::Done,
+        Some(Outcome::Partly { .. }) => Ending::Failed { why: why(ErrorKind::Refused) },
+        Some(Outcome::Cancelled { .. }) => Ending::Undone { why: why(ErrorKind::Cancelled) },
+    }
+}
+
+fn without_job(member: &MemberRun) -> LeftOut {
+    let lost = || member.job.as_ref().map(|job| format!("its job {job} is not in the journal any more"));
+    let why = match &member.error {
+        Some(why) if member.state == MemberState::Failed => Left::Refused { why: why.clone() },
+        _ => {
+            let told = member.note.clone().or_else(lost);
+            Left::Skipped { reason: told.unwrap_or_else(|| "the run had ended before its turn".into()) }
+        }
+    };
+    LeftOut {
+        name: member.name.clone(),
+        machines: member.machines.iter().map(|of| of.machine.clone()).collect(),
+        why,
     }
 }
 
@@ -172,29 +217,24 @@ fn action_part(action: &Action, group: Option<usize>, run: Option<&ActionRun>) -
     }
 }
 
-fn write(engine: &Engine, at: Timestamp, what: &str, unit: &str, report: ReportBuilder<'_>, out: &Out) {
-    let dir = engine.settings.reports();
-    let file = dir.join(format!("{}-{what}-{}", plain(&at.to_string()), plain(unit)));
-    let written = report.build().and_then(|report| both(&dir, &file, &report));
+/// Writes it under a name that says when, what and whose; nothing where its operation is not reported.
+fn write(engine: &Engine, name: &str, report: ReportBuilder<'_>, out: &Out) {
+    let written = report.build().and_then(|report| {
+        let Some(what) = what(report.operation, report.direction) else { return Ok(None) };
+        let file = format!("{}-{what}-{}", plain(&report.started.to_string()), plain(name));
+        both(&engine.settings.reports().join(file), &report).map(Some)
+    });
     match written {
-        Ok(page) => out.note(format!("the report is {}", page.display())),
-        Err(error) => {
-            out.note(format!("warning: the report {}.html cannot be written: {error}", file.display()))
-        }
+        Ok(page) => page.iter().for_each(|page| out.note(format!("the report is {}", page.display()))),
+        Err(error) => out.note(format!("warning: the report of {name} cannot be written: {error}")),
     }
 }
 
 /// Each file is there whole, or not at all. The page is written last.
-fn both(dir: &Path, file: &Path, report: &Report) -> Result<PathBuf> {
-    let unwritten =
-        |e: std::io::Error| Error::new(ErrorKind::Unavailable, "its directory takes no file").caused_by(e);
-    std::fs::create_dir_all(dir).map_err(unwritten)?;
+fn both(file: &Path, report: &Report) -> Result<PathBuf> {
     let whole = |end: &str, text: &str| {
         let name = PathBuf::from(format!("{}.{end}", file.display()));
-        let mut part = tempfile::NamedTempFile::new_in(dir).map_err(unwritten)?;
-        part.write_all(text.as_bytes()).map_err(unwritten)?;
-        part.persist(&name).map_err(|e| unwritten(e.error))?;
-        Ok(name)
+        durable::write_bytes(&name, text.as_bytes()).map(|()| name)
     };
     whole("json", &report.to_json())?;
     whole("html", &report.to_html())
@@ -208,4 +248,43 @@ fn host() -> String {
 /// A name as a part of a file's.
 fn plain(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use site_recovery::{Course, Request, Timestamp};
+    use std::collections::BTreeMap;
+
+    fn run(id: &str, operation: Operation, failed: bool) -> JobRun {
+        let why = Failure { kind: ErrorKind::Refused, temporary: false, message: "no quota is left".into() };
+        JobRun {
+            id: JobId::from(id),
+            operation,
+            request: Request::Plain,
+            who: "ana".into(),
+            started: Timestamp(0),
+            ended: Some(Timestamp(1)),
+            course: Course::Forward,
+            why: failed.then_some(why),
+            round: 0,
+            tasks: vec![],
+            members: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_undo_that_follows_a_failover_which_failed_is_reported_with_it() {
+        use Operation::{PlannedFailover, UndoFailover};
+        let over = JobId::from("over");
+        let undo = |failed, next| {
+            let finished = [run("before", UndoFailover, false), run("over", PlannedFailover, failed), next];
+            undo_of(&over, &finished).cloned()
+        };
+        assert_eq!(undo(true, run("back", UndoFailover, false)), Some(JobId::from("back")));
+        assert_eq!(undo(true, run("back", PlannedFailover, false)), None);
+        // That one was asked for, and is reported for itself.
+        assert_eq!(undo(false, run("back", UndoFailover, false)), None);
+        assert_eq!(undo_of(&over, &[run("over", PlannedFailover, true)]), None);
+    }
 }

@@ -5,7 +5,7 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use site_recovery_report::{ActionEnding, Ending, Report, verify};
+use site_recovery_report::{ActionEnding, Ending, Left, LeftOut, Report, verify};
 use std::fs;
 use support::{Gate, Ground, ended, signal};
 
@@ -202,6 +202,40 @@ fn a_plan_that_is_lacking_or_lacks_a_machine_is_refused_before_anything_changes(
         assert!(refused.err.contains(&format!("give {wanted}")), "{words}: {}", refused.err);
     }
     assert_eq!(ground.phase("db"), "Protected");
+}
+
+const ASKED: &str = r#"
+[plans.pair]
+[[plans.pair.failover.before]]
+name = "ask"
+does.manual.instructions = "ask the customers"
+[[plans.pair.groups]]
+members = [{ unit = "db" }, { unit = "web" }]
+"#;
+
+#[test]
+fn a_member_whose_job_could_not_begin_stands_in_the_report_and_makes_it_a_failed_one() {
+    let ground = Ground::new();
+    write(&ground, ASKED);
+    ground.machine("db", 1);
+    ground.machine("web", 1);
+    ground.run("protect db web").with(0);
+    ground.run("plan failover pair --unplanned --yes --reason exercise").with(7);
+    // While the plan waits somebody takes one of its machines over alone.
+    ground.run("failover web").with(0);
+    let partly = ground.run("plan complete pair ask --note asked --json").with(1).json();
+    assert_eq!(states(&partly), ["Done", "Failed"]);
+
+    let all = reports(&ground, "failover-pair");
+    let [report] = all.as_slice() else { panic!("one report") };
+    let left_out = &report.plan.as_ref().unwrap().left_out;
+    let [LeftOut { name, machines, why: Left::Refused { why } }] = left_out.as_slice() else {
+        panic!("{left_out:?}")
+    };
+    assert_eq!((report.members.len(), name.as_str(), machines.len()), (1, "web", 1));
+    assert_eq!(report.members[0].outcome, Ending::Done);
+    assert!(matches!(&report.outcome, Ending::Failed { .. }), "{:?}", report.outcome);
+    assert!(report.to_html().contains("Could not begin") && !why.message.is_empty(), "{why:?}");
 }
 
 /// A plan of db, then web, whose shutdown of db waits at a gate.

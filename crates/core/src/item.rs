@@ -7,6 +7,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// Promotions of a machine: the path that counts, and the branches that were undone.
 ///
@@ -140,6 +141,29 @@ impl Owed {
         match self {
             Owed::Fence(owed) | Owed::Lift(owed) | Owed::Remove { instance: owed, .. } => owed.is(instance),
             Owed::Withdraw { .. } | Owed::Unpin { .. } => false,
+        }
+    }
+}
+
+/// What is to be done, for people.
+impl fmt::Display for Owed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owed::Withdraw { site, recovery, .. } => {
+                write!(f, "remove at {site} what was prepared of point {} and never booted", recovery.point)
+            }
+            Owed::Fence(Instance { name, site, .. }) => {
+                write!(f, "stop {name} at {site} as soon as it answers")
+            }
+            Owed::Lift(Instance { name, site, .. }) => {
+                write!(f, "lift the fence of {name} at {site} when it answers, and start it if it ran")
+            }
+            Owed::Unpin { replica, point, why } => {
+                write!(f, "take back the pin \"{why}\" of point {point} at {replica}")
+            }
+            Owed::Remove { instance: Instance { name, site, .. }, .. } => {
+                write!(f, "remove {name} at {site} once the next point of the new direction is sealed")
+            }
         }
     }
 }
@@ -283,5 +307,29 @@ impl PhaseRecord {
     /// The unit it speaks of.
     pub fn unit(&self) -> &UnitId {
         &self.control.unit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_reads_as_what_is_to_be_done_and_where() {
+        let instance = Instance {
+            machine: "m-1".into(),
+            site: "here".into(),
+            name: "web".into(),
+            generation: Generation(3),
+        };
+        let told = |owed: Owed| owed.to_string();
+        assert_eq!(told(Owed::Fence(instance.clone())), "stop web at here as soon as it answers");
+        assert!(
+            told(Owed::Lift(instance.clone())).starts_with("lift the fence of web at here when it answers")
+        );
+        let unpin = Owed::Unpin { replica: "store".into(), point: PointId(7), why: "failover".into() };
+        assert_eq!(told(unpin), "take back the pin \"failover\" of point 7 at store");
+        let remove = Owed::Remove { site: "cloud".into(), instance, seen: vec![] };
+        assert!(told(remove).starts_with("remove web at here once the next point"));
     }
 }

@@ -1,8 +1,9 @@
 //! Makes a report of what the engine knows.
 
+use crate::top::Top;
 use crate::{
-    ActionPart, ChainPart, Ending, FindingPart, FindingSource, LossPart, MemberPart, PlanPart, PointPart,
-    ProofPart, Report, VERSION, member,
+    ActionPart, ChainPart, FindingPart, FindingSource, MemberPart, PlanPart, PointPart, ProofPart, Report,
+    VERSION, member,
 };
 use site_recovery::audit::AuditRecord;
 use site_recovery::{
@@ -40,21 +41,36 @@ pub struct ReportBuilder<'a> {
 impl Report {
     /// Begins a report of one job, made at this moment by whose engine it was: `site` is for people.
     pub fn of_job<'a>(site: &str, made_at: Timestamp, job: Job<'a>) -> ReportBuilder<'a> {
-        ReportBuilder {
+        ReportBuilder::new(site, made_at).job(job)
+    }
+
+    /// Begins a report of a run of a plan and its actions. Its jobs are added by [`job`](ReportBuilder::job); it may have none,
+    /// where nobody's could begin.
+    pub fn of_plan<'a>(
+        site: &str,
+        made_at: Timestamp,
+        plan: PlanPart,
+        actions: Vec<ActionPart>,
+    ) -> ReportBuilder<'a> {
+        ReportBuilder { plan: Some(plan), actions, ..ReportBuilder::new(site, made_at) }
+    }
+}
+
+impl<'a> ReportBuilder<'a> {
+    fn new(site: &str, made_at: Timestamp) -> Self {
+        Self {
             site: site.to_owned(),
             made_at,
             why: None,
-            jobs: vec![job],
+            jobs: vec![],
             died: BTreeMap::new(),
             plan: None,
             actions: vec![],
             findings: vec![],
         }
     }
-}
 
-impl<'a> ReportBuilder<'a> {
-    /// Another job of the same plan. Who asked, for what and in which direction is told of the first.
+    /// Adds a job. Who asked, for what and in which direction is told of the first.
     #[must_use]
     pub fn job(mut self, job: Job<'a>) -> Self {
         self.jobs.push(job);
@@ -72,13 +88,6 @@ impl<'a> ReportBuilder<'a> {
     #[must_use]
     pub fn died(mut self, machine: &MachineId, at: Timestamp) -> Self {
         self.died.insert(machine.clone(), at);
-        self
-    }
-
-    /// The plan that the jobs belonged to.
-    #[must_use]
-    pub fn plan(mut self, plan: PlanPart, actions: Vec<ActionPart>) -> Self {
-        (self.plan, self.actions) = (Some(plan), actions);
         self
     }
 
@@ -111,45 +120,45 @@ impl<'a> ReportBuilder<'a> {
     /// The report, under its digest.
     ///
     /// # Errors
-    /// `Invalid`, naming the field: a unit twice, a death after the report or of a machine that is in no job, a plan that
-    /// names a machine twice or an action that it has not.
+    /// `Invalid`, naming the field: no job and nobody left out, a unit twice, a death after the report or of a machine that is
+    /// in no job, a plan that names a machine twice, or a machine or an action of which nothing is told.
     pub fn build(self) -> Result<Report> {
-        self.check()?;
         let members: Vec<MemberPart> = self.jobs.iter().flat_map(|job| self.members(job)).collect();
-        let audit = self.jobs.iter().map(|job| ChainPart::of(job.unit, job.run, job.trail)).collect();
-        let Some(first) = self.jobs.first().map(|job| job.run) else {
-            return Err(Error::invalid("report.jobs", "empty", "a report is of a job", "give one"));
+        self.check(&members)?;
+        let Some(top) = Top::of(&members, self.plan.as_ref()) else {
+            return Err(Error::invalid(
+                "report.jobs",
+                "empty",
+                "a report is of a job, or of a plan whose members have none",
+                "give one",
+            ));
         };
-        let force = self.jobs.iter().find_map(|job| job.run.request.force()).cloned();
-        let worst = members.iter().map(|m| &m.outcome).max_by_key(|e| e.weight()).cloned();
-        let started = self.jobs.iter().map(|job| job.run.started);
-        let started = started.chain(self.plan.as_ref().map(|p| p.started)).min().unwrap_or(first.started);
-        let ends = self.jobs.iter().map(|job| job.run.ended).chain(self.plan.as_ref().map(|p| p.ended));
+        let Top { operation, direction, who, force, started, ended, outcome, loss } = top;
         let mut report = Report {
             version: VERSION,
             made_at: self.made_at,
             site: self.site,
-            operation: first.operation,
-            direction: members.first().and_then(|m| m.direction),
-            who: first.who.clone(),
+            operation,
+            direction,
+            who,
             why: self.why.or_else(|| force.as_ref().map(|f| f.reason.clone())),
             force,
             started,
-            ended: ends.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max()),
-            outcome: worst.unwrap_or_else(|| Ending::of(first)),
-            loss: largest(&members),
+            ended,
+            outcome,
+            loss,
             plan: self.plan,
             members,
             actions: self.actions,
             findings: self.findings,
-            audit,
+            audit: self.jobs.iter().map(|job| ChainPart::of(job.unit, job.run, job.trail)).collect(),
             digest: String::new(),
         };
         report.digest = report.computed_digest();
         Ok(report)
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, members: &[MemberPart]) -> Result<()> {
         let wrong = |field, value: &dyn std::fmt::Display, rule, remedy| {
             Err(Error::invalid(field, value, rule, remedy))
         };
@@ -180,6 +189,14 @@ impl<'a> ReportBuilder<'a> {
         let machines: Vec<&MachineId> = plan.groups.iter().flat_map(|g| &g.machines).collect();
         if let Some((_, twice)) = machines.iter().enumerate().find(|(at, m)| machines[..*at].contains(m)) {
             return wrong("plan.groups", twice, "a machine is in one group", "take it out of the others");
+        }
+        if let Some(untold) = plan.untold(members) {
+            return wrong(
+                "plan.left_out",
+                untold,
+                "every machine of a plan is of a job, or left out",
+                "say why it has none",
+            );
         }
         let named = plan.groups.iter().flat_map(|g| g.before.iter().chain(&g.after));
         match named.into_iter().find(|name| !self.actions.iter().any(|a| a.name == **name)) {
@@ -213,10 +230,4 @@ fn point(job: &Job<'_>, machine: &MachineId, item: Option<&Item>) -> Option<Poin
     let proofs = item.and_then(|i| i.boot_proofs.get(&id));
     let proof = progress.proof.as_ref().or(proofs).filter(|p| p.taken == recovery.taken).map(ProofPart::from);
     Some(PointPart { id, taken: recovery.taken, consistency: recovery.consistency, proof })
-}
-
-/// Without a bound is more than any figure.
-pub(crate) fn largest(members: &[MemberPart]) -> Option<LossPart> {
-    let by = |loss: &&LossPart| loss.at_most.unwrap_or(std::time::Duration::MAX);
-    members.iter().filter_map(|m| m.loss.as_ref()).max_by_key(by).cloned()
 }

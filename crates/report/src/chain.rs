@@ -3,12 +3,12 @@
 //! A record bears the SHA-256 of itself and of the record before, so a run of them is checked without the rest of the trail.
 //! What must not leave the engine is taken out of them: the content of [sidecars](site_recovery::Sidecar), such as the state of
 //! a TPM. The hash of such a record can be computed again from the trail alone, which
-//! [`verify_against`](crate::verify_against) does.
+//! [`verify_against`](crate::verify_against) does: until then all of that record is unproven.
 
 use serde::{Deserialize, Serialize};
 use site_recovery::audit::AuditRecord;
 use site_recovery::state::Trigger;
-use site_recovery::{Error, Event, JobRun, Owed, Recovery, UnitId};
+use site_recovery::{Error, Event, JobRun, Owed, Recovery, Sidecar, UnitId};
 
 /// The records of a unit from the first of the job to the last, with what came between.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,16 +113,42 @@ fn check(trail: &[AuditRecord]) -> Result<(), String> {
 
 /// Takes the content of sidecars out; whether there was any.
 pub(crate) fn strip(event: &mut Event) -> bool {
-    let recovery: Option<&mut Recovery> = match event {
-        Event::Intended { promotion, .. } => promotion.recovery.as_mut(),
-        Event::DrillBegan(drill) => Some(&mut drill.recovery),
-        Event::Owes(Owed::Withdraw { recovery, .. }) | Event::Paid(Owed::Withdraw { recovery, .. }) => {
-            Some(recovery)
-        }
-        _ => None,
-    };
-    let sidecars = recovery.map_or(&mut [][..], |r| &mut r.sidecars[..]);
+    let sidecars = sidecars(event);
     let held = sidecars.iter().any(|s| !s.bytes.is_empty());
     sidecars.iter_mut().for_each(|s| s.bytes.clear());
     held
+}
+
+/// What may be withheld of an event. Every event is named, so that a new one that carries such files leaks none unseen.
+pub(crate) fn sidecars(event: &mut Event) -> &mut [Sidecar] {
+    use Event::*;
+    let recovery: Option<&mut Recovery> = match event {
+        Intended { promotion, .. } => promotion.recovery.as_mut(),
+        DrillBegan(drill) => Some(&mut drill.recovery),
+        Owes(owed) | Paid(owed) => match owed {
+            Owed::Withdraw { recovery, .. } => Some(recovery),
+            Owed::Fence(_) | Owed::Lift(_) | Owed::Unpin { .. } | Owed::Remove { .. } => None,
+        },
+        Moved(_)
+        | Began { .. }
+        | Claimed(_)
+        | Minted(_)
+        | Described(_)
+        | Booted(_)
+        | Judged(_)
+        | SetAside { .. }
+        | Opened { .. }
+        | Seen(_)
+        | Removed(_)
+        | SourceIntended { .. }
+        | Proven(_)
+        | DrillMoved { .. }
+        | DrillGone
+        | BootTried { .. }
+        | BootForgotten(_)
+        | Set { .. }
+        | PolicySet(_)
+        | Routed { .. } => None,
+    };
+    recovery.map_or(&mut [][..], |r| &mut r.sidecars[..])
 }

@@ -40,15 +40,17 @@ pub struct Outage {
     /// From.
     #[serde(with = "moment::rfc3339")]
     pub from: Timestamp,
-    /// Until it ran, or ran again; none: it still ran nowhere when the report was made.
+    /// Until it ran, or ran again; where it did neither, until the job ended; none: the job goes on.
     #[serde(with = "moment::rfc3339_or_none")]
     pub to: Option<Timestamp>,
+    /// Whether it ran then. What came after the job is not told.
+    pub over: bool,
     /// From what its begin is known.
     pub basis: OutageBasis,
 }
 
 impl Outage {
-    /// How long; until `now` where it is not over.
+    /// How long; until `now` where the job goes on.
     pub fn length(&self, now: Timestamp) -> Duration {
         self.to.unwrap_or(now).since(self.from)
     }
@@ -109,5 +111,6 @@ fn outage(member: &MemberPart, booted: Option<Timestamp>) -> Option<Outage> {
             stops.filter(|s| s.mark == Mark::Undone && matches!(member.outcome, Ending::Undone { .. }));
         undone.filter(|_| member.ran == Some(true)).and_then(|s| s.ended)
     };
-    Some(Outage { from, to: booted.or_else(lifted), basis })
+    let ran = booted.or_else(lifted);
+    Some(Outage { from, to: ran.or(member.ended), over: ran.is_some(), basis })
 }

@@ -13,7 +13,8 @@ impl Report {
     /// From JSON, however it is laid out. Whether it is true is for [`verify`](crate::verify).
     ///
     /// # Errors
-    /// `Unsupported` for a newer version, naming both; `Corrupt` for what is no report.
+    /// `Unsupported` for a newer version, naming both; `Corrupt` for what is no report, or says more or less than one: what
+    /// would be passed over here stands under no digest.
     pub fn from_json(text: &str) -> Result<Self> {
         #[derive(serde::Deserialize)]
         struct Versioned {
@@ -26,7 +27,15 @@ impl Report {
                 format!("the report has version {version}, this reader knows {VERSION}; use a newer one");
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        serde_json::from_str(text).map_err(corrupt)
+        let report: Report = serde_json::from_str(text).map_err(corrupt)?;
+        let told: serde_json::Value = serde_json::from_str(text).map_err(corrupt)?;
+        if told != serde_json::to_value(&report).map_err(corrupt)? {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "the text has fields that a report has not, or lacks some",
+            ));
+        }
+        Ok(report)
     }
 
     /// What [`digest`](Report::digest) has to be.

@@ -47,6 +47,7 @@ mod model;
 mod moment;
 mod page;
 mod plan;
+mod top;
 mod verify;
 mod words;
 
@@ -55,5 +56,5 @@ pub use chain::ChainPart;
 pub use figures::{Figures, Outage, OutageBasis};
 pub use member::{Ending, LossPart, MemberPart, PointPart, ProofPart, StandsPart, StepPart};
 pub use model::{FindingPart, FindingSource, Report, VERSION};
-pub use plan::{ActionEnding, ActionPart, GroupPart, PlanPart};
+pub use plan::{ActionEnding, ActionPart, GroupPart, Left, LeftOut, PlanPart};
 pub use verify::{Verified, verify, verify_against};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use site_recovery::state::{Direction, DrillState, Phase};
 use site_recovery::{
     BootProof, Consistency, Course, DataLoss, Failure, Item, JobId, JobRun, LossBasis, MachineId, Mark,
-    Operation, Owed, PointId, Progress, Request, Step, Task, Timestamp, UnitId, Verdict,
+    Operation, PointId, Progress, Request, Step, Task, Timestamp, UnitId, Verdict,
 };
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub enum Ending {
         /// Why.
         why: Failure,
     },
-    /// It failed; another job took its place, or has to.
+    /// It failed, or a part of it did; another job took its place, or has to.
     Failed {
         /// Why.
         why: Failure,
@@ -183,8 +183,9 @@ impl Ending {
             (None, ..) => Ending::UnderWay,
             (Some(_), _, None) => Ending::Done,
             (Some(_), Course::Unwinding, Some(why)) => Ending::Undone { why },
-            // What is parked and over leaves the state to a person; so does what a later job was begun over.
+            // Over as far as its own steps go: nothing takes it further, and a person decides.
             (Some(_), Course::Parked, Some(why)) => Ending::NeedsOperator { why },
+            // A later job was begun over it, by a person, or by the engine to take it back.
             (Some(_), Course::Forward, Some(why)) => Ending::Failed { why },
         }
     }
@@ -277,7 +278,7 @@ pub(crate) fn of(
         changed: progress.map_or(0, |p| p.changed),
         shipped: progress.map_or(0, |p| p.shipped),
         notes: progress.map_or_else(Vec::new, |p| p.notes.clone()),
-        owed: item.map_or_else(Vec::new, |i| i.owed.iter().map(owed).collect()),
+        owed: item.map_or_else(Vec::new, |i| i.owed.iter().map(ToString::to_string).collect()),
         waits: item.map_or_else(Vec::new, |i| waits(run, i)),
     };
     member.figures = Figures::of(&member);
@@ -317,24 +318,6 @@ fn stands(item: &Item) -> Vec<StandsPart> {
         expires: Some(drill.expires),
     }));
     all
-}
-
-fn owed(owed: &Owed) -> String {
-    match owed {
-        Owed::Withdraw { site, recovery, .. } => {
-            format!("remove at {site} what was prepared of point {} and never booted", recovery.point)
-        }
-        Owed::Fence(instance) => format!("stop {} as soon as it answers", words::instance(instance)),
-        Owed::Lift(instance) => {
-            format!("lift the fence of {} when it answers, and start it if it ran", words::instance(instance))
-        }
-        Owed::Unpin { replica, point, why } => {
-            format!("take back the pin \"{why}\" of point {point} at {replica}")
-        }
-        Owed::Remove { instance, .. } => {
-            format!("remove {} once the next point of the new direction is sealed", words::instance(instance))
-        }
-    }
 }
 
 fn waits(run: &JobRun, item: &Item) -> Vec<String> {

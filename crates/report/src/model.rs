@@ -21,7 +21,7 @@ pub struct Report {
     pub made_at: Timestamp,
     /// Whose engine made it, in the embedder's words.
     pub site: String,
-    /// What was asked for; of a plan, of its first job.
+    /// What was asked for; of a plan, of its first job, if it has one.
     pub operation: Operation,
     /// The direction that machines replicated in when it began.
     pub direction: Option<Direction>,
@@ -37,7 +37,7 @@ pub struct Report {
     /// When all of it had ended.
     #[serde(with = "moment::rfc3339_or_none")]
     pub ended: Option<Timestamp>,
-    /// The worst that it came to for any member.
+    /// The worst that it came to: for any machine, for whoever was left out, for the plan.
     pub outcome: Ending,
     /// The largest loss of any member.
     pub loss: Option<LossPart>,

@@ -1,6 +1,6 @@
 //! Words for people.
 
-use crate::{Ending, MemberPart, OutageBasis, Report};
+use crate::{Ending, MemberPart, Outage, OutageBasis, Report};
 use site_recovery::state::{Direction, Trigger};
 use site_recovery::{Consistency, Instance, LossBasis, Operation};
 use std::fmt::Debug;
@@ -137,6 +137,15 @@ pub(crate) fn outage_basis(basis: OutageBasis) -> &'static str {
         OutageBasis::Told => "from when the source died, as was told",
         OutageBasis::StepBegan => "from the step that stops it, which lets it run on for a while",
         OutageBasis::Asked => "the source did not answer; from when the operation was asked for",
+    }
+}
+
+/// What is said behind the length of an outage.
+pub(crate) fn outage_end(outage: &Outage) -> &'static str {
+    match (outage.over, outage.to) {
+        (true, _) => "",
+        (false, Some(_)) => ", and it ran nowhere when the job ended",
+        (false, None) => ", and goes on",
     }
 }
 

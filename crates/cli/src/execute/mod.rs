@@ -19,6 +19,7 @@ use site_recovery::{Error, ErrorKind, Force, ItemHandle, PointId, Result};
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use follow::resume;
+pub(crate) use plan_page::because;
 
 /// What is asked, by whom, and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]

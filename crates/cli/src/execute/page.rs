@@ -86,7 +86,7 @@ pub(super) async fn page(handle: &ItemHandle, unit: &Unit) -> Result<ItemPage> {
         instances,
         reach: reach.flat_map(|b| b.reach.clone()).collect(),
         findings: summary.health.findings.clone(),
-        owed: summary.owed.iter().map(owed).collect(),
+        owed: summary.owed.iter().map(ToString::to_string).collect(),
         last_job: unit.finished().last().map(|run| job_line(unit.unit(), run)),
     })
 }
@@ -99,19 +99,6 @@ fn instance_line(item: &Item, instance: &Instance) -> InstanceLine {
         _ => "off",
     };
     InstanceLine { name: instance.name.clone(), site: instance.site.to_string(), is: is.to_owned() }
-}
-
-fn owed(owed: &site_recovery::Owed) -> String {
-    use site_recovery::Owed::{Fence, Lift, Remove, Unpin, Withdraw};
-    match owed {
-        Withdraw { site, .. } => format!("take back what was prepared at {site}"),
-        Fence(i) => format!("fence {} at {}", i.name, i.site),
-        Lift(i) => format!("lift the fence of {} at {}", i.name, i.site),
-        Unpin { point, why, .. } => format!("take the pin {why:?} of point {point} away"),
-        Remove { instance, .. } => {
-            format!("remove {} at {}, once the next point is sealed", instance.name, instance.site)
-        }
-    }
 }
 
 /// A job, as a line.

@@ -107,7 +107,8 @@ fn state(run: &PlanRun) -> RunState {
     }
 }
 
-fn because(run: &PlanRun) -> Option<String> {
+/// Why a run did not do all of it, in one line.
+pub(crate) fn because(run: &PlanRun) -> Option<String> {
     let named =
         |word: &str, names: &[String]| (!names.is_empty()).then(|| format!("{word}: {}", names.join(", ")));
     match &run.outcome {

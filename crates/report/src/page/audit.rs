@@ -29,7 +29,7 @@ fn of_unit(chain: &ChainPart) -> Markup {
             @if !chain.head.is_empty() { "Head of the trail " code { (chain.head) } ". " }
             @if !chain.withheld.is_empty() {
                 "Of the records " (numbers(&chain.withheld)) " the content of small files of the machine (firmware, TPM) is left out: "
-                "their hashes are computed again from the trail."
+                "without the trail nothing proves these records; their hashes are computed again from the trail alone."
             }
         }
         @if !chain.records.is_empty() {

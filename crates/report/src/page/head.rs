@@ -1,7 +1,7 @@
 //! What stands at the top: who, what, why, how it ended, what it cost, what is left to do.
 
 use super::text;
-use crate::{ActionEnding, Report, words};
+use crate::{ActionEnding, Left, LeftOut, Report, words};
 use maud::{Markup, html};
 
 pub(super) fn head(report: &Report) -> Markup {
@@ -43,17 +43,13 @@ pub(super) fn fact(what: &str, is: Markup) -> Markup {
 pub(super) fn figures(report: &Report) -> Markup {
     let all = || report.members.iter().map(|m| &m.figures);
     let loss = report.loss.as_ref().map(|loss| text::span_or(loss.at_most, "unbounded"));
-    let outage =
-        all().filter_map(|f| f.outage.as_ref()).map(|o| (o.length(report.made_at), o.to.is_none())).max();
+    let outage = all().filter_map(|f| f.outage.as_ref()).max_by_key(|o| (o.length(report.made_at), !o.over));
     let cards = [
         ("Data loss, at most", loss),
         ("Age of the point (RPO)", all().filter_map(|f| f.rpo).max().map(words::span)),
         ("Until it ran (RTO)", all().filter_map(|f| f.rto_boot).max().map(words::span)),
         ("Until the verdict (RTO)", all().filter_map(|f| f.rto_verdict).max().map(words::span)),
-        (
-            "Nothing ran for",
-            outage.map(|(length, open)| words::span(length) + if open { ", and goes on" } else { "" }),
-        ),
+        ("Nothing ran for", outage.map(|o| words::span(o.length(report.made_at)) + words::outage_end(o))),
     ];
     let known: Vec<_> = cards.into_iter().filter_map(|(what, figure)| Some((what, figure?))).collect();
     html! {
@@ -67,15 +63,21 @@ pub(super) fn figures(report: &Report) -> Markup {
 }
 
 pub(super) fn to_do(report: &Report) -> Markup {
+    let refused = |left: &&LeftOut| matches!(left.why, Left::Refused { .. });
+    let refused = || report.plan.iter().flat_map(|plan| &plan.left_out).filter(refused);
     let waits = || report.members.iter().filter(|m| !m.waits.is_empty());
+    let waited = waits().next().is_some() || refused().next().is_some();
     let owed = || report.members.iter().filter(|m| !m.owed.is_empty());
     html! {
         section aria-labelledby="left" {
             h2 id="left" { "What is left to do" }
-            @if waits().next().is_none() && owed().next().is_none() { p { "Nothing." } }
-            @if waits().next().is_some() {
+            @if !waited && owed().next().is_none() { p { "Nothing." } }
+            @if waited {
                 h3 { "Waits for a person" }
-                ul { @for m in waits() { @for what in &m.waits { (of(&m.called, what)) } } }
+                ul {
+                    @for left in refused() { (of(&left.name, "its job could not begin, and nothing was done with it")) }
+                    @for m in waits() { @for what in &m.waits { (of(&m.called, what)) } }
+                }
             }
             @if owed().next().is_some() {
                 h3 { "Owed, and done by the engine when it can be" }

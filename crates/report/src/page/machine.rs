@@ -51,7 +51,7 @@ fn measured(member: &MemberPart, now: Timestamp) -> Markup {
         @if let Some(rto) = figures.rto_verdict { (fact("Until the verdict (RTO)", html! { (words::span(rto)) " from " (since) })) }
         @if let Some(outage) = &figures.outage {
             (fact("Nothing ran for", html! {
-                (words::span(outage.length(now))) @if outage.to.is_none() { ", and goes on" }
+                (words::span(outage.length(now))) (words::outage_end(outage))
                 " (" (words::outage_basis(outage.basis)) ")"
             }))
         }

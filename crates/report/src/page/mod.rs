@@ -9,6 +9,7 @@ mod timeline;
 
 use crate::Report;
 use maud::{Markup, PreEscaped, html};
+use site_recovery::MachineId;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -98,6 +99,10 @@ fn findings(report: &Report) -> Markup {
     }
 }
 
-fn called<'a>(report: &'a Report, machine: &'a site_recovery::MachineId) -> &'a str {
-    report.members.iter().find(|m| &m.machine == machine).map_or(machine.as_str(), |m| &m.called)
+/// What people call a machine: in its job, or, where it has none, in the plan that left it out.
+fn called<'a>(report: &'a Report, machine: &'a MachineId) -> &'a str {
+    let known = report.members.iter().find(|m| m.machine == *machine).map(|m| &m.called);
+    let alone = |left: &&crate::LeftOut| left.machines.as_slice() == std::slice::from_ref(machine);
+    let left_out = || report.plan.iter().flat_map(|plan| &plan.left_out).find(alone).map(|left| &left.name);
+    known.or_else(left_out).map_or(machine.as_str(), String::as_str)
 }

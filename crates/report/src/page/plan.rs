@@ -1,15 +1,20 @@
 //! The plan: its groups, and what it did besides machines.
 
 use super::text;
-use crate::{ActionEnding, ActionPart, Report, words};
+use crate::{ActionEnding, ActionPart, Left, LeftOut, Report, words};
 use maud::{Markup, html};
 
 pub(super) fn plan(report: &Report) -> Markup {
     let Some(plan) = &report.plan else { return html! {} };
+    let (class, sign, word) = words::ending(&plan.outcome);
     html! {
         section aria-labelledby="plan" {
             h2 id="plan" { "Plan " (text::name(&plan.name)) }
-            p { "Run " code { (text::name(&plan.run)) } ", " (text::time(plan.started)) " to " (text::time_or(plan.ended, "now")) "." }
+            p {
+                "Run " code { (text::name(&plan.run)) } ", " (text::time(plan.started)) " to " (text::time_or(plan.ended, "now")) ". "
+                (text::badge(class, sign, word))
+                @if let Some(why) = plan.outcome.why() { " " (text::prose(&why.message)) }
+            }
             table {
                 (text::columns(&["Group", "Before it", "Machines", "After it"], &[]))
                 tbody {
@@ -23,7 +28,30 @@ pub(super) fn plan(report: &Report) -> Markup {
                     }
                 }
             }
+            @if !plan.left_out.is_empty() { h3 { "Left out" } (left_out(report, &plan.left_out)) }
             @if !report.actions.is_empty() { h3 { "Actions" } (actions(&report.actions)) }
+        }
+    }
+}
+
+fn left_out(report: &Report, all: &[LeftOut]) -> Markup {
+    html! {
+        table {
+            (text::columns(&["Member", "Machines", "Why it has no job"], &[]))
+            tbody {
+                @for left in all {
+                    tr {
+                        th scope="row" { (text::name(&left.name)) }
+                        td { ul { @for m in &left.machines { li { (text::name(super::called(report, m))) } } } }
+                        td {
+                            @match &left.why {
+                                Left::Refused { why } => { (text::badge("bad", "✗", "Could not begin")) " " (text::prose(&why.message)) }
+                                Left::Skipped { reason } => { (text::badge("warn", "–", "Skipped")) " " (text::prose(reason)) }
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -169,8 +169,7 @@ impl<'a> Row<'a> {
         };
         let outage = member.figures.outage.as_ref().map(|o| {
             let (from, to) = (scale.x(o.from), scale.x(o.to.unwrap_or(now)));
-            let goes_on = if o.to.is_none() { ", and goes on" } else { "" };
-            (from, to, format!("nothing ran for {}{goes_on}", words::span(o.length(now))))
+            (from, to, format!("nothing ran for {}{}", words::span(o.length(now)), words::outage_end(o)))
         });
         let died = member.died.map(|at| scale.x(at));
         Self {

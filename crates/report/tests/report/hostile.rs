@@ -2,7 +2,9 @@
 
 use crate::{page, runs};
 use site_recovery::{Finding, Instance, Owed, Result, Severity, Sidecar};
-use site_recovery_report::{FindingPart, FindingSource, Report, verify, verify_against};
+use site_recovery_report::{
+    Ending, FindingPart, FindingSource, Left, LeftOut, Report, verify, verify_against,
+};
 
 fn hostile() -> Vec<(&'static str, String)> {
     vec![
@@ -61,6 +63,10 @@ fn named(mut report: Report, text: &str) -> Report {
             (group.name, group.before, group.after) = (text.into(), all(), all());
             group.machines.push(text.into());
         }
+        plan.outcome = Ending::Failed { why: runs::failure(text) };
+        let left = |why| LeftOut { name: text.into(), machines: vec![text.into()], why };
+        plan.left_out.push(left(Left::Refused { why: runs::failure(text) }));
+        plan.left_out.push(left(Left::Skipped { reason: text.into() }));
     }
     for chain in &mut report.audit {
         chain.unit = text.into();
@@ -141,6 +147,10 @@ async fn c1_no_secret_leaves_with_a_report() -> Result<()> {
         assert!(!flat.contains("canary-of-a-tpm") && !flat.contains(&as_json), "a secret is told");
     }
     assert!(told[1].contains("\"tpm\""), "that there was one is told");
+    assert!(
+        told[0].contains("without the trail nothing proves these records"),
+        "what that leaves open is told"
+    );
 
     let verified = verify(&report)?;
     assert_eq!(verified.withheld, 1, "the record of the intent");

@@ -151,7 +151,7 @@ async fn every_step_stands_in_the_picture_and_in_the_table() -> Result<()> {
             .descendants()
             .filter(|n| n.has_tag_name("th") && n.attribute("scope") == Some("row"))
             .count();
-        let groups = report.plan.as_ref().map_or(0, |p| p.groups.len());
+        let groups = report.plan.as_ref().map_or(0, |p| p.groups.len() + p.left_out.len());
         assert_eq!(heads, steps + groups + report.actions.len(), "{name}: rows");
     }
     Ok(())
@@ -178,6 +178,44 @@ async fn no_name_in_a_picture_covers_another() -> Result<()> {
                 let other_end = other_x + 6 * other.chars().count() as i64;
                 assert!(y != other_y || end <= *other_x || other_end <= *x, "{name}: {told} covers {other}");
             }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_page_says_what_its_story_is_about() -> Result<()> {
+    let stories = runs::all().await?;
+    for (name, said) in [
+        (
+            "planned_failover",
+            &["Planned failover of web", "Done", "without power from nine", "crash-consistent"][..],
+        ),
+        (
+            "forced_failover",
+            &["Unplanned failover of web", "Answers for what could not be proven", "Source died"],
+        ),
+        (
+            "drill",
+            &["Drill of web", "the drill of the first quarter", "in the isolated network", "cleaned up"],
+        ),
+        ("failback", &["Planned failback of web", "recovery to primary", "the hall has power again"]),
+        ("undone", &["Planned failover of web", "Undone", "it was cancelled"]),
+        (
+            "refused",
+            &["Planned failover of web", "Failed", "no quota is left", "ran nowhere when the job ended"],
+        ),
+        ("undo", &["Undo of the failover of web", "Done", "Start source"]),
+        ("needs_operator", &["Needs a person", "somebody has to decide", "and goes on"]),
+        (
+            "plan",
+            &["by the plan whole shop", "1 of 3 actions failed", "the mail server does not answer", "cleo"],
+        ),
+    ] {
+        let (_, report) = stories.iter().find(|(story, _)| *story == name).expect("a story");
+        let text = check(name, &report.to_html());
+        for words in said {
+            assert!(text.contains(words), "{name}: {words}");
         }
     }
     Ok(())

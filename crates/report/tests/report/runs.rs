@@ -5,11 +5,13 @@ use futures_util::future::BoxFuture;
 use site_recovery::audit::AuditRecord;
 use site_recovery::state::Direction::{PrimaryToRecovery as OUT, RecoveryToPrimary as BACK};
 use site_recovery::{
-    Armed, Booted, Clock, CommitRequest, DrillRequest, FailoverRequest, Force, GroupHandle, GuestPreparation,
-    Item, ItemHandle, JobRun, Policy, ProtectRequest, Recovery, ReprotectRequest, Result, Timestamp,
-    UndoRequest, UnitId, Validation, Vault, Verdict,
+    Armed, Booted, Clock, CommitRequest, DrillRequest, ErrorKind, FailoverRequest, Failure, Force,
+    GroupHandle, GuestPreparation, Item, ItemHandle, JobRun, Operation, Policy, ProtectRequest, Recovery,
+    ReprotectRequest, Request, Result, Timestamp, UndoRequest, UnitId, Validation, Vault, Verdict,
 };
-use site_recovery_report::{ActionEnding, ActionPart, GroupPart, Job, PlanPart, Report, ReportBuilder};
+use site_recovery_report::{
+    ActionEnding, ActionPart, Ending, GroupPart, Job, PlanPart, Report, ReportBuilder,
+};
 use site_recovery_testkit::clock::{ManualClock, SeededRandom};
 use site_recovery_testkit::engine::{DISK, MemoryEngine};
 use site_recovery_testkit::journal::MemoryJournal;
@@ -209,6 +211,22 @@ pub(crate) async fn undone() -> Result<(Ran, Report)> {
     Ok((ran, report))
 }
 
+/// The boot is refused for good, and the engine takes the failover back by itself: the report is of the failover.
+pub(crate) async fn refused() -> Result<(Ran, Report)> {
+    let hall = Hall::new().await?;
+    let web = hall.protect("web").await?.acting_as("ana");
+    hall.pair.cloud.refuse_boot("no quota is left");
+    hall.wait(30);
+    let refused = web.failover(FailoverRequest::planned(OUT)).await?.done().await;
+    assert!(refused.is_err(), "the boot is refused");
+    let mut ran = hall.last(std::slice::from_ref(&web)).await?;
+    assert_eq!(ran.run.operation, Operation::UndoFailover, "begun by the engine");
+    let over = web.finished().into_iter().rev().find(|run| run.operation == Operation::PlannedFailover);
+    ran.run = over.expect("the failover has ended");
+    let report = hall.report(&ran).why("the hall is without power from nine to twelve").build()?;
+    Ok((ran, report))
+}
+
 /// Over, and taken back by an undo.
 pub(crate) async fn taken_back() -> Result<(Ran, Report)> {
     let hall = Hall::judging(Verdict::Bad { reason: "no web page answers".into() }).await?;
@@ -263,8 +281,14 @@ pub(crate) async fn plan() -> Result<([Ran; 2], Report)> {
     let plan = PlanPart {
         name: "whole shop".into(),
         run: "plan-3".into(),
+        operation: Operation::PlannedFailover,
+        direction: OUT,
+        request: Request::Failover(FailoverRequest::planned(OUT)),
+        who: "ana".into(),
         started: began,
         ended: Some(hall.clock.now()),
+        outcome: Ending::Failed { why: failure("failed: tell the customers") },
+        left_out: vec![],
         groups: vec![
             group("database", ids(&rans[0]), &[], &["switch names"]),
             group("front", ids(&rans[1]), &[], &["look at the shop", "tell the customers"]),
@@ -300,13 +324,14 @@ pub(crate) async fn plan() -> Result<([Ran; 2], Report)> {
             failed,
         ),
     ];
-    let report = hall
-        .report(&rans[0])
-        .job(rans[1].job())
-        .plan(plan, actions)
-        .why("yearly move to the other hall")
-        .build()?;
+    let made_at = hall.clock.now().after(Duration::from_secs(2));
+    let report = Report::of_plan("vault of cloud", made_at, plan, actions).job(rans[0].job());
+    let report = report.job(rans[1].job()).why("yearly move to the other hall").build()?;
     Ok((rans, report))
+}
+
+pub(crate) fn failure(message: &str) -> Failure {
+    Failure { kind: ErrorKind::Refused, temporary: false, message: message.into() }
 }
 
 /// Every story, by its name.
@@ -317,6 +342,7 @@ pub(crate) async fn all() -> Result<Vec<(&'static str, Report)>> {
         ("drill", drill().await?.1),
         ("failback", failback().await?.1),
         ("undone", undone().await?.1),
+        ("refused", refused().await?.1),
         ("undo", taken_back().await?.1),
         ("needs_operator", needs_operator().await?.1),
         ("plan", plan().await?.1),

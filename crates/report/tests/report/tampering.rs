@@ -110,6 +110,10 @@ const FORGERIES: &[Forgery] = &[
         r.audit[0].records[1].who = "eve".into();
         r.audit[0].withheld.push(number);
     }),
+    ("records that stand there twice", |r| {
+        let again = r.audit[0].clone();
+        r.audit.push(again);
+    }),
     ("no records", |r| r.audit[0].records.clear()),
     ("no chain", |r| r.audit.clear()),
     ("a trail that was broken", |r| r.audit[0].broken = Some("audit record 3 was changed".into())),
@@ -184,6 +188,80 @@ fn walk(value: &serde_json::Value, place: String, places: &mut Vec<String>) {
     }
 }
 
+/// What `docs/report.md` says of the digest: who computes it anew changes these unseen. So it is to be kept, or signed.
+#[tokio::test]
+async fn c3_what_no_record_speaks_of_is_held_by_the_digest_alone() -> Result<()> {
+    const UNSEEN: &[Forgery] = &[
+        ("why", |r| r.why = Some("an exercise".into())),
+        ("the site", |r| r.site = "another vault".into()),
+        ("when it was made", |r| r.made_at = r.made_at.after(Duration::from_secs(60))),
+        ("what the machine is called", |r| r.members[0].called = "mail".into()),
+        ("whether it ran", |r| r.members[0].ran = Some(true)),
+        ("where it stands", |r| r.members[0].stands.clear()),
+        ("bytes changed", |r| r.members[0].changed += 1),
+        ("bytes sent", |r| r.members[0].shipped += 1),
+        ("an earlier boot proof", |r| {
+            let proof = site_recovery_report::ProofPart {
+                at: r.members[0].started,
+                verdict: site_recovery::Verdict::Good,
+                boot: None,
+                lost_records: None,
+                notes: vec![],
+            };
+            r.members[0].point.as_mut().expect("a point").proof = Some(proof);
+        }),
+        ("notes", |r| r.members[0].notes.push("all is well".into())),
+        ("what is owed", |r| r.members[0].owed.push("a rest".into())),
+        ("what waits", |r| r.members[0].waits.clear()),
+        ("findings", |r| r.findings.clear()),
+    ];
+    let (ran, report) = runs::forced().await?;
+    let unseen = |what: &str, forged: Report| {
+        assert!(forged != report, "{what}: nothing was changed");
+        verify_against(&forged, &ran.unit, &ran.trail).unwrap_or_else(|e| panic!("{what}: {e}"));
+        must_find(what, &Report { digest: report.digest.clone(), ..forged });
+    };
+    for (what, forge) in UNSEEN {
+        let mut forged = report.clone();
+        forge(&mut forged);
+        unseen(what, redone(forged));
+    }
+    // The figures that follow from it are computed anew as well.
+    let mut later = Report::of_job("cloud", report.made_at, ran.job());
+    let web = &report.members[0];
+    later = later.died(&web.machine, web.died.expect("it was told").after(Duration::from_secs(60)));
+    let later = later.build()?;
+    assert_ne!(later.members[0].figures, web.figures);
+    unseen("when the source died", later);
+    Ok(())
+}
+
+/// Who forges a record of the kind that may be stripped, and calls it stripped, is found by the trail alone.
+#[tokio::test]
+async fn c3_a_forged_record_that_is_called_stripped_is_found_by_the_trail() -> Result<()> {
+    let (ran, report) = runs::forced().await?;
+    let mut forged = report.clone();
+    forged.members[0].unproven.clear();
+    let records = &mut forged.audit[0].records;
+    let record = records.iter_mut().find(|r| matches!(r.event, Event::Intended { .. })).expect("an intent");
+    let number = record.number;
+    if let Event::Intended { promotion, unproven, .. } = &mut record.event {
+        unproven.clear();
+        let recovery = promotion.recovery.as_mut().expect("from a point");
+        recovery.sidecars.push(site_recovery::Sidecar { name: "tpm".into(), bytes: vec![] });
+    }
+    must_find("not called so", &redone(forged.clone()));
+    forged.audit[0].withheld = vec![number; 40];
+    must_find("called so again and again", &redone(forged.clone()));
+    forged.audit[0].withheld = vec![number];
+    let forged = redone(forged);
+    assert_eq!(verify(&forged)?.withheld, 1, "told as unproven, and no more");
+    assert!(forged.to_html().contains("without the trail nothing proves these records"));
+    let error = verify_against(&forged, &ran.unit, &ran.trail).expect_err("forged");
+    assert!(error.to_string().contains(&format!("audit record {number} is another one")), "{error}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn c3_a_trail_that_is_not_the_one_of_the_report_is_found() -> Result<()> {
     let (ran, report) = runs::forced().await?;
@@ -252,20 +330,21 @@ async fn bad_input_is_refused_by_field_and_value() -> Result<()> {
     let plan = |change: fn(&mut site_recovery_report::PlanPart)| {
         let mut plan = whole.plan.clone().expect("of a plan");
         change(&mut plan);
-        Report::of_job("cloud", whole.made_at, shop.job())
-            .job(web.job())
-            .plan(plan, whole.actions.clone())
-            .build()
+        let report = Report::of_plan("cloud", whole.made_at, plan, whole.actions.clone());
+        report.job(shop.job()).job(web.job()).build()
     };
     let twice = plan(|p| {
         let machine = p.groups[0].machines[0].clone();
         p.groups[1].machines.push(machine);
     });
     assert_eq!(twice.expect_err("twice").fact("field"), Some("plan.groups"));
-    assert_eq!(
-        plan(|p| p.groups[0].before.push("lost".into())).expect_err("lost").fact("field"),
-        Some("plan.actions")
-    );
+    let lost = plan(|p| p.groups[0].before.push("lost".into()));
+    assert_eq!(lost.expect_err("lost").fact("field"), Some("plan.actions"));
+    let untold = plan(|p| p.groups[0].machines.push("mail".into()));
+    assert_eq!(untold.expect_err("untold").fact("field"), Some("plan.left_out"));
+    let nobody = whole.plan.clone().map(|p| site_recovery_report::PlanPart { groups: vec![], ..p });
+    let nobody = Report::of_plan("cloud", whole.made_at, nobody.expect("of a plan"), vec![]).build();
+    assert_eq!(nobody.expect_err("nobody").fact("field"), Some("report.jobs"));
     Ok(())
 }
 
