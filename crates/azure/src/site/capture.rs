@@ -10,8 +10,8 @@ use super::names::{self, resource};
 use super::register::Turn;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    Capture, Consistency, Cursor, CutId, DiskId, Error, ErrorKind, Fate, Instance, Machine, Member, Op,
-    OpKey, Power, Result, Stamp, StartGuard,
+    Capture, Consistency, Cursor, CutId, DiskId, Error, ErrorKind, Fate, Instance, Machine, MachineId,
+    Member, Op, OpKey, Power, Result, Stamp, StartGuard,
 };
 use site_recovery_azure_arm::{NewSnapshot, Pending, Provisioning, Snapshot, Tags};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// A cursor's token: which snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Token {
-    pub(super) machine: site_recovery::MachineId,
+    pub(super) machine: MachineId,
     /// Of the disks as they were made, before any machine had them.
     pub(super) is_base: bool,
     pub(super) snapshots: BTreeMap<DiskId, At>,
@@ -257,6 +257,12 @@ impl Site {
         ])
     }
 
+    /// Whether it was made here for this machine, by whatever key.
+    pub(super) fn is_of(&self, machine: &MachineId, tags: &Tags) -> bool {
+        let has = |tag: &str, value: &str| tags.get(tag).is_some_and(|held| held == value);
+        has(names::SITE, self.name.as_str()) && has(names::MACHINE, machine.as_str())
+    }
+
     /// # Errors
     /// `Conflict` for a resource in the place of ours.
     pub(super) fn must_be_made_by(&self, name: &str, tags: &Tags, key: &OpKey) -> Result<()> {
@@ -273,7 +279,7 @@ impl Site {
         &self,
         op: &Op,
         capture: &Capture,
-        machine: &site_recovery::MachineId,
+        machine: &MachineId,
         fate: Fate,
     ) -> Result<()> {
         let member = capture.member(machine)?;

@@ -5,7 +5,7 @@ use super::claim::LONGEST;
 use super::import::generation;
 use super::rules;
 use site_recovery::{Error, ErrorKind, Finding, Machine, Placement, Purpose, Result, Settings, Severity};
-use site_recovery_azure_arm::{self as arm, Size};
+use site_recovery_azure_arm::Size;
 use std::sync::{Arc, PoisonError};
 
 impl Site {
@@ -142,17 +142,21 @@ impl Site {
                 let rule = format!("it is one of {}", rules::DISK_KINDS.join(", "));
                 found.push(Finding::setting("disks.kind", kind, &rule, "choose one"));
             }
-            let Some(name) = &disk.name else { continue };
-            if !rules::is_resource_name(name) {
-                let rule = "1-80 letters, digits, _, - and ., a letter or digit first, no - or . last";
-                found.push(Finding::setting("disks.name", name, rule, "choose another"));
-                continue;
-            }
-            let there = self.arm.disks(&self.group).get(name).await?;
-            let of = |it: &arm::Disk| it.tags.get(super::names::MACHINE) == Some(&machine.id().to_string());
-            if !names.insert(name.to_ascii_lowercase()) || there.is_some_and(|it| !of(&it)) {
-                let rule = format!("no other disk of group {} has this name", self.group);
-                found.push(Finding::setting("disks.name", name, &rule, "choose another"));
+            let Some(chosen) = &disk.name else { continue };
+            for purpose in [Purpose::Failover, Purpose::Drill] {
+                let name = purpose.named(chosen.clone());
+                if !rules::is_resource_name(&name) {
+                    let rule = "1-80 letters, digits, _, - and ., a letter or digit first, no - or . last, with \
+                        what a drill adds";
+                    found.push(Finding::setting("disks.name", &name, rule, "choose another"));
+                    break;
+                }
+                let there = self.arm.disks(&self.group).get(&name).await?;
+                let is_other = there.is_some_and(|it| !self.is_of(machine.id(), &it.tags));
+                if !names.insert(name.to_ascii_lowercase()) || is_other {
+                    let rule = format!("no other disk of group {} has this name", self.group);
+                    found.push(Finding::setting("disks.name", &name, &rule, "choose another"));
+                }
             }
         }
         Ok(found)

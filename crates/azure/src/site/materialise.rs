@@ -6,11 +6,12 @@
 use super::Site;
 use super::capture::Token;
 use super::mark::{Held, Made, Mark, Marked};
-use super::names::resource;
+use super::names::{another, resource};
 use super::register::Turn;
 use site_recovery::{
-    Armed, Cursor, Error, ErrorKind, Instance, Op, OpKey, Purpose, Recovery, Replica, Result,
+    Armed, Cursor, Error, ErrorKind, Instance, Op, OpKey, Recovery, Replica, Result,
 };
+use site_recovery_azure_arm::Disk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -98,11 +99,10 @@ impl Site {
         };
         for disk in what.machine.included() {
             let chosen = what.settings.disks.get(&disk.id).and_then(|disk| disk.name.clone());
-            let chosen = chosen.map(|name| match what.purpose {
-                Purpose::Failover => name,
-                Purpose::Drill => format!("{name}-test"),
-            });
-            let resource = chosen.unwrap_or_else(|| resource(&name, disk.id.as_str(), &op.key));
+            let resource = match chosen {
+                Some(chosen) => self.unless_kept(op, what, what.purpose.named(chosen)).await?,
+                None => resource(&name, disk.id.as_str(), &op.key),
+            };
             mark.disks.insert(disk.id.clone(), Held { resource, size: disk.size, unique: None });
         }
         // Excluded disks are not in the replica, and so not in Azure.
@@ -118,6 +118,17 @@ impl Site {
             aside: None,
         });
         self.create_mark(mark).await
+    }
+
+    /// The name that is chosen for a disk; one like it where a disk of the machine that another key has made has it, as one that was
+    /// set aside has.
+    async fn unless_kept(&self, op: &Op, what: &Recovery, chosen: String) -> Result<String> {
+        let found = self.arm.disks(&self.group).get(&chosen).await?;
+        let is_kept = |disk: &Disk| {
+            self.is_of(what.machine.id(), &disk.tags)
+                && self.must_be_made_by(&disk.name, &disk.tags, &op.key).is_err()
+        };
+        Ok(if found.as_ref().is_some_and(is_kept) { another(&chosen, &op.key) } else { chosen })
     }
 
     /// The base of the way back.

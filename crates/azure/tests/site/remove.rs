@@ -21,7 +21,11 @@ async fn sit_10_destroy_of_an_older_generation_leaves_the_machine_that_has_its_n
 
 /// A failover that ran, was fenced and set aside.
 async fn aside(world: &World) -> (Recovery, Armed, Instance) {
-    let what = recovery(world, Purpose::Failover, Settings::default()).await;
+    aside_with(world, Settings::default()).await
+}
+
+async fn aside_with(world: &World, settings: Settings) -> (Recovery, Armed, Instance) {
+    let what = recovery(world, Purpose::Failover, settings).await;
     let armed = materialise(world, "first", &what).await.expect("made");
     boot(world, &what, &armed).await;
     world.site.fence(&op("fence"), &armed.instance, Duration::ZERO).await.expect("fenced");
@@ -38,6 +42,26 @@ async fn rol_1_a_repeat_of_set_aside_leaves_the_machine_that_has_the_name_now() 
     let again = world.site.set_aside(&op("aside"), &armed.instance).await;
     assert_eq!(again.expect("the same answer"), kept);
     assert!(world.site.power(&second.instance).await.is_ok(), "the newer machine was set aside instead");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_9_a_disk_that_was_set_aside_keeps_its_name_and_the_next_one_has_one_like_it() {
+    let world = World::new().await;
+    let named = DiskSettings { name: Some("web-os".into()), ..DiskSettings::default() };
+    let settings = Settings { disks: [("system".into(), named)].into(), ..Settings::default() };
+    let (what, _, kept) = aside_with(&world, settings).await;
+    let before = world.disks_of(&kept.name);
+    assert_eq!(before[0], "web-os");
+    let newer = Recovery { generation: Generation(3), ..what };
+    let second = materialise(&world, "second", &newer).await.expect("made");
+    let disks = world.disks_of(&second.instance.name);
+    assert!(disks[0].starts_with("web-os-") && disks[0].len() == "web-os-".len() + 8, "{disks:?}");
+    assert_eq!(materialise(&world, "second", &newer).await.expect("as before"), second);
+    boot(&world, &newer, &second).await;
+    assert_eq!(world.disks_of(&kept.name), before);
+    world.site.destroy(&op("destroy"), &kept).await.expect("destroyed");
+    let left = world.names("Microsoft.Compute/disks");
+    assert!(left.len() == 2 && left.contains(&disks[0]), "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
