@@ -4,7 +4,7 @@
 //! deltas, never booted from. A snapshot is a cursor as well: it stays until a later capture is sealed.
 
 use super::Site;
-use super::import::LOOKS;
+use super::claim::is_changing;
 use super::mark::{Became, Cut, Held, Mark, Marked};
 use super::names::{self, resource};
 use super::register::Turn;
@@ -235,16 +235,9 @@ impl Site {
 
     /// A snapshot, once Azure is not busy with it any more.
     async fn settled_snapshot(&self, name: &str) -> Result<Option<Snapshot>> {
-        for _ in 0..LOOKS {
-            let Some(found) = self.arm.snapshots(&self.group).get(name).await? else { return Ok(None) };
-            match found.provisioning {
-                Provisioning::Creating | Provisioning::Updating | Provisioning::Deleting => {
-                    self.look_again().await;
-                }
-                _ => return Ok(Some(found)),
-            }
-        }
-        Err(Error::new(ErrorKind::Busy, format!("Azure is busy with snapshot {name} without end")))
+        let snapshots = self.arm.snapshots(&self.group);
+        let is_busy = |found: &Snapshot| is_changing(&found.provisioning);
+        self.settled(&format!("snapshot {name}"), async || snapshots.get(name).await, is_busy).await
     }
 
     /// Tags of what is made for a machine.

@@ -68,13 +68,18 @@ impl Site {
             })
         };
         let address = self.ask(asker, granted).await?.done().await?;
-        let (trust, limits) = &self.images;
-        let image = Image::new(&address, trust, *limits).map_err(|e| {
-            Error::new(ErrorKind::Unavailable, "Azure gave an address that is none").caused_by(e)
-        })?;
+        let image = self.image_at(&address)?;
         let export = Arc::new(Export { image, address });
         *kept = Some(Arc::clone(&export));
         Ok(export)
+    }
+
+    /// What is behind an address that Azure has signed.
+    pub(super) fn image_at(&self, address: &Secret) -> Result<Image> {
+        let (trust, limits) = &self.images;
+        Image::new(address, trust, *limits).map_err(|e| {
+            Error::new(ErrorKind::Unavailable, "Azure gave an address that is none").caused_by(e)
+        })
     }
 
     /// Makes the address of a snapshot void, whoever has asked for it.

@@ -44,8 +44,15 @@ impl Site {
     /// `StaleEpoch`; `Refused` once the key was withdrawn, or what it made destroyed.
     pub(super) async fn step(&self, op: &Op, what: &Recovery) -> Result<Turn> {
         let turn = self.turn(op, what.machine.id()).await?;
+        self.must_stand(op).await?;
+        Ok(turn)
+    }
+
+    /// # Errors
+    /// `Refused` once the key was withdrawn, or what it made destroyed.
+    pub(super) async fn must_stand(&self, op: &Op) -> Result<()> {
         if !self.is_withdrawn(&op.key).await? {
-            return Ok(turn);
+            return Ok(());
         }
         // What was still being copied while it was withdrawn.
         self.delete_works(&op.key).await?;
@@ -61,13 +68,24 @@ impl Site {
         marked: &mut Marked,
         edit: impl FnOnce(&mut Mark, &mut Made),
     ) -> Result<()> {
-        let _turn = self.step(op, what).await?;
+        let turn = self.step(op, what).await?;
+        self.note_in(&turn, marked, edit).await
+    }
+
+    /// The same within a turn that is had already.
+    pub(super) async fn note_in(
+        &self,
+        turn: &Turn,
+        marked: &mut Marked,
+        edit: impl FnOnce(&mut Mark, &mut Made),
+    ) -> Result<()> {
+        let by = &turn.op.key;
         let found = self.marked(&marked.mark.name).await?;
         let Some((found, mut made)) = found
             .and_then(|found| Some((found.clone(), found.mark.made?)))
-            .filter(|(_, made)| made.by == op.key)
+            .filter(|(_, made)| made.by == *by)
         else {
-            return Err(Error::new(ErrorKind::Refused, format!("what {} was making is gone", op.key)));
+            return Err(Error::new(ErrorKind::Refused, format!("what {by} was making is gone")));
         };
         *marked = found;
         let mut next = marked.mark.clone();
