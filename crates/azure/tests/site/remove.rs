@@ -1,8 +1,9 @@
 //! Taking back, setting aside and removing, when the same is asked for late or again.
 
 use crate::given::{boot, materialise, op, recovery};
-use crate::world::World;
+use crate::world::{World, says};
 use site_recovery::*;
+use site_recovery_record::checksum;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,6 +105,25 @@ async fn sit_5_a_damaged_mark_of_another_machine_does_not_keep_withdraw_from_its
     own.replace("no mark".into(), &etag).await.expect("written");
     let error = world.site.withdraw(&op("withdraw"), &op("again").key, &what).await.expect_err("unread");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_of_another_format_is_refused_by_whoever_looks_at_all() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    materialise(&world, "make", &what).await.expect("made");
+    let document = world.container.document("s/azure/mark/web");
+    let (bytes, etag) = document.read().await.expect("read").expect("there");
+    let json = std::str::from_utf8(&bytes).expect("text").split_once('\n').expect("a checksum before").1;
+    let newer = json.replacen("\"format\":1", "\"format\":2", 1);
+    assert_ne!(newer, json);
+    let newer = format!("{:016x}\n{newer}", checksum(newer.as_bytes()));
+    document.replace(newer.into(), &etag).await.expect("written");
+    let refused = |error: Error| says(&error, ErrorKind::Unsupported, &["mark/web is of format 2", "newer"]);
+    refused(world.site.discover().await.expect_err("discover"));
+    refused(world.site.claim(&op("claim"), what.machine.id()).await.expect_err("claim"));
+    refused(world.site.withdraw(&op("withdraw"), &op("make").key, &what).await.expect_err("withdraw"));
+    assert_eq!(world.names("Microsoft.Compute/disks").len(), 2, "nothing was changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
