@@ -3,6 +3,7 @@
 use super::Site;
 use super::claim::LONGEST;
 use super::import::generation;
+use super::once::Once;
 use super::rules;
 use site_recovery::{Error, ErrorKind, Finding, Machine, Placement, Purpose, Result, Settings, Severity};
 use site_recovery_azure_arm::Size;
@@ -10,7 +11,12 @@ use std::sync::{Arc, PoisonError};
 
 impl Site {
     /// Changes nothing.
-    pub(super) async fn check(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
+    pub(super) async fn check(
+        &self,
+        machine: &Machine,
+        settings: &Settings,
+        once: &Once,
+    ) -> Result<Vec<Finding>> {
         let mut found = self.profile.rules().check(machine);
         let prepares = self.preparation.is_some();
         found.extend(rules::preparation(machine, prepares));
@@ -32,11 +38,11 @@ impl Site {
             let rule = format!("this site makes machines in group {}", group.name);
             found.push(Finding::setting("group", other, &rule, "leave it out, or open a site of that group"));
         }
-        found.extend(self.check_size(machine, settings).await?);
+        found.extend(self.check_size(machine, settings, once).await?);
         found.extend(self.check_placement(settings).await?);
         found.extend(self.check_disks(machine, settings).await?);
         found.extend(rules::tags(&settings.tags));
-        found.extend(self.check_pace(machine, settings).await?);
+        found.extend(self.check_pace(machine, settings, once).await?);
         found.extend(self.check_networks(machine, settings).await?);
         found.extend(settings.site.keys().map(|key| {
             Finding::setting("site", key, "this site knows no settings of its own", "leave it out")
@@ -78,10 +84,15 @@ impl Site {
         Ok(found)
     }
 
-    async fn check_size(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
+    async fn check_size(
+        &self,
+        machine: &Machine,
+        settings: &Settings,
+        once: &Once,
+    ) -> Result<Vec<Finding>> {
         let Some(asked) = &settings.size else {
             return match self.size_for(machine, settings).await {
-                Ok(size) => self.check_quota(machine, settings, &size).await,
+                Ok(size) => self.check_quota(machine, settings, &size, once).await,
                 Err(e) if e.kind() == ErrorKind::Invalid => {
                     Ok(vec![Finding::new("setting.size", Severity::Critical, e.message(), "name a size")])
                 }
@@ -97,7 +108,7 @@ impl Site {
             .into_iter()
             .map(|rule| Finding::setting("size", asked, &rule, "choose a larger one"))
             .collect();
-        found.extend(self.check_quota(machine, settings, size).await?);
+        found.extend(self.check_quota(machine, settings, size, once).await?);
         Ok(found)
     }
 
