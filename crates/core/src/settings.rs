@@ -86,7 +86,7 @@ pub struct NicSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiskSettings {
-    /// Name of the disk.
+    /// Name of the disk. A drill adds `-test`.
     pub name: Option<String>,
     /// Kind of the disk: `Premium_LRS`, `thin`, …
     pub kind: Option<String>,
