@@ -84,12 +84,7 @@ impl Site {
         Ok(found)
     }
 
-    async fn check_size(
-        &self,
-        machine: &Machine,
-        settings: &Settings,
-        once: &Once,
-    ) -> Result<Vec<Finding>> {
+    async fn check_size(&self, machine: &Machine, settings: &Settings, once: &Once) -> Result<Vec<Finding>> {
         let Some(asked) = &settings.size else {
             return match self.size_for(machine, settings).await {
                 Ok(size) => self.check_quota(machine, settings, &size, once).await,

@@ -8,9 +8,7 @@ use super::capture::Token;
 use super::mark::{Held, Made, Mark, Marked};
 use super::names::{another, resource};
 use super::register::Turn;
-use site_recovery::{
-    Armed, Cursor, Error, ErrorKind, Instance, Op, OpKey, Recovery, Replica, Result,
-};
+use site_recovery::{Armed, Cursor, Error, ErrorKind, Instance, Op, OpKey, Recovery, Replica, Result};
 use site_recovery_azure_arm::Disk;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -38,7 +38,8 @@ async fn machines_of_the_group_are_told_one_by_one() {
     let replica: Arc<dyn site_recovery::Replica> = drill.points.clone();
     let made = RecoverySite::materialise(&drill.site, &drill.op("m"), &what, &replica).await;
     made.expect("disks");
-    let other = Recovery { settings: Settings { name: Some("sr-test-b".into()), ..what.settings.clone() }, ..what };
+    let other =
+        Recovery { settings: Settings { name: Some("sr-test-b".into()), ..what.settings.clone() }, ..what };
     let other = RecoverySite::materialise(&drill.site, &drill.op("o"), &other, &replica).await;
     other.expect("disks");
     let before = ground.asked().len();

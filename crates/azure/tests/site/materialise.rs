@@ -111,7 +111,8 @@ async fn points_that_cannot_be_copied_at_the_service_are_refused_when_the_site_i
     open(world.place(world.container.clone())).await.expect("of one account");
     // No image is made in an account of another region, unless a guest is prepared on it.
     let far = World::far().await;
-    let open = async |site: Builder| site.points(far.points.clone()).open(far.place(far.theirs.clone())).await;
+    let open =
+        async |site: Builder| site.points(far.points.clone()).open(far.place(far.theirs.clone())).await;
     open(Azure::builder("other".into())).await.expect("nothing is copied");
     let prepares = Azure::builder("other".into()).preparation(Arc::new(Nothing));
     let refused = open(prepares).await.expect_err("another account");
