@@ -74,11 +74,12 @@ impl Subscription {
         PageBlobs::open(name, self.container.clone(), Arc::clone(&self.clock)).await
     }
 
-    /// Opens the site. Makes the container where it is missing. Of these `points` disks are made by a copy at the service; those of
-    /// any other store go through this process.
+    /// Opens the site. Makes the container where it is missing. Images of these `points` are copied at the service; those of any
+    /// other store go through this process, and so does every disk that is uploaded.
     ///
     /// # Errors
-    /// `NotFound` for a resource group that is not there, or may not be seen; `Denied`, `Unavailable`.
+    /// `NotFound` for a resource group or an account that is not there, or may not be seen; `Invalid` for points that cannot be
+    /// copied, where they have to be; `Denied`, `Unavailable`.
     pub async fn site(&self, name: RoleName, points: Option<&PageBlobs>) -> Result<Azure> {
         let mut builder = self.builder(name);
         if let Some(points) = points {

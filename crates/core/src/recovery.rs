@@ -12,6 +12,17 @@ pub enum Purpose {
     Drill,
 }
 
+impl Purpose {
+    /// How a thing of this name is called that is made for it: a drill's with `-test` after it.
+    #[must_use]
+    pub fn named(self, name: String) -> String {
+        match self {
+            Self::Failover => name,
+            Self::Drill => format!("{name}-test"),
+        }
+    }
+}
+
 /// Everything that `materialise` and `boot` need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {

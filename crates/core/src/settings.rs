@@ -86,7 +86,7 @@ pub struct NicSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiskSettings {
-    /// Name of the disk.
+    /// Name of the disk. A drill adds `-test`.
     pub name: Option<String>,
     /// Kind of the disk: `Premium_LRS`, `thin`, …
     pub kind: Option<String>,
@@ -96,11 +96,7 @@ impl Settings {
     /// How a machine that is made by these is called, where every machine has a [proper name](Machine::proper_name): the name
     /// that is set, or that one. A drill's copy is called so with `-test` after it.
     pub fn name_for(&self, machine: &Machine, purpose: Purpose) -> String {
-        let name = self.name.clone().unwrap_or_else(|| machine.proper_name());
-        match purpose {
-            Purpose::Failover => name,
-            Purpose::Drill => format!("{name}-test"),
-        }
+        purpose.named(self.name.clone().unwrap_or_else(|| machine.proper_name()))
     }
 
     /// Checks what is wrong at every site.

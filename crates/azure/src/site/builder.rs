@@ -83,7 +83,8 @@ impl Builder {
         self
     }
 
-    /// The store whose points become disks by a copy at the service. Points of any other store go through this process.
+    /// The store whose points are copied at the service, where disks are made of images in the account. Points of any other store go
+    /// through this process.
     #[must_use]
     pub fn points(mut self, points: PageBlobs) -> Self {
         self.points = Some(points);
@@ -135,9 +136,6 @@ impl Builder {
             let rule = "it is the id of a storage account";
             return Err(Error::invalid("account", &place.account, rule, "ask `az storage account show`"));
         }
-        if let Some(points) = &self.points {
-            must_be_copied_from(points, &place.container)?;
-        }
         let Some(group) = place.arm.group(&place.group).await? else {
             let message = format!("there is no resource group {}, or nothing in it may be seen", place.group);
             return Err(Error::new(ErrorKind::NotFound, message).with("field", "group"));
@@ -146,6 +144,10 @@ impl Builder {
             let message = format!("there is no storage account {}, or it may not be seen", place.account);
             return Err(Error::new(ErrorKind::NotFound, message).with("field", "account"));
         };
+        let has_images = is_near(&account.location, &place) || self.preparation.is_some();
+        if let Some(points) = self.points.as_ref().filter(|_| has_images) {
+            must_be_copied_from(points, &place.container)?;
+        }
         place.container.make().await?;
         Ok(self.made(place, group.name, &account.location))
     }
@@ -153,7 +155,7 @@ impl Builder {
     /// The site, without a look at anything. `account` is the region of the account.
     pub(super) fn made(self, place: Place, group: String, account: &str) -> Azure {
         let site = Site {
-            is_near: account.eq_ignore_ascii_case(&place.region),
+            is_near: is_near(account, &place),
             names: Names::of(&self.name),
             name: self.name,
             clock: self.clock,
@@ -178,6 +180,11 @@ impl Builder {
         };
         Azure(Arc::new(site))
     }
+}
+
+/// Whether Azure imports from an account in this region.
+fn is_near(account: &str, place: &Place) -> bool {
+    account.eq_ignore_ascii_case(&place.region)
 }
 
 /// A copy at the service goes from one blob of an account to another one of it, by who may do so without a signature for each.

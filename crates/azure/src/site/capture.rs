@@ -4,14 +4,14 @@
 //! deltas, never booted from. A snapshot is a cursor as well: it stays until a later capture is sealed.
 
 use super::Site;
-use super::import::LOOKS;
+use super::claim::is_changing;
 use super::mark::{Became, Cut, Held, Mark, Marked};
 use super::names::{self, resource};
 use super::register::Turn;
 use serde::{Deserialize, Serialize};
 use site_recovery::{
-    Capture, Consistency, Cursor, CutId, DiskId, Error, ErrorKind, Fate, Instance, Machine, Member, Op,
-    OpKey, Power, Result, Stamp, StartGuard,
+    Capture, Consistency, Cursor, CutId, DiskId, Error, ErrorKind, Fate, Instance, Machine, MachineId,
+    Member, Op, OpKey, Power, Result, Stamp, StartGuard,
 };
 use site_recovery_azure_arm::{NewSnapshot, Pending, Provisioning, Snapshot, Tags};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// A cursor's token: which snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Token {
-    pub(super) machine: site_recovery::MachineId,
+    pub(super) machine: MachineId,
     /// Of the disks as they were made, before any machine had them.
     pub(super) is_base: bool,
     pub(super) snapshots: BTreeMap<DiskId, At>,
@@ -235,16 +235,9 @@ impl Site {
 
     /// A snapshot, once Azure is not busy with it any more.
     async fn settled_snapshot(&self, name: &str) -> Result<Option<Snapshot>> {
-        for _ in 0..LOOKS {
-            let Some(found) = self.arm.snapshots(&self.group).get(name).await? else { return Ok(None) };
-            match found.provisioning {
-                Provisioning::Creating | Provisioning::Updating | Provisioning::Deleting => {
-                    self.look_again().await;
-                }
-                _ => return Ok(Some(found)),
-            }
-        }
-        Err(Error::new(ErrorKind::Busy, format!("Azure is busy with snapshot {name} without end")))
+        let snapshots = self.arm.snapshots(&self.group);
+        let is_busy = |found: &Snapshot| is_changing(&found.provisioning);
+        self.settled(&format!("snapshot {name}"), async || snapshots.get(name).await, is_busy).await
     }
 
     /// Tags of what is made for a machine.
@@ -255,6 +248,12 @@ impl Site {
             (names::MADE_BY.to_owned(), key.to_name()),
             (names::GENERATION.to_owned(), mark.generation.to_string()),
         ])
+    }
+
+    /// Whether it was made here for this machine, by whatever key.
+    pub(super) fn is_of(&self, machine: &MachineId, tags: &Tags) -> bool {
+        let has = |tag: &str, value: &str| tags.get(tag).is_some_and(|held| held == value);
+        has(names::SITE, self.name.as_str()) && has(names::MACHINE, machine.as_str())
     }
 
     /// # Errors
@@ -273,7 +272,7 @@ impl Site {
         &self,
         op: &Op,
         capture: &Capture,
-        machine: &site_recovery::MachineId,
+        machine: &MachineId,
         fate: Fate,
     ) -> Result<()> {
         let member = capture.member(machine)?;

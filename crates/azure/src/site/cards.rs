@@ -4,7 +4,7 @@ use super::Site;
 use super::claim::is_changing;
 use super::mark::{Mark, Marked};
 use super::names::resource;
-use super::register::{Look, Turn};
+use super::register::Turn;
 use futures_util::future::join_all;
 use site_recovery::{Error, Nic, NicId, NicSettings, OpKey, Purpose, Recovery, Result, Settings};
 use site_recovery_azure_arm::{self as arm, NewNic, Provisioning};
@@ -88,12 +88,8 @@ impl Site {
         let nics = self.arm.nics(&self.group);
         let settled = async |card: &Card| {
             let name = &card.name;
-            let look = async || {
-                let found = nics.get(name).await?;
-                let changes = found.as_ref().is_some_and(|nic| is_changing(&nic.provisioning));
-                Ok(if changes { Look::Busy(format!("network card {name}")) } else { Look::Is(found) })
-            };
-            self.waited(look).await
+            let is_busy = |nic: &arm::Nic| is_changing(&nic.provisioning);
+            self.settled(&format!("network card {name}"), async || nics.get(name).await, is_busy).await
         };
         let held = join_all(cards.iter().map(settled)).await;
         let held = held.into_iter().map(|held| {

@@ -3,14 +3,20 @@
 use super::Site;
 use super::claim::LONGEST;
 use super::import::generation;
+use super::once::Once;
 use super::rules;
 use site_recovery::{Error, ErrorKind, Finding, Machine, Placement, Purpose, Result, Settings, Severity};
-use site_recovery_azure_arm::{self as arm, Size};
+use site_recovery_azure_arm::Size;
 use std::sync::{Arc, PoisonError};
 
 impl Site {
     /// Changes nothing.
-    pub(super) async fn check(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
+    pub(super) async fn check(
+        &self,
+        machine: &Machine,
+        settings: &Settings,
+        once: &Once,
+    ) -> Result<Vec<Finding>> {
         let mut found = self.profile.rules().check(machine);
         let prepares = self.preparation.is_some();
         found.extend(rules::preparation(machine, prepares));
@@ -32,11 +38,11 @@ impl Site {
             let rule = format!("this site makes machines in group {}", group.name);
             found.push(Finding::setting("group", other, &rule, "leave it out, or open a site of that group"));
         }
-        found.extend(self.check_size(machine, settings).await?);
+        found.extend(self.check_size(machine, settings, once).await?);
         found.extend(self.check_placement(settings).await?);
         found.extend(self.check_disks(machine, settings).await?);
         found.extend(rules::tags(&settings.tags));
-        found.extend(self.check_pace(machine, settings).await?);
+        found.extend(self.check_pace(machine, settings, once).await?);
         found.extend(self.check_networks(machine, settings).await?);
         found.extend(settings.site.keys().map(|key| {
             Finding::setting("site", key, "this site knows no settings of its own", "leave it out")
@@ -78,10 +84,10 @@ impl Site {
         Ok(found)
     }
 
-    async fn check_size(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
+    async fn check_size(&self, machine: &Machine, settings: &Settings, once: &Once) -> Result<Vec<Finding>> {
         let Some(asked) = &settings.size else {
             return match self.size_for(machine, settings).await {
-                Ok(size) => self.check_quota(machine, settings, &size).await,
+                Ok(size) => self.check_quota(machine, settings, &size, once).await,
                 Err(e) if e.kind() == ErrorKind::Invalid => {
                     Ok(vec![Finding::new("setting.size", Severity::Critical, e.message(), "name a size")])
                 }
@@ -97,7 +103,7 @@ impl Site {
             .into_iter()
             .map(|rule| Finding::setting("size", asked, &rule, "choose a larger one"))
             .collect();
-        found.extend(self.check_quota(machine, settings, size).await?);
+        found.extend(self.check_quota(machine, settings, size, once).await?);
         Ok(found)
     }
 
@@ -142,17 +148,21 @@ impl Site {
                 let rule = format!("it is one of {}", rules::DISK_KINDS.join(", "));
                 found.push(Finding::setting("disks.kind", kind, &rule, "choose one"));
             }
-            let Some(name) = &disk.name else { continue };
-            if !rules::is_resource_name(name) {
-                let rule = "1-80 letters, digits, _, - and ., a letter or digit first, no - or . last";
-                found.push(Finding::setting("disks.name", name, rule, "choose another"));
-                continue;
-            }
-            let there = self.arm.disks(&self.group).get(name).await?;
-            let of = |it: &arm::Disk| it.tags.get(super::names::MACHINE) == Some(&machine.id().to_string());
-            if !names.insert(name.to_ascii_lowercase()) || there.is_some_and(|it| !of(&it)) {
-                let rule = format!("no other disk of group {} has this name", self.group);
-                found.push(Finding::setting("disks.name", name, &rule, "choose another"));
+            let Some(chosen) = &disk.name else { continue };
+            for purpose in [Purpose::Failover, Purpose::Drill] {
+                let name = purpose.named(chosen.clone());
+                if !rules::is_resource_name(&name) {
+                    let rule = "1-80 letters, digits, _, - and ., a letter or digit first, no - or . last, with \
+                        what a drill adds";
+                    found.push(Finding::setting("disks.name", &name, rule, "choose another"));
+                    break;
+                }
+                let there = self.arm.disks(&self.group).get(&name).await?;
+                let is_other = there.is_some_and(|it| !self.is_of(machine.id(), &it.tags));
+                if !names.insert(name.to_ascii_lowercase()) || is_other {
+                    let rule = format!("no other disk of group {} has this name", self.group);
+                    found.push(Finding::setting("disks.name", &name, &rule, "choose another"));
+                }
             }
         }
         Ok(found)

@@ -4,7 +4,7 @@ use super::Site;
 use super::names::MACHINE;
 use super::register::Look;
 use site_recovery::{MachineId, Op, Result};
-use site_recovery_azure_arm::{Power as Runs, Provisioning, Tags, View};
+use site_recovery_azure_arm::{Machine, Power as Runs, Provisioning, Tags, View};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -66,13 +66,14 @@ impl Site {
     /// How a machine is, once Azure is not busy with it any more; nothing where it is not there.
     pub(super) async fn settled_view(&self, name: &str) -> Result<Option<View>> {
         let machines = self.arm.machines(&self.group);
-        let look = async || {
+        let get = async || -> Result<_> {
             let (machine, view) = futures_util::join!(machines.get(name), machines.view(name));
-            let (Some(machine), Some(view)) = (machine?, view?) else { return Ok(Look::Is(None)) };
-            let changes = is_changing(&machine.provisioning) || is_turning(&view);
-            Ok(if changes { Look::Busy(format!("machine {name}")) } else { Look::Is(Some(view)) })
+            Ok(machine?.zip(view?))
         };
-        self.waited(look).await
+        let is_busy =
+            |(machine, view): &(Machine, View)| is_changing(&machine.provisioning) || is_turning(view);
+        let settled = self.settled(&format!("machine {name}"), get, is_busy).await?;
+        Ok(settled.map(|(_, view)| view))
     }
 }
 

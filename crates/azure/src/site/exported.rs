@@ -68,13 +68,18 @@ impl Site {
             })
         };
         let address = self.ask(asker, granted).await?.done().await?;
-        let (trust, limits) = &self.images;
-        let image = Image::new(&address, trust, *limits).map_err(|e| {
-            Error::new(ErrorKind::Unavailable, "Azure gave an address that is none").caused_by(e)
-        })?;
+        let image = self.image_at(&address)?;
         let export = Arc::new(Export { image, address });
         *kept = Some(Arc::clone(&export));
         Ok(export)
+    }
+
+    /// What is behind an address that Azure has signed.
+    pub(super) fn image_at(&self, address: &Secret) -> Result<Image> {
+        let (trust, limits) = &self.images;
+        Image::new(address, trust, *limits).map_err(|e| {
+            Error::new(ErrorKind::Unavailable, "Azure gave an address that is none").caused_by(e)
+        })
     }
 
     /// Makes the address of a snapshot void, whoever has asked for it.
@@ -82,17 +87,21 @@ impl Site {
     /// # Errors
     /// `StaleEpoch` where somebody newer has come, who may be reading by it.
     pub(super) async fn withhold(&self, asker: &Asker, snapshot: &str) -> Result<()> {
-        self.exports.all().remove(snapshot);
+        let slot = self.exports.slot(snapshot);
+        // One that is being asked for is waited for: it is made void with the rest.
+        let mut kept = slot.lock().await;
+        *kept = None;
         let snapshots = self.arm.snapshots(&self.group);
         if snapshots.get(snapshot).await?.is_some() {
             self.ask(asker, snapshots.revoke(snapshot)).await?.done().await?;
         }
+        self.exports.all().remove(snapshot);
         Ok(())
     }
 
     /// Forgets an address that is not taken any more.
     pub(super) async fn forget(&self, snapshot: &str, export: &Arc<Export>) {
-        let slot = self.exports.slot(snapshot);
+        let Some(slot) = self.exports.all().get(snapshot).cloned() else { return };
         let mut kept = slot.lock().await;
         if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, export)) {
             *kept = None;

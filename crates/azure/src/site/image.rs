@@ -4,11 +4,8 @@ use crate::extents::extents;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use site_recovery::{ChangeSet, Disk, DiskId, DiskMut, Extent, Pool, Result, Run};
-use site_recovery_azure_blob::{PAGE, PageBlob};
+use site_recovery_azure_blob::{LARGEST_WRITE, PAGE, PageBlob};
 use std::sync::{Mutex, PoisonError};
-
-/// What one request writes.
-const PIECE: u64 = 4 << 20;
 
 /// An image that is written, and what was written since it was opened.
 #[derive(Debug)]
@@ -83,7 +80,7 @@ impl DiskMut for WorkImage {
         run.must_be_inside(self.size)?;
         let _alone = self.writing.lock().await;
         self.note(run);
-        for piece in run.pieces(PIECE) {
+        for piece in run.pieces(LARGEST_WRITE as u64) {
             let at = (piece.start - start) as usize;
             self.put(piece.start, &data[at..at + piece.len as usize]).await?;
         }

@@ -4,6 +4,7 @@
 //! Importing a snapshot of a blob is documented nowhere, and one blob is imported once a minute, so always from a fresh copy.
 
 use super::Site;
+use super::claim::is_changing;
 use super::image::WorkImage;
 use super::mark::{Held, Mark, Marked};
 use super::preparation::Images;
@@ -20,8 +21,8 @@ use site_recovery_azure_blob::{CopyState, Error as BlobError, PageBlob};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How often it is looked at what a copy, or a disk that another call has asked for, has become: six hours, a second apart.
-pub(super) const LOOKS: u32 = 6 * 60 * 60;
+/// How often it is looked at what a copy has become: six hours, a second apart.
+const LOOKS: u32 = 6 * 60 * 60;
 /// Of disks whose settings name none.
 pub(super) const DISK_KIND: &str = "StandardSSD_LRS";
 /// How often a copy is asked for where nobody knows whether it was begun.
@@ -51,13 +52,13 @@ impl Site {
         }
         let together = Together::new(self, op, what);
         let made = marked.mark.disks.iter().map(async |(id, held)| -> Result<_> {
-            let disk = self.made(op, what, &together, &marked.mark, id, held).await;
+            let disk = self.made(&together, &marked.mark, id, held).await;
             Ok((id.clone(), disk.map_err(|e| e.with("disk", id))?))
         });
         let made = futures_util::future::join_all(made).await;
         let made = made.into_iter().collect::<Result<BTreeMap<_, _>>>()?;
         let open: Vec<_> = made.iter().filter(|(_, disk)| upload::is_open(disk)).collect();
-        self.upload(op, what, from, marked, &open).await?;
+        self.upload(&together, from, marked, &open).await?;
         self.note(op, what, marked, |mark, _| {
             for (id, disk) in &made {
                 if let Some(held) = mark.disks.get_mut(id) {
@@ -66,7 +67,6 @@ impl Site {
             }
         })
         .await?;
-        self.end_uploads(op, what, &open).await?;
         let _turn = self.step(op, what).await?;
         self.delete_works(&op.key).await
     }
@@ -176,14 +176,12 @@ impl Site {
     /// The disk of the mark as it stands, made if it is not there: imported whole, or open for its upload.
     async fn made(
         &self,
-        op: &Op,
-        what: &Recovery,
         together: &Together<'_>,
         mark: &Mark,
         id: &DiskId,
         held: &Held,
     ) -> Result<arm::Disk> {
-        let (disks, key) = (self.arm.disks(&self.group), &op.key);
+        let (disks, key, what) = (self.arm.disks(&self.group), &together.op.key, together.what);
         if let Some(found) = self.settled_disk(&held.resource).await? {
             self.must_be_made_by(&found.name, &found.tags, key)?;
             let is_its = self.imports(held.size) || upload::is_open(&found) || upload::is_noted(&found, held);
@@ -236,16 +234,9 @@ impl Site {
 
     /// A disk, once Azure is not busy with it any more.
     pub(super) async fn settled_disk(&self, name: &str) -> Result<Option<arm::Disk>> {
-        for _ in 0..LOOKS {
-            let Some(disk) = self.arm.disks(&self.group).get(name).await? else { return Ok(None) };
-            match disk.provisioning {
-                Provisioning::Creating | Provisioning::Updating | Provisioning::Deleting => {
-                    self.look_again().await;
-                }
-                _ => return Ok(Some(disk)),
-            }
-        }
-        Err(Error::new(ErrorKind::Busy, format!("Azure is busy with disk {name} without end")))
+        let disks = self.arm.disks(&self.group);
+        let is_busy = |disk: &arm::Disk| is_changing(&disk.provisioning);
+        self.settled(&format!("disk {name}"), async || disks.get(name).await, is_busy).await
     }
 
     /// Copies an image at the service, and waits until it is whole. A copy that was begun is waited for.
@@ -278,10 +269,6 @@ impl Site {
             }
         }
         Err(Error::new(ErrorKind::Busy, "the copy of the point's image goes on without end"))
-    }
-
-    pub(super) async fn look_again(&self) {
-        self.clock.sleep(self.look_every).await;
     }
 
     /// Deletes the copies of a key.

@@ -4,6 +4,7 @@
 
 use super::Site;
 use crate::document;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use site_recovery::{
     Capture, ChangeSet, DiskId, Epoch, Error, ErrorKind, Generation, Instance, Machine, MachineId, NicId,
@@ -15,6 +16,8 @@ use std::collections::{BTreeMap, VecDeque};
 pub(crate) const FORMAT: u32 = 1;
 /// Starts that are remembered, so that a late repeat starts nothing.
 const STARTS: usize = 64;
+/// Marks that are read at once.
+const AT_ONCE: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Mark {
@@ -172,6 +175,17 @@ impl Mark {
     }
 }
 
+/// # Errors
+/// `Corrupt` for one that is damaged, `Unsupported` for one of another format.
+fn read_mark(document: &str, bytes: &[u8]) -> Result<Mark> {
+    let mark: Mark = document::decode(bytes).map_err(|e| e.with("document", document))?;
+    if mark.format == FORMAT {
+        return Ok(mark);
+    }
+    let message = format!("{document} is of format {}, this is {FORMAT}: use a newer release", mark.format);
+    Err(Error::new(ErrorKind::Unsupported, message))
+}
+
 /// A mark as it was read.
 #[derive(Debug, Clone)]
 pub(crate) struct Marked {
@@ -183,13 +197,7 @@ impl Site {
     pub(crate) async fn marked(&self, name: &str) -> Result<Option<Marked>> {
         let document = self.names.mark(name);
         let Some((bytes, etag)) = self.container.document(&document).read().await? else { return Ok(None) };
-        let mark: Mark = document::decode(&bytes).map_err(|e| e.with("document", &document))?;
-        if mark.format != FORMAT {
-            let message =
-                format!("{document} is of format {}, this is {FORMAT}: use a newer release", mark.format);
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
-        Ok(Some(Marked { mark, etag }))
+        Ok(Some(Marked { mark: read_mark(&document, &bytes)?, etag }))
     }
 
     /// The mark of an instance that this site tells.
@@ -229,12 +237,11 @@ impl Site {
     /// The mark of what this key has made. One of others that cannot be read is no hindrance.
     pub(crate) async fn made_by(&self, key: &OpKey) -> Result<Option<Mark>> {
         let mut damaged = None;
-        for listed in self.container.list(&self.names.marks()).await? {
-            let Some((bytes, _)) = self.container.document(&listed.name).read().await? else { continue };
-            match document::decode::<Mark>(&bytes) {
+        for mark in self.all_marks().await? {
+            match mark {
                 Ok(mark) if mark.made.as_ref().is_some_and(|made| made.by == *key) => return Ok(Some(mark)),
                 Ok(_) => {}
-                Err(error) => damaged = Some(error.with("document", &listed.name)),
+                Err(error) => damaged = Some(error),
             }
         }
         let Some(damaged) = damaged else { return Ok(None) };
@@ -244,27 +251,37 @@ impl Site {
         if has_made { Err(damaged) } else { Ok(None) }
     }
 
-    /// All marks.
     pub(crate) async fn marks(&self) -> Result<Vec<Mark>> {
+        self.all_marks().await?.into_iter().collect()
+    }
+
+    /// Those of one machine. A damaged one is nobody's: it is in the way of nobody else.
+    ///
+    /// # Errors
+    /// `Unsupported` for one of another format, whosever it is.
+    pub(crate) async fn marks_of(&self, machine: &MachineId) -> Result<Vec<Mark>> {
         let mut marks = vec![];
-        for listed in self.container.list(&self.names.marks()).await? {
-            let Some((bytes, _)) = self.container.document(&listed.name).read().await? else { continue };
-            marks.push(document::decode(&bytes).map_err(|e| e.with("document", &listed.name))?);
+        for mark in self.all_marks().await? {
+            match mark {
+                Ok(mark) => marks.extend((mark.machine == *machine).then_some(mark)),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::warn!(%error, "a mark cannot be read");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(marks)
     }
 
-    /// Those of one machine. One that cannot be read is nobody's: it is in the way of nobody else.
-    pub(crate) async fn marks_of(&self, machine: &MachineId) -> Result<Vec<Mark>> {
-        let mut marks = vec![];
-        for listed in self.container.list(&self.names.marks()).await? {
-            let Some((bytes, _)) = self.container.document(&listed.name).read().await? else { continue };
-            match document::decode::<Mark>(&bytes) {
-                Ok(mark) => marks.extend((mark.machine == *machine).then_some(mark)),
-                Err(error) => tracing::warn!(document = listed.name, %error, "a mark cannot be read"),
-            }
-        }
-        Ok(marks)
+    /// All that there are, each as it can be read.
+    async fn all_marks(&self) -> Result<Vec<Result<Mark>>> {
+        let listed = self.container.list(&self.names.marks()).await?;
+        let read = listed.into_iter().map(async |listed| -> Result<_> {
+            let found = self.container.document(&listed.name).read().await?;
+            Ok(found.map(|(bytes, _)| read_mark(&listed.name, &bytes)))
+        });
+        let read: Vec<_> = stream::iter(read).buffered(AT_ONCE).try_collect().await?;
+        Ok(read.into_iter().flatten().collect())
     }
 
     /// # Errors

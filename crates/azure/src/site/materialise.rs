@@ -6,11 +6,10 @@
 use super::Site;
 use super::capture::Token;
 use super::mark::{Held, Made, Mark, Marked};
-use super::names::resource;
+use super::names::{another, resource};
 use super::register::Turn;
-use site_recovery::{
-    Armed, Cursor, Error, ErrorKind, Instance, Op, OpKey, Purpose, Recovery, Replica, Result,
-};
+use site_recovery::{Armed, Cursor, Error, ErrorKind, Instance, Op, OpKey, Recovery, Replica, Result};
+use site_recovery_azure_arm::Disk;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -43,8 +42,15 @@ impl Site {
     /// `StaleEpoch`; `Refused` once the key was withdrawn, or what it made destroyed.
     pub(super) async fn step(&self, op: &Op, what: &Recovery) -> Result<Turn> {
         let turn = self.turn(op, what.machine.id()).await?;
+        self.must_stand(op).await?;
+        Ok(turn)
+    }
+
+    /// # Errors
+    /// `Refused` once the key was withdrawn, or what it made destroyed.
+    pub(super) async fn must_stand(&self, op: &Op) -> Result<()> {
         if !self.is_withdrawn(&op.key).await? {
-            return Ok(turn);
+            return Ok(());
         }
         // What was still being copied while it was withdrawn.
         self.delete_works(&op.key).await?;
@@ -60,13 +66,24 @@ impl Site {
         marked: &mut Marked,
         edit: impl FnOnce(&mut Mark, &mut Made),
     ) -> Result<()> {
-        let _turn = self.step(op, what).await?;
+        let turn = self.step(op, what).await?;
+        self.note_in(&turn, marked, edit).await
+    }
+
+    /// The same within a turn that is had already.
+    pub(super) async fn note_in(
+        &self,
+        turn: &Turn,
+        marked: &mut Marked,
+        edit: impl FnOnce(&mut Mark, &mut Made),
+    ) -> Result<()> {
+        let by = &turn.op.key;
         let found = self.marked(&marked.mark.name).await?;
         let Some((found, mut made)) = found
             .and_then(|found| Some((found.clone(), found.mark.made?)))
-            .filter(|(_, made)| made.by == op.key)
+            .filter(|(_, made)| made.by == *by)
         else {
-            return Err(Error::new(ErrorKind::Refused, format!("what {} was making is gone", op.key)));
+            return Err(Error::new(ErrorKind::Refused, format!("what {by} was making is gone")));
         };
         *marked = found;
         let mut next = marked.mark.clone();
@@ -98,11 +115,10 @@ impl Site {
         };
         for disk in what.machine.included() {
             let chosen = what.settings.disks.get(&disk.id).and_then(|disk| disk.name.clone());
-            let chosen = chosen.map(|name| match what.purpose {
-                Purpose::Failover => name,
-                Purpose::Drill => format!("{name}-test"),
-            });
-            let resource = chosen.unwrap_or_else(|| resource(&name, disk.id.as_str(), &op.key));
+            let resource = match chosen {
+                Some(chosen) => self.unless_kept(op, what, what.purpose.named(chosen)).await?,
+                None => resource(&name, disk.id.as_str(), &op.key),
+            };
             mark.disks.insert(disk.id.clone(), Held { resource, size: disk.size, unique: None });
         }
         // Excluded disks are not in the replica, and so not in Azure.
@@ -118,6 +134,17 @@ impl Site {
             aside: None,
         });
         self.create_mark(mark).await
+    }
+
+    /// The name that is chosen for a disk; one like it where a disk of the machine that another key has made has it, as one that was
+    /// set aside has.
+    async fn unless_kept(&self, op: &Op, what: &Recovery, chosen: String) -> Result<String> {
+        let found = self.arm.disks(&self.group).get(&chosen).await?;
+        let is_kept = |disk: &Disk| {
+            self.is_of(what.machine.id(), &disk.tags)
+                && self.must_be_made_by(&disk.name, &disk.tags, &op.key).is_err()
+        };
+        Ok(if found.as_ref().is_some_and(is_kept) { another(&chosen, &op.key) } else { chosen })
     }
 
     /// The base of the way back.

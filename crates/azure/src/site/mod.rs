@@ -18,6 +18,7 @@ mod leaving;
 mod mark;
 mod materialise;
 mod names;
+mod once;
 mod pace;
 mod power;
 mod preparation;
@@ -69,7 +70,7 @@ struct Site {
     account: String,
     /// Whether the account is in the region, so that Azure imports from it.
     is_near: bool,
-    /// The replica that machines are made of by a copy at the service.
+    /// The replica whose images are copied at the service.
     points: Option<PageBlobs>,
     /// How the bytes of disks and snapshots are reached.
     images: (Trust, Limits),

@@ -58,6 +58,13 @@ pub(crate) fn resource(machine: &str, part: &str, key: &OpKey) -> String {
     format!("{}-{}", said.trim_matches('-'), digest(&OpKey(format!("{}\n{part}", key.as_str()))))
 }
 
+/// A name like this one, of this key.
+pub(crate) fn another(name: &str, key: &OpKey) -> String {
+    let end = format!("-{}", &digest(key)[..8]);
+    // Azure takes 80 letters.
+    name.chars().take(80 - end.len()).chain(end.chars()).collect()
+}
+
 /// 12 hexadecimal digits.
 pub(crate) fn digest(key: &OpKey) -> String {
     let hash = site_recovery_record::hash(key.as_str().as_bytes());
@@ -72,6 +79,13 @@ pub(crate) fn last(id: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_name_is_no_longer_than_azure_takes() {
+        assert_eq!(another("web-os", &"a".into()), format!("web-os-{}", &digest(&"a".into())[..8]));
+        assert_ne!(another("web-os", &"a".into()), another("web-os", &"b".into()));
+        assert_eq!(another(&"x".repeat(80), &"a".into()).len(), 80);
+    }
 
     #[test]
     fn resources_of_other_keys_or_parts_have_other_names_that_azure_takes() {

@@ -3,11 +3,12 @@
 //!
 //! The first is counted by what we asked for, which stands in the mark: a snapshot that is gone counts as well, and no list tells
 //! of it. What others take of the same disk is not in it, nor what a clock that was put back made later than now. The second is
-//! counted by what Azure lists, whoever took it.
+//! counted by what Azure lists in the group, whoever took it.
 
 use super::Site;
-use super::mark::Mark;
+use super::mark::{Held, Mark};
 use super::names::last;
+use super::once::Once;
 use site_recovery::{Error, ErrorKind, Finding, Machine, Purpose, Result, Settings, Severity, Timestamp};
 use site_recovery_azure_arm::Snapshot;
 use std::time::Duration;
@@ -53,7 +54,12 @@ impl Mark {
 
 impl Site {
     /// How near the disks of the machine, where it stands here, are to what Azure takes.
-    pub(super) async fn check_pace(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
+    pub(super) async fn check_pace(
+        &self,
+        machine: &Machine,
+        settings: &Settings,
+        once: &Once,
+    ) -> Result<Vec<Finding>> {
         let own = Some(&machine.instance).filter(|own| own.site == self.name).map(|own| own.name.clone());
         let name = own.unwrap_or_else(|| settings.name_for(machine, Purpose::Failover));
         let marked = self.marked(&name).await?.filter(|found| found.mark.machine == *machine.id());
@@ -67,13 +73,9 @@ impl Site {
             let remedy = "ask for points less often";
             found.push(Finding::new("azure.snapshot_pace", Severity::Warning, cause, remedy));
         }
-        let listed = self.arm.snapshots(&self.group).list().await?;
+        let listed = once.snapshots(self).await?;
         for (id, held) in &mark.disks {
-            let is_of = |snapshot: &&Snapshot| {
-                let source = snapshot.source_resource_id.as_deref().map(last);
-                snapshot.incremental && source.is_some_and(|name| name.eq_ignore_ascii_case(&held.resource))
-            };
-            let taken = listed.iter().filter(is_of).count();
+            let taken = listed.iter().filter(|snapshot| counts(snapshot, held)).count();
             if taken >= NEARLY {
                 let severity = if taken >= FAMILY { Severity::Critical } else { Severity::Warning };
                 let cause = format!(
@@ -88,10 +90,23 @@ impl Site {
     }
 }
 
+/// Whether it is one of those that Azure counts for this disk. Another disk may have had its name.
+fn counts(snapshot: &Snapshot, held: &Held) -> bool {
+    let is_of = match (&snapshot.source_unique_id, &held.unique) {
+        (Some(source), Some(disk)) => source == disk,
+        _ => {
+            let source = snapshot.source_resource_id.as_deref().map(last);
+            source.is_some_and(|name| name.eq_ignore_ascii_case(&held.resource))
+        }
+    };
+    snapshot.incremental && is_of
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use site_recovery::Generation;
+    use site_recovery_azure_arm::{Provisioning, Tags};
 
     const FIRST: Timestamp = Timestamp(1_000_000);
 
@@ -125,6 +140,35 @@ mod tests {
         mark.note_asked(after(330));
         mark.must_take_another(after(369)).expect_err("the second is not");
         assert_eq!(mark.asked.len(), 7, "what is out of the span is forgotten");
+    }
+
+    #[test]
+    fn snapshots_count_for_the_disk_that_they_are_of_and_not_for_another_one_of_its_name() {
+        let held = |unique: Option<&str>| Held {
+            resource: "web-os".into(),
+            size: 1 << 30,
+            unique: unique.map(Into::into),
+        };
+        let of = |name: &str, unique: Option<&str>, incremental: bool| Snapshot {
+            id: "/snapshots/s".into(),
+            name: "s".into(),
+            tags: Tags::new(),
+            size_bytes: 1 << 30,
+            incremental,
+            source_resource_id: Some(format!("/disks/{name}")),
+            source_unique_id: unique.map(Into::into),
+            family_id: None,
+            completion_percent: None,
+            provisioning: Provisioning::Succeeded,
+            created: None,
+        };
+        assert!(counts(&of("WEB-OS", Some("u"), true), &held(Some("u"))));
+        assert!(!counts(&of("web-os", Some("older"), true), &held(Some("u"))));
+        assert!(!counts(&of("web-os", Some("u"), false), &held(Some("u"))));
+        for (source, disk) in [(None, Some("u")), (Some("u"), None)] {
+            assert!(counts(&of("web-os", source, true), &held(disk)), "by its name, where no more is known");
+            assert!(!counts(&of("web-data", source, true), &held(disk)));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Site;
 use super::import::DISK_KIND;
+use super::once::Once;
 use site_recovery::{Finding, Machine, Result, Settings, Severity};
 use site_recovery_azure_arm::Size;
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ impl Site {
         machine: &Machine,
         settings: &Settings,
         size: &Size,
+        once: &Once,
     ) -> Result<Vec<Finding>> {
         let mut wanted = vec![
             ("cores", "processors".to_owned(), u64::from(size.cores), &size.name),
@@ -42,7 +44,7 @@ impl Site {
             }
         }
         wanted.push((SNAPSHOTS, "snapshots".to_owned(), machine.included().count() as u64, &name));
-        let usages = self.arm.usages(&self.location).await?;
+        let usages = once.usages(self).await?;
         let mut found = vec![];
         for (quota, what, more, of) in wanted {
             if let Some(usage) = usages.iter().find(|usage| usage.name.eq_ignore_ascii_case(quota))

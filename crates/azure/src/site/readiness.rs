@@ -1,5 +1,6 @@
 //! What stands in the way at a subscription, and for each machine of its group. Nothing is changed.
 
+use super::once::Once;
 use super::{Azure, Site};
 use crate::rights::{On, RIGHTS};
 use crate::{Settings, Subscription};
@@ -282,9 +283,10 @@ impl Azure {
                 .count()
         );
         found.push(info("group.inventory", cause));
+        let once = Once::default();
         for (name, told) in told {
             match told {
-                Ok(machine) => found.extend(site.ready(&name, &machine).await?),
+                Ok(machine) => found.extend(site.ready(&name, &machine, &once).await?),
                 Err(error) => {
                     let cause = format!("{name}: {}", error.message());
                     let remedy = "look at it in Azure; discovery fails by it";
@@ -298,7 +300,7 @@ impl Azure {
 
 impl Site {
     /// Whether such a machine could be brought up here, under a name that is free.
-    async fn ready(&self, name: &str, machine: &Machine) -> Result<Vec<Finding>> {
+    async fn ready(&self, name: &str, machine: &Machine, once: &Once) -> Result<Vec<Finding>> {
         let settings = match self.propose(machine).await {
             Ok(settings) => settings,
             Err(error) if error.kind() == ErrorKind::Refused => {
@@ -311,9 +313,9 @@ impl Site {
             Err(error) => return Err(error),
         };
         // What the subscription as a whole lacks was told once.
-        let once = ["setting.network", "setting.test_network", "setting.group"];
-        let mut found: Vec<_> = self.check(machine, &settings).await?;
-        found.retain(|finding| !once.contains(&finding.code.as_str()));
+        let told = ["setting.network", "setting.test_network", "setting.group"];
+        let mut found: Vec<_> = self.check(machine, &settings, once).await?;
+        found.retain(|finding| !told.contains(&finding.code.as_str()));
         for finding in &mut found {
             finding.cause = format!("{name}: {}", finding.cause);
         }

@@ -156,9 +156,38 @@ impl Site {
                     let message = format!("Azure has been busy with {what} for {LONGEST:?}: try again");
                     return Err(Error::new(ErrorKind::Busy, message));
                 }
-                Look::Busy(_) => self.clock.sleep(self.look_every).await,
+                Look::Busy(_) => self.look_again().await,
             }
         }
+    }
+
+    /// What is there, once Azure is not busy with it any more; nothing where it is not there.
+    ///
+    /// # Errors
+    /// As [`waited`](Self::waited).
+    pub(super) async fn settled<T, E, F>(
+        &self,
+        what: &str,
+        mut get: impl FnMut() -> F,
+        is_busy: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>>
+    where
+        E: Into<Error>,
+        F: Future<Output = std::result::Result<Option<T>, E>>,
+    {
+        let look = || {
+            let (found, is_busy) = (get(), &is_busy);
+            async move {
+                let found = found.await.map_err(Into::into)?;
+                let is_busy = found.as_ref().is_some_and(is_busy);
+                Ok(if is_busy { Look::Busy(what.to_owned()) } else { Look::Is(found) })
+            }
+        };
+        self.waited(look).await
+    }
+
+    pub(super) async fn look_again(&self) {
+        self.clock.sleep(self.look_every).await;
     }
 }
 

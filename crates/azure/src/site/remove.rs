@@ -133,12 +133,13 @@ impl Site {
         self.delete_base(turn, mark, made).await?;
         for held in mark.disks.values() {
             let Some(found) = self.settled_disk(&held.resource).await? else { continue };
-            let ours = self.must_be_made_by(&found.name, &found.tags, &made.by).is_ok();
-            if !ours && held.unique.is_none() {
-                tracing::warn!(disk = held.resource, "it stays: somebody's, where ours was never made");
-                continue;
+            match self.must_be_made_by(&found.name, &found.tags, &made.by) {
+                Err(_) if held.unique.is_none() => {
+                    tracing::warn!(disk = held.resource, "it stays: somebody's, where ours was never made");
+                    continue;
+                }
+                ours => ours?,
             }
-            self.must_be_made_by(&found.name, &found.tags, &made.by)?;
             self.delete_disk(turn, &found, held).await?;
             if self.settled_disk(&held.resource).await?.is_some() {
                 return Err(still_there("disk", &held.resource));

@@ -1,6 +1,7 @@
 //! The site as a target.
 
 use super::Azure;
+use super::once::Once;
 use async_trait::async_trait;
 use site_recovery::{
     Armed, BootPermit, Booted, Finding, Instance, Machine, Op, OpKey, Recovery, RecoverySite, Replica,
@@ -11,7 +12,7 @@ use std::sync::Arc;
 #[async_trait]
 impl RecoverySite for Azure {
     async fn check(&self, machine: &Machine, settings: &Settings) -> Result<Vec<Finding>> {
-        self.at("check", self.0.check(machine, settings).await)
+        self.at("check", self.0.check(machine, settings, &Once::default()).await)
     }
 
     async fn materialise(&self, op: &Op, what: &Recovery, from: &Arc<dyn Replica>) -> Result<Armed> {

@@ -3,6 +3,7 @@
 //!
 //! - What is put is a point, or its prepared copy: each try puts the same bytes, and one that was broken off is begun from the start.
 //! - All pages and then the footer go through one address. One that is not taken any more may have taken the bytes with it.
+//! - Each disk is put, noted and ended for itself: a small one does not wait for a large one, longer than its address lasts.
 //! - The mark says that a disk is whole before its access is ended. One whose access has ended, and of which the mark says nothing,
 //!   was ended by somebody else: it is made anew.
 //! - Only pages are put. A Put Blob at such an address makes a disk of no use (Azure/azure-storage-azcopy#1582).
@@ -13,26 +14,27 @@ use super::Site;
 use super::exported::is_void;
 use super::image::WorkImage;
 use super::import::missing;
-use super::mark::{Held, Marked};
+use super::mark::{Held, Made, Mark, Marked};
 use super::register::{Look, Turn};
+use super::together::Together;
 use crate::vhd;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use site_recovery::{
-    Disk, DiskId, DiskRole, Disks, Error, ErrorKind, Fill, Machine, Op, Pool, Recovery, Replica, Result, Run,
+    Disk, DiskId, DiskRole, Disks, Error, ErrorKind, Fill, Machine, Pool, Replica, Result, Run,
 };
 use site_recovery_azure_arm::{self as arm, Access, DiskState, Pending};
-use site_recovery_azure_blob::{Error as BlobError, Image, PAGE, Secret};
+use site_recovery_azure_blob::{Error as BlobError, Image, LARGEST_WRITE, PAGE, Secret};
+use site_recovery_record::is_zero;
 use std::sync::Arc;
+use tokio::sync::Mutex;
 
-/// What one request puts.
-const PIECE: u64 = 4 << 20;
 /// What a disk is asked for its extents at a time.
 const WINDOW: u64 = 64 << 30;
 /// Pieces of one disk that are under way at once.
 const AT_ONCE: usize = 4;
 /// Memory of all disks of a machine together.
-const MEMORY: usize = 16 * PIECE as usize;
+const MEMORY: usize = 16 * LARGEST_WRITE;
 /// The least that is uploaded, without the footer (azure-docs, disks, `uploadSizeBytes`).
 const LEAST: u64 = 20 << 20;
 /// How long an address lasts, in seconds: a day, and as long as 10 MiB a second take.
@@ -105,11 +107,10 @@ impl Site {
         ))
     }
 
-    /// Puts the bytes of the point into the disks that wait for them. Their access stays open.
+    /// Puts the bytes of the point into the disks that wait for them, and ends the access to each that is whole.
     pub(super) async fn upload(
         &self,
-        op: &Op,
-        what: &Recovery,
+        together: &Together<'_>,
         from: &Arc<dyn Replica>,
         marked: &mut Marked,
         open: &[(&DiskId, &arm::Disk)],
@@ -119,44 +120,61 @@ impl Site {
         }
         if open.iter().any(|(id, _)| marked.mark.disks.get(*id).is_some_and(|held| held.unique.is_some())) {
             // Until it is put again, nobody takes it for whole.
-            self.note(op, what, marked, |mark, _| {
+            self.note(together.op, together.what, marked, |mark, _| {
                 for (id, _) in open {
                     mark.disks.entry((*id).clone()).and_modify(|held| held.unique = None);
                 }
             })
             .await?;
         }
-        let held = |id: &DiskId| marked.mark.disks.get(id).ok_or_else(|| missing(what, id));
+        let sources = self.sources(together, from, &marked.mark, open).await?;
+        let (pool, marked) = (Pool::new(MEMORY), Mutex::new(marked));
+        let put = open.iter().zip(sources).map(async |((id, disk), source)| {
+            let put = async {
+                self.put_disk(together, disk, source.as_ref(), &pool).await?;
+                self.end_upload(together, &marked, id, disk).await
+            };
+            put.await.map_err(|e: Error| e.with("disk", id))
+        });
+        futures_util::future::join_all(put).await.into_iter().collect()
+    }
+
+    /// What is to be put into each disk: its prepared copy, or the point itself.
+    async fn sources(
+        &self,
+        together: &Together<'_>,
+        from: &Arc<dyn Replica>,
+        mark: &Mark,
+        open: &[(&DiskId, &arm::Disk)],
+    ) -> Result<Vec<Arc<dyn Disk>>> {
+        let (key, what) = (&together.op.key, together.what);
+        let held = |id: &DiskId| mark.disks.get(id).ok_or_else(|| missing(what, id));
         let mut disks = Disks::new();
         if open.iter().any(|(id, _)| held(id).is_ok_and(|held| !self.has_image(held.size))) {
             disks = from.open(what.machine.id(), what.point).await?;
         }
-        let pool = Pool::new(MEMORY);
-        let put = open.iter().map(async |(id, disk)| -> Result<()> {
+        let source = |(id, _): &(&DiskId, &arm::Disk)| -> Result<Arc<dyn Disk>> {
             let size = held(id)?.size;
-            let source: Arc<dyn Disk> = if self.has_image(size) {
-                let pages = self.container.pages(&self.names.work(&op.key, id));
-                Arc::new(WorkImage::new((*id).clone(), pages, size, 0))
-            } else {
-                Arc::clone(disks.get(*id).ok_or_else(|| missing(what, id))?)
-            };
-            self.put_disk(op, what, disk, source.as_ref(), &pool).await.map_err(|e| e.with("disk", id))
-        });
-        futures_util::future::join_all(put).await.into_iter().collect()
+            if !self.has_image(size) {
+                return disks.get(*id).map(Arc::clone).ok_or_else(|| missing(what, id));
+            }
+            let pages = self.container.pages(&self.names.work(key, id));
+            Ok(Arc::new(WorkImage::new((*id).clone(), pages, size, 0)))
+        };
+        open.iter().map(source).collect()
     }
 
     /// Where the address is not taken any more, once again from the start through another one.
     async fn put_disk(
         &self,
-        op: &Op,
-        what: &Recovery,
+        together: &Together<'_>,
         disk: &arm::Disk,
         source: &dyn Disk,
         pool: &Pool,
     ) -> Result<()> {
         let mut is_last = false;
         loop {
-            let turn = self.step(op, what).await?;
+            let turn = together.step().await?;
             let granted = self.granted(&turn, &disk.name, source.size()).await?;
             drop(turn);
             let image = self.image_at(&granted.done().await?)?;
@@ -176,13 +194,6 @@ impl Site {
         self.ask(turn, self.arm.disks(&self.group).grant(name, Access::Write, seconds)).await
     }
 
-    fn image_at(&self, address: &Secret) -> Result<Image> {
-        let (trust, limits) = &self.images;
-        Image::new(address, trust, *limits).map_err(|e| {
-            Error::new(ErrorKind::Unavailable, "Azure gave an address that is none").caused_by(e)
-        })
-    }
-
     /// What reads as zeros is left out: the disk was made of zeros. The footer comes last.
     async fn put_bytes(
         &self,
@@ -195,7 +206,7 @@ impl Site {
         for window in Run::new(0, size).pieces(WINDOW) {
             let extents = source.extents(window).await?;
             let data = extents.into_iter().filter(|extent| extent.fill == Fill::Data);
-            let pieces = data.flat_map(|extent| extent.run.aligned(PAGE, size).pieces(PIECE));
+            let pieces = data.flat_map(|extent| extent.run.aligned(PAGE, size).pieces(LARGEST_WRITE as u64));
             stream::iter(pieces.map(|run| put_piece(image, source, run, pool)))
                 .buffer_unordered(AT_ONCE)
                 .try_collect::<()>()
@@ -209,28 +220,34 @@ impl Site {
         Ok(image.write(end, self.footer(end, name)).await?)
     }
 
-    /// Ends the access to disks that are whole, and that the mark says so of.
-    pub(super) async fn end_uploads(
+    /// Ends the access to a disk that is whole, once the mark says so of it.
+    async fn end_upload(
         &self,
-        op: &Op,
-        what: &Recovery,
-        open: &[(&DiskId, &arm::Disk)],
+        together: &Together<'_>,
+        marked: &Mutex<&mut Marked>,
+        id: &DiskId,
+        disk: &arm::Disk,
     ) -> Result<()> {
-        let ended = open.iter().map(async |(id, disk)| -> Result<()> {
-            let turn = self.step(op, what).await?;
-            let ended = self.ask(&turn, self.arm.disks(&self.group).revoke(&disk.name)).await;
-            drop(turn);
-            let ended = async { self.has_ended(ended?, &disk.name).await }.await;
-            ended.map_err(|e| e.with("disk", id))
-        });
-        futures_util::future::join_all(ended).await.into_iter().collect()
+        let turn = together.step().await?;
+        let whole = |mark: &mut Mark, _: &mut Made| {
+            mark.disks.entry(id.clone()).and_modify(|held| held.unique.clone_from(&disk.unique_id));
+        };
+        self.note_in(&turn, &mut **marked.lock().await, whole).await?;
+        let ended = self.ask(&turn, self.arm.disks(&self.group).revoke(&disk.name)).await?;
+        drop(turn);
+        self.has_ended(ended, &disk.name).await
     }
 
     async fn has_ended(&self, ended: Pending<()>, name: &str) -> Result<()> {
         ended.done().await?;
         let disks = self.arm.disks(&self.group);
-        self.waited(async || match disks.get(name).await? {
-            Some(disk) if is_open(&disk) => Ok(Look::Busy(format!("disk {name}"))),
+        self.waited(async || match disks.get(name).await?.map(|disk| disk.state) {
+            Some(DiskState::ActiveUpload) => Ok(Look::Busy(format!("disk {name}"))),
+            Some(DiskState::ReadyToUpload) => {
+                // Its bytes may be gone with the address.
+                let message = format!("the address of disk {name} ended before its upload did: try again");
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
             Some(_) => Ok(Look::Is(())),
             None => Err(Error::new(ErrorKind::NotFound, format!("disk {name} is gone"))),
         })
@@ -258,7 +275,7 @@ async fn put_piece(
     pool: &Pool,
 ) -> std::result::Result<(), Broken> {
     let bytes = source.read(run, pool).await?;
-    if bytes.iter().all(|byte| *byte == 0) {
+    if is_zero(&bytes) {
         return Ok(());
     }
     Ok(image.write(run.start, paged(bytes)).await?)
@@ -269,7 +286,7 @@ fn paged(bytes: Bytes) -> Bytes {
     if whole == bytes.len() {
         return bytes;
     }
-    let mut padded = BytesMut::zeroed(whole);
-    padded[..bytes.len()].copy_from_slice(&bytes);
+    let mut padded = BytesMut::from(bytes);
+    padded.resize(whole, 0);
     padded.freeze()
 }

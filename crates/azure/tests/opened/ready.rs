@@ -3,7 +3,7 @@
 use crate::ground::{ACCOUNT, CONTAINER, Ground};
 use crate::{drill, opened};
 use serde_json::json;
-use site_recovery::{ErrorKind, Finding, Severity, SystemClock};
+use site_recovery::{ErrorKind, Finding, Recovery, RecoverySite, Settings, Severity, SystemClock};
 use site_recovery_azure::Subscription;
 use std::sync::Arc;
 
@@ -36,15 +36,23 @@ async fn machines_of_the_group_are_told_one_by_one() {
     let point = drill.sealed().await.expect("a point");
     let what = drill.recovery(&point).await.expect("a manifest");
     let replica: Arc<dyn site_recovery::Replica> = drill.points.clone();
-    site_recovery::RecoverySite::materialise(&drill.site, &drill.op("m"), &what, &replica)
-        .await
-        .expect("disks");
+    let made = RecoverySite::materialise(&drill.site, &drill.op("m"), &what, &replica).await;
+    made.expect("disks");
+    let other =
+        Recovery { settings: Settings { name: Some("sr-test-b".into()), ..what.settings.clone() }, ..what };
+    let other = RecoverySite::materialise(&drill.site, &drill.op("o"), &other, &replica).await;
+    other.expect("disks");
+    let before = ground.asked().len();
     let found = azure.check("azure".into()).await.expect("looked at");
+    let asked = ground.asked().split_off(before);
+    let times = |end: &str| asked.iter().filter(|call| call.ends_with(end)).count();
+    // Usages once for the region, and once for all machines.
+    assert_eq!((times("/usages"), times("/snapshots")), (2, 1), "{asked:?}");
     let told =
         |code: &str| found.iter().find(|finding| finding.code == code).map(|finding| finding.cause.as_str());
     assert!(told("container").is_some_and(|cause| cause.contains("points of 1 machines")), "{found:?}");
     assert!(
-        told("group.inventory").is_some_and(|cause| cause.contains("1 machines, 1 disks, 1 of them")),
+        told("group.inventory").is_some_and(|cause| cause.contains("2 machines, 2 disks, 2 of them")),
         "{found:?}"
     );
     // As Azure Site Recovery would: Azure itself imports it.

@@ -1,6 +1,6 @@
 //! Captures that fail half-way, and disks that are not what they were.
 
-use crate::given::{enrolled, op};
+use crate::given::{booted, enrolled, op};
 use crate::world::{GROUP, REGION, SPAN, World};
 use fake_arm::Fault;
 use fake_blob::Match;
@@ -159,6 +159,18 @@ async fn more_snapshots_than_azure_takes_are_not_asked_for_and_who_asks_is_told_
     world.passes(Duration::from_secs(seconds));
     assert_eq!(warnings(&world, &machine).await, [""; 0]);
     capture(&world, "eighth", &machine).await.expect("when it was told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_base_of_the_way_back_counts_among_the_snapshots_that_azure_takes() {
+    let world = World::new().await;
+    let (what, armed) = booted(&world, "boot").await;
+    let machine = what.machine.standing_as(armed.instance);
+    for number in 0..6 {
+        capture(&world, &format!("{number}"), &machine).await.expect("one of seven, with the base");
+    }
+    let error = capture(&world, "seventh", &machine).await.expect_err("Azure takes seven");
+    assert!(error.kind() == ErrorKind::Unavailable && error.fact("again_after_s").is_some(), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,12 +3,11 @@
 
 use crate::given::{enrolled, op};
 use crate::recovered::Recovered;
-use crate::world::{ACCOUNT, CONTAINER, World, account_id};
+use crate::world::World;
 use site_recovery::*;
-use site_recovery_azure::{Azure, Images, Preparation, Profile};
+use site_recovery_azure::{Azure, Profile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
 /// Codes of the page, with what it says of their severity.
 fn of_the_page() -> BTreeMap<String, String> {
@@ -93,7 +92,6 @@ fn right() -> Machine {
 /// The site under this profile.
 async fn site(world: &World, profile: Profile) -> Azure {
     let place = world.place(world.container.clone());
-    assert_eq!(place.account, account_id(&place.subscription, ACCOUNT), "of {CONTAINER}");
     let site = Azure::builder("azure".into()).profile(profile).network("vnet").test_network("isolated");
     site.open(place).await.expect("it opens")
 }
@@ -123,29 +121,6 @@ async fn sit_1_the_code_of_captures_that_are_too_many_is_as_severe_as_the_page_s
         world.site.capture(&key, &of, Consistency::Crash).await.expect("captured");
     }
     told(&world.site.check(&machine, &Settings::default()).await.expect("checked"), "azure.snapshot_pace");
-}
-
-#[derive(Debug)]
-struct Nothing;
-
-#[async_trait::async_trait]
-impl Preparation for Nothing {
-    async fn prepare(&self, _: &Machine, _: &Images) -> Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sit_1_what_a_preparation_will_do_is_info() {
-    let world = World::new().await;
-    let place = world.place(world.container.clone());
-    let site =
-        Azure::builder("azure".into()).preparation(Arc::new(Nothing)).open(place).await.expect("it opens");
-    let mut machine = right();
-    machine.guest.boot_drivers = Some(vec![]);
-    let found = site.check(&machine, &Settings::default()).await.expect("checked");
-    let told = found.iter().find(|finding| finding.code == "azure.preparation").expect("told");
-    assert_eq!(told.severity, Severity::Info, "{told:?}");
 }
 
 /// A quota that is too small by one, what in the finding names it, and whether disks can be made all the same.

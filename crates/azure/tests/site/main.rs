@@ -4,7 +4,6 @@ mod at_once;
 mod boot;
 mod capture;
 mod changes;
-mod check;
 mod checks;
 mod claim;
 mod codes;

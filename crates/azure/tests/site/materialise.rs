@@ -2,11 +2,13 @@
 
 use crate::given::{boot, materialise, op, recovery};
 use crate::world::{ACCOUNT, World};
+use async_trait::async_trait;
 use fake_blob::{Fault, Gate, Match};
 use futures_util::future::{Either, select};
 use site_recovery::*;
-use site_recovery_azure::Azure;
+use site_recovery_azure::{Azure, Builder, Images, Preparation};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,4 +109,22 @@ async fn points_that_cannot_be_copied_at_the_service_are_refused_when_the_site_i
         assert!(refused.message().contains(why), "{refused}");
     }
     open(world.place(world.container.clone())).await.expect("of one account");
+    // No image is made in an account of another region, unless a guest is prepared on it.
+    let far = World::far().await;
+    let open =
+        async |site: Builder| site.points(far.points.clone()).open(far.place(far.theirs.clone())).await;
+    open(Azure::builder("other".into())).await.expect("nothing is copied");
+    let prepares = Azure::builder("other".into()).preparation(Arc::new(Nothing));
+    let refused = open(prepares).await.expect_err("another account");
+    assert_eq!(refused.fact("field"), Some("points"), "{refused}");
+}
+
+#[derive(Debug)]
+struct Nothing;
+
+#[async_trait]
+impl Preparation for Nothing {
+    async fn prepare(&self, _: &Machine, _: &Images) -> Result<()> {
+        Ok(())
+    }
 }

@@ -1,8 +1,9 @@
 //! Taking back, setting aside and removing, when the same is asked for late or again.
 
 use crate::given::{boot, materialise, op, recovery};
-use crate::world::World;
+use crate::world::{World, says};
 use site_recovery::*;
+use site_recovery_record::checksum;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,7 +22,11 @@ async fn sit_10_destroy_of_an_older_generation_leaves_the_machine_that_has_its_n
 
 /// A failover that ran, was fenced and set aside.
 async fn aside(world: &World) -> (Recovery, Armed, Instance) {
-    let what = recovery(world, Purpose::Failover, Settings::default()).await;
+    aside_with(world, Settings::default()).await
+}
+
+async fn aside_with(world: &World, settings: Settings) -> (Recovery, Armed, Instance) {
+    let what = recovery(world, Purpose::Failover, settings).await;
     let armed = materialise(world, "first", &what).await.expect("made");
     boot(world, &what, &armed).await;
     world.site.fence(&op("fence"), &armed.instance, Duration::ZERO).await.expect("fenced");
@@ -38,6 +43,26 @@ async fn rol_1_a_repeat_of_set_aside_leaves_the_machine_that_has_the_name_now() 
     let again = world.site.set_aside(&op("aside"), &armed.instance).await;
     assert_eq!(again.expect("the same answer"), kept);
     assert!(world.site.power(&second.instance).await.is_ok(), "the newer machine was set aside instead");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sit_9_a_disk_that_was_set_aside_keeps_its_name_and_the_next_one_has_one_like_it() {
+    let world = World::new().await;
+    let named = DiskSettings { name: Some("web-os".into()), ..DiskSettings::default() };
+    let settings = Settings { disks: [("system".into(), named)].into(), ..Settings::default() };
+    let (what, _, kept) = aside_with(&world, settings).await;
+    let before = world.disks_of(&kept.name);
+    assert_eq!(before[0], "web-os");
+    let newer = Recovery { generation: Generation(3), ..what };
+    let second = materialise(&world, "second", &newer).await.expect("made");
+    let disks = world.disks_of(&second.instance.name);
+    assert!(disks[0].starts_with("web-os-") && disks[0].len() == "web-os-".len() + 8, "{disks:?}");
+    assert_eq!(materialise(&world, "second", &newer).await.expect("as before"), second);
+    boot(&world, &newer, &second).await;
+    assert_eq!(world.disks_of(&kept.name), before);
+    world.site.destroy(&op("destroy"), &kept).await.expect("destroyed");
+    let left = world.names("Microsoft.Compute/disks");
+    assert!(left.len() == 2 && left.contains(&disks[0]), "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,6 +105,25 @@ async fn sit_5_a_damaged_mark_of_another_machine_does_not_keep_withdraw_from_its
     own.replace("no mark".into(), &etag).await.expect("written");
     let error = world.site.withdraw(&op("withdraw"), &op("again").key, &what).await.expect_err("unread");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_of_another_format_is_refused_by_whoever_looks_at_all() {
+    let world = World::new().await;
+    let what = recovery(&world, Purpose::Failover, Settings::default()).await;
+    materialise(&world, "make", &what).await.expect("made");
+    let document = world.container.document("s/azure/mark/web");
+    let (bytes, etag) = document.read().await.expect("read").expect("there");
+    let json = std::str::from_utf8(&bytes).expect("text").split_once('\n').expect("a checksum before").1;
+    let newer = json.replacen("\"format\":1", "\"format\":2", 1);
+    assert_ne!(newer, json);
+    let newer = format!("{:016x}\n{newer}", checksum(newer.as_bytes()));
+    document.replace(newer.into(), &etag).await.expect("written");
+    let refused = |error: Error| says(&error, ErrorKind::Unsupported, &["mark/web is of format 2", "newer"]);
+    refused(world.site.discover().await.expect_err("discover"));
+    refused(world.site.claim(&op("claim"), what.machine.id()).await.expect_err("claim"));
+    refused(world.site.withdraw(&op("withdraw"), &op("make").key, &what).await.expect_err("withdraw"));
+    assert_eq!(world.names("Microsoft.Compute/disks").len(), 2, "nothing was changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,6 +127,45 @@ async fn o1_an_upload_whose_time_was_over_before_it_was_ended_is_begun_again() {
 }
 
 #[tokio::test]
+async fn o1_an_upload_whose_address_ended_after_its_last_byte_is_begun_again() {
+    let here = Recovered::far().await;
+    let gate = Gate::new();
+    // The first one that says that a disk is whole: the mark was made, and said that all is prepared.
+    let whole = Match::any().method("PUT").path_contains("/mark/").after(2);
+    let held = here.world.blobs.faults().next(whole, BlobFault::Late(gate.clone()));
+    let ends = async {
+        held.reach(1).await;
+        here.world.manager.advance(Duration::from_secs(3 * 86_400));
+        gate.open();
+    };
+    let made = async { tokio::join!(here.materialise("m"), ends).0 };
+    let made = tokio::time::timeout(Duration::from_secs(60), made).await.expect("it waits for nothing");
+    let parts = ["ended before its upload did", "try again", "disk="];
+    says(&made.expect_err("its bytes are gone"), ErrorKind::Unavailable, &parts);
+    here.materialise("m").await.expect("materialised");
+    here.holds_the_point();
+}
+
+#[tokio::test]
+async fn o1_an_upload_is_ended_while_another_one_goes_on() {
+    let here = Recovered::far().await;
+    let gate = Gate::new();
+    let put = Match::any().method("PUT").path_contains("/md-");
+    let held = here.world.blobs.faults().next(put, BlobFault::Late(gate.clone()));
+    let ends = async {
+        held.reach(1).await;
+        while !here.states().await.contains(&DiskState::Unattached) {
+            tokio::task::yield_now().await;
+        }
+        gate.open();
+    };
+    let both = async { tokio::join!(here.materialise("m"), ends).0 };
+    let made = tokio::time::timeout(Duration::from_secs(60), both).await;
+    made.expect("one waits for the other").expect("materialised");
+    here.holds_the_point();
+}
+
+#[tokio::test]
 async fn o1_an_upload_that_somebody_ended_is_not_taken_for_whole() {
     let here = Recovered::far().await;
     here.upload_in_part("m").await;

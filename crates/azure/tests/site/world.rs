@@ -70,7 +70,8 @@ pub(crate) struct World {
     pub(crate) points: PageBlobs,
     pub(crate) arm: Arm,
     pub(crate) container: Container,
-    theirs: Container,
+    /// In an account of somebody else.
+    pub(crate) theirs: Container,
     /// That of the points.
     pub(crate) clock: ManualClock,
     /// That of the site.
@@ -184,6 +185,11 @@ impl World {
     pub(crate) async fn again(&self) -> (Azure, PageBlobs, Arm, Container) {
         let time = shared(&self.time.skipping(CLAIM));
         self.opened(([Arc::clone(&time), time], LONG)).await
+    }
+
+    /// Another process of ours, with another window.
+    pub(crate) async fn within(&self, window: Duration) -> Azure {
+        self.opened(([shared(&self.clock), shared(&self.time)], window)).await.0
     }
 
     async fn opened(&self, times: Times) -> (Azure, PageBlobs, Arm, Container) {
