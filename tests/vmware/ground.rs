@@ -77,9 +77,10 @@ impl Ground {
             let world = World::start(mode, open).await.expect("looked for before");
             let web = world.machine("web", &DISKS).await;
             for (disk, kib) in DISKS.into_iter().enumerate() {
-                for page in (0..kib * 1024 / PAGE).step_by(3) {
-                    world.write(&web, disk, page * PAGE, &pattern(page + kib)).await;
-                }
+                let pages = 0..kib * 1024 / PAGE;
+                let page =
+                    |page: u64| if page % 3 == 0 { pattern(page + kib) } else { vec![0; PAGE as usize] };
+                world.write(&web, disk, 0, &pages.flat_map(page).collect::<Vec<u8>>()).await;
             }
             let (sim, dir, appliance) = (world.sim.clone(), world.dir.clone(), world.appliance.clone());
             Self { sim, dir, appliance, hall: None, web }
