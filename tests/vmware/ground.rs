@@ -78,8 +78,9 @@ impl Ground {
             let web = world.machine("web", &DISKS).await;
             for (disk, kib) in DISKS.into_iter().enumerate() {
                 let pages = 0..kib * 1024 / PAGE;
-                let page =
-                    |page: u64| if page % 3 == 0 { pattern(page + kib) } else { vec![0; PAGE as usize] };
+                let page = |page: u64| {
+                    if page.is_multiple_of(3) { pattern(page + kib) } else { vec![0; PAGE as usize] }
+                };
                 world.write(&web, disk, 0, &pages.flat_map(page).collect::<Vec<u8>>()).await;
             }
             let (sim, dir, appliance) = (world.sim.clone(), world.dir.clone(), world.appliance.clone());
