@@ -54,9 +54,10 @@ pub(crate) async fn ask(danger: Danger, what: &str, global: &Global) -> Result<S
 
 /// A line of the terminal; none at its end and after Ctrl-C.
 async fn line(question: &str) -> Result<Option<String>> {
+    // Before the question is seen, as a Ctrl-C may follow at once.
+    let mut interrupts = Interrupts::heard()?;
     let mut error = std::io::stderr();
     let _ = write!(error, "{question}").and_then(|()| error.flush());
-    let mut interrupts = Interrupts::heard()?;
     let read = tokio::task::spawn_blocking(|| {
         let mut text = String::new();
         match std::io::stdin().read_line(&mut text) {
