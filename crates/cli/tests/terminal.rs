@@ -3,6 +3,7 @@
 
 mod support;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -40,6 +41,9 @@ impl Session {
     }
 
     fn more(&mut self) -> bool {
+        let mut waited_for = [PollFd::new(&self.terminal, PollFlags::IN)];
+        let came = poll(&mut waited_for, Some(&Timespec { tv_sec: 60, tv_nsec: 0 })).unwrap();
+        assert!(came > 0, "nothing was said for a minute after: {}", self.seen);
         let mut piece = [0; 4096];
         match self.terminal.read(&mut piece) {
             Ok(count) if count > 0 => {
