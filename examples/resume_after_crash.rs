@@ -71,8 +71,8 @@ async fn fail_over_and_die(dir: &Path, steps: usize) -> Result<()> {
 async fn go_on(dir: &Path, steps: usize, before: &Disks) -> Result<()> {
     let stage = Stage::open(dir).await?;
     let vault = stage.vault().await?;
-    for job in vault.resume().await? {
-        let report = job.wait().await?;
+    for job in vault.resume().await.into_values() {
+        let report = job?.wait().await?;
         println!("  resumed {:?}: {:?}", report.operation, report.outcome);
     }
     let web = vault.find("web")?;

@@ -117,9 +117,9 @@ impl Story {
     /// Goes on with what an engine before this one had begun. The guest goes on as well, where its machine runs and
     /// nobody is still looking at it.
     async fn resume(&mut self) -> Result<()> {
-        for job in self.vault.resume().await? {
+        for job in self.vault.resume().await.into_values() {
             self.screen.line("goes on with a job of the engine before");
-            let report = self.screen.during(None, job.wait()).await?;
+            let report = self.screen.during(None, job?.wait()).await?;
             self.screen.line(&format!("{:?}: {:?}", report.operation, report.outcome));
         }
         let dir = match self.vault.find("web") {

@@ -165,8 +165,8 @@ impl Life {
 
     /// Goes on with what an engine before this one had begun, to its end.
     pub(crate) async fn resume(&self) {
-        for job in self.vault.resume().await.unwrap() {
-            job.wait().await.unwrap();
+        for job in self.vault.resume().await.into_values() {
+            job.unwrap().wait().await.unwrap();
         }
     }
 

@@ -40,9 +40,9 @@
 //! # let (vault, journal, clock) =
 //! #     (&engine.vault, Arc::new(engine.journal.clone()), Arc::new(engine.pair.world.clock()));
 //! let plans = Plans::builder(vault, journal).clock(clock).open().await?;
-//! vault.resume().await?; // after a crash: first the machines' jobs, then the plans
-//! let resumed = plans.resume().await; // by plan: each that goes on, and why one does not
-//! assert!(resumed.values().all(Result::is_ok));
+//! let jobs = vault.resume().await; // after a crash: first the machines' jobs; by unit each that goes on, and why one does not
+//! let runs = plans.resume().await; // then the plans, likewise
+//! assert!(jobs.values().all(Result::is_ok) && runs.values().all(Result::is_ok));
 //!
 //! let ana = plans.clone().acting_as("ana").because("exercise 7");
 //! ana.failover("shop", &shop, FailoverRequest::planned(PrimaryToRecovery)).await?;

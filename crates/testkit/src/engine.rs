@@ -93,7 +93,7 @@ impl MemoryEngine {
     /// Those of the engine.
     pub async fn restarted(self) -> Result<(Self, Vec<Job>)> {
         let engine = Self::over(self.pair, self.journal.reopen()?).await?;
-        let jobs = engine.vault.resume().await?;
+        let jobs = engine.vault.resume().await.into_values().collect::<Result<_>>()?;
         Ok((engine, jobs))
     }
 }

@@ -40,10 +40,19 @@ pub(super) async fn follow(engine: &Engine, job: Job, unit: &Unit, out: &Out) ->
 /// Goes on with everything that a crash interrupted, and waits until it is over or needs a person.
 ///
 /// # Errors
-/// When the journal does not take a record. A run of a plan that cannot go on is told once the others have.
+/// When the journal does not take a record. What cannot go on is told, and is an error once the others have.
 pub(crate) async fn resume(engine: &Engine, out: &Out) -> Result<usize> {
-    let jobs = engine.vault.resume().await?;
-    let (runs, failed) = plan::resume(engine, out).await;
+    let (mut jobs, mut failed) = (vec![], None);
+    for (unit, resumed) in engine.vault.resume().await {
+        match resumed {
+            Ok(job) => jobs.push(job),
+            Err(error) => {
+                out.note(format!("the job of {unit} does not go on: {}", error.message()));
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    let runs = plan::resume(engine, out, &mut failed).await;
     for job in &jobs {
         let unit = engine.vault.group(job.unit().as_str())?.acting_as("engine");
         // One that is held for its plan ends only with that.

@@ -88,13 +88,13 @@ pub(super) fn unknown(engine: &Engine, name: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("no plans.{name} is in the settings; {there}"))
 }
 
-/// Goes on with the runs that a crash interrupted, and gives them, and why the first one does not that cannot. Those that wait
-/// for a person are left to that person.
-pub(super) async fn resume(engine: &Engine, out: &Out) -> (Vec<PlanRun>, Option<Error>) {
+/// Goes on with the runs that a crash interrupted, and gives them. Why the first thing does not that cannot stands in `failed`.
+/// Those that wait for a person are left to that person.
+pub(super) async fn resume(engine: &Engine, out: &Out, failed: &mut Option<Error>) -> Vec<PlanRun> {
     let under_way = |run: &PlanRun| run.state() == RunState::InProgress;
-    let (mut runs, mut failed) = (vec![], None);
+    let mut runs = vec![];
     if !engine.plans.list().iter().any(under_way) {
-        return (runs, failed);
+        return runs;
     }
     for (plan, resumed) in engine.plans.resume().await {
         match resumed {
@@ -106,7 +106,7 @@ pub(super) async fn resume(engine: &Engine, out: &Out) -> (Vec<PlanRun>, Option<
         }
     }
     runs.retain(under_way);
-    (runs, failed)
+    runs
 }
 
 /// Whether a plan's run drives this job, and tells of it.

@@ -10,7 +10,7 @@ use crate::{
     DiskId, EngineId, Epoch, Error, ErrorKind, Finding, Item, Machine, MachineId, Operation, Policy, Request,
     Result, RoleName, Settings, Unit, UnitId,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The place that holds replicated items, and the engine that works on them. Built once from legs, journal and clock; a
@@ -220,33 +220,44 @@ impl Vault {
     }
 
     /// Goes on with every run that a crash interrupted: forward, or back. A boot proof is taken back: how long its guest took
-    /// is not known any more. Returns their jobs.
+    /// is not known any more.
     ///
-    /// # Errors
-    /// None as of now; a run that cannot go on ends as its job's error.
-    pub async fn resume(&self) -> Result<Vec<Job>> {
-        let mut jobs = vec![];
+    /// Returns by unit the jobs that go on, and why one does not: `StaleEpoch` where another engine has gone on with it; what
+    /// the journal said. One that does not holds up no other.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the rest as it is; each job that was begun goes on.
+    #[must_use = "a job that nobody goes on with is told here alone"]
+    pub async fn resume(&self) -> BTreeMap<UnitId, Result<Job>> {
+        let mut resumed = BTreeMap::new();
         for slot in self.shared.all_slots() {
-            let open = slot.unit().run.as_ref().is_some_and(|r| r.course != Course::Parked);
-            let undo = job::undoes_itself(&slot.unit());
-            if slot.is_driven() || !(open || undo.is_some()) {
-                continue;
+            if let Some(job) = self.go_on(&slot).await.transpose() {
+                resumed.insert(slot.id.clone(), job);
             }
-            let turn = Turn::take(&self.shared, &slot).await;
-            if slot.is_driven() {
-                continue;
-            }
-            match undo {
-                Some((undo, _)) => job::open(&turn, undo).await?,
-                None => self.reclaim(&turn).await?,
-            }
-            let job = job::start(turn)?;
-            if slot.unit().proves() {
-                job.cancel();
-            }
-            jobs.push(job);
         }
-        Ok(jobs)
+        resumed
+    }
+
+    /// None where nothing was interrupted, or somebody drives it.
+    async fn go_on(&self, slot: &Arc<Slot>) -> Result<Option<Job>> {
+        let open = slot.unit().run.as_ref().is_some_and(|r| r.course != Course::Parked);
+        let undo = job::undoes_itself(&slot.unit());
+        if slot.is_driven() || !(open || undo.is_some()) {
+            return Ok(None);
+        }
+        let turn = Turn::take(&self.shared, slot).await;
+        if slot.is_driven() {
+            return Ok(None);
+        }
+        match undo {
+            Some((undo, _)) => job::open(&turn, undo).await?,
+            None => self.reclaim(&turn).await?,
+        }
+        let job = job::start(turn)?;
+        if slot.unit().proves() {
+            job.cancel();
+        }
+        Ok(Some(job))
     }
 
     /// A run goes on under this engine's own authority, so that a late call of the engine that began it passes no more.

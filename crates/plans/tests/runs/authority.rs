@@ -13,7 +13,7 @@ async fn o3_what_the_first_engine_still_asks_for_is_refused_once_a_second_one_go
     assert_eq!(first.wait("shop").await.state(), RunState::WaitingForManualAction);
 
     let second = first.again().await?;
-    assert_eq!(second.engine.vault.resume().await?.len(), 2, "both stand prepared");
+    assert_eq!(second.resume_jobs().await?, 2, "both stand prepared");
     let resumed = second.resume_plans().await?;
     assert_eq!(resumed.iter().map(|r| r.plan.as_str()).collect::<Vec<_>>(), ["shop"]);
     for late in [first.plans.complete("shop", "look", "it is well").await, first.plans.cancel("shop").await] {
@@ -37,7 +37,7 @@ async fn o3_an_engine_that_was_away_while_another_took_over_boots_nothing() -> R
     first.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
     until(|| first.actions.programs() == ["slow"]).await;
     let second = first.again().await?;
-    second.engine.vault.resume().await?;
+    second.resume_jobs().await?;
     second.resume_plans().await?;
     let run = second.wait("shop").await;
     let why = run.waiting().and_then(|a| a.error.clone()).expect("nobody knows how it ended");
@@ -133,7 +133,7 @@ async fn a_run_that_nobody_resumed_in_the_vault_says_so() -> Result<()> {
     second.plans.complete("shop", "look", "it is well").await?;
     let error = bounded(second.plans.wait("shop")).await.expect_err("its job is not driven");
     assert!(error.to_string().contains("Vault::resume"), "{error}");
-    second.engine.vault.resume().await?;
+    second.resume_jobs().await?;
     second.resume_plans().await?;
     assert_eq!(second.wait("shop").await.outcome, Some(Outcome::Done));
     Ok(())

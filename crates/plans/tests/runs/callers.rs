@@ -36,7 +36,7 @@ async fn what_somebody_decided_is_driven_also_when_he_is_gone() -> Result<()> {
     comes_to(&site, action_is(ActionState::Running, "slow")).await;
 
     let next = site.again().await?;
-    next.engine.vault.resume().await?;
+    next.resume_jobs().await?;
     gone(next.plans.resume());
     comes_to(&next, action_is(ActionState::Waiting, "slow")).await;
     gone(next.plans.cancel("shop"));

@@ -312,14 +312,14 @@ async fn one(
     if let Some(second) = second {
         let (_, built) = acting(&site, second).await?;
         if let Ok((vault, plans)) = built
-            && vault.resume().await.is_ok()
+            && vault.resume().await.values().all(Result::is_ok)
             && plans.resume().await.values().any(Result::is_ok)
         {
             let _dies = scenario.see_to_its_end(&plans).await;
         }
     }
     let next = site.again().await?;
-    next.engine.vault.resume().await?;
+    next.resume_jobs().await?;
     let resumed = next.resume_plans().await?;
     let began = |run: &PlanRun| run.ended.is_none() || resumed.iter().any(|r| r.id == run.id);
     let newest = next.plans.list().pop();

@@ -209,7 +209,7 @@ async fn a_program_whose_end_nobody_saw_is_dropped_with_its_run() -> Result<()> 
     first.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
     until(|| first.actions.programs() == ["slow"]).await;
     let second = first.again().await?;
-    second.engine.vault.resume().await?;
+    second.resume_jobs().await?;
     second.plans.cancel("shop").await?;
     was_dropped(&second.wait("shop").await, "slow");
     Ok(())

@@ -207,6 +207,12 @@ impl Site {
         Self::over(self.engine.pair.clone(), self.engine.journal.reopen()?, Some(self)).await
     }
 
+    /// Goes on with all machines' jobs, which nobody else has. How many there are.
+    pub(crate) async fn resume_jobs(&self) -> Result<usize> {
+        let resumed: Result<Vec<_>> = self.engine.vault.resume().await.into_values().collect();
+        Ok(resumed?.len())
+    }
+
     /// Goes on with all runs, which nobody else has.
     pub(crate) async fn resume_plans(&self) -> Result<Vec<PlanRun>> {
         self.plans.resume().await.into_values().collect()

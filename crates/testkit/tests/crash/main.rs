@@ -116,7 +116,7 @@ async fn resume(
     if let Some(crash) = second {
         let crashing = CrashingJournal::new(Arc::new(take.engine.journal.clone()), crash);
         let vault = acting(&take.engine, &crashing, &scenario.faults()).await?;
-        for job in vault.resume().await.unwrap_or_default() {
+        for job in vault.resume().await.into_values().flatten() {
             job.let_boot();
             let _ = job.wait().await;
         }
@@ -127,7 +127,8 @@ async fn resume(
     let (out, back) = faulty(&take.engine.pair, &scenario.faults());
     let builder = MemoryEngine::builder(&take.engine.pair, Arc::new(take.engine.journal.clone()));
     let vault = builder.out(out).back(back).build().await?;
-    for job in vault.resume().await? {
+    for job in vault.resume().await.into_values() {
+        let job = job?;
         job.let_boot();
         job.wait().await?;
     }

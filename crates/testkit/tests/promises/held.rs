@@ -3,8 +3,8 @@
 use super::*;
 use site_recovery::state::{Operation, Phase};
 use site_recovery::workflow::Step;
-use site_recovery::{DrillRequest, FailoverRequest, JobState, Outcome, Request, Result, UndoRequest};
-use site_recovery_testkit::engine::MemoryEngine;
+use site_recovery::{DrillRequest, ErrorKind, FailoverRequest, JobState, Outcome, Request, Result, UndoRequest};
+use site_recovery_testkit::engine::{DISK, MemoryEngine};
 use std::time::Duration;
 
 fn held() -> FailoverRequest {
@@ -56,7 +56,7 @@ async fn o1_a_held_failover_is_held_by_the_next_engine_too() -> Result<()> {
     until_it_holds(&job).await;
     let (id, pair) = (web.id().clone(), engine.pair.clone());
     let next = MemoryEngine::over(pair, engine.journal.reopen()?).await?;
-    let jobs = next.vault.resume().await?;
+    let jobs = next.vault.resume().await.into_values().collect::<Result<Vec<_>>>()?;
     assert_eq!(jobs.len(), 1);
     until_it_holds(&jobs[0]).await;
     assert!(engine.pair.cloud.running().is_empty(), "nothing boots yet");
@@ -64,6 +64,32 @@ async fn o1_a_held_failover_is_held_by_the_next_engine_too() -> Result<()> {
     jobs[0].done().await?;
     assert_eq!(engine.pair.cloud.running().len(), 1);
     assert!(matches!(next.vault.item(&id)?.state()?.phase, Phase::FailoverCompleted(_)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn o3_a_job_that_another_engine_went_on_with_holds_up_no_other() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    engine.pair.here.add_machine("db", &[("boot", DISK)]);
+    let db = engine.protect("db").await?;
+    let lets_boot = db.failover(held()).await?;
+    until_it_holds(&lets_boot).await;
+    until_it_holds(&web.failover(held()).await?).await;
+    let next = MemoryEngine::over(engine.pair.clone(), engine.journal.reopen()?).await?;
+    lets_boot.let_boot();
+    lets_boot.done().await?;
+
+    let mut resumed = next.vault.resume().await;
+    let (unit, late) = resumed.pop_first().expect("told");
+    assert_eq!(unit.as_str(), db.id().as_str(), "it comes first");
+    assert_eq!(late.expect_err("the first one went on with it").kind(), ErrorKind::StaleEpoch);
+    let (unit, job) = resumed.pop_first().expect("told");
+    assert_eq!(unit.as_str(), web.id().as_str());
+    let job = job?;
+    until_it_holds(&job).await;
+    job.let_boot();
+    job.done().await?;
+    assert_eq!((engine.pair.cloud.running().len(), resumed.len()), (2, 0));
     Ok(())
 }
 

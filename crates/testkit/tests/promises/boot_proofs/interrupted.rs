@@ -159,8 +159,8 @@ async fn o1_o8_a_proof_whose_engine_is_gone_is_taken_back() -> Result<()> {
             let (probe, plan) = (Probe::of(&stage.engine), FaultPlan::new());
             let anew = vault(&stage.engine, kept, &probe, &plan).await?;
             if journal {
-                for job in anew.resume().await? {
-                    bounded(job.wait()).await?;
+                for job in anew.resume().await.into_values() {
+                    bounded(job?.wait()).await?;
                 }
             } else {
                 anew.adopt("out").await?;
