@@ -43,6 +43,7 @@ func (s *site) verbs() map[string]verb {
 		"disk-grow":       with(s.diskGrow),
 		"disk-remove":     with(s.diskRemove),
 		"guest-write":     with(s.guestWrite),
+		"block-devices":   with(s.showDevices),
 	}
 }
 

@@ -38,6 +38,7 @@ type site struct {
 	tracks    tracks
 	guests    guests
 	devices   deviceLists
+	blocks    blockDevices
 	faults    callFaults
 	refusals  refusals
 	delays    delays

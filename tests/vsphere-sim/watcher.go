@@ -1,6 +1,8 @@
 package main
 
 import (
+	"log"
+
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -39,6 +41,9 @@ func (w *watcher) UpdateObject(_ *simulator.Context, object mo.Reference, change
 			w.site.open.record(vm, w.site.snapshotsOf(vm.Self))
 		case "config.hardware.device":
 			w.site.open.record(vm, w.site.snapshotsOf(vm.Self))
+			if err := w.site.plug(vm); err != nil {
+				log.Printf("block devices of %s: %v", vm.Name, err)
+			}
 		}
 	}
 }

@@ -50,13 +50,19 @@ pub(super) async fn plan(engine: &Engine, request: &Request, verb: &PlanVerb, ou
             plans.commit(&told.name, find(engine, &told.name)?, wish).await
         }
         PlanVerb::Reprotect(told) => {
+            let plan = find(engine, &told.name)?;
+            let members = plan.groups.iter().flat_map(|group| &group.members);
+            // Who is not protected is told by the plan itself.
+            let units = members.filter_map(|member| engine.unit(&member.unit, &request.operator).ok());
+            let items: Vec<_> = units.flat_map(|unit| unit.items()).collect();
             let wish = ReprotectRequest {
+                settings: engine.landing(&items, None)?,
                 other_side_loses: told.other_side_loses,
                 compare: told.compare,
                 consolidate: told.consolidate,
                 ..ReprotectRequest::default()
             };
-            plans.reprotect(&told.name, find(engine, &told.name)?, wish).await
+            plans.reprotect(&told.name, plan, wish).await
         }
         PlanVerb::Continue(told) => plans.go_on(&told.name).await,
         PlanVerb::Cancel(told) => plans.cancel(&told.name).await,

@@ -9,8 +9,11 @@ macro_rules! built {
     ($adapter:ident, $builder:expr, $told:expr, $clock:expr) => {{
         let mut builder = $builder.clock($clock);
         if let Some(appliance) = &$told.appliance {
-            builder = builder
-                .appliance($adapter::Appliance::new(appliance, Arc::new($adapter::BlockDevices::default())));
+            let devices = match &$told.block_devices {
+                Some(seen) => $adapter::BlockDevices::below(&seen.sys, &seen.dev),
+                None => $adapter::BlockDevices::default(),
+            };
+            builder = builder.appliance($adapter::Appliance::new(appliance, Arc::new(devices)));
         }
         if let Some(scratch) = &$told.leases {
             builder = builder.leases(scratch);

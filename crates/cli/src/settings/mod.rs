@@ -9,7 +9,7 @@ mod remote;
 mod site;
 mod span;
 
-pub(crate) use machine::{GroupSettings, MachineSettings};
+pub(crate) use machine::{GroupSettings, MachineSettings, Recovered};
 pub(crate) use place::{Place, refused};
 pub(crate) use policy::PolicySettings;
 #[cfg(feature = "azure")]
@@ -109,6 +109,10 @@ pub(crate) struct LegSettings {
     pub(crate) store: Option<Spanned<String>>,
     /// The directory in which the master target of a way back keeps its points.
     pub(crate) retention: Option<PathBuf>,
+    /// What machines shall be where a way back leads; a site of VMware's has to be told the datastore. For a way out each machine
+    /// says so itself.
+    #[schemars(with = "Option<Recovered>")]
+    pub(crate) settings: Option<Spanned<Recovered>>,
 }
 
 /// The process server of this host.

@@ -51,6 +51,17 @@ fn check_leg(settings: &Settings, leg: &Spanned<LegSettings>, place: &Place<'_>)
     let cannot = |what: &str| {
         place.refuse(told.to.span(), &format!("a site of the kind {} {what}", to.kind()), "name another site")
     };
+    if let Some(landed) = &told.settings {
+        if told.store.is_some() {
+            let rule = "settings of a leg are those of a way back";
+            return Err(place.refuse(
+                landed.span(),
+                rule,
+                "write them at the machines: [machines.NAME.settings]",
+            ));
+        }
+        landed.get_ref().settings().validate().map_err(|e| refused(place, landed.span(), &e))?;
+    }
     match (&told.store, &told.retention) {
         (Some(store), None) if to.runs_recovered() => {
             exists(store, &settings.stores, "stores", place)?;

@@ -4,7 +4,6 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-#[cfg(any(feature = "vsphere", feature = "esxi"))]
 use std::path::PathBuf;
 
 /// The table of a site of VMware's, for the schema.
@@ -18,10 +17,23 @@ pub(crate) struct VmwareTable {
     server: BTreeMap<String, serde_json::Value>,
     /// The instance UUID of the machine in which this command runs; without it nothing lands there.
     appliance: Option<String>,
+    /// Where that machine's block devices are seen; below `/sys/block` and `/dev` unless told otherwise, as in a container.
+    block_devices: Option<Devices>,
     /// A folder for disks that are read by leases, where nothing else serves.
     leases: Option<String>,
-    /// Only machines with this tag, as `category/tag`; of a vCenter.
+    /// Only machines with this tag, as `category=tag`; of a vCenter.
     tag: Option<String>,
+}
+
+/// Where block devices are seen.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "without the features it is only described")]
+pub(crate) struct Devices {
+    /// A folder as `/sys/block`.
+    pub(crate) sys: PathBuf,
+    /// A folder as `/dev`.
+    pub(crate) dev: PathBuf,
 }
 
 /// The table of a site in Azure, for the schema.
@@ -63,6 +75,8 @@ pub(crate) struct Vmware<Server, Tag> {
     pub(crate) server: Server,
     #[serde(default)]
     pub(crate) appliance: Option<String>,
+    #[serde(default)]
+    pub(crate) block_devices: Option<Devices>,
     #[serde(default)]
     pub(crate) leases: Option<PathBuf>,
     #[serde(default = "none", bound(deserialize = "Tag: Deserialize<'de>"))]

@@ -79,6 +79,18 @@ fn what_is_wrong_is_told_by_line_key_rule_and_remedy() {
         (swap("to = \"here\"", "to = \"cloud\""), "to", "legs.back.to", "another site"),
         (swap("store = \"points\"", "store = \"pts\""), "store", "legs.out.store", "no stores.pts"),
         (swap("store = \"points\"\n", ""), "[legs.out]", "legs.out", "either a store"),
+        (
+            swap("store = \"points\"", "store = \"points\"\nsettings = { datastore = \"one\" }"),
+            "settings",
+            "legs.out.settings",
+            "[machines.NAME.settings]",
+        ),
+        (
+            swap("retention = \"retention\"", "retention = \"retention\"\nsettings = { name = \"-web\" }"),
+            "settings",
+            "legs.back.settings",
+            "letters, digits",
+        ),
         (swap("interval = \"30s\"", "interval = \"30\""), "interval", "policies.quick.interval", "as in 5m"),
         (swap("interval = \"30s\"", "interval = \"2d\""), "[policies.quick]", "policies.quick", "24 hours"),
         (

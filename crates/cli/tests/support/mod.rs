@@ -5,8 +5,10 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_site-recovery");
@@ -84,8 +86,26 @@ impl Ground {
         ["disk-root.raw", "disk-data.raw"].map(|disk| fs::read(home.join(disk)).unwrap())
     }
 
+    /// Files of a machine's disks at a local site, in their order.
+    pub(crate) fn files(&self, site: &str, machine: &str) -> Vec<PathBuf> {
+        let home = self.path(site).join(machine);
+        let described: Value = serde_json::from_slice(&fs::read(home.join("machine.json")).unwrap()).unwrap();
+        let file = |disk: &Value| home.join(disk["file"].as_str().unwrap());
+        described["disks"].as_array().unwrap().iter().map(file).collect()
+    }
+
+    /// Other settings than those of `init`.
+    pub(crate) fn settings(&self, text: &str) {
+        fs::write(self.path("site-recovery.toml"), text).unwrap();
+    }
+
     /// Writes to a disk, as its guest does.
     pub(crate) fn write(&self, site: &str, machine: &str, at: u64, text: &str) {
+        self.write_to(site, machine, "disk-data.raw", at, text);
+    }
+
+    /// The same, to this file of the machine.
+    pub(crate) fn write_to(&self, site: &str, machine: &str, file: &str, at: u64, text: &str) {
         use std::os::unix::fs::FileExt;
         let home = self.path(site).join(machine);
         let lock = fs::OpenOptions::new()
@@ -94,7 +114,7 @@ impl Ground {
             .open(home.join(".site-recovery/write.lock"))
             .unwrap();
         lock.lock().unwrap();
-        let disk = fs::OpenOptions::new().write(true).open(home.join("disk-data.raw")).unwrap();
+        let disk = fs::OpenOptions::new().write(true).open(home.join(file)).unwrap();
         disk.write_all_at(text.as_bytes(), at).unwrap();
     }
 
@@ -133,6 +153,15 @@ impl Ground {
     }
 }
 
+/// Looks until it holds, for a minute.
+#[track_caller]
+pub(crate) fn soon(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}: it did not come in a minute");
+    }
+}
+
 /// Bytes that only this seed gives.
 pub(crate) fn bytes(seed: &str, count: usize) -> Vec<u8> {
     let mut state =
@@ -157,6 +186,33 @@ pub(crate) fn ended(child: Child) -> Ran {
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The daemon, once it runs. It goes with its test.
+pub(crate) struct Daemon(Child);
+
+impl Daemon {
+    pub(crate) fn start(ground: &Ground) -> Self {
+        let mut daemon = Self(ground.start("run"));
+        let mut lines = BufReader::new(daemon.0.stderr.as_mut().unwrap()).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("running")));
+        daemon
+    }
+
+    /// Ends it in order.
+    pub(crate) fn stop(mut self) {
+        signal(&self.0, Signal::TERM);
+        let mut told = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!(self.0.wait().unwrap().code(), Some(0), "{told}");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
     }
 }
 
