@@ -251,7 +251,7 @@ impl Shop {
             assert_eq!(report.outcome, Ending::Done, "{what}");
             let (page, html) = ends("html");
             for name in SHOP {
-                assert!(report.members.iter().any(|member| member.name == name), "{what} has no {name}");
+                assert!(report.members.iter().any(|member| member.called == name), "{what} has no {name}");
                 assert!(html.contains(&format!(">{name}<")), "the page of the {what} has no {name}");
             }
             fs::copy(page, left().join(format!("{what}.html"))).unwrap();
@@ -324,7 +324,8 @@ fn settings(wires: &[Wire]) -> String {
 
 /// The database, then the application, which needs it, and the web server, which is not waited for. Who switches them on leaves.
 async fn power_on(dir: &Path, wires: &[Wire]) -> Machines {
-    let stage = LiveStage::open_with(dir, &Emulator::default(), |site, builder| {
+    let emulator = Emulator::default();
+    let stage = LiveStage::open_with(dir, &emulator, |site, builder| {
         let wires = wires.iter().filter(|wire| wire.site == site && !wire.isolated());
         wires
             .fold(builder, |builder, wire| builder.network(&wire.network, Network::production(&wire.backend)))
