@@ -178,7 +178,7 @@ impl Shop {
 
     /// All three serve in a network of their own, of which production hears nothing, and are gone afterwards.
     async fn drill(&mut self) {
-        self.run("plan drill shop").with(0);
+        told_in_order(&self.run("plan drill shop").with(0).err);
         for name in SHOP {
             let copy = format!("{name}-test");
             self.guest("cloud", &copy).writes(SOME).await.unwrap();
@@ -206,7 +206,7 @@ impl Shop {
             guest.writes(SOME).await.unwrap();
         }
         let there = SHOP.map(|name| self.guest(to, name).from_here());
-        self.run(&format!("plan {verb} shop --reason exercise")).with(0);
+        told_in_order(&self.run(&format!("plan {verb} shop --reason exercise")).with(0).err);
         let run = self.ground.run("plan show shop --json").with(0).json();
         boots_in_order(&run["recovery_plan"]["run"]);
         let mut left = vec![];
@@ -369,6 +369,14 @@ fn boots_in_order(run: &Value) {
         let found = time(&format!("actions after boot group {group}"), "ended");
         assert!(found <= time(&format!("boot group {} boots", group + 1), "started"), "{run:#}");
     }
+}
+
+/// And so it was told.
+fn told_in_order(told: &str) {
+    let at = |line: &str| told.lines().position(|l| l == line).unwrap_or_else(|| panic!("{line}: {told}"));
+    let wanted = ["db is Done", "the action database-serves is done", "boot group 2 boots", "app is Done"];
+    let places = wanted.map(|line| at(&format!("shop: {line}")));
+    assert!(places.is_sorted(), "{told}");
 }
 
 /// What a machine wrote first at the new side it wrote when the one that it needs had written there already, and what it wrote
