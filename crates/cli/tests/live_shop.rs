@@ -121,10 +121,11 @@ async fn d5_three_guests_that_need_each_other_go_over_and_come_back_by_one_plan(
 
 /// Two QEMU sites with one production network, and one network for drills.
 struct Shop {
+    // Found by files of the directory, and so ended before that goes.
+    machines: Machines,
     ground: Ground,
     lan: Lan,
     apart: Lan,
-    machines: Machines,
     daemon: Option<(Child, Lines<BufReader<ChildStderr>>)>,
     /// What a terminal has shown until now.
     session: String,
@@ -153,7 +154,7 @@ impl Shop {
         fs::set_permissions(&serves, fs::Permissions::from_mode(0o755)).unwrap();
         let (lan, apart) = lans.unwrap();
         let machines = power_on(ground.root(), &wires).await;
-        let mut shop = Self { ground, lan, apart, machines, daemon: None, session: String::new() };
+        let mut shop = Self { machines, ground, lan, apart, daemon: None, session: String::new() };
         let mut daemon = shop.ground.start("run");
         let mut lines = BufReader::new(daemon.stderr.take().unwrap()).lines();
         let running = lines.any(|line| line.unwrap().contains("running"));
@@ -220,7 +221,7 @@ impl Shop {
         left.try_into().unwrap()
     }
 
-    /// What stands on the disk of a machine that is off. Its application knows no more of the database than that holds.
+    /// What stands on the disk of a machine that is off.
     async fn records(&self, site: &str, name: &str) -> Vec<Record> {
         let home = self.ground.path(site).join(name);
         let disks = [home.join("fenced"), home.join("disks")].into_iter().find(|dir| dir.exists()).unwrap();
