@@ -15,6 +15,7 @@
 //! | `BUTTON event` | the power button is watched |
 //! | `RESUME n` | n records stood on the disk, all of them right |
 //! | `CORRUPT …` | record … is not what was written; nothing more is |
+//! | `ABSENT ip` | who is needed (`needs=ip`) did not answer before the first record; the guest ends |
 //! | `ACK n` | record n is durable |
 //! | `HOOK freeze`, `HOOK thaw` | the freeze hook was asked for, and called |
 //! | `SHUTDOWN agent`, `button` | a shutdown has begun |

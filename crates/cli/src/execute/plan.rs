@@ -15,7 +15,9 @@ use site_recovery::{
     Clock, CommitRequest, DrillRequest, Error, ErrorKind, JobRun, PointChoice, ReprotectRequest, Result,
     SystemClock,
 };
-use site_recovery_plans::{ActionState, Course, Plan, PlanRun, Plans, RunState};
+use site_recovery_plans::{
+    ActionState, Course, MemberState, Plan, PlanRun, Plans, RunState, Stage, StageRun,
+};
 
 /// Does what is asked of plans. A run is followed until it has ended or needs a person.
 ///
@@ -168,18 +170,23 @@ async fn turn_back(plans: &Plans, name: &str, out: &Out) {
     }
 }
 
-/// Tells what came between two looks.
+/// Tells what came between two looks, in the order in which it came.
 fn tell(before: &PlanRun, now: &PlanRun, out: &Out) {
     let plan = &now.plan;
-    for (old, new) in before.stages.iter().zip(&now.stages) {
-        if old.started.is_none() && new.started.is_some() {
-            out.note(format!("{plan}: {}", stage(new.stage)));
-        }
-    }
+    let boot = |group| now.stages.iter().find(|stage| stage.stage == Stage::Boot(group));
+    // Of one moment: what has ended first, then a stage, then what has begun.
+    let (mut ended, mut begun) = (vec![], vec![]);
     for (old, new) in before.members.iter().zip(&now.members) {
         if old.state != new.state {
             let why = new.error.as_ref().map_or(String::new(), |error| format!(": {}", error.message));
-            out.note(format!("{plan}: {} is {:?}{why}", new.name, new.state));
+            let note = format!("{plan}: {} is {:?}{why}", new.name, new.state);
+            match new.state {
+                MemberState::Waiting | MemberState::Begun | MemberState::Prepared => {
+                    begun.push((new.started, note));
+                }
+                MemberState::Booting => begun.push((boot(new.group).and_then(|stage| stage.started), note)),
+                _ => ended.push((new.ended, note)),
+            }
         }
     }
     for new in &now.actions {
@@ -197,7 +204,21 @@ fn tell(before: &PlanRun, now: &PlanRun, out: &Out) {
             ActionState::PassedOver => "is passed over".to_owned(),
             ActionState::Dropped => "is dropped".to_owned(),
         };
-        out.note(format!("{plan}: the action {} {said}", new.name));
+        let note = format!("{plan}: the action {} {said}", new.name);
+        match new.ended {
+            Some(_) => ended.push((new.ended, note)),
+            None => begun.push((Some(new.started), note)),
+        }
+    }
+    let started = |(old, new): (&StageRun, &StageRun)| {
+        let note = format!("{plan}: {}", stage(new.stage));
+        (old.started.is_none() && new.started.is_some()).then_some((new.started, note))
+    };
+    let stages = before.stages.iter().zip(&now.stages).filter_map(started);
+    let mut all: Vec<_> = ended.into_iter().chain(stages).chain(begun).collect();
+    all.sort_by_key(|(at, _)| *at);
+    for (_, note) in all {
+        out.note(note);
     }
     if before.course != now.course && now.course == Course::TurningBack {
         out.note(format!("{plan}: turning back"));

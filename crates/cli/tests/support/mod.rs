@@ -54,6 +54,13 @@ impl Ground {
         ground
     }
 
+    /// With settings of one's own, made for the directory that they lie in.
+    pub(crate) fn with(settings: impl FnOnce(&Path) -> String) -> Self {
+        let dir = TempDir::with_prefix("cli-").unwrap();
+        fs::write(dir.path().join("site-recovery.toml"), settings(dir.path())).unwrap();
+        Self { dir }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -6,7 +6,9 @@
 //! - `name=A-web`: the first letter goes into the records, the whole into what is sent;
 //! - `delay=20`: milliseconds between two records;
 //! - `second=/dev/vdb`: each record is made durable at the start of this disk, too, before it is written to the file;
-//! - `ip=10.0.0.1`: answers and beacons by UDP, port 7000; `peer=10.0.0.2`: who hears of each durable record.
+//! - `ip=10.0.0.1`: answers and beacons by UDP, port 7000; `peer=10.0.0.2`: who hears of each durable record;
+//! - `needs=10.0.0.3`: who has to answer before each record, and from whom the record knows how many are durable there. The
+//!   program ends with `ABSENT 10.0.0.3` where nobody answers before the first one, and answers nobody until then.
 //!
 //! What is sent is text. `BEACON name n` goes to all of the /24 five times a second, and `DURABLE name n` to the peer after
 //! each record, where n is how many records are durable. `PING text` is answered by `PONG text name n`.
@@ -26,9 +28,13 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const PORT: u16 = 7000;
+/// Between two questions to who is needed, and how many of them before the first record.
+const AGAIN: Duration = Duration::from_millis(200);
+const ASKED: u64 = 25;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -46,11 +52,25 @@ fn main() {
     let durable = Arc::new(AtomicU64::new(records.len() as u64));
     let known = Arc::new(AtomicU64::new(records.last().map_or(0, |r| r.cause)));
     let peer = words.get("peer").map(|ip| ip.parse().expect("peer is an address"));
+    let needs: Option<Ipv4Addr> = words.get("needs").map(|ip| ip.parse().expect("needs is an address"));
+    let (answered, answers) = channel();
     let net = words.get("ip").map(|ip| {
-        Net::start(ip.parse().expect("ip is an address"), peer, name, durable.clone(), known.clone())
+        let ip = ip.parse().expect("ip is an address");
+        let serves_from = needs.map_or(0, |_| records.len() as u64 + 1);
+        Net::start(ip, peer, name, durable.clone(), serves_from, known.clone(), answered)
     });
 
-    for number in records.len() as u64.. {
+    let first = records.len() as u64;
+    for number in first.. {
+        if let Some(needed) = needs {
+            let net = net.as_ref().expect("needs comes with ip");
+            let tries = if number == first { ASKED } else { u64::MAX };
+            let Some(count) = net.ask(needed, &answers, tries) else {
+                println!("ABSENT {needed}");
+                std::process::exit(1);
+            };
+            known.fetch_max(count, SeqCst);
+        }
         let time = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
         let bytes = Record { number, time, site, cause: known.load(SeqCst) }.to_bytes();
         if let Some(disk) = &second {
@@ -96,6 +116,8 @@ struct Net {
     name: String,
     peer: Option<Ipv4Addr>,
     durable: Arc<AtomicU64>,
+    /// Nobody is answered before this many records are durable.
+    serves_from: u64,
 }
 
 impl Net {
@@ -104,14 +126,16 @@ impl Net {
         peer: Option<Ipv4Addr>,
         name: String,
         durable: Arc<AtomicU64>,
+        serves_from: u64,
         known: Arc<AtomicU64>,
+        answered: Sender<String>,
     ) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).expect("bind");
         socket.set_broadcast(true).expect("broadcast");
-        let net = Self { socket: Arc::new(socket), name, peer, durable };
+        let net = Self { socket: Arc::new(socket), name, peer, durable, serves_from };
         let [a, b, c, _] = ip.octets();
         let (listening, beaconing) = (net.clone(), net.clone());
-        std::thread::spawn(move || listening.listen(&known));
+        std::thread::spawn(move || listening.listen(&known, &answered));
         std::thread::spawn(move || {
             loop {
                 beaconing.send("BEACON", Ipv4Addr::new(a, b, c, 255), PORT);
@@ -127,13 +151,28 @@ impl Net {
         }
     }
 
+    /// How many records are durable at who is needed; nothing where no answer came.
+    fn ask(&self, needed: Ipv4Addr, answers: &Receiver<String>, tries: u64) -> Option<u64> {
+        // An answer to an earlier question says nothing of now.
+        let answer = format!("PONG {} {} ", self.name, self.durable.load(SeqCst));
+        for _ in 0..tries {
+            self.send("PING", needed, PORT);
+            while let Ok(text) = answers.recv_timeout(AGAIN) {
+                if let Some(told) = text.strip_prefix(&answer) {
+                    return told.rsplit(' ').next()?.parse().ok();
+                }
+            }
+        }
+        None
+    }
+
     /// A network that is cut off is no reason to stop writing.
     fn send(&self, what: &str, to: Ipv4Addr, port: u16) {
         let text = format!("{what} {} {}", self.name, self.durable.load(SeqCst));
         let _ = self.socket.send_to(text.as_bytes(), (to, port));
     }
 
-    fn listen(&self, known: &AtomicU64) {
+    fn listen(&self, known: &AtomicU64, answered: &Sender<String>) {
         let mut bytes = [0; 1024];
         loop {
             let Ok((len, std::net::SocketAddr::V4(from))) = self.socket.recv_from(&mut bytes) else {
@@ -141,7 +180,12 @@ impl Net {
             };
             let text = String::from_utf8_lossy(&bytes[..len]);
             if text.starts_with("PING ") {
+                if self.durable.load(SeqCst) < self.serves_from {
+                    continue;
+                }
                 self.send(&text.replacen("PING", "PONG", 1), *from.ip(), from.port());
+            } else if text.starts_with("PONG ") {
+                let _ = answered.send(text.into_owned());
             } else if text.starts_with("DURABLE ")
                 && Some(*from.ip()) == self.peer
                 && let Some(count) = text.split(' ').nth(2).and_then(|n| n.parse().ok())
