@@ -111,3 +111,117 @@ fn d4_vcenter_goes_over_and_comes_back_with_only_what_changed() {
 fn d4_a_host_goes_over_and_comes_back_with_only_what_changed() {
     the_whole_circle(Mode::Esxi);
 }
+
+/// Runs `act` on a ground that `stage` has brought so far, once to its end, and to its death at every journal write; then `then` in the engine
+/// that comes after, which has resumed. Between the two the guest at the side that runs writes, if one does.
+pub(crate) fn sweep(
+    ground: impl Fn() -> Ground,
+    stage: fn(&Ground),
+    act: impl AsyncFn(&Life) -> Result<()>,
+    from: Direction,
+    then: impl AsyncFn(&Life, &str),
+) {
+    if !is_here() {
+        return;
+    }
+    let fresh = ground;
+    let ground = fresh();
+    stage(&ground);
+    let writes = ground.live(Crash::Never, async |life| {
+        act(life).await.unwrap();
+        life.journal.writes()
+    });
+    println!("{writes} journal writes");
+    assert!(writes > 3, "only {writes} journal writes");
+    for crash in Crash::sweep(writes) {
+        let ground = fresh();
+        stage(&ground);
+        ground.live(crash, async |life| {
+            let _ = act(life).await;
+            assert!(life.journal.is_dead(), "{crash:?} was not reached");
+        });
+        ground.live(Crash::Never, async |life| {
+            if from == BACK || life.world.runs(&life.web).await {
+                let _ = life.write(from, 0, 50).await;
+            }
+            life.resume().await;
+            then(life, &format!("{crash:?}")).await;
+        });
+    }
+}
+
+fn protected(ground: &Ground) {
+    ground.live(Crash::Never, async |life| {
+        life.protect().await.unwrap();
+        life.write(OUT, 0, 7).await.unwrap();
+    });
+}
+
+/// It runs in the cloud for good, and has written there.
+fn committed(ground: &Ground) {
+    protected(ground);
+    ground.live(Crash::Never, async |life| {
+        fail_over(life, OUT).await.unwrap();
+        commit(life).await;
+        life.write(BACK, 1, 9).await.unwrap();
+    });
+}
+
+/// It runs in the cloud, and is replicated back.
+fn replicated_back(ground: &Ground) {
+    committed(ground);
+    ground.live(Crash::Never, async |life| {
+        reprotect(life, BACK).await.unwrap();
+        life.write(BACK, 0, 11).await.unwrap();
+    });
+}
+
+#[test]
+fn o1_a_failover_of_vcenter_survives_a_crash_at_every_write_and_loses_nothing() {
+    let then = async |life: &Life, when: &str| {
+        if life.phase() == Phase::Protected {
+            life.a_cycle_is_a_delta(OUT, when).await;
+            fail_over(life, OUT).await.unwrap();
+        }
+        assert_eq!(life.phase(), Phase::FailoverCompleted(Kind::Planned), "{when}");
+        assert!(!life.world.runs(&life.web).await, "{when}: both sides run");
+        life.both_sides_are_the_same(when).await;
+        life.nothing_is_left(when).await;
+    };
+    sweep(|| Ground::new(Mode::VCenter), protected, async |life| fail_over(life, OUT).await, OUT, then);
+}
+
+#[test]
+fn o1_a_reprotect_towards_a_host_survives_a_crash_at_every_write_and_the_next_cycle_is_a_delta() {
+    let then = async |life: &Life, when: &str| {
+        if life.phase() != Phase::Protected {
+            reprotect(life, BACK).await.unwrap();
+        }
+        life.a_cycle_is_a_delta(BACK, when).await;
+        fail_over(life, BACK).await.unwrap();
+        life.both_sides_are_the_same(when).await;
+    };
+    sweep(|| Ground::new(Mode::Esxi), committed, async |life| reprotect(life, BACK).await, BACK, then);
+}
+
+#[test]
+fn o1_a_failback_to_vcenter_survives_a_crash_at_every_write_and_loses_nothing() {
+    let then = async |life: &Life, when: &str| {
+        if life.phase() == Phase::Protected {
+            life.a_cycle_is_a_delta(BACK, when).await;
+            fail_over(life, BACK).await.unwrap();
+        }
+        assert_eq!(life.phase(), Phase::FailoverCompleted(Kind::Planned), "{when}");
+        assert!(life.world.runs(&life.web).await, "{when}: it does not run here");
+        life.both_sides_are_the_same(when).await;
+        commit(life).await;
+        life.nothing_is_left(when).await;
+    };
+    sweep(
+        || Ground::new(Mode::VCenter),
+        replicated_back,
+        async |life| fail_over(life, BACK).await,
+        BACK,
+        then,
+    );
+}

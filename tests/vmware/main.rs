@@ -5,7 +5,6 @@
 mod agent_support;
 mod alternate;
 mod circle;
-mod crash;
 #[path = "../../crates/physical/tests/support/mod.rs"]
 mod fake_power;
 mod ground;

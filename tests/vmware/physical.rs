@@ -1,7 +1,7 @@
 //! A physical server to a directory, and from there to a new machine of VMware's: all of it comes over, and from then on that
 //! machine is the one that is protected.
 
-use crate::circle::{commit, fail_over};
+use crate::circle::{commit, fail_over, sweep};
 use crate::ground::{BACK, Ground, Life, OUT, OUT_OF_VMWARE, done, is_here};
 use crate::hall::{self, SERVER};
 use crate::process::Mode;
@@ -197,36 +197,18 @@ fn o6_a_crash_at_any_write_while_a_machine_is_made_leaves_that_one_alone() {
     if !is_here() || !hall::is_here() {
         return;
     }
-    let reprotects = async |life: &Life| reprotect(life, to_vmware(Location::Alternate)).await;
-    let ground = Ground::physical(Mode::VCenter);
-    in_the_cloud(&ground);
-    let writes = ground.live(Crash::Never, async |life| {
-        reprotects(life).await.unwrap();
-        life.journal.writes()
-    });
-    println!("{writes} journal writes");
-    assert!(writes > 3, "only {writes} journal writes");
-    for crash in Crash::sweep(writes) {
-        let when = format!("{crash:?}");
-        let ground = Ground::physical(Mode::VCenter);
-        in_the_cloud(&ground);
-        ground.live(crash, async |life| {
-            let _ = reprotects(life).await;
-            assert!(life.journal.is_dead(), "{when} was not reached");
-        });
-        ground.live(Crash::Never, async |life| {
-            let _ = life.write(BACK, 0, 50).await;
-            life.resume().await;
-            if life.phase() != Phase::Protected {
-                reprotects(life).await.unwrap();
-            }
-            let uuid = life.made_beside(&[], &when).await.instance_uuid.unwrap();
-            life.nothing_is_orphaned(&when).await;
-            fail_over(life, BACK).await.unwrap();
-            assert_eq!(life.at_the_server(), Some(uuid), "{when}");
-            life.both_sides_are_the_same(&when).await;
-            life.made_beside(&[], &when).await;
-            life.the_server_stays_fenced(&when).await;
-        });
-    }
+    let then = async |life: &Life, when: &str| {
+        if life.phase() != Phase::Protected {
+            reprotect(life, to_vmware(Location::Alternate)).await.unwrap();
+        }
+        let uuid = life.made_beside(&[], when).await.instance_uuid.unwrap();
+        life.nothing_is_orphaned(when).await;
+        fail_over(life, BACK).await.unwrap();
+        assert_eq!(life.at_the_server(), Some(uuid.clone()), "{when}");
+        life.both_sides_are_the_same(when).await;
+        life.made_beside(&[], when).await;
+        life.the_server_stays_fenced(when).await;
+    };
+    let act = async |life: &Life| reprotect(life, to_vmware(Location::Alternate)).await;
+    sweep(|| Ground::physical(Mode::VCenter), in_the_cloud, act, BACK, then);
 }

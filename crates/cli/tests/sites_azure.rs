@@ -8,9 +8,12 @@ mod fakes;
 mod support;
 
 use fake_arm::Power;
+use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
-use support::Ground;
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStderr};
+use support::{Ground, signal};
 use tokio::runtime::Runtime;
 
 /// A subscription of fakes, and two ways between it and a directory.
@@ -54,10 +57,13 @@ impl Scene {
         self.resources(machine).iter().map(content).collect()
     }
 
+    /// A sector, as its guest writes it.
     fn write(&self, machine: &str, disk: usize, at: u64, text: &str) {
         let resources = self.resources(machine);
         let name = resources[disk].rsplit('/').next().unwrap();
-        self.cloud.manager.machine(machine).write(name, at, text.as_bytes()).unwrap();
+        let mut sector = text.as_bytes().to_vec();
+        sector.resize(512, 0);
+        self.cloud.manager.machine(machine).write(name, at, &sector).unwrap();
     }
 
     #[track_caller]
@@ -70,6 +76,31 @@ impl Scene {
     }
 }
 
+/// One engine for all verbs: each new one waits at Azure until nothing of the one before it can come any more.
+struct Daemon(Child, Lines<BufReader<ChildStderr>>);
+
+impl Daemon {
+    fn of(ground: &Ground) -> Self {
+        let mut process = ground.start("run");
+        let mut told = BufReader::new(process.stderr.take().unwrap()).lines();
+        assert!(told.any(|line| line.unwrap().contains("running")), "the daemon ended");
+        Self(process, told)
+    }
+
+    fn ends(mut self) {
+        signal(&self.0, Signal::TERM);
+        let rest: Vec<String> = self.1.by_ref().map_while(Result::ok).collect();
+        assert!(self.0.wait().unwrap().success(), "{rest:#?}");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _ended = self.0.wait();
+    }
+}
+
 fn settings(azure: &Value) -> String {
     let azure: String =
         azure.as_object().unwrap().iter().map(|(key, value)| format!("{key} = {}\n", toml(value))).collect();
@@ -77,6 +108,8 @@ fn settings(azure: &Value) -> String {
         r#"
 [vault]
 state = "state"
+[run]
+metrics = "off"
 [sites.here]
 kind = "local"
 directory = "here"
@@ -111,9 +144,9 @@ fn toml(value: &Value) -> String {
 }
 
 #[test]
-fn d4_a_machine_is_drilled_in_azure_goes_there_and_comes_home_by_verbs() {
+fn d5_a_machine_is_drilled_in_azure_and_nothing_of_it_is_left() {
     let scene = Scene::new();
-    let ground = &scene.ground;
+    let (ground, daemon) = (&scene.ground, Daemon::of(&scene.ground));
     ground.run("protect web").with(0);
     assert_eq!(scene.names("virtualMachines"), [""; 0]);
     let drill = ground.run("drill web --json").with(0).json();
@@ -122,7 +155,14 @@ fn d4_a_machine_is_drilled_in_azure_goes_there_and_comes_home_by_verbs() {
     scene.both_sides_are_the_same("web-test");
     ground.run("drill web --clean-up").with(0);
     assert_eq!((scene.names("virtualMachines"), scene.names("disks")), (vec![], vec![]));
+    daemon.ends();
+}
 
+#[test]
+fn d4_a_machine_goes_to_azure_and_comes_home_by_verbs() {
+    let scene = Scene::new();
+    let (ground, daemon) = (&scene.ground, Daemon::of(&scene.ground));
+    ground.run("protect web").with(0);
     ground.write("here", "web", 4096, "written last");
     let over = ground.run("failover web --json").with(0).json();
     assert_eq!(over["job"]["items"][0]["runs_at"], "azure");
@@ -137,6 +177,7 @@ fn d4_a_machine_is_drilled_in_azure_goes_there_and_comes_home_by_verbs() {
     assert_eq!(back["job"]["items"][0]["runs_at"], "here");
     assert_eq!(scene.power("web"), Some(Power::Deallocated));
     scene.both_sides_are_the_same("web");
+    daemon.ends();
 }
 
 #[test]
@@ -148,7 +189,8 @@ fn c1_a_wrong_secret_is_refused_by_site_and_told_to_nobody() {
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert_eq!(output.status.code(), Some(9), "{out}{err}");
     let failed: Value = serde_json::from_str(&out).unwrap();
-    assert!(failed["failed"]["message"].as_str().unwrap().contains("azure"), "{failed}");
+    let message = failed["failed"]["message"].as_str().unwrap();
+    assert!(message.starts_with("points: ") && message.contains("Invalid client secret"), "{message}");
     assert!(!out.contains("canary") && !err.contains("canary"), "{out}{err}");
 
     scene.cloud.write("secret", fakes::SECRET);

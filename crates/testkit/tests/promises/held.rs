@@ -3,7 +3,9 @@
 use super::*;
 use site_recovery::state::{Operation, Phase};
 use site_recovery::workflow::Step;
-use site_recovery::{DrillRequest, ErrorKind, FailoverRequest, JobState, Outcome, Request, Result, UndoRequest};
+use site_recovery::{
+    DrillRequest, ErrorKind, FailoverRequest, JobState, Outcome, Request, Result, UndoRequest,
+};
 use site_recovery_testkit::engine::{DISK, MemoryEngine};
 use std::time::Duration;
 
