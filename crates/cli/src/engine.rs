@@ -118,13 +118,8 @@ impl Engine {
         match all.iter().all(|one| *one == all[0]) {
             true => Ok(all.into_iter().next().flatten()),
             false => {
-                let rule = "machines that go back as one land with the same settings of their legs";
-                Err(Error::invalid(
-                    "legs.settings",
-                    "several",
-                    rule,
-                    "say the same, or reprotect them one by one",
-                ))
+                let rule = "machines that go back as one land by legs that say the same of them";
+                Err(Error::invalid("legs.settings", "several", rule, "reprotect them one by one"))
             }
         }
     }

@@ -73,9 +73,7 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
 /// What an interrupted job left is gone on with while everything else replicates.
 async fn work(engine: &Engine, out: &Out) {
     let beside = async {
-        if let Err(error) = execute::resume(engine, out).await {
-            tracing::error!(%error, "what was interrupted cannot go on");
-        }
+        execute::resume(engine, out).await;
         tend::tend(engine).await;
     };
     tokio::pin!(beside);

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use site_recovery_report::{ActionEnding, Ending, Left, LeftOut, Report, verify};
 use std::fs;
-use support::{Gate, Ground, ended, signal};
+use support::{Gate, Ground, ended, signal, with_last};
 
 const SHOP: &str = r#"
 [plans.shop]
@@ -308,9 +308,4 @@ fn ctrl_c_before_the_first_boot_turns_a_plan_back() {
         assert_eq!(ground.phase(machine), "Protected");
         assert!(!ground.path("cloud").join(machine).exists());
     }
-}
-
-fn with_last(mut command: std::process::Command, word: &str) -> support::Ran {
-    command.arg(word);
-    ended(command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap())
 }

@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Ground, bytes};
+use support::{Ground, bytes, with_last};
 use tokio::runtime::Runtime;
 
 /// In bytes; VMware's own unit is the KiB.
@@ -185,6 +185,38 @@ fn d4_a_machine_of_a_vcenter_goes_over_and_comes_back_by_verbs() {
 #[test]
 fn d4_a_machine_of_a_host_goes_over_and_comes_back_by_verbs() {
     over_and_back(Mode::Esxi);
+}
+
+/// The server is gone, and whoever knew it as well: what its machine was goes on from the newest point.
+fn its_machine_goes_on_without(mode: Mode) {
+    let Some(mut server) = Server::start(mode) else { return };
+    server.ground.run("protect web").with(0);
+    let protected: Vec<Vec<u8>> = server.files().iter().map(|file| fs::read(file).unwrap()).collect();
+    server.sim.kill();
+    let ground = &server.ground;
+    let listed = ground.run("list --json").with(0).json();
+    assert_eq!(listed["items"][0]["runs_at"], SITE);
+    let over = ground.command("failover web --unplanned --yes --json --reason");
+    let over = with_last(over, "the site is dark").with(0).json();
+    assert_eq!(over["job"]["items"][0]["runs_at"], "cloud", "{over}");
+    assert_eq!(over["job"]["members"][0]["running"], true);
+    let there: Vec<Vec<u8>> =
+        ground.files("cloud", "web").iter().map(|file| fs::read(file).unwrap()).collect();
+    assert!(there == protected, "it is not what was protected");
+    // Of a server that nobody has seen nothing is known.
+    fs::remove_file(ground.path(SITE).join("server.json")).unwrap();
+    let unknown = ground.run("list").with(8);
+    assert!(unknown.err.contains(SITE), "{}", unknown.err);
+}
+
+#[test]
+fn a_machine_of_a_vcenter_that_is_gone_goes_on_in_the_cloud() {
+    its_machine_goes_on_without(Mode::VCenter);
+}
+
+#[test]
+fn a_machine_of_a_host_that_is_gone_goes_on_in_the_cloud() {
+    its_machine_goes_on_without(Mode::Esxi);
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {

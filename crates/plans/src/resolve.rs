@@ -6,8 +6,8 @@ use crate::run::{MachineRun, MemberRun, MemberState, PlanRun};
 use futures_util::future::join_all;
 use site_recovery::state::{Direction, Phase, State};
 use site_recovery::{
-    Error, ErrorKind, GroupHandle, Item, ItemHandle, MachineId, Operation, PointChoice, Request, Result,
-    Vault,
+    Error, ErrorKind, GroupHandle, Item, ItemHandle, MachineId, Operation, PointChoice, ReprotectRequest,
+    Request, Result, Settings, Vault,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -215,11 +215,24 @@ fn check_request(members: &[Resolved], request: &Request) -> Result<()> {
     if several && matches!(point, Some(PointChoice::Custom(_))) {
         return refuse("failover.point", "Custom", "a point belongs to one machine", "choose a latest form");
     }
-    if several && matches!(request, Request::Reprotect(r) if r.settings.is_some()) {
-        let rule = "settings are of one machine";
-        return refuse("reprotect.settings", "given", rule, "set those of each machine");
+    if let Request::Reprotect(ReprotectRequest { settings: Some(settings), .. }) = request
+        && several
+        && let Some(field) = of_one_machine(settings)
+    {
+        let rule = "it is of one machine, and the plan has several";
+        return refuse("reprotect.settings", field, rule, "leave it out, and set it at each machine");
     }
     Ok(())
+}
+
+/// What is said that only one machine can have.
+fn of_one_machine(settings: &Settings) -> Option<&'static str> {
+    let said = [
+        ("name", settings.name.is_some()),
+        ("nics", !settings.nics.is_empty()),
+        ("disks", !settings.disks.is_empty()),
+    ];
+    said.into_iter().find(|(_, said)| *said).map(|(field, _)| field)
 }
 
 /// Why a member has nothing to do; none where it has.

@@ -54,6 +54,12 @@ struct Open {
     number: u64,
 }
 
+/// What calls are made with, to a server of this version.
+fn action(version: &str) -> String {
+    let is_version = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    format!("urn:vim25/{}", if is_version { version } else { OLDEST })
+}
+
 /// How a call is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -101,19 +107,28 @@ impl Vim {
     /// [`Refused`](Error::Refused) with [`InvalidLogin`](Fault::InvalidLogin); those of the connection.
     pub async fn connect(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let password = Password::of(&settings.password)?;
-        let action = format!("urn:vim25/{OLDEST}");
-        let mut wire = Wire { http: Http::new(settings)?, action, clock };
+        let mut wire = Wire { http: Http::new(settings)?, action: action(OLDEST), clock };
         let service = Moref::new("ServiceInstance", "ServiceInstance");
         let call = Call::read("RetrieveServiceContent", &service, Xml::new());
         let content = wire.exchange(&call, &call.body()?, None, |n| ServiceContent::of(returned(n)?)).await?;
-        let version = &content.about.api_version;
-        if !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            wire.action = format!("urn:vim25/{version}");
-        }
+        wire.action = action(&content.about.api_version);
         let (user, session) = (settings.user.clone(), Mutex::default());
         let vim = Self(Arc::new(Inner { wire, user, password, content, session }));
         vim.open().await?;
         Ok(vim)
+    }
+
+    /// A connection to a server that does not answer now, and that was `content` when it did. Asks it nothing: the first call
+    /// opens the session.
+    ///
+    /// # Errors
+    /// [`Invalid`](Error::Invalid) for settings.
+    pub fn known(settings: &Settings, clock: Arc<dyn Clock>, content: ServiceContent) -> Result<Self, Error> {
+        let password = Password::of(&settings.password)?;
+        let action = action(&content.about.api_version);
+        let wire = Wire { http: Http::new(settings)?, action, clock };
+        let (user, session) = (settings.user.clone(), Mutex::default());
+        Ok(Self(Arc::new(Inner { wire, user, password, content, session })))
     }
 
     /// Which server this is.

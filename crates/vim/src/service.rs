@@ -3,9 +3,10 @@
 use crate::xml::{child, text};
 use crate::{Error, Moref};
 use roxmltree::Node;
+use serde::{Deserialize, Serialize};
 
 /// Which server this is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     /// `VMware vCenter Server 8.0.3 build-24022515`.
     pub full_name: String,
@@ -22,7 +23,7 @@ pub struct About {
 }
 
 /// What kind of server answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Product {
     /// `VirtualCenter`
@@ -34,7 +35,7 @@ pub enum Product {
 }
 
 /// The singletons, as the server names them. A host lacks some.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceContent {
     /// Which server this is.
     pub about: About,

@@ -6,9 +6,9 @@ use crate::readiness;
 use crate::{Inner, Site, Vddk};
 use serde::{Deserialize, Serialize};
 use site_recovery::{Capability, Clock, Error, ErrorKind, Result, RoleName, SystemClock};
-use site_recovery_register::{Register, belongs_to, open_state};
-use site_recovery_vim::{Settings, Vim};
-use std::path::PathBuf;
+use site_recovery_register::{Register, belongs_to, durable, open_state};
+use site_recovery_vim::{ServiceContent, Settings, Vim};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,10 +114,12 @@ impl Builder {
         self
     }
 
-    /// Connects, and opens the site.
+    /// Connects, and opens the site. A server that answered at an earlier opening with this state directory, and does not answer
+    /// now, is opened as it was then: its site may be lost, and what goes on without it has to. Calls that need it are `Unavailable`
+    /// until it is back.
     ///
     /// # Errors
-    /// Those of [`Vim::connect`]; `Unsupported` for a server of another kind, or one that may not be changed; `Conflict` when
+    /// Those of [`Vim::connect`] otherwise; `Unsupported` for a server of another kind, or one that may not be changed; `Conflict` when
     /// the state directory is another site's; `NotFound` for an appliance that is not there.
     pub async fn open(self) -> Result<Site> {
         let name = self.name.clone();
@@ -126,12 +128,25 @@ impl Builder {
 
     async fn opened(self) -> Result<Inner> {
         belongs_to(&self.state, &self.name)?;
-        let vim = Vim::connect(&self.settings, Arc::clone(&self.clock)).await?;
+        let seen = Seen::read(&self.state, &self.settings)?;
+        let (vim, silent) = match Vim::connect(&self.settings, Arc::clone(&self.clock)).await {
+            Ok(vim) => (vim, None),
+            Err(error) => {
+                let error = Error::from(error);
+                let Some(seen) = seen.filter(|_| is_silence(&error)) else { return Err(error) };
+                (Vim::known(&self.settings, Arc::clone(&self.clock), seen.content)?, Some(error))
+            }
+        };
         if let Some(other) = readiness::kind(vim.about(), &self.estate.product()) {
             return Err(Error::new(ErrorKind::Unsupported, format!("{}: {}", other.cause, other.remedy)));
         }
-        self.estate.admit(&vim).await?;
-        open_state(&self.state, &self.name)?;
+        if let Some(error) = &silent {
+            tracing::warn!(site = %self.name, %error, "the server does not answer: opened as it was seen last");
+        } else {
+            self.estate.admit(&vim).await?;
+            open_state(&self.state, &self.name)?;
+            Seen::write(&self.state, &self.settings, &vim)?;
+        }
         let lands = self.appliance.is_some();
         let inner = Inner {
             register: Register::at(self.state.join("epochs")),
@@ -157,9 +172,38 @@ impl Builder {
             means: std::sync::Mutex::default(),
             slots: tokio::sync::Mutex::default(),
         };
-        if inner.appliance.is_some() {
+        if inner.appliance.is_some() && silent.is_none() {
             inner.find_appliance().await?;
         }
         Ok(inner)
+    }
+}
+
+/// Nobody answers, or not in time. A stranger, a wrong password and a server that refuses are none.
+fn is_silence(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unavailable
+}
+
+/// The server as it was when the site was opened last.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seen {
+    url: String,
+    content: ServiceContent,
+}
+
+impl Seen {
+    fn file(state: &Path) -> PathBuf {
+        state.join("server.json")
+    }
+
+    /// Nothing of another address: that may be another server.
+    fn read(state: &Path, settings: &Settings) -> Result<Option<Self>> {
+        let seen: Option<Self> = durable::read(&Self::file(state))?;
+        Ok(seen.filter(|seen| seen.url == settings.url))
+    }
+
+    fn write(state: &Path, settings: &Settings, vim: &Vim) -> Result<()> {
+        let seen = Self { url: settings.url.clone(), content: vim.content().clone() };
+        durable::write(&Self::file(state), &seen)
     }
 }

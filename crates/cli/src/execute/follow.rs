@@ -37,48 +37,52 @@ pub(super) async fn follow(engine: &Engine, job: Job, unit: &Unit, out: &Out) ->
     watch(engine, job, unit, out, events).await
 }
 
-/// Goes on with everything that a crash interrupted, and waits until it is over or needs a person.
-///
-/// # Errors
-/// When the journal does not take a record. What cannot go on is told, and is an error once the others have.
-pub(crate) async fn resume(engine: &Engine, out: &Out) -> Result<usize> {
-    let (mut jobs, mut failed) = (vec![], None);
+/// Goes on with everything that a crash interrupted, and waits until it is over or needs a person. What cannot go on is told, and
+/// holds up nothing else: neither other jobs nor what was asked for, which is refused by itself where it needs that one.
+pub(crate) async fn resume(engine: &Engine, out: &Out) {
+    let (mut jobs, stays) = (vec![], |what: &str, error: &Error| {
+        out.note(format!("{what} does not go on: {}", error.message()));
+    });
     for (unit, resumed) in engine.vault.resume().await {
         match resumed {
             Ok(job) => jobs.push(job),
-            Err(error) => {
-                out.note(format!("the job of {unit} does not go on: {}", error.message()));
-                failed.get_or_insert(error);
-            }
+            Err(error) => stays(&format!("the job of {unit}"), &error),
         }
     }
-    let runs = plan::resume(engine, out, &mut failed).await;
-    for job in &jobs {
-        let unit = engine.vault.group(job.unit().as_str())?.acting_as("engine");
+    let runs = plan::resume(engine, out).await;
+    for job in jobs {
+        let Ok(unit) = engine.vault.group(job.unit().as_str()) else { continue };
+        let unit = unit.acting_as("engine");
         // One that is held for its plan ends only with that.
         if unit.run().is_some_and(|run| plan::has(engine, &run)) {
             continue;
         }
-        let what = on_run(&unit);
-        out.note(format!("resuming {what} of {}, which was interrupted", job.unit()));
-        if let Answer::Job(page) = follow(engine, job.clone(), &unit, out).await? {
-            let end = match (page.outcome, page.why) {
-                (Ended::Done, _) => "done".to_owned(),
-                (Ended::Undone, why) => format!("undone: {}", why.unwrap_or_default()),
-                (Ended::NeedsPerson, why) => format!("needs a person: {}", why.unwrap_or_default()),
-            };
-            out.note(format!("resumed {what} of {}: {end}", job.unit()));
+        let what = format!("{} of {}", on_run(&unit), job.unit());
+        out.note(format!("resuming {what}, which was interrupted"));
+        match follow(engine, job, &unit, out).await {
+            Ok(Answer::Job(page)) => {
+                let end = match (page.outcome, page.why) {
+                    (Ended::Done, _) => "done".to_owned(),
+                    (Ended::Undone, why) => format!("undone: {}", why.unwrap_or_default()),
+                    (Ended::NeedsPerson, why) => format!("needs a person: {}", why.unwrap_or_default()),
+                };
+                out.note(format!("resumed {what}: {end}"));
+            }
+            Ok(_) => {}
+            Err(error) => stays(&what, &error),
         }
     }
     for run in runs {
         let what = format!("{:?} of plan {}", run.operation, run.plan);
         out.note(format!("resuming {what}, which was interrupted"));
-        if let Answer::PlanRun(page) = plan::follow(engine, &engine.plans, run, out).await? {
-            let end = crate::show::state_of(page.state);
-            out.note(format!("resumed {what}: {end}"));
+        match plan::follow(engine, &engine.plans, run, out).await {
+            Ok(Answer::PlanRun(page)) => {
+                out.note(format!("resumed {what}: {}", crate::show::state_of(page.state)));
+            }
+            Ok(_) => {}
+            Err(error) => stays(&what, &error),
         }
     }
-    failed.map_or(Ok(jobs.len()), Err)
 }
 
 /// Units whose job nobody drives.

@@ -96,7 +96,7 @@ pub(crate) async fn execute(
             out.note(format!("{interrupted} jobs were interrupted; any verb that does something, or `run`, goes on with them"));
         }
     } else {
-        resume(engine, out).await.map_err(Failed::from)?;
+        resume(engine, out).await;
     }
     match verb(engine, request, out).await {
         Ok(answer) => Ok(answer),

@@ -96,9 +96,8 @@ pub(super) fn unknown(engine: &Engine, name: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("no plans.{name} is in the settings; {there}"))
 }
 
-/// Goes on with the runs that a crash interrupted, and gives them. Why the first thing does not that cannot stands in `failed`.
-/// Those that wait for a person are left to that person.
-pub(super) async fn resume(engine: &Engine, out: &Out, failed: &mut Option<Error>) -> Vec<PlanRun> {
+/// Goes on with the runs that a crash interrupted, and gives them. Those that wait for a person are left to that person.
+pub(super) async fn resume(engine: &Engine, out: &Out) -> Vec<PlanRun> {
     let under_way = |run: &PlanRun| run.state() == RunState::InProgress;
     let mut runs = vec![];
     if !engine.plans.list().iter().any(under_way) {
@@ -107,10 +106,7 @@ pub(super) async fn resume(engine: &Engine, out: &Out, failed: &mut Option<Error
     for (plan, resumed) in engine.plans.resume().await {
         match resumed {
             Ok(run) => runs.push(run),
-            Err(error) => {
-                out.note(format!("the run of plan {plan} does not go on: {}", error.message()));
-                failed.get_or_insert(error);
-            }
+            Err(error) => out.note(format!("the run of plan {plan} does not go on: {}", error.message())),
         }
     }
     runs.retain(under_way);

@@ -60,7 +60,12 @@ fn check_leg(settings: &Settings, leg: &Spanned<LegSettings>, place: &Place<'_>)
                 "write them at the machines: [machines.NAME.settings]",
             ));
         }
-        landed.get_ref().settings().validate().map_err(|e| refused(place, landed.span(), &e))?;
+        let said = landed.get_ref().settings();
+        said.validate().map_err(|e| refused(place, landed.span(), &e))?;
+        if said.name.is_some() || !said.nics.is_empty() || !said.disks.is_empty() {
+            let rule = "a name, NICs and disks are of one machine, and a leg is many machines' way";
+            return Err(place.refuse(landed.span(), rule, "leave them out"));
+        }
     }
     match (&told.store, &told.retention) {
         (Some(store), None) if to.runs_recovered() => {

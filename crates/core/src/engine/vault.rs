@@ -222,8 +222,9 @@ impl Vault {
     /// Goes on with every run that a crash interrupted: forward, or back. A boot proof is taken back: how long its guest took
     /// is not known any more.
     ///
-    /// Returns by unit the jobs that go on, and why one does not: `StaleEpoch` where another engine has gone on with it; what
-    /// the journal said. One that does not holds up no other.
+    /// Returns by unit the jobs that go on, and why one does not: `StaleEpoch` where another engine has gone on with it;
+    /// `Unavailable` where nobody says who is in charge, which may be asked again; what the journal said. One that does not
+    /// holds up no other. One that goes on may still end with `StaleEpoch`, where it is the replica that knows of the other engine.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the rest as it is; each job that was begun goes on.

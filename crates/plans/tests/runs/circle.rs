@@ -2,7 +2,9 @@
 
 use super::world::*;
 use site_recovery::state::Phase;
-use site_recovery::{CommitRequest, DrillRequest, FailoverRequest, ReprotectRequest, Result};
+use site_recovery::{
+    CommitRequest, DrillRequest, ErrorKind, FailoverRequest, ReprotectRequest, Result, Settings,
+};
 use site_recovery_plans::{MemberState, Outcome};
 
 #[tokio::test]
@@ -97,6 +99,29 @@ async fn an_action_is_of_its_kinds_and_directions_scripts_on_the_way_back_includ
     site.plans.failover("shop", &shop, FailoverRequest::planned(BACK)).await?;
     assert_eq!(site.wait("shop").await.outcome, Some(Outcome::Done));
     assert_eq!(site.actions.programs(), ["unplanned", "always", "back", "always"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reprotect_says_what_all_machines_shall_be_and_nothing_that_one_alone_can_be() -> Result<()> {
+    let site = Site::with(&["db", "web"]).await?;
+    let shop = plan(&[&["db"], &["web"]]);
+    site.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
+    assert_eq!(site.wait("shop").await.outcome, Some(Outcome::Done));
+    site.plans.commit("shop", &shop, CommitRequest::default()).await?;
+    assert!(over(&site.wait("shop").await));
+    let told = |settings| ReprotectRequest { settings: Some(settings), ..ReprotectRequest::default() };
+    let named = Settings { name: Some("both".into()), ..Settings::default() };
+    let refused = site.plans.reprotect("shop", &shop, told(named)).await.expect_err("both under one name");
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert!(refused.to_string().contains("reprotect.settings"), "{refused}");
+
+    let tagged = Settings { tags: [("owner".into(), "shop".into())].into(), ..Settings::default() };
+    site.plans.reprotect("shop", &shop, told(tagged.clone())).await?;
+    assert_eq!(site.wait("shop").await.outcome, Some(Outcome::Done));
+    for name in ["db", "web"] {
+        assert_eq!(site.engine.vault.find(name)?.settings()?, tagged, "{name}");
+    }
     Ok(())
 }
 
