@@ -64,17 +64,25 @@ async fn c1_neither_token_nor_signature_is_logged_at_any_level() {
         "PUT disks/web" => saying(202, &[("azure-asyncoperation", &request.operation("op"))], Value::Null),
         "POST disks/web/beginGetAccess" => say(200, json!({ "accessSAS": SAS })),
         "GET disks/web" => say(200, disk("Succeeded")),
-        _ if asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 => refused(503, "X", SAS),
+        _ if asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst).is_multiple_of(2) => {
+            refused(503, "X", SAS)
+        }
         _ => say(200, json!({"status": "Succeeded"})),
     });
     let disks = azure.arm.disks("rg");
-    disks.put("web", &new_disk()).await.unwrap().done().await.unwrap();
-    disks.grant("web", Access::Read, 60).await.unwrap().done().await.unwrap();
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(
-        logged.contains("asked after again") && logged.contains("Bearer none"),
-        "what is looked for is logged: {logged}"
-    );
+    let (mut logged, mut told) = (String::new(), false);
+    for _ in 0..10 {
+        // Another test's thread may have told `tracing` at this moment that nobody listens.
+        tracing::callsite::rebuild_interest_cache();
+        disks.put("web", &new_disk()).await.unwrap().done().await.unwrap();
+        disks.grant("web", Access::Read, 60).await.unwrap().done().await.unwrap();
+        logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        told = logged.contains("asked after again") && logged.contains("Bearer none");
+        if told {
+            break;
+        }
+    }
+    assert!(told, "what is looked for is logged: {logged}");
     assert!(!logged.contains("canary"), "{logged}");
 }
 
