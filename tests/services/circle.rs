@@ -64,7 +64,7 @@ async fn d3_d5_a_server_is_protected_drilled_fails_over_and_comes_back_to_its_ba
     drop((writer, mounts));
 
     // It works on there, beyond its file systems.
-    let disks: Vec<DiskId> = web.item().unwrap().machine.disks.iter().map(|disk| disk.id.clone()).collect();
+    let disks = scene.disk_ids();
     for at in [21, 25, 30] {
         let data = bytes::Bytes::from(vec![at as u8; 70_000]);
         scene.vaulted.cloud.write_disk(SERVER, &disks[1], at * MIB, data).await.unwrap();
@@ -117,7 +117,7 @@ async fn d3_d5_a_server_is_protected_drilled_fails_over_and_comes_back_to_its_ba
     tokio::time::timeout(SOON, left).await.expect("its rescue system is left");
     drop(rescue);
     let brought: Vec<Vec<u8>> = there.iter().map(|image| std::fs::read(image).unwrap()).collect();
-    assert!(brought == scene.bytes(), "what ran there is what lies on the server's disks");
+    must_be(&brought, &scene.bytes(), "what ran there is what lies on the server's disks");
     scene.agent_runs = Some(scene.agent.start(&server));
     back.done().await.unwrap();
     let back_home = web.item().unwrap().active().clone();

@@ -36,7 +36,9 @@ impl Scene {
     pub async fn new(label: &str) -> Self {
         let ground = Ground::new(label);
         let store = ground.store(2 << 30);
-        let disks = [store.disk("system", 48 * MIB), store.disk("data", 32 * MIB)];
+        // The second first, so that mostly the server tells them the other way round.
+        let data = store.disk("data", 32 * MIB);
+        let disks = [store.disk("system", 48 * MIB), data];
         disks.iter().for_each(|disk| disk.format_before(BEYOND));
         let (server, processing, landing) =
             (Arc::new(ground.host("web")), ground.host("ps"), ground.host("mt"));
@@ -97,7 +99,7 @@ impl Scene {
         device.sync_all().unwrap();
     }
 
-    /// The bytes of a point, in the machine's order.
+    /// The bytes of a point, in the scene's order.
     pub async fn bytes_of(&self, web: &ItemHandle, point: PointId) -> Vec<Vec<u8>> {
         self.point(web, point).await.iter().map(|image| std::fs::read(image).unwrap()).collect()
     }
@@ -138,22 +140,36 @@ impl Scene {
         all
     }
 
-    /// The images of a machine at the vault's site, in the order of its disks.
+    /// What its disks are called, in the order in which this scene has them. The server tells them in that of its devices, and
+    /// which numbers those have is chance.
+    pub fn disk_ids(&self) -> [DiskId; 2] {
+        self.disks.each_ref().map(|disk| DiskId::from(format!("loop:{}", disk.image().display())))
+    }
+
+    /// The images of a machine at the vault's site, in the scene's order.
     pub fn recovered(&self, name: &str) -> Vec<PathBuf> {
-        let dir = self.vaulted.dir.join("cloud").join(name);
+        self.images_in(&self.vaulted.dir.join("cloud").join(name))
+    }
+
+    /// The images of a machine's directory, in the scene's order.
+    pub fn images_in(&self, dir: &Path) -> Vec<PathBuf> {
         let described: serde_json::Value =
             serde_json::from_slice(&std::fs::read(dir.join("machine.json")).unwrap()).unwrap();
         let disks = described["disks"].as_array().unwrap();
-        disks.iter().map(|disk| dir.join(disk["file"].as_str().unwrap())).collect()
+        let image = |id: &DiskId| {
+            let disk = disks.iter().find(|disk| disk["id"] == id.as_str()).unwrap();
+            dir.join(disk["file"].as_str().unwrap())
+        };
+        self.disk_ids().iter().map(image).collect()
     }
 
-    /// The disks of a point, as files where they can be cloned, in the machine's order.
+    /// The disks of a point, as files where they can be cloned, in the scene's order.
     pub async fn point(&self, web: &ItemHandle, point: PointId) -> Vec<PathBuf> {
         let open = self.vaulted.points.open(web.id(), point).await.unwrap();
         let mut images = vec![];
-        for (number, spec) in web.item().unwrap().machine.disks.iter().enumerate() {
+        for (number, id) in self.disk_ids().iter().enumerate() {
             let image = self.store.dir().join(format!("point-{number}.raw"));
-            std::fs::write(&image, whole(&open[&spec.id]).await).unwrap();
+            std::fs::write(&image, whole(&open[id]).await).unwrap();
             images.push(image);
         }
         images
@@ -185,6 +201,24 @@ impl Scene {
 pub fn cycle(vault: &Vault, web: &ItemHandle) -> tokio::task::JoinHandle<Result<()>> {
     let (vault, id) = (vault.clone(), web.id().clone());
     tokio::spawn(async move { vault.replicate_now(&id).await })
+}
+
+/// Says which disk differs, where first, and in how many bytes.
+#[track_caller]
+pub fn must_be(found: &[Vec<u8>], expected: &[Vec<u8>], what: &str) {
+    let sizes = |disks: &[Vec<u8>]| disks.iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(sizes(found), sizes(expected), "{what}: bytes of its disks");
+    for (disk, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let mut differing = (0..found.len()).filter(|at| found[*at] != expected[*at]);
+        let Some(first) = differing.next() else { continue };
+        let last = differing.clone().last().unwrap_or(first);
+        panic!(
+            "{what}: disk {disk} differs in {} bytes of {first}..={last}: {:?} where {:?} is expected",
+            differing.count() + 1,
+            &found[first..found.len().min(first + 32)],
+            &expected[first..found.len().min(first + 32)],
+        );
+    }
 }
 
 /// All bytes of a disk.

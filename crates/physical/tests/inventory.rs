@@ -96,6 +96,15 @@ fn two_sata_disks() {
 }
 
 #[test]
+fn the_systems_disk_is_told_first_and_the_others_in_the_order_in_which_the_kernel_counts() {
+    let tree = plain();
+    tree.sata("sdaa", "65:160", GIB, "naa.27");
+    tree.sata("sdz", "65:144", GIB, "naa.26");
+    let devices: Vec<std::path::PathBuf> = read(&tree).disks.into_iter().map(|disk| disk.device).collect();
+    assert_eq!(devices, ["/dev/sdb", "/dev/sda", "/dev/sdz", "/dev/sdaa"].map(std::path::PathBuf::from));
+}
+
+#[test]
 fn a_loop_device_is_a_disk_where_it_is_named_by_itself_or_by_its_file() {
     let tree = plain();
     tree.made("loop0", "7:0", GIB, &[], &[("loop/backing_file", "/srv/all/disk.img")]);

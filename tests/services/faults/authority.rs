@@ -30,7 +30,6 @@ async fn s1_c2_an_engine_that_comes_back_after_a_partition_writes_nothing_by_any
         let cycle = cycle(&old, &late);
         until("a mebibyte is read", || scene.processing.received() > read + MIB);
         line.pause();
-        scene.processing.unlimited();
 
         // Another one takes over, from what the store knows.
         let old_near = scene.vaulted.process_server(&scene.processing, "ps-1").await;
@@ -45,6 +44,7 @@ async fn s1_c2_an_engine_that_comes_back_after_a_partition_writes_nothing_by_any
         let before = scene.vaulted.points.points(web.id()).await.unwrap().len();
         let adopted = new.adopt("out").await.unwrap();
         assert_eq!((adopted.machines, adopted.questions), (vec![web.id().clone()], vec![]));
+        scene.processing.unlimited();
         new.replicate_now(web.id()).await.unwrap();
         let after = scene.world();
 
@@ -91,7 +91,7 @@ async fn s1_c2_an_engine_that_comes_back_after_a_partition_writes_nothing_by_any
         assert_eq!(points.len(), before + 1);
         let manifest = scene.vaulted.points.manifest(web.id(), newest).await.unwrap();
         assert_eq!(manifest.control.item.epoch.owner, "dr-2".into());
-        assert!(scene.bytes_of(web, newest).await == scene.bytes());
+        must_be(&scene.bytes_of(web, newest).await, &scene.bytes(), "the newest point");
         new.replicate_now(web.id()).await.unwrap();
     })
     .await;

@@ -110,7 +110,7 @@ async fn d8_clocks_that_are_days_ahead_for_a_while_lose_no_point_and_protection_
     sealed.another().await;
 
     for (point, bytes) in &sealed.points {
-        assert!(scene.bytes_of(&web, *point).await == *bytes, "{point} is another one by now");
+        must_be(&scene.bytes_of(&web, *point).await, bytes, &format!("{point}"));
     }
     let changed = scene.changed(&mut events);
     assert!(changed < scene.size() / 4, "{changed} bytes changed, by what the points say");

@@ -21,16 +21,16 @@ async fn d4_a_disk_that_is_pulled_is_named_and_comes_back_by_a_delta() {
         let heard = scene.vaulted.agent(&scene.server).heard().await.unwrap();
         let told = heard.signs.findings.iter().find(|finding| finding.severity == Severity::Critical);
         assert!(told.is_some_and(|told| told.cause.contains(&image)), "{:?}", heard.signs.findings);
-        assert!(scene.bytes_of(web, before).await == was, "the points are there as they were");
+        must_be(&scene.bytes_of(web, before).await, &was, "the points are there as they were");
 
         scene.disks[1].put_back();
         scene.write(1, 20 * MIB, &[2; 70_000]);
         vault.replicate_now(web.id()).await.unwrap();
         let newest = scene.newest(web).await;
-        assert!(scene.bytes_of(web, newest).await == scene.bytes());
+        must_be(&scene.bytes_of(web, newest).await, &scene.bytes(), "the newest point");
         let changed = scene.changed(&mut events);
         assert!((70_000..MIB).contains(&changed), "{changed} bytes");
-        assert!(scene.bytes_of(web, before).await == was);
+        must_be(&scene.bytes_of(web, before).await, &was, "the point before");
     })
     .await;
 }
@@ -54,8 +54,8 @@ async fn d4_a_disk_that_grew_is_compared_and_its_new_end_is_in_the_next_point() 
         let newest = scene.newest(web).await;
         let now = scene.bytes();
         assert_eq!(now[1].len() as u64, 48 * MIB);
-        assert!(scene.bytes_of(web, newest).await == now);
-        assert!(scene.bytes_of(web, before).await == was, "an older point has the disk as it was");
+        must_be(&scene.bytes_of(web, newest).await, &now, "the newest point");
+        must_be(&scene.bytes_of(web, before).await, &was, "an older point has the disk as it was");
         // From here on by deltas again, the new end among them.
         scene.write(1, 45 * MIB, &[4; 70_000]);
         vault.replicate_now(web.id()).await.unwrap();
@@ -65,7 +65,7 @@ async fn d4_a_disk_that_grew_is_compared_and_its_new_end_is_in_the_next_point() 
         web.test_failover(DrillRequest::default()).await.unwrap().done().await.unwrap();
         let drilled: Vec<_> =
             scene.recovered("web-1-test").iter().map(|i| std::fs::read(i).unwrap()).collect();
-        assert!(drilled == scene.bytes(), "what starts there has the disk as large");
+        must_be(&drilled, &scene.bytes(), "what starts there has the disk as large");
         web.clean_up_test().await.unwrap().done().await.unwrap();
     })
     .await;

@@ -81,8 +81,7 @@ async fn d1_d5_a_master_target_that_is_killed_at_any_write_lands_every_point_who
         let mut chance = Chance::new();
         web.failover(FailoverRequest::unplanned(OUT, force())).await.unwrap().done().await.unwrap();
         web.commit(CommitRequest::default()).await.unwrap().done().await.unwrap();
-        let disks: Vec<DiskId> =
-            web.item().unwrap().machine.disks.iter().map(|disk| disk.id.clone()).collect();
+        let disks = scene.disk_ids();
         let there = scene.recovered(SERVER);
         let truth = || -> Vec<Vec<u8>> { there.iter().map(|image| std::fs::read(image).unwrap()).collect() };
         let cloud = scene.vaulted.cloud.clone();
@@ -136,20 +135,17 @@ async fn d1_d5_a_master_target_that_is_killed_at_any_write_lands_every_point_who
                 assert!(whole(&open[id]).await == *expected, "{id} of {point}");
             }
         }
-        assert!(landed_disks(scene) == truth());
+        must_be(&landed_disks(scene), &truth(), "what landed");
         drop(target);
     })
     .await;
 }
 
-/// The disks of the one machine that landed, as they lie there, in its order.
+/// The disks of the one machine that landed, as they lie there, in the scene's order.
 fn landed_disks(scene: &Scene) -> Vec<Vec<u8>> {
     let mut machines: Vec<PathBuf> =
         std::fs::read_dir(scene.landed()).unwrap().map(|entry| entry.unwrap().path()).collect();
     machines.retain(|path| path.join("machine.json").exists());
     let [machine] = &machines[..] else { panic!("{machines:?}") };
-    let described: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(machine.join("machine.json")).unwrap()).unwrap();
-    let disks = described["disks"].as_array().unwrap();
-    disks.iter().map(|disk| std::fs::read(machine.join(disk["file"].as_str().unwrap())).unwrap()).collect()
+    scene.images_in(machine).iter().map(|image| std::fs::read(image).unwrap()).collect()
 }

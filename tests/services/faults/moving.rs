@@ -56,9 +56,7 @@ async fn o2_a_machine_moves_to_another_process_server_and_back_by_deltas() {
     let web = vault.find(SERVER).unwrap();
     vault.replicate_now(web.id()).await.unwrap();
     let newest = scene.vaulted.points.points(web.id()).await.unwrap().pop().unwrap();
-    for (image, disk) in scene.point(&web, newest.id).await.iter().zip(scene.bytes()) {
-        assert!(std::fs::read(image).unwrap() == disk, "{}", image.display());
-    }
+    must_be(&scene.bytes_of(&web, newest.id).await, &scene.bytes(), "the newest point");
     drop(vault);
     scene.vaulted.stop().await;
 }

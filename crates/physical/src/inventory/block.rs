@@ -60,9 +60,11 @@ impl Blocks {
         self.all.get(name)
     }
 
-    /// All but partitions.
+    /// All but partitions, those of a driver in the order in which the kernel counts them: `sdz` is before `sdaa`.
     pub(crate) fn devices(&self) -> impl Iterator<Item = &Block> {
-        self.all.values().filter(|b| b.kind != LayerKind::Partition)
+        let mut all: Vec<&Block> = self.all.values().filter(|b| b.kind != LayerKind::Partition).collect();
+        all.sort_by_key(|b| (b.name.get(..2), b.name.len()));
+        all.into_iter()
     }
 
     /// By major and minor number.
