@@ -67,6 +67,14 @@ pub enum Error {
         /// What happened to the answer.
         because: String,
     },
+    /// The sign-in does not answer, which is asked several times: nothing was sent.
+    #[error("{call}: not sent: no token: {because}")]
+    Unsigned {
+        /// The call.
+        call: String,
+        /// What happened to the sign-in's answer.
+        because: String,
+    },
     /// The operation is not at its end within [`Limits::longest_ms`](crate::Limits::longest_ms). It goes on.
     #[error("{call}: not at its end within {span:?}; it goes on")]
     TooLong {
@@ -128,7 +136,11 @@ impl Error {
             | Self::Failed { said, .. }
             | Self::Refused { said, .. }
             | Self::Absent { said, .. } => Some(said),
-            Self::Invalid(_) | Self::Lost { .. } | Self::TooLong { .. } | Self::Unreadable { .. } => None,
+            Self::Invalid(_)
+            | Self::Lost { .. }
+            | Self::Unsigned { .. }
+            | Self::TooLong { .. }
+            | Self::Unreadable { .. } => None,
         }
     }
 
@@ -175,7 +187,9 @@ impl Error {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Denied { .. } => ErrorKind::Denied,
-            Self::Throttled { .. } | Self::Lost { .. } | Self::TooLong { .. } => ErrorKind::Unavailable,
+            Self::Throttled { .. } | Self::Lost { .. } | Self::Unsigned { .. } | Self::TooLong { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::Conflict { .. } => ErrorKind::Busy,
             Self::Failed { .. } | Self::Refused { .. } => ErrorKind::Refused,
             Self::Absent { .. } => ErrorKind::NotFound,

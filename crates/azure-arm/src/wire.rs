@@ -171,18 +171,21 @@ impl Wire {
 
     async fn token(&self, call: &str) -> Result<HeaderValue, Error> {
         let span = self.limits.answer();
-        let lost = |because| Error::Lost { call: call.to_owned(), may_have_been_done: false, because };
+        let silent = |because| Error::Unsigned { call: call.to_owned(), because };
         let asked = tokio::time::timeout(span, self.credential.get_token(&[&self.scope], None)).await;
-        let token = asked.map_err(|_| lost(format!("no token within {span:?}")))?.map_err(|e| {
-            let words = scrubbed(&e.to_string());
-            match e.kind() {
-                azure_core::error::ErrorKind::Io | azure_core::error::ErrorKind::Connection => lost(words),
-                _ => {
-                    let said = Said { message: format!("no token: {words}"), ..Said::default() };
-                    Error::Denied { call: call.to_owned(), said: Box::new(said) }
-                }
-            }
-        })?;
+        let token =
+            asked.map_err(|_| silent(format!("no answer within {span:?}")))?.map_err(
+                |e| match Lost::behind(&e) {
+                    Some(lost) if !matches!(lost, Lost::Stranger { .. }) => {
+                        silent(scrubbed(&lost.to_string()))
+                    }
+                    _ => {
+                        let message = format!("no token: {}", scrubbed(&e.to_string()));
+                        let said = Said { message, ..Said::default() };
+                        Error::Denied { call: call.to_owned(), said: Box::new(said) }
+                    }
+                },
+            )?;
         let bearer = HeaderValue::from_str(&format!("Bearer {}", token.token.secret()));
         let mut bearer = bearer.map_err(|_| Error::unreadable("the sign-in", "the token is none"))?;
         bearer.set_sensitive(true);

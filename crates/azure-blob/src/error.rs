@@ -4,7 +4,6 @@ use crate::Answer;
 use azure_core::error::ErrorKind as Kind;
 use site_recovery::{ErrorKind, ErrorStatus};
 use site_recovery_https::{Lost, Unusable};
-use std::error::Error as StdError;
 use std::time::Duration;
 
 /// Why the service did not do what it was asked. None holds a token, a signature, a key or the body of a request.
@@ -36,6 +35,12 @@ pub enum Error {
     NoToken {
         /// What the sign-in says.
         because: String,
+    },
+    /// The sign-in does not answer, which is asked several times: nothing was sent.
+    #[error("no token is given to who asks: {lost}")]
+    Unsigned {
+        /// How it ended.
+        lost: Lost,
     },
     /// Too much is asked: again, but later.
     #[error("{answer} is asked too much; ask less, or later")]
@@ -88,11 +93,9 @@ impl Error {
 
     /// By what the SDK says. Its words are left behind: they hold addresses and bodies.
     pub(crate) fn of(error: &azure_core::Error, blob: &str) -> Self {
-        let root = error as &(dyn StdError + 'static);
-        let mut causes =
-            std::iter::successors(Some(root), |cause: &&(dyn StdError + 'static)| (*cause).source());
-        if let Some(lost) = causes.find_map(|cause| cause.downcast_ref::<Lost>()) {
-            return Self::Lost { blob: blob.into(), lost: lost.clone() };
+        if let Some(lost) = Lost::behind(error) {
+            let (lost, is_sign_in) = (lost.clone(), matches!(error.kind(), Kind::Credential));
+            return if is_sign_in { Self::Unsigned { lost } } else { Self::Lost { blob: blob.into(), lost } };
         }
         match error.kind() {
             Kind::HttpResponse { status, raw_response: Some(raw), .. } => {
@@ -150,7 +153,11 @@ impl Error {
             | Self::Busy(answer)
             | Self::Failed(answer)
             | Self::Refused(answer) => Some(answer),
-            Self::Invalid(_) | Self::NoToken { .. } | Self::Lost { .. } | Self::Garbage { .. } => None,
+            Self::Invalid(_)
+            | Self::NoToken { .. }
+            | Self::Unsigned { .. }
+            | Self::Lost { .. }
+            | Self::Garbage { .. } => None,
         }
     }
 
@@ -182,7 +189,7 @@ impl Error {
             Self::Denied(_) | Self::NoToken { .. } => ErrorKind::Denied,
             Self::Throttled { .. } | Self::Busy(_) => ErrorKind::Busy,
             Self::Failed(_) => ErrorKind::Unavailable,
-            Self::Lost { lost, .. } => lost.kind(),
+            Self::Lost { lost, .. } | Self::Unsigned { lost } => lost.kind(),
             Self::Garbage { .. } => ErrorKind::Corrupt,
         }
     }

@@ -19,7 +19,7 @@ mod vhd;
 pub use points::PageBlobs;
 pub use rights::{On, RIGHTS, Right};
 pub use settings::{Limits, Settings, StorageAccess};
-pub use site::{Azure, Builder, Images, Place, Preparation, Profile};
+pub use site::{Azure, Builder, Images, Place, Preparation, Profile, Seen};
 pub use site_recovery_azure_arm::Limits as ManagerLimits;
 pub use site_recovery_azure_blob::Limits as StorageLimits;
 pub use site_recovery_azure_sign_in::{Cloud, SecretRef, SignIn, Trust};

@@ -1,7 +1,7 @@
 //! What both roles are opened of.
 
 use crate::settings::StorageAccess;
-use crate::{Azure, Builder, PageBlobs, Place, Preparation, Settings};
+use crate::{Azure, Builder, PageBlobs, Place, Preparation, Seen, Settings};
 use site_recovery::{Clock, Error, Result, RoleName};
 use site_recovery_azure_arm::{self as arm, Arm};
 use site_recovery_azure_blob::{self as blob, Container, Who};
@@ -28,6 +28,7 @@ pub struct Subscription {
     pub(crate) arm: Arm,
     pub(crate) container: Container,
     preparation: Option<Arc<dyn Preparation>>,
+    seen: Option<Seen>,
 }
 
 impl Subscription {
@@ -51,13 +52,30 @@ impl Subscription {
         };
         let container = Container::new(&stored, who);
         let container = container.map_err(|e| Error::from(e).with("part", "storage"))?;
-        Ok(Self { settings, clock, arm, container, preparation: None })
+        Ok(Self { settings, clock, arm, container, preparation: None, seen: None })
     }
 
     /// Prepares guests before their first start.
     #[must_use]
     pub fn preparation(mut self, preparation: Arc<dyn Preparation>) -> Self {
         self.preparation = Some(preparation);
+        self
+    }
+
+    /// Looks at the resource group and the account, and makes the container where it is missing: all that Azure is asked when points
+    /// and the site are opened.
+    ///
+    /// # Errors
+    /// `NotFound` for a resource group or an account that is not there, or may not be seen; `Denied`, `Unavailable`.
+    pub async fn look(&self) -> Result<Seen> {
+        self.place().look().await
+    }
+
+    /// Opens points and site as they were `seen` at an earlier [`look`](Self::look) by these settings, and asks Azure nothing: also while
+    /// it does not answer. Calls that need it are `Unavailable` until it is back.
+    #[must_use]
+    pub fn seen(mut self, seen: Seen) -> Self {
+        self.seen = Some(seen);
         self
     }
 
@@ -71,7 +89,11 @@ impl Subscription {
     /// # Errors
     /// `Denied`, `Unavailable`.
     pub async fn points(&self, name: RoleName) -> Result<PageBlobs> {
-        PageBlobs::open(name, self.container.clone(), Arc::clone(&self.clock)).await
+        let (container, clock) = (self.container.clone(), Arc::clone(&self.clock));
+        match &self.seen {
+            Some(_) => Ok(PageBlobs::over(name, container, clock)),
+            None => PageBlobs::open(name, container, clock).await,
+        }
     }
 
     /// Opens the site. Makes the container where it is missing. Images of these `points` are copied at the service; those of any
@@ -81,11 +103,14 @@ impl Subscription {
     /// `NotFound` for a resource group or an account that is not there, or may not be seen; `Invalid` for points that cannot be
     /// copied, where they have to be; `Denied`, `Unavailable`.
     pub async fn site(&self, name: RoleName, points: Option<&PageBlobs>) -> Result<Azure> {
-        let mut builder = self.builder(name);
+        let mut builder = self.builder(name.clone());
         if let Some(points) = points {
             builder = builder.points(points.clone());
         }
-        builder.open(self.place()).await
+        match &self.seen {
+            Some(seen) => builder.as_seen(self.place(), seen.clone()).map_err(|e| e.at(&name, "open")),
+            None => builder.open(self.place()).await,
+        }
     }
 
     pub(crate) fn builder(&self, name: RoleName) -> Builder {

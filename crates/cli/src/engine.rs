@@ -4,8 +4,7 @@ use crate::open::{self, Opened};
 use crate::settings::Settings;
 use crate::validation::Command;
 use site_recovery::{
-    Error, ErrorKind, GroupHandle, Item, ItemHandle, Leg, MachineId, Result, Settings as Landed, Vault,
-    state::Direction,
+    Error, ErrorKind, GroupHandle, Item, ItemHandle, Leg, MachineId, Result, Vault, state::Direction,
 };
 use site_recovery_journal::SqliteJournal;
 use site_recovery_plans::Plans;
@@ -100,28 +99,6 @@ impl Engine {
         };
         let none = || Error::new(ErrorKind::NotFound, format!("no leg named {name} is in the settings"));
         self.legs.get(name).ok_or_else(none)
-    }
-
-    /// What machines shall be where they land, as the way back says that they would be replicated by next: theirs, or `back`.
-    /// Nothing where that is a way out.
-    ///
-    /// # Errors
-    /// `Invalid` where they would land by ways that say different things.
-    pub(crate) fn landing(&self, items: &[ItemHandle], back: Option<&str>) -> Result<Option<Landed>> {
-        let back_next = |item: &Item| item.state.direction == Direction::PrimaryToRecovery;
-        let said = |item: &Item| {
-            let leg = self.settings.legs.get(back.unwrap_or(&item.back))?;
-            leg.get_ref().settings.as_ref().map(|told| told.get_ref().settings())
-        };
-        let items = items.iter().filter_map(|handle| handle.item().ok());
-        let all: Vec<Option<Landed>> = items.filter(back_next).map(|item| said(&item)).collect();
-        match all.iter().all(|one| *one == all[0]) {
-            true => Ok(all.into_iter().next().flatten()),
-            false => {
-                let rule = "machines that go back as one land by legs that say the same of them";
-                Err(Error::invalid("legs.settings", "several", rule, "reprotect them one by one"))
-            }
-        }
     }
 }
 

@@ -5,7 +5,6 @@
 
 mod support;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use site_recovery_examples::live::{
     Emulator, Guest, GuestOptions, LiveStage, Machines, inspect, is_here, tool,
@@ -15,11 +14,9 @@ use site_recovery_qemu::Network;
 use site_recovery_report::{Ending, Report, verify};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr};
-use support::{Ground, Ran, signal};
+use support::{Daemon, Ground, Ran};
 
 /// In the order in which they boot. Each but the first needs the one before it: it writes no record unless that answers, and
 /// ends where it does not answer at the start.
@@ -101,7 +98,7 @@ async fn d5_three_guests_that_need_each_other_go_over_and_come_back_by_one_plan(
     shop.run("plan commit shop --yes").with(0);
     shop.run("plan reprotect shop").with(0);
     shop.run("list").with(0);
-    shop.end();
+    shop.daemon.take().unwrap().stop();
 
     let mut home = vec![];
     for (at, name) in SHOP.into_iter().enumerate() {
@@ -126,7 +123,7 @@ struct Shop {
     ground: Ground,
     lan: Lan,
     apart: Lan,
-    daemon: Option<(Child, Lines<BufReader<ChildStderr>>)>,
+    daemon: Option<Daemon>,
     /// What a terminal has shown until now.
     session: String,
 }
@@ -155,11 +152,7 @@ impl Shop {
         let (lan, apart) = lans.unwrap();
         let machines = power_on(ground.root(), &wires).await;
         let mut shop = Self { machines, ground, lan, apart, daemon: None, session: String::new() };
-        let mut daemon = shop.ground.start("run");
-        let mut lines = BufReader::new(daemon.stderr.take().unwrap()).lines();
-        let running = lines.any(|line| line.unwrap().contains("running"));
-        shop.daemon = Some((daemon, lines));
-        assert!(running, "the daemon ended");
+        shop.daemon = Some(Daemon::start(&shop.ground));
         shop.session.push_str("$ site-recovery run &\n");
         shop.run("protect db app").with(0);
         shop
@@ -270,23 +263,6 @@ impl Shop {
 
     fn guest(&self, site: &str, name: &str) -> Guest {
         Guest::of(self.ground.path(site).join(name).join("console.log"))
-    }
-
-    /// Ends the daemon in order.
-    fn end(&mut self) {
-        let (mut daemon, lines) = self.daemon.take().unwrap();
-        signal(&daemon, Signal::TERM);
-        let rest: Vec<String> = lines.map_while(Result::ok).collect();
-        assert!(daemon.wait().unwrap().success(), "{rest:#?}");
-    }
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        if let Some((mut daemon, _)) = self.daemon.take() {
-            let _ended_already = daemon.kill();
-            let _ended = daemon.wait();
-        }
     }
 }
 

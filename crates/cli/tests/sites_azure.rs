@@ -8,12 +8,10 @@ mod fakes;
 mod support;
 
 use fake_arm::Power;
-use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStderr};
-use support::{Ground, signal};
+use std::path::Path;
+use support::{Daemon, Ground};
 use tokio::runtime::Runtime;
 
 /// A subscription of fakes, and two ways between it and a directory.
@@ -76,31 +74,6 @@ impl Scene {
     }
 }
 
-/// One engine for all verbs: each new one waits at Azure until nothing of the one before it can come any more.
-struct Daemon(Child, Lines<BufReader<ChildStderr>>);
-
-impl Daemon {
-    fn of(ground: &Ground) -> Self {
-        let mut process = ground.start("run");
-        let mut told = BufReader::new(process.stderr.take().unwrap()).lines();
-        assert!(told.any(|line| line.unwrap().contains("running")), "the daemon ended");
-        Self(process, told)
-    }
-
-    fn ends(mut self) {
-        signal(&self.0, Signal::TERM);
-        let rest: Vec<String> = self.1.by_ref().map_while(Result::ok).collect();
-        assert!(self.0.wait().unwrap().success(), "{rest:#?}");
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ended_already = self.0.kill();
-        let _ended = self.0.wait();
-    }
-}
-
 fn settings(azure: &Value) -> String {
     let azure: String =
         azure.as_object().unwrap().iter().map(|(key, value)| format!("{key} = {}\n", toml(value))).collect();
@@ -146,7 +119,8 @@ fn toml(value: &Value) -> String {
 #[test]
 fn d5_a_machine_is_drilled_in_azure_and_nothing_of_it_is_left() {
     let scene = Scene::new();
-    let (ground, daemon) = (&scene.ground, Daemon::of(&scene.ground));
+    // One engine for all verbs: each new one waits at Azure until nothing of the one before it can come any more.
+    let (ground, daemon) = (&scene.ground, Daemon::start(&scene.ground));
     ground.run("protect web").with(0);
     assert_eq!(scene.names("virtualMachines"), [""; 0]);
     let drill = ground.run("drill web --json").with(0).json();
@@ -155,13 +129,14 @@ fn d5_a_machine_is_drilled_in_azure_and_nothing_of_it_is_left() {
     scene.both_sides_are_the_same("web-test");
     ground.run("drill web --clean-up").with(0);
     assert_eq!((scene.names("virtualMachines"), scene.names("disks")), (vec![], vec![]));
-    daemon.ends();
+    daemon.stop();
 }
 
 #[test]
 fn d4_a_machine_goes_to_azure_and_comes_home_by_verbs() {
     let scene = Scene::new();
-    let (ground, daemon) = (&scene.ground, Daemon::of(&scene.ground));
+    // One engine for all verbs: each new one waits at Azure until nothing of the one before it can come any more.
+    let (ground, daemon) = (&scene.ground, Daemon::start(&scene.ground));
     ground.run("protect web").with(0);
     ground.write("here", "web", 4096, "written last");
     let over = ground.run("failover web --json").with(0).json();
@@ -177,7 +152,57 @@ fn d4_a_machine_goes_to_azure_and_comes_home_by_verbs() {
     assert_eq!(back["job"]["items"][0]["runs_at"], "here");
     assert_eq!(scene.power("web"), Some(Power::Deallocated));
     scene.both_sides_are_the_same("web");
-    daemon.ends();
+    daemon.stop();
+}
+
+/// Another way, of which nothing is in Azure.
+const ASIDE: &str = r#"
+[sites.aside]
+kind = "local"
+directory = "aside"
+[stores.kept]
+kind = "directory"
+directory = "kept"
+[legs.over]
+from = "here"
+to = "aside"
+store = "kept"
+[legs.home]
+from = "aside"
+to = "here"
+retention = "kept-home"
+[machines.db]
+out = "over"
+back = "home"
+"#;
+
+#[test]
+fn o3_what_does_not_need_azure_goes_on_while_it_is_gone() {
+    let scene = Scene::new();
+    let told = settings(&scene.cloud.told()) + ASIDE;
+    let ground = &scene.ground;
+    ground.settings(&told);
+    ground.machine("db", 1);
+    ground.run("protect web").with(0);
+    // Resource Manager and the sign-in, and so the container.
+    scene.cloud.manager.silence(true);
+
+    let listed = ground.run("list --json").with(0).json();
+    assert_eq!(listed["items"][0]["runs_at"], "here");
+    ground.run("protect db").with(0);
+    ground.run("failover db").with(0);
+    assert!(ground.disks("aside", "db") == ground.disks("here", "db"));
+    let drill = ground.run("drill web --json");
+    assert_eq!(drill.json()["failed"]["kind"], "Unavailable", "{}", drill.out);
+    assert_eq!(ground.phase("web"), "Protected");
+
+    // Nothing is taken for known of which Azure has never said anything: another group, or a site that was never open here.
+    ground.settings(&told.replace("group = \"rg\"", "group = \"another\""));
+    assert_ne!(ground.run("list").code, 0);
+    ground.settings(&told);
+    ground.run("list").with(0);
+    fs::remove_file(ground.path("state/sites/azure.json")).unwrap();
+    assert_ne!(ground.run("list").code, 0);
 }
 
 #[test]
@@ -190,7 +215,7 @@ fn c1_a_wrong_secret_is_refused_by_site_and_told_to_nobody() {
     assert_eq!(output.status.code(), Some(9), "{out}{err}");
     let failed: Value = serde_json::from_str(&out).unwrap();
     let message = failed["failed"]["message"].as_str().unwrap();
-    assert!(message.starts_with("points: ") && message.contains("Invalid client secret"), "{message}");
+    assert!(message.starts_with("azure: ") && message.contains("Invalid client secret"), "{message}");
     assert!(!out.contains("canary") && !err.contains("canary"), "{out}{err}");
 
     scene.cloud.write("secret", fakes::SECRET);
@@ -198,9 +223,16 @@ fn c1_a_wrong_secret_is_refused_by_site_and_told_to_nobody() {
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     assert!(!out.contains("canary") && !err.contains("canary"), "{out}{err}");
-    for entry in fs::read_dir(ground.path("state")).unwrap() {
+    nobody_wrote_it_down(&ground.path("state"));
+}
+
+/// In no file of a directory, however deep.
+fn nobody_wrote_it_down(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_file() {
+        if path.is_dir() {
+            nobody_wrote_it_down(&path);
+        } else if path.is_file() {
             let content = fs::read(&path).unwrap();
             assert!(!content.windows(6).any(|w| w == b"canary"), "it stands in {}", path.display());
         }

@@ -150,6 +150,7 @@ fn over_and_back(mode: Mode) {
     ground.run("protect web").with(0);
     let ready = ground.run("ready web --json").with(0).json();
     assert_eq!(ready["ready"][0]["ready"], true, "{ready}");
+    assert!(!ready.to_string().contains("back.setting"), "it is told the datastore: {ready}");
     server.nothing_is_left("protected");
 
     server.write(1, 4096, "written after the first point");
@@ -264,8 +265,14 @@ fn c1_a_wrong_password_and_another_server_are_refused_by_site_and_no_secret_is_t
     let unknown = run("list", 4);
     assert!(unknown.err.contains(&format!("site-recovery.toml, line {line}")), "{}", unknown.err);
 
+    let appliance = server.settings.lines().find(|line| line.starts_with("appliance")).unwrap();
+    ground.settings(&server.settings.replace(appliance, ""));
+    let nobodys = run("list", 4);
+    assert!(nobodys.err.contains("block_devices") && nobodys.err.contains("appliance"), "{}", nobodys.err);
+
     ground.settings(&server.settings);
     run("audit web --json", 0);
+    assert!(said.contains(" TRACE "), "nothing was traced");
     for secret in [PASSWORD, "canary-of-yesterday"] {
         assert!(!said.contains(secret), "{secret} was told");
         for dir in ["state", SITE] {

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Child;
-use support::{Gate, Ground, ended, signal};
+use support::{Daemon, Gate, Ground, ended, signal, soon};
 
 /// A machine whose shutdown waits at a gate: before the pivot of a planned failover.
 fn held_before_the_pivot() -> (Ground, Gate) {
@@ -177,45 +177,36 @@ fn a_daemon_replicates_serves_others_and_a_second_one_is_refused() {
     let settings = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, settings.replace("interval = \"5m\"", "interval = \"1s\"")).unwrap();
     ground.machine("web", 1);
-    let mut daemon = ground.start("run");
-    let mut lines = told(&mut daemon);
-    assert!(lines.any(|line| line.contains("running")));
+    let daemon = Daemon::start(&ground);
     let second = ground.run("run").with(6);
     assert!(second.err.contains(&format!("process {}", daemon.id())), "{}", second.err);
 
     ground.run("protect web").with(0);
     ground.write("here", "web", 0, "seen by the daemon alone");
     // Point 1 is of protection; the next ones are the daemon's.
-    let points =
-        |ground: &Ground| ground.run("points web --json").with(0).json()["points"].as_array().unwrap().len();
-    while points(&ground) < 3 {}
+    let points = || ground.run("points web --json").with(0).json()["points"].as_array().unwrap().len();
+    soon("a third point", || points() >= 3);
     ground.run("failover web --unplanned --yes --reason drill").with(0);
     assert_eq!(ground.disks("cloud", "web"), ground.disks("here", "web"));
 
-    signal(&daemon, Signal::TERM);
-    let rest: Vec<String> = lines.collect();
-    assert!(rest.iter().any(|line| line.contains("stopping")), "{rest:?}");
-    assert_eq!(out(daemon).0, 0);
+    let told = daemon.stop();
+    assert!(told.contains("stopping"), "{told}");
     assert_eq!(ground.phase("web"), "UnplannedFailoverCompleted");
 }
 
 #[test]
 fn a_job_of_a_daemon_goes_on_when_whoever_asked_is_gone() {
     let (ground, gate) = held_before_the_pivot();
-    let mut daemon = ground.start("run");
-    let mut lines = told(&mut daemon);
-    assert!(lines.any(|line| line.contains("running")));
+    let daemon = Daemon::start(&ground);
     let mut over = ground.start("failover web");
     gate.reached();
     over.kill().unwrap();
     over.wait().unwrap();
     assert_eq!(ground.phase("web"), "PlannedFailoverInitiated");
     gate.open();
-    while ground.phase("web") != "PlannedFailoverCompleted" {}
+    soon("the failover's end", || ground.phase("web") == "PlannedFailoverCompleted");
     assert_eq!(ground.disks("cloud", "web"), ground.disks("here", "web"));
-    signal(&daemon, Signal::TERM);
-    assert!(lines.count() > 0);
-    assert_eq!(out(daemon).0, 0);
+    daemon.stop();
 }
 
 #[test]
@@ -226,16 +217,12 @@ fn metrics_are_served_on_loopback() {
     let settings = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, settings.replace("metrics = \"off\"", &format!("metrics = \"{free}\""))).unwrap();
     ground.machine("web", 1);
-    let mut daemon = ground.start("run");
-    let mut lines = told(&mut daemon);
-    assert!(lines.any(|line| line.contains("running")));
+    let daemon = Daemon::start(&ground);
     ground.run("protect web").with(0);
     let mut text = String::new();
     let mut stream = std::net::TcpStream::connect(free).unwrap();
     std::io::Write::write_all(&mut stream, b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
     stream.read_to_string(&mut text).unwrap();
     assert!(text.contains("site_recovery_points_sealed_total{machine=\"web-"), "{text}");
-    signal(&daemon, Signal::TERM);
-    assert!(lines.count() > 0);
-    assert_eq!(out(daemon).0, 0);
+    daemon.stop();
 }

@@ -135,6 +135,16 @@ impl Settings {
         }
         Ok(())
     }
+
+    /// The first field here that only one machine can have: one of `name`, `nics` and `disks`.
+    pub fn of_one_machine(&self) -> Option<&'static str> {
+        let said = [
+            ("name", self.name.is_some()),
+            ("nics", !self.nics.is_empty()),
+            ("disks", !self.disks.is_empty()),
+        ];
+        said.into_iter().find(|(_, said)| *said).map(|(field, _)| field)
+    }
 }
 
 #[cfg(test)]

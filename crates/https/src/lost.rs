@@ -44,6 +44,13 @@ pub enum Lost {
 }
 
 impl Lost {
+    /// The one that an error came of, however deep: clients of others wrap it.
+    pub fn behind<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut causes =
+            std::iter::successors(Some(error), |cause: &&'a (dyn StdError + 'static)| (*cause).source());
+        causes.find_map(|cause| cause.downcast_ref())
+    }
+
     /// By the error of a request to this server (host and port) that had so long.
     pub fn of(error: &reqwest::Error, server: &str, span: Duration) -> Self {
         let (server, because) = (server.to_owned(), because(error));

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use site_recovery::state::{Direction, Phase, State};
 use site_recovery::{
     Error, ErrorKind, GroupHandle, Item, ItemHandle, MachineId, Operation, PointChoice, ReprotectRequest,
-    Request, Result, Settings, Vault,
+    Request, Result, Vault,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -217,22 +217,12 @@ fn check_request(members: &[Resolved], request: &Request) -> Result<()> {
     }
     if let Request::Reprotect(ReprotectRequest { settings: Some(settings), .. }) = request
         && several
-        && let Some(field) = of_one_machine(settings)
+        && let Some(field) = settings.of_one_machine()
     {
         let rule = "it is of one machine, and the plan has several";
         return refuse("reprotect.settings", field, rule, "leave it out, and set it at each machine");
     }
     Ok(())
-}
-
-/// What is said that only one machine can have.
-fn of_one_machine(settings: &Settings) -> Option<&'static str> {
-    let said = [
-        ("name", settings.name.is_some()),
-        ("nics", !settings.nics.is_empty()),
-        ("disks", !settings.disks.is_empty()),
-    ];
-    said.into_iter().find(|(_, said)| *said).map(|(field, _)| field)
 }
 
 /// Why a member has nothing to do; none where it has.

@@ -112,8 +112,7 @@ impl Vim {
         let call = Call::read("RetrieveServiceContent", &service, Xml::new());
         let content = wire.exchange(&call, &call.body()?, None, |n| ServiceContent::of(returned(n)?)).await?;
         wire.action = action(&content.about.api_version);
-        let (user, session) = (settings.user.clone(), Mutex::default());
-        let vim = Self(Arc::new(Inner { wire, user, password, content, session }));
+        let vim = Self::over(wire, settings, password, content);
         vim.open().await?;
         Ok(vim)
     }
@@ -127,8 +126,12 @@ impl Vim {
         let password = Password::of(&settings.password)?;
         let action = action(&content.about.api_version);
         let wire = Wire { http: Http::new(settings)?, action, clock };
+        Ok(Self::over(wire, settings, password, content))
+    }
+
+    fn over(wire: Wire, settings: &Settings, password: Password, content: ServiceContent) -> Self {
         let (user, session) = (settings.user.clone(), Mutex::default());
-        Ok(Self(Arc::new(Inner { wire, user, password, content, session })))
+        Self(Arc::new(Inner { wire, user, password, content, session }))
     }
 
     /// Which server this is.

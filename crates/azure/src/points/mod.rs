@@ -73,6 +73,11 @@ impl PageBlobs {
     #[doc(hidden)]
     pub async fn open(name: RoleName, container: Container, clock: Arc<dyn Clock>) -> Result<Self> {
         container.make().await.map_err(|e| reports(e).at(&name, "open"))?;
+        Ok(Self::over(name, container, clock))
+    }
+
+    /// In a container that is there.
+    pub(crate) fn over(name: RoleName, container: Container, clock: Arc<dyn Clock>) -> Self {
         let inner = Inner {
             name,
             clock,
@@ -82,7 +87,7 @@ impl PageBlobs {
             sessions: Mutex::default(),
             littered: Mutex::default(),
         };
-        Ok(Self(Arc::new(inner)))
+        Self(Arc::new(inner))
     }
 
     pub(crate) fn container(&self) -> &Container {

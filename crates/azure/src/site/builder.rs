@@ -5,6 +5,7 @@ use super::keys::Keys;
 use super::names::Names;
 use super::{Azure, Preparation, Profile, Site};
 use crate::PageBlobs;
+use serde::{Deserialize, Serialize};
 use site_recovery::{Clock, Error, ErrorKind, Result, RoleName, SystemClock};
 use site_recovery_azure_arm::Arm;
 use site_recovery_azure_blob::{Container, Limits, Trust};
@@ -45,6 +46,35 @@ pub struct Place {
     pub account: String,
     /// Whom to trust as the servers of disks' bytes, and their limits.
     pub images: (Trust, Limits),
+}
+
+/// What Azure said of a place: all that is asked when a site is opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The resource group, as Azure spells it.
+    pub(crate) group: String,
+    /// The region of the storage account.
+    pub(crate) account_region: String,
+}
+
+impl Place {
+    /// Looks at the resource group and the account, and makes the container where it is missing.
+    pub(crate) async fn look(&self) -> Result<Seen> {
+        if !self.account.starts_with("/subscriptions/") || !self.account.contains("/storageAccounts/") {
+            let rule = "it is the id of a storage account";
+            return Err(Error::invalid("account", &self.account, rule, "ask `az storage account show`"));
+        }
+        let Some(group) = self.arm.group(&self.group).await? else {
+            let message = format!("there is no resource group {}, or nothing in it may be seen", self.group);
+            return Err(Error::new(ErrorKind::NotFound, message).with("field", "group"));
+        };
+        let Some(account) = self.arm.storage_account(&self.account).await? else {
+            let message = format!("there is no storage account {}, or it may not be seen", self.account);
+            return Err(Error::new(ErrorKind::NotFound, message).with("field", "account"));
+        };
+        self.container.make().await?;
+        Ok(Seen { group: group.name, account_region: account.location })
+    }
 }
 
 impl Builder {
@@ -131,25 +161,17 @@ impl Builder {
     }
 
     async fn opened(self, place: Place) -> Result<Azure> {
-        let ours = "/subscriptions/";
-        if !place.account.starts_with(ours) || !place.account.contains("/storageAccounts/") {
-            let rule = "it is the id of a storage account";
-            return Err(Error::invalid("account", &place.account, rule, "ask `az storage account show`"));
-        }
-        let Some(group) = place.arm.group(&place.group).await? else {
-            let message = format!("there is no resource group {}, or nothing in it may be seen", place.group);
-            return Err(Error::new(ErrorKind::NotFound, message).with("field", "group"));
-        };
-        let Some(account) = place.arm.storage_account(&place.account).await? else {
-            let message = format!("there is no storage account {}, or it may not be seen", place.account);
-            return Err(Error::new(ErrorKind::NotFound, message).with("field", "account"));
-        };
-        let has_images = is_near(&account.location, &place) || self.preparation.is_some();
+        let seen = place.look().await?;
+        self.as_seen(place, seen)
+    }
+
+    /// The site of what was seen before: asks nothing.
+    pub(crate) fn as_seen(self, place: Place, seen: Seen) -> Result<Azure> {
+        let has_images = is_near(&seen.account_region, &place) || self.preparation.is_some();
         if let Some(points) = self.points.as_ref().filter(|_| has_images) {
             must_be_copied_from(points, &place.container)?;
         }
-        place.container.make().await?;
-        Ok(self.made(place, group.name, &account.location))
+        Ok(self.made(place, seen.group, &seen.account_region))
     }
 
     /// The site, without a look at anything. `account` is the region of the account.

@@ -32,7 +32,7 @@ mod target;
 mod together;
 mod upload;
 
-pub use builder::{Builder, Place};
+pub use builder::{Builder, Place, Seen};
 pub use preparation::{Images, Preparation};
 pub use rules::Profile;
 

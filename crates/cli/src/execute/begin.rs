@@ -4,7 +4,7 @@ use super::Request;
 use super::words::{at_most, choice};
 use crate::answer::{Answer, PlanPage, PlannedPoint};
 use crate::args::{Asked, Failover, Over};
-use crate::engine::{Engine, Unit, called_in};
+use crate::engine::{Unit, called_in};
 use site_recovery::state::Direction;
 use site_recovery::{
     self as core, CommitRequest, CompleteCopy, Cutover, DisableRequest, DrillRequest, Error, ErrorKind,
@@ -95,18 +95,6 @@ impl Wish {
             Asked::Verify(v) => (&v.name, Self::Prove),
             other => return Err(Error::new(ErrorKind::Unsupported, format!("{other:?} is no job"))),
         })
-    }
-
-    /// The same, with what the settings say of machines where a way back leads.
-    ///
-    /// # Errors
-    /// As of [`Engine::landing`].
-    pub(super) fn told(mut self, engine: &Engine, unit: &Unit) -> Result<Self> {
-        if let Self::Reprotect(wish) = &mut self {
-            wish.settings =
-                engine.landing(&unit.items(), wish.legs.as_ref().map(|(_, back)| back.as_str()))?;
-        }
-        Ok(self)
     }
 
     /// Begins it.

@@ -132,7 +132,6 @@ async fn verb(engine: &Engine, request: &Request, out: &Out) -> Result<Answer> {
         other => {
             let (name, wish) = Wish::of(other, request)?;
             let unit = unit(name)?;
-            let wish = wish.told(engine, &unit)?;
             if other.is_dry() {
                 return wish.plan(&unit).await;
             }

@@ -15,9 +15,7 @@ use site_recovery::{
     Clock, CommitRequest, DrillRequest, Error, ErrorKind, JobRun, PointChoice, ReprotectRequest, Result,
     SystemClock,
 };
-use site_recovery_plans::{
-    ActionState, Course, MemberState, Plan, PlanRun, Plans, RunState, Stage, StageRun,
-};
+use site_recovery_plans::{ActionState, Course, MemberState, Plan, PlanRun, Plans, RunState, StageRun};
 
 /// Does what is asked of plans. A run is followed until it has ended or needs a person.
 ///
@@ -52,19 +50,13 @@ pub(super) async fn plan(engine: &Engine, request: &Request, verb: &PlanVerb, ou
             plans.commit(&told.name, find(engine, &told.name)?, wish).await
         }
         PlanVerb::Reprotect(told) => {
-            let plan = find(engine, &told.name)?;
-            let members = plan.groups.iter().flat_map(|group| &group.members);
-            // Who is not protected is told by the plan itself.
-            let units = members.filter_map(|member| engine.unit(&member.unit, &request.operator).ok());
-            let items: Vec<_> = units.flat_map(|unit| unit.items()).collect();
             let wish = ReprotectRequest {
-                settings: engine.landing(&items, None)?,
                 other_side_loses: told.other_side_loses,
                 compare: told.compare,
                 consolidate: told.consolidate,
                 ..ReprotectRequest::default()
             };
-            plans.reprotect(&told.name, plan, wish).await
+            plans.reprotect(&told.name, find(engine, &told.name)?, wish).await
         }
         PlanVerb::Continue(told) => plans.go_on(&told.name).await,
         PlanVerb::Cancel(told) => plans.cancel(&told.name).await,
@@ -169,9 +161,9 @@ async fn turn_back(plans: &Plans, name: &str, out: &Out) {
 /// Tells what came between two looks, in the order in which it came.
 fn tell(before: &PlanRun, now: &PlanRun, out: &Out) {
     let plan = &now.plan;
-    let boot = |group| now.stages.iter().find(|stage| stage.stage == Stage::Boot(group));
-    // Of one moment: what has ended first, then a stage, then what has begun.
-    let (mut ended, mut begun) = (vec![], vec![]);
+    // Of one moment: what has ended first, then a stage, then what has begun. When a member began to boot nobody has noted: it
+    // boots still, so that nothing has come after it but what is of others.
+    let (mut ended, mut begun, mut boots) = (vec![], vec![], vec![]);
     for (old, new) in before.members.iter().zip(&now.members) {
         if old.state != new.state {
             let why = new.error.as_ref().map_or(String::new(), |error| format!(": {}", error.message));
@@ -180,7 +172,7 @@ fn tell(before: &PlanRun, now: &PlanRun, out: &Out) {
                 MemberState::Waiting | MemberState::Begun | MemberState::Prepared => {
                     begun.push((new.started, note));
                 }
-                MemberState::Booting => begun.push((boot(new.group).and_then(|stage| stage.started), note)),
+                MemberState::Booting => boots.push(note),
                 _ => ended.push((new.ended, note)),
             }
         }
@@ -213,7 +205,7 @@ fn tell(before: &PlanRun, now: &PlanRun, out: &Out) {
     let stages = before.stages.iter().zip(&now.stages).filter_map(started);
     let mut all: Vec<_> = ended.into_iter().chain(stages).chain(begun).collect();
     all.sort_by_key(|(at, _)| *at);
-    for (_, note) in all {
+    for note in all.into_iter().map(|(_, note)| note).chain(boots) {
         out.note(note);
     }
     if before.course != now.course && now.course == Course::TurningBack {

@@ -72,7 +72,8 @@ pub(crate) async fn open(settings: &Settings) -> Result<Opened> {
             }
             (None, None) => return Err(absent("store", name)),
         };
-        legs.insert(name.clone(), opened);
+        let said = leg.settings.as_ref().map(|said| said.get_ref().settings());
+        legs.insert(name.clone(), opened.settings(said.unwrap_or_default()));
     }
     Ok(Opened { legs, process_server })
 }
@@ -143,7 +144,12 @@ async fn open_site(settings: &Settings, name: &str, site: &SiteSettings) -> Resu
         #[cfg(feature = "esxi")]
         SiteSettings::Esxi(told) => vmware::host(name, told, clock()).await,
         #[cfg(feature = "azure")]
-        SiteSettings::Azure(told) => azure::open(name, told, store_of(settings, name), clock()).await,
+        SiteSettings::Azure(told) => {
+            let plain = |c: char| if c.is_alphanumeric() || c == '-' { c } else { '_' };
+            let file = format!("{}.json", name.chars().map(plain).collect::<String>());
+            let remembered = settings.vault.state.join("sites").join(file);
+            azure::open(name, told, store_of(settings, name), &remembered, clock()).await
+        }
         #[allow(unreachable_patterns, reason = "all kinds may be built in")]
         other => Err(not_built_in(name, other.kind())),
     }

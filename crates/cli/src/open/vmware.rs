@@ -1,13 +1,17 @@
 //! Machines of a vCenter, or of a host of VMware's.
 
 use super::Site;
-use site_recovery::{Clock, Result};
+use crate::settings::Devices;
+use site_recovery::{Clock, Error, Result};
 use std::sync::Arc;
 
 /// Both adapters build their site alike.
 macro_rules! built {
     ($adapter:ident, $builder:expr, $told:expr, $clock:expr) => {{
         let mut builder = $builder.clock($clock);
+        if let Some(seen) = &$told.block_devices {
+            check(seen, $told.appliance.is_some())?;
+        }
         if let Some(appliance) = &$told.appliance {
             let devices = match &$told.block_devices {
                 Some(seen) => $adapter::BlockDevices::below(&seen.sys, &seen.dev),
@@ -21,6 +25,21 @@ macro_rules! built {
         let site = Arc::new(builder.open().await?);
         Ok(Site { source: site.clone(), target: None, landing: Some(site), points: None })
     }};
+}
+
+/// Whose block devices are meant is the appliance's, and where the command was started says nothing of them.
+fn check(seen: &Devices, of_an_appliance: bool) -> Result<()> {
+    if !of_an_appliance {
+        let rule = "they are those of the appliance";
+        return Err(Error::invalid("block_devices", "without one", rule, "name the appliance as well"));
+    }
+    match [&seen.sys, &seen.dev].into_iter().find(|folder| !folder.is_absolute()) {
+        Some(folder) => {
+            let remedy = "write the whole path";
+            Err(Error::invalid("block_devices", folder.display(), "paths of a site are absolute", remedy))
+        }
+        None => Ok(()),
+    }
 }
 
 #[cfg(feature = "vsphere")]

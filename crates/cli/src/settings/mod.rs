@@ -14,6 +14,8 @@ pub(crate) use place::{Place, refused};
 pub(crate) use policy::PolicySettings;
 #[cfg(feature = "azure")]
 pub(crate) use remote::Azure;
+#[cfg(any(feature = "vsphere", feature = "esxi"))]
+pub(crate) use remote::Devices;
 #[cfg(feature = "esxi")]
 pub(crate) use remote::Esxi;
 #[cfg(feature = "vsphere")]
@@ -109,8 +111,8 @@ pub(crate) struct LegSettings {
     pub(crate) store: Option<Spanned<String>>,
     /// The directory in which the master target of a way back keeps its points.
     pub(crate) retention: Option<PathBuf>,
-    /// What machines shall be where a way back leads; a site of VMware's has to be told the datastore. For a way out each machine
-    /// says so itself.
+    /// What machines shall be where it leads that have no settings of their own there; a site of VMware's has to be told the
+    /// datastore. A name, NICs and disks are of one machine.
     #[schemars(with = "Option<Recovered>")]
     pub(crate) settings: Option<Spanned<Recovered>>,
 }

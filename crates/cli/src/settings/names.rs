@@ -52,19 +52,12 @@ fn check_leg(settings: &Settings, leg: &Spanned<LegSettings>, place: &Place<'_>)
         place.refuse(told.to.span(), &format!("a site of the kind {} {what}", to.kind()), "name another site")
     };
     if let Some(landed) = &told.settings {
-        if told.store.is_some() {
-            let rule = "settings of a leg are those of a way back";
-            return Err(place.refuse(
-                landed.span(),
-                rule,
-                "write them at the machines: [machines.NAME.settings]",
-            ));
-        }
         let said = landed.get_ref().settings();
         said.validate().map_err(|e| refused(place, landed.span(), &e))?;
-        if said.name.is_some() || !said.nics.is_empty() || !said.disks.is_empty() {
-            let rule = "a name, NICs and disks are of one machine, and a leg is many machines' way";
-            return Err(place.refuse(landed.span(), rule, "leave them out"));
+        if let Some(field) = said.of_one_machine() {
+            let rule = format!("{field}: it is of one machine, and a leg is many machines' way");
+            let remedy = "write it at the machine: [machines.NAME.settings]";
+            return Err(place.refuse(landed.span(), &rule, remedy));
         }
     }
     match (&told.store, &told.retention) {

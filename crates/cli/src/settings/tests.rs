@@ -80,7 +80,7 @@ fn what_is_wrong_is_told_by_line_key_rule_and_remedy() {
         (swap("store = \"points\"", "store = \"pts\""), "store", "legs.out.store", "no stores.pts"),
         (swap("store = \"points\"\n", ""), "[legs.out]", "legs.out", "either a store"),
         (
-            swap("store = \"points\"", "store = \"points\"\nsettings = { datastore = \"one\" }"),
+            swap("store = \"points\"", "store = \"points\"\nsettings = { name = \"web\" }"),
             "settings",
             "legs.out.settings",
             "[machines.NAME.settings]",

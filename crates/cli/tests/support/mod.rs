@@ -5,9 +5,10 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -205,30 +206,42 @@ pub(crate) fn ended(child: Child) -> Ran {
     }
 }
 
-/// The daemon, once it runs. It goes with its test.
-pub(crate) struct Daemon(Child);
+/// The daemon, once it runs. What it tells is taken from it all the time. It goes with its test.
+pub(crate) struct Daemon {
+    process: Child,
+    told: Option<JoinHandle<String>>,
+}
 
 impl Daemon {
+    #[track_caller]
     pub(crate) fn start(ground: &Ground) -> Self {
-        let mut daemon = Self(ground.start("run"));
-        let mut lines = BufReader::new(daemon.0.stderr.as_mut().unwrap()).lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("running")));
+        let mut process = ground.start("run");
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let runs = lines.any(|line| line.contains("running"));
+        let told = std::thread::spawn(move || lines.fold(String::new(), |told, line| told + &line + "\n"));
+        let daemon = Self { process, told: Some(told) };
+        assert!(runs, "the daemon has ended");
         daemon
     }
 
-    /// Ends it in order.
-    pub(crate) fn stop(mut self) {
-        signal(&self.0, Signal::TERM);
-        let mut told = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-        assert_eq!(self.0.wait().unwrap().code(), Some(0), "{told}");
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it in order. What it has told since it ran.
+    #[track_caller]
+    pub(crate) fn stop(mut self) -> String {
+        signal(&self.process, Signal::TERM);
+        let told = self.told.take().unwrap().join().unwrap();
+        assert_eq!(self.process.wait().unwrap().code(), Some(0), "{told}");
+        told
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _reaped = self.0.wait();
+        let _ended = self.process.kill();
+        let _reaped = self.process.wait();
     }
 }
 

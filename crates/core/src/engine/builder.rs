@@ -149,7 +149,12 @@ impl VaultBuilder {
             return Err(Error::invalid("legs", "none", "a vault has a leg", "give `out`, and `back`"));
         }
         let mut sources = self.sources;
-        for leg in self.legs.values() {
+        for (name, leg) in &self.legs {
+            leg.settings.validate()?;
+            if let Some(field) = leg.settings.of_one_machine() {
+                let (told, rule) = (format!("{field} of the leg {name}"), "a leg is many machines' way");
+                return Err(Error::invalid("leg.settings", told, rule, "ask for it at the machine"));
+            }
             sources.insert(leg.source.name(), Arc::clone(&leg.source));
         }
         let random = self.random.unwrap_or_else(|| Arc::new(SystemRandom));

@@ -20,8 +20,8 @@ const BOOT_DRIVERS: [&str; 5] = ["storvsc", "vmbus", "storflt", "intelide", "ata
 /// Checks an item now and remembers what was found.
 pub(crate) async fn check(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Readiness> {
     let (leg, far) = (shared.leg(&item.out)?, shared.leg(&item.back)?);
-    let settings = item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
-    let mut findings = circle(shared, &leg, &far, &item.machine, &settings).await?;
+    let settings = leg.settings_of(item);
+    let mut findings = circle(shared, &leg, &far, &item.machine, [&settings, &far.settings_of(item)]).await?;
     findings.extend(unreplicated(item));
     if item.state.direction == Direction::PrimaryToRecovery {
         findings.extend(verify::not_proven(item, shared.clock.now()));
@@ -56,13 +56,14 @@ pub(crate) fn is_stale(slot: &Slot, machine: &MachineId, now: Timestamp) -> bool
     checked.is_none_or(|checked| now.since(checked) > COUNTS_FOR / 2)
 }
 
-/// Checks both ways: requirements of the target, fencing, the process servers' reach, the way back, the guest.
+/// Checks both ways: requirements of the target, fencing, the process servers' reach, the way back, the guest. The machine
+/// shall be the one where the way out leads, and the other where the way back does.
 pub(crate) async fn circle(
     shared: &Arc<Shared>,
     leg: &Leg,
     far: &Leg,
     machine: &Machine,
-    settings: &Settings,
+    [settings, back]: [&Settings; 2],
 ) -> Result<Vec<Finding>> {
     let limit = shared.deadlines.recovery_site;
     let mut findings = shared.within(limit, "check", leg.recovery_site.check(machine, settings)).await?;
@@ -80,7 +81,7 @@ pub(crate) async fn circle(
             "test by a planned failover and undo",
         ));
     }
-    match shared.within(limit, "check", far.recovery_site.check(machine, &Settings::default())).await {
+    match shared.within(limit, "check", far.recovery_site.check(machine, back)).await {
         // What stands in the way of the way back does not refuse protection, but is known from now on.
         Ok(found) => findings.extend(found.into_iter().map(|f| Finding {
             code: format!("back.{}", f.code),

@@ -119,8 +119,7 @@ pub(crate) fn of(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Summa
         taken: p.taken,
         age: now.since(p.taken),
     });
-    let site = shared.leg(&item.out)?.recovery_site.name();
-    let settings = item.settings.get(&site).cloned().unwrap_or_default();
+    let settings = shared.leg(&item.out)?.settings_of(item);
     let disk = |d: &crate::DiskSpec| DiskSummary {
         id: d.id.clone(),
         role: d.role,

@@ -30,7 +30,7 @@ pub struct ProtectRequest {
     pub group: Option<String>,
     /// Replication policy.
     pub policy: Policy,
-    /// What the machine shall be at the recovery site; for one machine.
+    /// What each machine shall be at the recovery site; otherwise what the leg out says. A group has no name, NICs or disks here.
     pub settings: Option<Settings>,
     /// Disks that are left out; never the system disk.
     pub excluded: BTreeSet<DiskId>,
@@ -121,6 +121,13 @@ impl Vault {
         let (out, back) = request.legs.clone().unwrap_or_else(|| (OUT.into(), BACK.into()));
         let (leg, far) = (shared.leg(&out)?, shared.leg(&back)?);
         super::verify::check_policy(shared, &request.policy, &out)?;
+        if let Some(settings) = &request.settings {
+            settings.validate()?;
+            if let Some(field) = settings.of_one_machine().filter(|_| request.machines.len() > 1) {
+                let rule = "it is of one machine, and the group has several";
+                return Err(Error::invalid("protect.settings", field, rule, "set it at each machine later"));
+            }
+        }
         if request.machines.len() > 1 && !leg.source.capability().groups {
             let message = format!("{} cannot capture several machines at one instant", leg.source.name());
             return Err(Error::new(ErrorKind::Unsupported, message));
@@ -133,12 +140,8 @@ impl Vault {
             let found = named(&seen, name, stands, title, |m| m.instance.name.clone())?;
             let found = found.ok_or_else(|| unseen(&seen, name, &leg.source.name()))?;
             let machine = self.minted(found, &request)?;
-            let settings = match &request.settings {
-                Some(settings) if request.machines.len() == 1 => settings.clone(),
-                _ => Settings::default(),
-            };
-            settings.validate()?;
-            let found = super::readiness::circle(shared, &leg, &far, &machine, &settings).await?;
+            let both = [request.settings.as_ref().unwrap_or(&leg.settings), &far.settings];
+            let found = super::readiness::circle(shared, &leg, &far, &machine, both).await?;
             ready.push((machine.id().clone(), found.clone()));
             let findings: Vec<Finding> = found.into_iter().filter(Finding::blocks).collect();
             if let Some(first) = findings.first() {
@@ -150,7 +153,7 @@ impl Vault {
                 return Err(error.with("field", first.code.trim_start_matches("setting.")));
             }
             let mut item = Item::new(machine, epoch.clone(), request.policy.clone(), &out, &back);
-            item.settings.insert(leg.recovery_site.name(), settings);
+            item.settings.extend(request.settings.clone().map(|asked| (leg.recovery_site.name(), asked)));
             members.push(item);
         }
         let id = match &request.group {

@@ -44,7 +44,7 @@ pub use recovery_site::{RecoverySite, Target};
 pub use replica::{RecoveryPointStore, Replica};
 pub use source::{Source, Sources};
 
-use crate::{Capability, MachineId, Op, Result, RoleName};
+use crate::{Capability, Item, MachineId, Op, Result, RoleName, Settings};
 use async_trait::async_trait;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -80,6 +80,8 @@ pub struct Leg {
     pub recovery_site: Arc<dyn RecoverySite>,
     /// The replica again, where it can lock and scrub its points.
     pub store: Option<Arc<dyn RecoveryPointStore>>,
+    /// What a machine shall be at the recovery site for which nobody asked anything.
+    pub settings: Settings,
 }
 
 impl Leg {
@@ -96,6 +98,7 @@ impl Leg {
             replica: Arc::clone(&store) as _,
             recovery_site: target,
             store: Some(store),
+            settings: Settings::default(),
         }
     }
 
@@ -111,6 +114,20 @@ impl Leg {
             replica: Arc::clone(&master_target) as _,
             recovery_site: master_target,
             store: None,
+            settings: Settings::default(),
         }
+    }
+
+    /// With this as what a machine shall be at the recovery site for which nobody asked anything. What was asked for a machine
+    /// holds alone, and nothing of this is added. A name, NICs and disks are of one machine: a vault is not built with them.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// What a machine shall be where this leg leads.
+    pub(crate) fn settings_of(&self, item: &Item) -> Settings {
+        item.settings.get(&self.recovery_site.name()).unwrap_or(&self.settings).clone()
     }
 }

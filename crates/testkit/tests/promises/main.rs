@@ -7,6 +7,7 @@ mod data;
 mod giving_way;
 mod held;
 mod history;
+mod leg_settings;
 mod operations;
 mod other_legs;
 mod pruning;

@@ -128,7 +128,7 @@ impl Net {
         durable: Arc<AtomicU64>,
         serves_from: u64,
         known: Arc<AtomicU64>,
-        answered: Sender<String>,
+        answered: Sender<(Ipv4Addr, String)>,
     ) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).expect("bind");
         socket.set_broadcast(true).expect("broadcast");
@@ -152,14 +152,15 @@ impl Net {
     }
 
     /// How many records are durable at who is needed; nothing where no answer came.
-    fn ask(&self, needed: Ipv4Addr, answers: &Receiver<String>, tries: u64) -> Option<u64> {
+    fn ask(&self, needed: Ipv4Addr, answers: &Receiver<(Ipv4Addr, String)>, tries: u64) -> Option<u64> {
         // An answer to an earlier question says nothing of now.
         let answer = format!("PONG {} {} ", self.name, self.durable.load(SeqCst));
         for _ in 0..tries {
             self.send("PING", needed, PORT);
-            while let Ok(text) = answers.recv_timeout(AGAIN) {
-                if let Some(told) = text.strip_prefix(&answer) {
-                    return told.rsplit(' ').next()?.parse().ok();
+            while let Ok((from, text)) = answers.recv_timeout(AGAIN) {
+                let told = text.strip_prefix(&answer).filter(|_| from == needed);
+                if let Some(count) = told.and_then(|told| told.rsplit(' ').next()?.parse().ok()) {
+                    return Some(count);
                 }
             }
         }
@@ -172,7 +173,7 @@ impl Net {
         let _ = self.socket.send_to(text.as_bytes(), (to, port));
     }
 
-    fn listen(&self, known: &AtomicU64, answered: &Sender<String>) {
+    fn listen(&self, known: &AtomicU64, answered: &Sender<(Ipv4Addr, String)>) {
         let mut bytes = [0; 1024];
         loop {
             let Ok((len, std::net::SocketAddr::V4(from))) = self.socket.recv_from(&mut bytes) else {
@@ -185,7 +186,7 @@ impl Net {
                 }
                 self.send(&text.replacen("PING", "PONG", 1), *from.ip(), from.port());
             } else if text.starts_with("PONG ") {
-                let _ = answered.send(text.into_owned());
+                let _ = answered.send((*from.ip(), text.into_owned()));
             } else if text.starts_with("DURABLE ")
                 && Some(*from.ip()) == self.peer
                 && let Some(count) = text.split(' ').nth(2).and_then(|n| n.parse().ok())

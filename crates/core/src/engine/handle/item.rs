@@ -110,8 +110,7 @@ impl ItemHandle {
     /// `NotFound` once it has left.
     pub fn settings(&self) -> Result<Settings> {
         let item = self.item()?;
-        let site = self.shared.leg_of(&item)?.recovery_site.name();
-        Ok(item.settings.get(&site).cloned().unwrap_or_default())
+        Ok(self.shared.leg_of(&item)?.settings_of(&item))
     }
 
     /// Edits what the machine shall be at its recovery site.

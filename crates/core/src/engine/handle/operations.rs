@@ -407,10 +407,9 @@ macro_rules! operations {
             /// Settings that the other site refuses are refused now; what it waits for is the job's to wait for.
             async fn check_way_back(&self, request: &ReprotectRequest) -> Result<()> {
                 for item in &self.now()?.members {
-                    let site = self.shared.far_leg(item, request.legs.as_ref())?.recovery_site;
-                    let known = item.settings.get(&site.name());
-                    let settings = request.settings.as_ref().or(known).cloned().unwrap_or_default();
-                    let check = site.check(&item.machine, &settings);
+                    let far = self.shared.far_leg(item, request.legs.as_ref())?;
+                    let settings = request.settings.clone().unwrap_or_else(|| far.settings_of(item));
+                    let check = far.recovery_site.check(&item.machine, &settings);
                     let found = self.shared.within(self.shared.deadlines.recovery_site, "check", check).await;
                     let refused = |f: &&Finding| f.blocks() && f.code.starts_with("setting.");
                     if let Some(found) = found.iter().flatten().find(refused) {
@@ -423,7 +422,7 @@ macro_rules! operations {
             async fn check_settings(&self) -> Result<()> {
                 for item in &self.now()?.members {
                     let leg = self.shared.leg_of(item)?;
-                    let settings = item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
+                    let settings = leg.settings_of(item);
                     let check = leg.recovery_site.check(&item.machine, &settings);
                     let findings = self.shared.within(self.shared.deadlines.recovery_site, "check", check).await?;
                     if let Some(found) = findings.iter().find(|f| f.blocks()) {

@@ -37,8 +37,7 @@ pub(super) async fn choose_point(context: &Context) -> Result<Effects> {
                 let message = format!("the newest point of {id} is {age:?} old, more than three intervals; name it to drill it all the same");
                 return Err(Error::new(ErrorKind::Refused, message));
             }
-            let site = leg.recovery_site.name();
-            let settings = m.item.settings.get(&site).cloned().unwrap_or_default();
+            let settings = leg.settings_of(&m.item);
             let network = request.network.clone().or_else(|| settings.test_network.clone());
             let network = network.unwrap_or_else(|| "isolated".into());
             if settings.network.as_ref() == Some(&network) {

@@ -18,8 +18,7 @@ pub(super) async fn enrol(context: &Context) -> Result<Effects> {
 pub(super) async fn open(context: &Context) -> Result<Effects> {
     context
         .each(async |m| {
-            let settings =
-                m.item.settings.get(&context.leg.recovery_site.name()).cloned().unwrap_or_default();
+            let settings = context.leg.settings_of(&m.item);
             context.leg.replica.prepare(&m.op, &m.item.machine, &Seed::Fresh, &settings).await?;
             Ok(Effect::and(m.progress, vec![Event::Moved(Trigger::Enabled)]))
         })

@@ -247,7 +247,7 @@ pub(super) async fn recovery_of(
     point: PointId,
     generation: Generation,
 ) -> Result<Recovery> {
-    let settings = item.settings.get(&leg.recovery_site.name()).cloned().unwrap_or_default();
+    let settings = leg.settings_of(item);
     if point != PointId(0) {
         let manifest = leg.replica.manifest(item.id(), point).await?;
         return Ok(Recovery::of(manifest, point, generation, Purpose::Failover, settings));

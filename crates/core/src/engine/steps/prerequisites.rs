@@ -41,8 +41,7 @@ async fn missing_for(context: &Context, item: &Item) -> Vec<String> {
         Request::Reprotect(request) => request.settings.clone(),
         _ => None,
     };
-    let settings =
-        asked.or_else(|| item.settings.get(&far.recovery_site.name()).cloned()).unwrap_or_default();
+    let settings = asked.unwrap_or_else(|| far.settings_of(item));
     let check = far.recovery_site.check(&item.machine, &settings);
     match shared.within(shared.deadlines.recovery_site, "check", check).await {
         Ok(found) => missing.extend(found.iter().filter(|f| f.blocks()).map(told)),

@@ -51,9 +51,8 @@ async fn without_snapshots(
     landing: &Instance,
     consolidate: bool,
 ) -> Result<()> {
-    let site = context.far.recovery_site.name();
-    let asked = request(context).settings.or_else(|| m.item.settings.get(&site).cloned());
-    let elsewhere = asked.is_some_and(|s| s.location != Location::Original);
+    let settings = request(context).settings.unwrap_or_else(|| context.far.settings_of(&m.item));
+    let elsewhere = settings.location != Location::Original;
     let source = &context.near.source;
     if context.far.store.is_some() || landing.site != source.name() || elsewhere {
         return Ok(());
@@ -80,8 +79,7 @@ pub(super) async fn seed(context: &Context) -> Result<Effects> {
     context
         .each(async |mut m| {
             let site = context.far.recovery_site.name();
-            let settings =
-                request.settings.clone().or_else(|| m.item.settings.get(&site).cloned()).unwrap_or_default();
+            let settings = request.settings.clone().unwrap_or_else(|| context.far.settings_of(&m.item));
             let findings = context.far.recovery_site.check(&m.item.machine, &settings).await?;
             if let Some(blocking) = findings.iter().find(|f| f.blocks()) {
                 return Err(blocking.error(ErrorKind::Refused));

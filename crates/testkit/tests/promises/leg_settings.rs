@@ -1,0 +1,67 @@
+//! What a machine shall be at a site: what was asked for it, otherwise what its leg says.
+
+use super::*;
+use site_recovery::{CommitRequest, ErrorKind, Location, ProtectRequest, ReprotectRequest, Settings, Vault};
+use site_recovery_testkit::engine::MemoryEngine;
+use site_recovery_testkit::journal::MemoryJournal;
+use site_recovery_testkit::world::{Pair, World};
+use std::sync::Arc;
+
+async fn vault(pair: &Pair, back: Settings) -> Result<(Vault, MemoryJournal)> {
+    let (journal, back) = (MemoryJournal::new(), pair.reverse.clone().settings(back));
+    Ok((MemoryEngine::builder(pair, Arc::new(journal.clone())).back(back).build().await?, journal))
+}
+
+/// A snapshot stands in the way of a landing on the machine that stands there, and of no other.
+#[tokio::test]
+async fn a_leg_says_what_a_machine_shall_be_for_which_nobody_asked_anything() -> Result<()> {
+    let pair = World::new(7).pair();
+    let elsewhere = Settings { location: Location::Alternate, ..Settings::default() };
+    let (vault, journal) = vault(&pair, elsewhere.clone()).await?;
+    pair.here.add_machine("web", &[("boot", 256 << 10), ("data", 256 << 10)]);
+    let engine = MemoryEngine { pair, journal, vault };
+    let web = engine.protect("web").await?;
+    assert_eq!(web.settings()?, Settings::default(), "the way out has said nothing");
+    failed_over(&engine, &web).await?;
+    web.commit(CommitRequest::default()).await?.done().await?;
+    engine.pair.here.snapshot_outside("web");
+
+    let asked = ReprotectRequest { settings: Some(Settings::default()), ..ReprotectRequest::default() };
+    let error = web.reprotect(asked).await?.done().await.expect_err("it has a snapshot");
+    assert!(error.to_string().contains("ask to consolidate"), "{error}");
+    web.reprotect(ReprotectRequest::default()).await?.done().await?;
+    assert_eq!(web.settings()?, elsewhere);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leg_that_says_what_is_of_one_machine_is_refused_by_name() -> Result<()> {
+    let pair = World::new(7).pair();
+    let named = Settings { name: Some("web".into()), ..Settings::default() };
+    let error = vault(&pair, named).await.expect_err("a name");
+    assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some("leg.settings")), "{error}");
+    assert!(error.to_string().contains("name of the leg back"), "{error}");
+    let same = Some("lan".to_owned());
+    let drilled = Settings { network: same.clone(), test_network: same, ..Settings::default() };
+    let error = vault(&pair, drilled).await.expect_err("drills reach production");
+    assert_eq!(error.fact("field"), Some("settings.test_network"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_group_has_settings_of_all_its_machines_and_none_of_one() -> Result<()> {
+    let engine = MemoryEngine::new(7).await?;
+    for name in ["web", "db"] {
+        engine.pair.here.add_machine(name, &[("boot", 64 << 10)]);
+    }
+    let wish = |settings| ProtectRequest::group("shop", &["web", "db"]).settings(settings);
+    let named = Settings { name: Some("web".into()), ..Settings::default() };
+    let error = engine.vault.protect_group(wish(named)).await.expect_err("a name");
+    assert_eq!(error.fact("field"), Some("protect.settings"), "{error}");
+    assert_eq!(engine.vault.items().len(), 0);
+    let apart = Settings { group: Some("dr".into()), ..Settings::default() };
+    for item in engine.vault.protect_group(wish(apart.clone())).await?.items() {
+        assert_eq!(item.settings()?, apart);
+    }
+    Ok(())
+}
