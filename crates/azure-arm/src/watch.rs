@@ -163,7 +163,7 @@ impl<'a> Watch<'a> {
                 Ok(Look::Is(reply))
             }
             Err(Error::Absent { .. }) => Ok(Look::Absent),
-            Err(error) if error.may_pass() => {
+            Err(error) if error.may_pass() || matches!(error, Error::Unsigned { .. }) => {
                 if let Error::Throttled { after: Some(after), .. } = error {
                     self.wait = after.max(LEAST);
                 }

@@ -3,6 +3,7 @@
 use crate::said::{Said, scrubbed};
 use crate::{Error, Limits, Settings};
 use azure_core::credentials::TokenCredential;
+use azure_core::error::ErrorKind;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Url};
@@ -173,19 +174,16 @@ impl Wire {
         let span = self.limits.answer();
         let silent = |because| Error::Unsigned { call: call.to_owned(), because };
         let asked = tokio::time::timeout(span, self.credential.get_token(&[&self.scope], None)).await;
-        let token =
-            asked.map_err(|_| silent(format!("no answer within {span:?}")))?.map_err(
-                |e| match Lost::behind(&e) {
-                    Some(lost) if !matches!(lost, Lost::Stranger { .. }) => {
-                        silent(scrubbed(&lost.to_string()))
-                    }
-                    _ => {
-                        let message = format!("no token: {}", scrubbed(&e.to_string()));
-                        let said = Said { message, ..Said::default() };
-                        Error::Denied { call: call.to_owned(), said: Box::new(said) }
-                    }
-                },
-            )?;
+        let asked = asked.map_err(|_| silent(format!("no answer within {span:?}")))?;
+        let token = asked.map_err(|e| match (Lost::behind(&e), e.kind()) {
+            (Some(lost), _) if !matches!(lost, Lost::Stranger { .. }) => silent(scrubbed(&lost.to_string())),
+            (None, ErrorKind::Io | ErrorKind::Connection) => silent(scrubbed(&e.to_string())),
+            _ => {
+                let message = format!("no token: {}", scrubbed(&e.to_string()));
+                let said = Said { message, ..Said::default() };
+                Error::Denied { call: call.to_owned(), said: Box::new(said) }
+            }
+        })?;
         let bearer = HeaderValue::from_str(&format!("Bearer {}", token.token.secret()));
         let mut bearer = bearer.map_err(|_| Error::unreadable("the sign-in", "the token is none"))?;
         bearer.set_sensitive(true);

@@ -94,8 +94,12 @@ impl Error {
     /// By what the SDK says. Its words are left behind: they hold addresses and bodies.
     pub(crate) fn of(error: &azure_core::Error, blob: &str) -> Self {
         if let Some(lost) = Lost::behind(error) {
-            let (lost, is_sign_in) = (lost.clone(), matches!(error.kind(), Kind::Credential));
-            return if is_sign_in { Self::Unsigned { lost } } else { Self::Lost { blob: blob.into(), lost } };
+            let lost = lost.clone();
+            return match (error.kind(), &lost) {
+                (Kind::Credential, Lost::Stranger { .. }) => Self::NoToken { because: lost.to_string() },
+                (Kind::Credential, _) => Self::Unsigned { lost },
+                _ => Self::Lost { blob: blob.into(), lost },
+            };
         }
         match error.kind() {
             Kind::HttpResponse { status, raw_response: Some(raw), .. } => {

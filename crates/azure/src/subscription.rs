@@ -66,13 +66,16 @@ impl Subscription {
     /// and the site are opened.
     ///
     /// # Errors
-    /// `NotFound` for a resource group or an account that is not there, or may not be seen; `Denied`, `Unavailable`.
+    /// `NotFound` for a resource group or an account that is not there, or may not be seen; `Denied`, `Busy`, `Unavailable`.
+    ///
+    /// # Cancel safety
+    /// The container may have been made: look again.
     pub async fn look(&self) -> Result<Seen> {
         self.place().look().await
     }
 
     /// Opens points and site as they were `seen` at an earlier [`look`](Self::look) by these settings, and asks Azure nothing: also while
-    /// it does not answer. Calls that need it are `Unavailable` until it is back.
+    /// it does not answer. Calls that need it are `Unavailable` until it is back. What was seen by other settings is not told apart.
     #[must_use]
     pub fn seen(mut self, seen: Seen) -> Self {
         self.seen = Some(seen);
@@ -84,7 +87,7 @@ impl Subscription {
         &self.settings
     }
 
-    /// Opens the recovery points. Makes the container where it is missing.
+    /// Opens the recovery points. Makes the container where it is missing, unless it was [`seen`](Self::seen).
     ///
     /// # Errors
     /// `Denied`, `Unavailable`.
@@ -96,7 +99,7 @@ impl Subscription {
         }
     }
 
-    /// Opens the site. Makes the container where it is missing. Images of these `points` are copied at the service; those of any
+    /// Opens the site. Makes the container where it is missing, unless it was [`seen`](Self::seen). Images of these `points` are copied at the service; those of any
     /// other store go through this process, and so does every disk that is uploaded.
     ///
     /// # Errors

@@ -204,7 +204,7 @@ pub struct Item {
     /// [`KEPT_BOOT_PROOFS`](crate::KEPT_BOOT_PROOFS).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub boot_proofs: BTreeMap<PointId, BootProof>,
-    /// What the machine shall be, per recovery site.
+    /// What was asked for the machine, per recovery site; what its leg says comes [under](Settings::over) it.
     pub settings: BTreeMap<RoleName, Settings>,
     /// Policy of the way out; that of the way back is [`Policy::failback`].
     pub policy: Policy,

@@ -256,7 +256,7 @@ impl PromoteRequest {
 /// The other direction.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReprotectRequest {
-    /// Settings for the new recovery site; where not given, those that it has.
+    /// Settings for the new recovery site; where not given, those that were asked for before. The leg's come under them.
     pub settings: Option<Settings>,
     /// Names of other legs for the next round: out, and back. Where none are named, those of the last round. The one that is
     /// used next comes from where the machine runs now; else the reprotect is refused, naming `reprotect.legs`. The other

@@ -136,6 +136,39 @@ impl Settings {
         Ok(())
     }
 
+    /// These, and in each field that says nothing what `others` say. Tags and what only the site knows are told key by key.
+    #[must_use]
+    pub fn over(&self, others: &Self) -> Self {
+        fn either(own: &Option<String>, other: &Option<String>) -> Option<String> {
+            own.as_ref().or(other.as_ref()).cloned()
+        }
+        fn set<T: Clone + Default + PartialEq>(own: &T, other: &T) -> T {
+            if *own == T::default() { other.clone() } else { own.clone() }
+        }
+        fn keys(
+            own: &BTreeMap<String, String>,
+            others: &BTreeMap<String, String>,
+        ) -> BTreeMap<String, String> {
+            others.iter().chain(own).map(|(key, value)| (key.clone(), value.clone())).collect()
+        }
+        Self {
+            name: either(&self.name, &others.name),
+            group: either(&self.group, &others.group),
+            size: either(&self.size, &others.size),
+            placement: set(&self.placement, &others.placement),
+            network: either(&self.network, &others.network),
+            test_network: either(&self.test_network, &others.test_network),
+            nics: set(&self.nics, &others.nics),
+            disks: set(&self.disks, &others.disks),
+            datastore: either(&self.datastore, &others.datastore),
+            retention_volume: either(&self.retention_volume, &others.retention_volume),
+            location: set(&self.location, &others.location),
+            tags: keys(&self.tags, &others.tags),
+            licence: either(&self.licence, &others.licence),
+            site: keys(&self.site, &others.site),
+        }
+    }
+
     /// The first field here that only one machine can have: one of `name`, `nics` and `disks`.
     pub fn of_one_machine(&self) -> Option<&'static str> {
         let said = [

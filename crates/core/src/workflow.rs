@@ -11,7 +11,7 @@
 use crate::state::{Operation, Phase, State, Trigger};
 use crate::{
     Armed, BootProof, Booted, DataLoss, Error, ErrorKind, Instance, JobId, MachineId, Observed, OpKey,
-    PointId, Recovery, Request, Timestamp, Verdict,
+    PointId, Recovery, Request, Settings, Timestamp, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -275,6 +275,9 @@ pub struct Progress {
     /// What a boot proof came to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<BootProof>,
+    /// What it is to be where it lands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landing: Option<Settings>,
     /// Whether an earlier reprotect was broken off: its landing is compared.
     pub broken_off: bool,
     /// Whether the other direction starts from a known distance.

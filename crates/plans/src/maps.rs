@@ -1,4 +1,5 @@
-//! Networks and addresses at the other side: a plan's maps become settings, where the user has set none.
+//! Networks and addresses at the other side: a plan's maps become settings, where the user has asked for none. They come before what
+//! a leg says.
 
 use crate::driver::Driver;
 use crate::plan::{Kind, Plan};
@@ -24,7 +25,7 @@ impl Driver {
         for machine in member.machines.iter().filter(|_| maps(run)) {
             let handle = self.shared.vault.item(&machine.machine)?.acting_as(&run.operator());
             let (settings, _) = self.wanted(run, machine)?;
-            if settings != handle.settings()? {
+            if settings != handle.asked()? {
                 handle.set_settings(settings).await?;
             }
         }
@@ -37,7 +38,7 @@ impl Driver {
         let is_it = |name: &str| machine_id(vault, name).is_ok_and(|id| id == machine.machine);
         let maps = [&machine.mapped, &machine.replaced];
         let ours: Vec<&Mapped> = maps.into_iter().filter_map(|m| m.get(&run.direction)).collect();
-        Ok(apply(&run.of, run.direction, is_it, &handle.item()?.machine, &handle.settings()?, &ours))
+        Ok(apply(&run.of, run.direction, is_it, &handle.item()?.machine, &handle.asked()?, &ours))
     }
 }
 

@@ -30,33 +30,45 @@ pub(crate) async fn open(
 }
 
 /// How Azure was, and which place of it that was.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Remembered {
     subscription: String,
     group: String,
     account: String,
+    container: String,
     seen: Seen,
 }
 
 impl Remembered {
-    fn is_of(&self, told: &Settings) -> bool {
-        (&self.subscription, &self.group, &self.account) == (&told.subscription, &told.group, &told.account)
+    fn of(told: &Settings, seen: Seen) -> Self {
+        let (subscription, group) = (told.subscription.clone(), told.group.clone());
+        Self { subscription, group, account: told.account.clone(), container: told.container.clone(), seen }
+    }
+
+    /// What cannot be read is looked at anew.
+    fn read(path: &Path) -> Option<Self> {
+        durable::read(path).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what Azure was is not remembered");
+            None
+        })
     }
 }
 
 /// What does not need Azure has to go on while it does not answer: then it is opened as it was when it did.
-async fn look(subscription: &Subscription, name: &str, remembered: &Path) -> Result<Seen> {
-    let told = subscription.settings();
-    let looked = subscription.look().await.map_err(|e| e.at(&name.into(), "open"));
-    match looked {
+async fn look(subscription: &Subscription, name: &str, path: &Path) -> Result<Seen> {
+    let (told, before) = (subscription.settings(), Remembered::read(path));
+    match subscription.look().await.map_err(|e| e.at(&name.into(), "open")) {
         Ok(seen) => {
-            let (subscription, group, account) =
-                (told.subscription.clone(), told.group.clone(), told.account.clone());
-            durable::write(remembered, &Remembered { subscription, group, account, seen: seen.clone() })?;
+            let now = Remembered::of(told, seen.clone());
+            if before.is_none_or(|before| before != now)
+                && let Err(error) = durable::write(path, &now)
+            {
+                tracing::warn!(%error, "what Azure was is not remembered");
+            }
             Ok(seen)
         }
-        Err(error) if error.kind() == ErrorKind::Unavailable => {
-            let before = durable::read::<Remembered>(remembered)?.filter(|before| before.is_of(told));
+        Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Busy) => {
+            let before = before.filter(|before| *before == Remembered::of(told, before.seen.clone()));
             let Some(before) = before else { return Err(error) };
             tracing::warn!(site = name, %error, "Azure does not answer: opened as it was seen last");
             Ok(before.seen)

@@ -10,7 +10,7 @@ macro_rules! built {
     ($adapter:ident, $builder:expr, $told:expr, $clock:expr) => {{
         let mut builder = $builder.clock($clock);
         if let Some(seen) = &$told.block_devices {
-            check(seen, $told.appliance.is_some())?;
+            check(seen)?;
         }
         if let Some(appliance) = &$told.appliance {
             let devices = match &$told.block_devices {
@@ -27,12 +27,8 @@ macro_rules! built {
     }};
 }
 
-/// Whose block devices are meant is the appliance's, and where the command was started says nothing of them.
-fn check(seen: &Devices, of_an_appliance: bool) -> Result<()> {
-    if !of_an_appliance {
-        let rule = "they are those of the appliance";
-        return Err(Error::invalid("block_devices", "without one", rule, "name the appliance as well"));
-    }
+/// Where the command was started says nothing of them.
+fn check(seen: &Devices) -> Result<()> {
     match [&seen.sys, &seen.dev].into_iter().find(|folder| !folder.is_absolute()) {
         Some(folder) => {
             let remedy = "write the whole path";

@@ -27,6 +27,14 @@ pub(crate) struct MachineSettings {
     pub(crate) settings: Option<Spanned<Recovered>>,
 }
 
+impl MachineSettings {
+    /// Whether anything is told here.
+    pub(super) fn is_told(&self) -> bool {
+        let ways = [&self.policy, &self.out, &self.back];
+        ways.iter().any(|way| way.is_some()) || self.settings.is_some() || !self.excluded.is_empty()
+    }
+}
+
 /// One replication group: one capture, one cut, one failover for all.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -31,6 +31,13 @@ pub(crate) fn check(settings: &Settings, place: &Place<'_>) -> Result<()> {
             return Err(place.refuse(group.span(), "a group has a machine at least", "name its machines"));
         }
         for machine in &group.get_ref().machines {
+            if let Some(own) = settings.machines.get(machine.get_ref()).filter(|own| own.get_ref().is_told())
+            {
+                let rule = format!("{} is replicated with the group {name}, by one way", machine.get_ref());
+                let remedy =
+                    "leave its table out; a leg says what all machines shall be: [legs.NAME.settings]";
+                return Err(place.refuse(own.span(), &rule, remedy));
+            }
             if let Some(other) = members.insert(machine.get_ref(), name) {
                 let rule = format!("{} is in the group {other} already", machine.get_ref());
                 return Err(place.refuse(machine.span(), &rule, "name it in one group"));

@@ -107,6 +107,12 @@ fn what_is_wrong_is_told_by_line_key_rule_and_remedy() {
             "in the group shop already",
         ),
         (
+            add("[machines.db]\npolicy = \"quick\"\n"),
+            "[machines.db",
+            "machines.db",
+            "replicated with the group shop",
+        ),
+        (
             add("[machines.db.settings]\nname = \"-db\"\n"),
             "[machines.db",
             "machines.db.settings",

@@ -139,7 +139,8 @@ impl VaultBuilder {
     /// Reads the journal and builds the vault. Nothing is changed and nothing resumed: see [`Vault::resume`].
     ///
     /// # Errors
-    /// `Invalid` without a leg or a journal, or where a leg's recovery site has no source of its name to fence there;
+    /// `Invalid` without a leg or a journal, for settings of a leg that break a rule or that only one machine can have, which names
+    /// the `leg`, or where a leg's recovery site has no source of its name to fence there;
     /// `Corrupt` or `Unsupported` from a journal that cannot be read.
     pub async fn build(self) -> Result<Vault> {
         let journal = self.journal.ok_or_else(|| {
@@ -150,10 +151,10 @@ impl VaultBuilder {
         }
         let mut sources = self.sources;
         for (name, leg) in &self.legs {
-            leg.settings.validate()?;
+            leg.settings.validate().map_err(|e| e.with("leg", name))?;
             if let Some(field) = leg.settings.of_one_machine() {
-                let (told, rule) = (format!("{field} of the leg {name}"), "a leg is many machines' way");
-                return Err(Error::invalid("leg.settings", told, rule, "ask for it at the machine"));
+                let (rule, remedy) = ("a leg is many machines' way", "ask for it at the machine");
+                return Err(Error::invalid("leg.settings", field, rule, remedy).with("leg", name));
             }
             sources.insert(leg.source.name(), Arc::clone(&leg.source));
         }

@@ -6,7 +6,7 @@ use super::verify;
 use crate::state::Direction;
 use crate::{
     DiskRole, Finding, Firmware, Item, Leg, Machine, MachineId, OsFamily, Platform, Readiness, Result,
-    Settings, Severity, Timestamp,
+    Severity, Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,7 @@ const BOOT_DRIVERS: [&str; 5] = ["storvsc", "vmbus", "storflt", "intelide", "ata
 /// Checks an item now and remembers what was found.
 pub(crate) async fn check(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Readiness> {
     let (leg, far) = (shared.leg(&item.out)?, shared.leg(&item.back)?);
-    let settings = leg.settings_of(item);
-    let mut findings = circle(shared, &leg, &far, &item.machine, [&settings, &far.settings_of(item)]).await?;
+    let mut findings = circle(shared, &leg, &far, item).await?;
     findings.extend(unreplicated(item));
     if item.state.direction == Direction::PrimaryToRecovery {
         findings.extend(verify::not_proven(item, shared.clock.now()));
@@ -56,17 +55,12 @@ pub(crate) fn is_stale(slot: &Slot, machine: &MachineId, now: Timestamp) -> bool
     checked.is_none_or(|checked| now.since(checked) > COUNTS_FOR / 2)
 }
 
-/// Checks both ways: requirements of the target, fencing, the process servers' reach, the way back, the guest. The machine
-/// shall be the one where the way out leads, and the other where the way back does.
-pub(crate) async fn circle(
-    shared: &Arc<Shared>,
-    leg: &Leg,
-    far: &Leg,
-    machine: &Machine,
-    [settings, back]: [&Settings; 2],
-) -> Result<Vec<Finding>> {
-    let limit = shared.deadlines.recovery_site;
-    let mut findings = shared.within(limit, "check", leg.recovery_site.check(machine, settings)).await?;
+/// Checks both ways: requirements of the target, fencing, the process servers' reach, the way back, the guest.
+pub(crate) async fn circle(shared: &Arc<Shared>, leg: &Leg, far: &Leg, item: &Item) -> Result<Vec<Finding>> {
+    let (machine, limit) = (&item.machine, shared.deadlines.recovery_site);
+    let (settings, back) = (leg.settings_of(item), far.settings_of(item));
+    settings.validate()?;
+    let mut findings = shared.within(limit, "check", leg.recovery_site.check(machine, &settings)).await?;
     for (way, leg) in [("out", leg), ("back", far)] {
         let names = [leg.source.name(), leg.replica.name()];
         findings.extend(shared.within(limit, "knows", leg.process_server.knows(&names)).await?);
@@ -81,7 +75,7 @@ pub(crate) async fn circle(
             "test by a planned failover and undo",
         ));
     }
-    match shared.within(limit, "check", far.recovery_site.check(machine, back)).await {
+    match shared.within(limit, "check", far.recovery_site.check(machine, &back)).await {
         // What stands in the way of the way back does not refuse protection, but is known from now on.
         Ok(found) => findings.extend(found.into_iter().map(|f| Finding {
             code: format!("back.{}", f.code),

@@ -30,7 +30,7 @@ pub struct ProtectRequest {
     pub group: Option<String>,
     /// Replication policy.
     pub policy: Policy,
-    /// What each machine shall be at the recovery site; otherwise what the leg out says. A group has no name, NICs or disks here.
+    /// What each machine shall be at the recovery site, over what the leg out says. A group has no name, NICs or disks here.
     pub settings: Option<Settings>,
     /// Disks that are left out; never the system disk.
     pub excluded: BTreeSet<DiskId>,
@@ -140,9 +140,10 @@ impl Vault {
             let found = named(&seen, name, stands, title, |m| m.instance.name.clone())?;
             let found = found.ok_or_else(|| unseen(&seen, name, &leg.source.name()))?;
             let machine = self.minted(found, &request)?;
-            let both = [request.settings.as_ref().unwrap_or(&leg.settings), &far.settings];
-            let found = super::readiness::circle(shared, &leg, &far, &machine, both).await?;
-            ready.push((machine.id().clone(), found.clone()));
+            let mut item = Item::new(machine, epoch.clone(), request.policy.clone(), &out, &back);
+            item.settings.extend(request.settings.clone().map(|asked| (leg.recovery_site.name(), asked)));
+            let found = super::readiness::circle(shared, &leg, &far, &item).await?;
+            ready.push((item.id().clone(), found.clone()));
             let findings: Vec<Finding> = found.into_iter().filter(Finding::blocks).collect();
             if let Some(first) = findings.first() {
                 let all: Vec<String> =
@@ -152,8 +153,6 @@ impl Vault {
                 let error = Error::new(kind, format!("{name} is not ready: {}", all.join(" | ")));
                 return Err(error.with("field", first.code.trim_start_matches("setting.")));
             }
-            let mut item = Item::new(machine, epoch.clone(), request.policy.clone(), &out, &back);
-            item.settings.extend(request.settings.clone().map(|asked| (leg.recovery_site.name(), asked)));
             members.push(item);
         }
         let id = match &request.group {

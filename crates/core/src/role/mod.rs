@@ -80,7 +80,7 @@ pub struct Leg {
     pub recovery_site: Arc<dyn RecoverySite>,
     /// The replica again, where it can lock and scrub its points.
     pub store: Option<Arc<dyn RecoveryPointStore>>,
-    /// What a machine shall be at the recovery site for which nobody asked anything.
+    /// What machines shall be at the recovery site in each field for which nobody asked anything.
     pub settings: Settings,
 }
 
@@ -118,16 +118,23 @@ impl Leg {
         }
     }
 
-    /// With this as what a machine shall be at the recovery site for which nobody asked anything. What was asked for a machine
-    /// holds alone, and nothing of this is added. A name, NICs and disks are of one machine: a vault is not built with them.
+    /// With this as what machines shall be at the recovery site in each [field](Settings::over) for which nobody asked anything. It
+    /// is not written down with the machine: another vault that adopts it has legs of its own. A name, NICs and disks are of one
+    /// machine: a vault is not built with them.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// What a machine shall be where this leg leads.
+    /// What a machine shall be where this leg leads: what was asked of it, over what the leg says.
     pub(crate) fn settings_of(&self, item: &Item) -> Settings {
-        item.settings.get(&self.recovery_site.name()).unwrap_or(&self.settings).clone()
+        self.settings_by(item, None)
+    }
+
+    /// The same, by what is asked now, where anything is.
+    pub(crate) fn settings_by(&self, item: &Item, asked: Option<&Settings>) -> Settings {
+        let asked = asked.or_else(|| item.settings.get(&self.recovery_site.name()));
+        asked.map_or_else(|| self.settings.clone(), |asked| asked.over(&self.settings))
     }
 }

@@ -31,7 +31,13 @@ pub(crate) fn units() -> Vec<Unit> {
     let first = run().tasks.remove(0);
     let tasks = vec![Task { step: Step::HoldBoot, mark: Mark::Started, ended: None, ..first }];
     holds.run = Some(JobRun { request: Request::Failover(request), why: None, tasks, ..run() });
-    vec![unit, Unit::new("shop".into(), true, vec![fresh]), proves, holds]
+    let mut lands = Unit::new("mail-00c0ffee".into(), false, vec![item()]);
+    let landing = Settings { datastore: Some("LocalDS_0".into()), ..Settings::default() };
+    let progress = Progress { landing: Some(landing), ..Progress::default() };
+    let (operation, request) = (Operation::ReverseReplicate, Request::Reprotect(ReprotectRequest::default()));
+    let members = BTreeMap::from([(id(), Box::new(progress))]);
+    lands.run = Some(JobRun { operation, request, members, ..run() });
+    vec![unit, Unit::new("shop".into(), true, vec![fresh]), proves, holds, lands]
 }
 
 pub(crate) fn trail() -> Vec<AuditRecord> {
@@ -272,6 +278,7 @@ fn run() -> JobRun {
         loss: Some(loss()),
         boot_asked: None,
         proof: None,
+        landing: None,
         broken_off: false,
         known: true,
         ahead: false,

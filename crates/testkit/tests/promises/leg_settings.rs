@@ -12,26 +12,65 @@ async fn vault(pair: &Pair, back: Settings) -> Result<(Vault, MemoryJournal)> {
     Ok((MemoryEngine::builder(pair, Arc::new(journal.clone())).back(back).build().await?, journal))
 }
 
-/// A snapshot stands in the way of a landing on the machine that stands there, and of no other.
+/// A snapshot stands in the way of a landing on the machine that stands there, and of no other: whether it does shows what was said of
+/// the location.
 #[tokio::test]
-async fn a_leg_says_what_a_machine_shall_be_for_which_nobody_asked_anything() -> Result<()> {
-    let pair = World::new(7).pair();
+async fn a_leg_says_what_a_machine_shall_be_where_nobody_asked_anything() -> Result<()> {
     let elsewhere = Settings { location: Location::Alternate, ..Settings::default() };
-    let (vault, journal) = vault(&pair, elsewhere.clone()).await?;
-    pair.here.add_machine("web", &[("boot", 256 << 10), ("data", 256 << 10)]);
-    let engine = MemoryEngine { pair, journal, vault };
-    let web = engine.protect("web").await?;
-    assert_eq!(web.settings()?, Settings::default(), "the way out has said nothing");
-    failed_over(&engine, &web).await?;
-    web.commit(CommitRequest::default()).await?.done().await?;
-    engine.pair.here.snapshot_outside("web");
+    for said in [Settings::default(), elsewhere] {
+        let pair = World::new(7).pair();
+        let (vault, journal) = vault(&pair, said.clone()).await?;
+        pair.here.add_machine("web", &[("boot", 256 << 10), ("data", 256 << 10)]);
+        let engine = MemoryEngine { pair, journal, vault };
+        let web = engine.protect("web").await?;
+        assert_eq!(web.settings()?, Settings::default(), "the way out has said nothing");
+        failed_over(&engine, &web).await?;
+        web.commit(CommitRequest::default()).await?.done().await?;
+        engine.pair.here.snapshot_outside("web");
 
-    let asked = ReprotectRequest { settings: Some(Settings::default()), ..ReprotectRequest::default() };
-    let error = web.reprotect(asked).await?.done().await.expect_err("it has a snapshot");
-    assert!(error.to_string().contains("ask to consolidate"), "{error}");
-    web.reprotect(ReprotectRequest::default()).await?.done().await?;
-    assert_eq!(web.settings()?, elsewhere);
+        let asked = Settings { group: Some("dr".into()), ..Settings::default() };
+        let request = ReprotectRequest { settings: Some(asked.clone()), ..ReprotectRequest::default() };
+        let done = web.reprotect(request).await?.done().await;
+        if said == Settings::default() {
+            let error = done.expect_err("it has a snapshot");
+            assert!(error.to_string().contains("ask to consolidate"), "{error}");
+            continue;
+        }
+        done?;
+        assert_eq!(web.asked()?, asked);
+        assert_eq!(web.settings()?, Settings { location: Location::Alternate, ..asked });
+    }
     Ok(())
+}
+
+/// Each field by itself, and what is told by keys key by key.
+#[test]
+fn what_was_asked_comes_over_what_the_leg_says() {
+    let keys = |told: &[(&str, &str)]| told.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let leg = Settings {
+        group: Some("dr".into()),
+        network: Some("lan".into()),
+        tags: keys(&[("who", "leg"), ("why", "leg")]),
+        location: Location::Alternate,
+        ..Settings::default()
+    };
+    let asked = Settings {
+        name: Some("web".into()),
+        network: Some("dmz".into()),
+        tags: keys(&[("who", "web")]),
+        ..Settings::default()
+    };
+    let both = Settings {
+        name: Some("web".into()),
+        group: Some("dr".into()),
+        network: Some("dmz".into()),
+        tags: keys(&[("who", "web"), ("why", "leg")]),
+        location: Location::Alternate,
+        ..Settings::default()
+    };
+    assert_eq!(asked.over(&leg), both);
+    assert_eq!(Settings::default().over(&leg), leg);
+    assert_eq!(both.over(&Settings::default()), both);
 }
 
 #[tokio::test]
@@ -40,11 +79,11 @@ async fn a_leg_that_says_what_is_of_one_machine_is_refused_by_name() -> Result<(
     let named = Settings { name: Some("web".into()), ..Settings::default() };
     let error = vault(&pair, named).await.expect_err("a name");
     assert_eq!((error.kind(), error.fact("field")), (ErrorKind::Invalid, Some("leg.settings")), "{error}");
-    assert!(error.to_string().contains("name of the leg back"), "{error}");
+    assert_eq!(error.fact("leg"), Some("back"), "{error}");
     let same = Some("lan".to_owned());
     let drilled = Settings { network: same.clone(), test_network: same, ..Settings::default() };
     let error = vault(&pair, drilled).await.expect_err("drills reach production");
-    assert_eq!(error.fact("field"), Some("settings.test_network"), "{error}");
+    assert_eq!((error.fact("field"), error.fact("leg")), (Some("settings.test_network"), Some("back")));
     Ok(())
 }
 

@@ -104,7 +104,8 @@ impl ItemHandle {
         readiness::check(&self.shared, &self.slot, &self.item()?).await
     }
 
-    /// What the machine shall be at the recovery site of the direction that it replicates in.
+    /// What the machine shall be at the recovery site of the direction that it replicates in: what was asked for, over what the leg
+    /// says.
     ///
     /// # Errors
     /// `NotFound` once it has left.
@@ -113,7 +114,18 @@ impl ItemHandle {
         Ok(self.shared.leg_of(&item)?.settings_of(&item))
     }
 
-    /// Edits what the machine shall be at its recovery site.
+    /// What was asked for of that; not what the leg says.
+    ///
+    /// # Errors
+    /// `NotFound` once it has left.
+    pub fn asked(&self) -> Result<Settings> {
+        let item = self.item()?;
+        let site = self.shared.leg_of(&item)?.recovery_site.name();
+        Ok(item.settings.get(&site).cloned().unwrap_or_default())
+    }
+
+    /// Edits what the machine shall be at its recovery site: replaces what was [asked](Self::asked) for. What the leg says still
+    /// holds where this says nothing.
     ///
     /// # Errors
     /// `Invalid`, naming the field; nothing changed.
@@ -121,8 +133,10 @@ impl ItemHandle {
         settings.validate()?;
         self.authorize(Verb::Edit)?;
         let item = self.item()?;
-        let site = self.shared.leg_of(&item)?.recovery_site;
-        let findings = site.check(&item.machine, &settings).await?;
+        let leg = self.shared.leg_of(&item)?;
+        let (site, whole) = (leg.recovery_site.clone(), leg.settings_by(&item, Some(&settings)));
+        whole.validate()?;
+        let findings = site.check(&item.machine, &whole).await?;
         if let Some(found) = findings.iter().find(|f| f.blocks()) {
             return Err(found.refusal());
         }

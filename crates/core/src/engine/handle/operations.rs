@@ -239,6 +239,11 @@ macro_rules! operations {
             pub async fn reprotect(&self, request: ReprotectRequest) -> Result<Job> {
                 if let Some(settings) = &request.settings {
                     settings.validate()?;
+                    if let Some(field) = settings.of_one_machine().filter(|_| self.members() > 1) {
+                        let rule = "it is of one machine, and the group has several";
+                        let remedy = "leave it out, and set it at each machine";
+                        return Err(Error::invalid("reprotect.settings", field, rule, remedy));
+                    }
                 }
                 if let Some((out, back)) = &request.legs {
                     self.shared.leg(out)?;
@@ -408,7 +413,8 @@ macro_rules! operations {
             async fn check_way_back(&self, request: &ReprotectRequest) -> Result<()> {
                 for item in &self.now()?.members {
                     let far = self.shared.far_leg(item, request.legs.as_ref())?;
-                    let settings = request.settings.clone().unwrap_or_else(|| far.settings_of(item));
+                    let settings = far.settings_by(item, request.settings.as_ref());
+                    settings.validate()?;
                     let check = far.recovery_site.check(&item.machine, &settings);
                     let found = self.shared.within(self.shared.deadlines.recovery_site, "check", check).await;
                     let refused = |f: &&Finding| f.blocks() && f.code.starts_with("setting.");

@@ -100,8 +100,7 @@ pub(super) async fn boot(context: &Context) -> Result<Effects> {
             let booted = match &promotion.recovery {
                 Some(recovery) => {
                     // Edited since the disks were made: a size that can be had, a network that exists.
-                    let site = leg.recovery_site.name();
-                    let settings = m.item.settings.get(&site).unwrap_or(&recovery.settings).clone();
+                    let settings = leg.settings_of(&m.item);
                     let recovery = &crate::Recovery { settings, ..recovery.clone() };
                     tend(context, &leg, &m.op, &promotion.armed).await?;
                     let boot = leg.recovery_site.boot(&m.op, recovery, &promotion.armed, clearance.permit);

@@ -38,10 +38,10 @@ async fn missing_for(context: &Context, item: &Item) -> Vec<String> {
         Err(error) => missing.push(format!("{}: {error}", far.process_server.name())),
     }
     let asked = match &context.run.request {
-        Request::Reprotect(request) => request.settings.clone(),
+        Request::Reprotect(request) => request.settings.as_ref(),
         _ => None,
     };
-    let settings = asked.unwrap_or_else(|| far.settings_of(item));
+    let settings = far.settings_by(item, asked);
     let check = far.recovery_site.check(&item.machine, &settings);
     match shared.within(shared.deadlines.recovery_site, "check", check).await {
         Ok(found) => missing.extend(found.iter().filter(|f| f.blocks()).map(told)),

@@ -33,6 +33,8 @@ pub(super) async fn fence_other(context: &Context) -> Result<Effects> {
                 return Err(Error::new(ErrorKind::Refused, message));
             }
             context.shared.clear(&m.op, &m.item, Some(m.item.active()), &[], None, Duration::ZERO).await?;
+            // What it lands on is looked at by these, also where the leg says something else by the time that it lands.
+            m.progress.landing = Some(context.far.settings_by(&m.item, request.settings.as_ref()));
             if let Some(previous) = m.item.promotion.as_ref().map(|p| p.previous.clone()) {
                 without_snapshots(context, &mut m, &previous, request.consolidate).await?;
             }
@@ -51,8 +53,7 @@ async fn without_snapshots(
     landing: &Instance,
     consolidate: bool,
 ) -> Result<()> {
-    let settings = request(context).settings.unwrap_or_else(|| context.far.settings_of(&m.item));
-    let elsewhere = settings.location != Location::Original;
+    let elsewhere = m.progress.landing.as_ref().is_some_and(|s| s.location != Location::Original);
     let source = &context.near.source;
     if context.far.store.is_some() || landing.site != source.name() || elsewhere {
         return Ok(());
@@ -79,7 +80,9 @@ pub(super) async fn seed(context: &Context) -> Result<Effects> {
     context
         .each(async |mut m| {
             let site = context.far.recovery_site.name();
-            let settings = request.settings.clone().unwrap_or_else(|| context.far.settings_of(&m.item));
+            let landing = m.progress.landing.clone();
+            let settings =
+                landing.unwrap_or_else(|| context.far.settings_by(&m.item, request.settings.as_ref()));
             let findings = context.far.recovery_site.check(&m.item.machine, &settings).await?;
             if let Some(blocking) = findings.iter().find(|f| f.blocks()) {
                 return Err(blocking.error(ErrorKind::Refused));
