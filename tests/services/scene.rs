@@ -211,7 +211,7 @@ pub fn must_be(found: &[Vec<u8>], expected: &[Vec<u8>], what: &str) {
     for (disk, (found, expected)) in found.iter().zip(expected).enumerate() {
         let mut differing = (0..found.len()).filter(|at| found[*at] != expected[*at]);
         let Some(first) = differing.next() else { continue };
-        let last = differing.clone().last().unwrap_or(first);
+        let last = differing.clone().next_back().unwrap_or(first);
         panic!(
             "{what}: disk {disk} differs in {} bytes of {first}..={last}: {:?} where {:?} is expected",
             differing.count() + 1,

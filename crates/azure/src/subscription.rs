@@ -111,7 +111,7 @@ impl Subscription {
             builder = builder.points(points.clone());
         }
         match &self.seen {
-            Some(seen) => builder.as_seen(self.place(), seen.clone()).map_err(|e| e.at(&name, "open")),
+            Some(seen) => builder.open_seen(self.place(), seen.clone()).map_err(|e| e.at(&name, "open")),
             None => builder.open(self.place()).await,
         }
     }

@@ -162,11 +162,11 @@ impl Builder {
 
     async fn opened(self, place: Place) -> Result<Azure> {
         let seen = place.look().await?;
-        self.as_seen(place, seen)
+        self.open_seen(place, seen)
     }
 
     /// The site of what was seen before: asks nothing.
-    pub(crate) fn as_seen(self, place: Place, seen: Seen) -> Result<Azure> {
+    pub(crate) fn open_seen(self, place: Place, seen: Seen) -> Result<Azure> {
         let has_images = is_near(&seen.account_region, &place) || self.preparation.is_some();
         if let Some(points) = self.points.as_ref().filter(|_| has_images) {
             must_be_copied_from(points, &place.container)?;

@@ -4,6 +4,7 @@ use super::world::*;
 use site_recovery::{CommitRequest, FailoverRequest, NicSettings, ReprotectRequest, Result, Settings};
 use site_recovery_plans::{AddressMap, NetworkMap, Plan};
 use site_recovery_testkit::engine::DISK;
+use site_recovery_testkit::world::World;
 use std::net::IpAddr;
 
 fn ip(text: &str) -> IpAddr {
@@ -71,6 +72,28 @@ async fn machines_get_networks_and_addresses_of_the_other_side_where_the_user_se
             "{name}"
         );
     }
+    Ok(())
+}
+
+/// What holds for all machines of a way gives way to what a plan says, and is not written down as a machine's own.
+#[tokio::test]
+async fn a_map_comes_before_what_a_leg_says_and_takes_nothing_of_it_along() -> Result<()> {
+    let mut pair = World::new(7).pair();
+    let said = |network: &str| Settings {
+        network: Some(network.into()),
+        group: Some("dr".into()),
+        ..Settings::default()
+    };
+    pair.forward = pair.forward.settings(said("of all"));
+    let site = Site::of(pair, &["db"]).await?;
+    let mut shop = plan(&[&["db"]]);
+    shop.networks.push(NetworkMap { from: "production".into(), to: "recovered".into() });
+    site.plans.failover("shop", &shop, FailoverRequest::planned(OUT)).await?;
+    let run = site.wait("shop").await;
+    assert!(over(&run), "{run:?}");
+    let db = site.engine.vault.find("db")?;
+    assert_eq!(db.asked()?, Settings { group: None, ..said("recovered") });
+    assert_eq!(db.settings()?, said("recovered"));
     Ok(())
 }
 
