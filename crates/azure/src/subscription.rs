@@ -71,7 +71,9 @@ impl Subscription {
     /// # Cancel safety
     /// The container may have been made: look again.
     pub async fn look(&self) -> Result<Seen> {
-        self.place().look().await
+        let seen = self.place().look().await?;
+        self.container.make().await?;
+        Ok(seen)
     }
 
     /// Opens points and site as they were `seen` at an earlier [`look`](Self::look) by these settings, and asks Azure nothing: also while

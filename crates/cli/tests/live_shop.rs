@@ -207,7 +207,9 @@ impl Shop {
         for (at, name) in SHOP.into_iter().enumerate() {
             there[at].writes(SOME).await.unwrap();
             let records = self.records(from, name).await;
-            assert_eq!(records.len() as u64, before[at].acknowledged(), "{name} has lost nothing");
+            // One may be durable whose word the shutdown came before.
+            let (durable, told) = (records.len() as u64, before[at].acknowledged());
+            assert!((told..=told + 1).contains(&durable), "{name} has {durable} records and told of {told}");
             assert_eq!(there[at].resumed().await.unwrap(), records.len() as u64, "{name} goes on there");
             left.push(records);
         }

@@ -58,7 +58,7 @@ pub struct Seen {
 }
 
 impl Place {
-    /// Looks at the resource group and the account, and makes the container where it is missing.
+    /// Looks at the resource group and the account.
     pub(crate) async fn look(&self) -> Result<Seen> {
         if !self.account.starts_with("/subscriptions/") || !self.account.contains("/storageAccounts/") {
             let rule = "it is the id of a storage account";
@@ -72,7 +72,6 @@ impl Place {
             let message = format!("there is no storage account {}, or it may not be seen", self.account);
             return Err(Error::new(ErrorKind::NotFound, message).with("field", "account"));
         };
-        self.container.make().await?;
         Ok(Seen { group: group.name, account_region: account.location })
     }
 }
@@ -161,8 +160,10 @@ impl Builder {
     }
 
     async fn opened(self, place: Place) -> Result<Azure> {
-        let seen = place.look().await?;
-        self.open_seen(place, seen)
+        let (seen, container) = (place.look().await?, place.container.clone());
+        let site = self.open_seen(place, seen)?;
+        container.make().await?;
+        Ok(site)
     }
 
     /// The site of what was seen before: asks nothing.
