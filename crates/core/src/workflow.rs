@@ -275,7 +275,7 @@ pub struct Progress {
     /// What a boot proof came to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<BootProof>,
-    /// What it is to be where it lands.
+    /// What it is to be where it lands, as the run looked at it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landing: Option<Settings>,
     /// Whether an earlier reprotect was broken off: its landing is compared.

@@ -1,6 +1,8 @@
 //! What a network and a server in trouble do: each a clear error, and nothing that changes something is sent twice.
 
 use crate::azure::{Azure, Reply, Request, TOKEN, Token, disk, new_disk, refused, say, saying};
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+use azure_core::error::{Error as AzureError, ErrorKind as AzureErrorKind};
 use serde_json::{Value, json};
 use site_recovery::ErrorKind;
 use site_recovery_azure_arm::{Arm, Error};
@@ -147,6 +149,50 @@ async fn answers_that_make_no_sense_are_errors_without_their_bytes() {
         assert!(matches!(error, Error::Unreadable { .. }) && text.contains(what), "{text}");
         assert!(!text.contains("canary"), "{text}");
     }
+}
+
+/// A sign-in that answers once, and then does not, this often.
+#[derive(Debug)]
+struct Flaky {
+    silent: usize,
+    asked: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl TokenCredential for Flaky {
+    async fn get_token(
+        &self,
+        scopes: &[&str],
+        options: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
+        match self.asked.fetch_add(1, Ordering::SeqCst) {
+            asked if (1..=self.silent).contains(&asked) => {
+                Err(AzureError::with_message(AzureErrorKind::Connection, "nobody is there"))
+            }
+            _ => Token(Some(TOKEN)).get_token(scopes, options).await,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_sign_in_is_waited_out_while_an_operation_runs_and_told_by_all_else() {
+    let azure = Azure::new(|request| match request.line().as_str() {
+        PUT => saying(202, &[("azure-asyncoperation", &request.operation("op"))], Value::Null),
+        GET => say(200, disk("Succeeded")),
+        _ => say(200, json!({"status": "Succeeded"})),
+    });
+    let credential = Arc::new(Flaky { silent: 5, asked: AtomicUsize::new(0) });
+    let arm = Arm::with_clock(&azure.settings, credential.clone(), azure.clock.clone()).unwrap();
+    let disks = arm.disks("rg");
+    let put = disks.put("web", &new_disk()).await.unwrap();
+    assert_eq!(put.done().await.unwrap().name, "web");
+    assert!(credential.asked.load(Ordering::SeqCst) > 6);
+
+    let credential = Arc::new(Flaky { silent: usize::MAX - 1, asked: AtomicUsize::new(1) });
+    let arm = Arm::with_clock(&azure.settings, credential.clone(), azure.clock.clone()).unwrap();
+    let error = arm.disks("rg").get("web").await.unwrap_err();
+    assert_eq!((error.kind(), error.may_have_been_done()), (ErrorKind::Unavailable, false), "{error}");
+    assert_eq!(credential.asked.load(Ordering::SeqCst), 2, "the sign-in has tries of its own");
 }
 
 #[tokio::test(flavor = "multi_thread")]

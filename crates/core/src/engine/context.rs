@@ -207,9 +207,8 @@ impl Shared {
         }
         let Some(source) = self.sources.get(&instance.site) else { return Ok(true) };
         let power = self.within(self.deadlines.source, "power", source.power(instance)).await?;
-        let open_seen =
-            |guard: &StartGuard| seen.iter().any(|o| o.instance.is(instance) && o.guard == *guard);
-        Ok(!matches!(&power, Power::Off { start } if *start != StartGuard::Free && open_seen(start)))
+        let as_seen = |guard: &StartGuard| seen.iter().any(|o| o.instance.is(instance) && o.guard == *guard);
+        Ok(!matches!(&power, Power::Off { start } if *start != StartGuard::Free && as_seen(start)))
     }
 
     /// Whether the instance runs, by its own source. Silence is an error.

@@ -99,8 +99,13 @@ async fn a_group_has_settings_of_all_its_machines_and_none_of_one() -> Result<()
     assert_eq!(error.fact("field"), Some("protect.settings"), "{error}");
     assert_eq!(engine.vault.items().len(), 0);
     let apart = Settings { group: Some("dr".into()), ..Settings::default() };
-    for item in engine.vault.protect_group(wish(apart.clone())).await?.items() {
+    let shop = engine.vault.protect_group(wish(apart.clone())).await?;
+    for item in shop.items() {
         assert_eq!(item.settings()?, apart);
     }
+    let named = Some(Settings { name: Some("web".into()), ..Settings::default() });
+    let request = ReprotectRequest { settings: named, ..ReprotectRequest::default() };
+    let error = shop.reprotect(request).await.expect_err("a name");
+    assert_eq!(error.fact("field"), Some("reprotect.settings"), "{error}");
     Ok(())
 }

@@ -33,8 +33,6 @@ pub(super) async fn fence_other(context: &Context) -> Result<Effects> {
                 return Err(Error::new(ErrorKind::Refused, message));
             }
             context.shared.clear(&m.op, &m.item, Some(m.item.active()), &[], None, Duration::ZERO).await?;
-            // What it lands on is looked at by these, also where the leg says something else by the time that it lands.
-            m.progress.landing = Some(context.far.settings_by(&m.item, request.settings.as_ref()));
             if let Some(previous) = m.item.promotion.as_ref().map(|p| p.previous.clone()) {
                 without_snapshots(context, &mut m, &previous, request.consolidate).await?;
             }
@@ -46,6 +44,13 @@ pub(super) async fn fence_other(context: &Context) -> Result<Effects> {
         .await
 }
 
+/// What a machine is to be where it lands: it lands on what was looked at, also where its leg says something else by now.
+fn settled(context: &Context, m: &mut Member) -> Settings {
+    let asked = request(context).settings;
+    let now = || context.far.settings_by(&m.item, asked.as_ref());
+    m.progress.landing.get_or_insert_with(now).clone()
+}
+
 /// A machine to land on in place has no snapshots: written blocks would fall out of them.
 async fn without_snapshots(
     context: &Context,
@@ -53,7 +58,7 @@ async fn without_snapshots(
     landing: &Instance,
     consolidate: bool,
 ) -> Result<()> {
-    let elsewhere = m.progress.landing.as_ref().is_some_and(|s| s.location != Location::Original);
+    let elsewhere = settled(context, m).location != Location::Original;
     let source = &context.near.source;
     if context.far.store.is_some() || landing.site != source.name() || elsewhere {
         return Ok(());
@@ -80,9 +85,7 @@ pub(super) async fn seed(context: &Context) -> Result<Effects> {
     context
         .each(async |mut m| {
             let site = context.far.recovery_site.name();
-            let landing = m.progress.landing.clone();
-            let settings =
-                landing.unwrap_or_else(|| context.far.settings_by(&m.item, request.settings.as_ref()));
+            let settings = settled(context, &mut m);
             let findings = context.far.recovery_site.check(&m.item.machine, &settings).await?;
             if let Some(blocking) = findings.iter().find(|f| f.blocks()) {
                 return Err(blocking.error(ErrorKind::Refused));
