@@ -1,11 +1,15 @@
 //! What a machine shall be at a site: what was asked for it, otherwise what its leg says.
 
 use super::*;
-use site_recovery::{CommitRequest, ErrorKind, Location, ProtectRequest, ReprotectRequest, Settings, Vault};
+use site_recovery::{
+    CommitRequest, ErrorKind, Leg, Location, MasterTarget, ProtectRequest, ReprotectRequest, Settings, Vault,
+};
 use site_recovery_testkit::engine::MemoryEngine;
+use site_recovery_testkit::faults::{Fault, FaultPlan, Faulty};
 use site_recovery_testkit::journal::MemoryJournal;
 use site_recovery_testkit::world::{Pair, World};
 use std::sync::Arc;
+use std::time::Duration;
 
 async fn vault(pair: &Pair, back: Settings) -> Result<(Vault, MemoryJournal)> {
     let (journal, back) = (MemoryJournal::new(), pair.reverse.clone().settings(back));
@@ -107,5 +111,43 @@ async fn a_group_has_settings_of_all_its_machines_and_none_of_one() -> Result<()
     let request = ReprotectRequest { settings: named, ..ReprotectRequest::default() };
     let error = shop.reprotect(request).await.expect_err("a name");
     assert_eq!(error.fact("field"), Some("reprotect.settings"), "{error}");
+    Ok(())
+}
+
+/// The engine dies while the landing is prepared, and the next one's leg says to land in place, where a snapshot stands that nobody has
+/// looked for.
+#[tokio::test]
+async fn o1_a_reprotect_lands_by_what_it_began_with() -> Result<()> {
+    let pair = World::new(7).pair();
+    let plan = FaultPlan::new();
+    let master_target: Arc<dyn MasterTarget> =
+        Arc::new(Faulty::new(Arc::new(pair.master_target.clone()), &plan, pair.world.clock()));
+    let leg = |location| {
+        let reverse = &pair.reverse;
+        let leg = Leg::back(reverse.source.clone(), reverse.process_server.clone(), master_target.clone());
+        leg.settings(Settings { location, ..Settings::default() })
+    };
+    let journal = MemoryJournal::new();
+    let builder = MemoryEngine::builder(&pair, Arc::new(journal.clone()));
+    let vault = builder.back(leg(Location::Alternate)).build().await?;
+    let engine = MemoryEngine { pair: pair.clone(), journal: journal.clone(), vault };
+    pair.here.add_machine("web", &[("boot", 256 << 10), ("data", 256 << 10)]);
+    let web = engine.protect("web").await?;
+    failed_over(&engine, &web).await?;
+    web.commit(CommitRequest::default()).await?.done().await?;
+    pair.here.snapshot_outside("web");
+    let stood = pair.here.bytes("web");
+    pair.cloud.scribble(&name(&web), 20);
+
+    plan.next("prepare", Fault::Late(Duration::from_secs(1 << 30)));
+    let _never_ends = web.reprotect(ReprotectRequest::default()).await?;
+    until(|| plan.faulted() > 0).await;
+    let builder = MemoryEngine::builder(&pair, Arc::new(journal.reopen()?));
+    let vault = builder.back(leg(Location::Original)).build().await?;
+    for job in vault.resume().await.into_values() {
+        job?.done().await?;
+    }
+    assert_eq!(pair.here.all().len(), 2, "it lands on a machine of its own");
+    assert_eq!((pair.here.bytes("web"), pair.here.snapshots("web")), (stood, 1));
     Ok(())
 }
