@@ -430,6 +430,33 @@ fn d4_events_that_are_lost_make_a_scan_of_everything_and_never_a_smaller_set() {
 }
 
 #[test]
+fn what_a_dead_agent_traced_goes_with_the_next_start_and_nothing_else() {
+    let what = "traces that are left over";
+    if !peers(what, &[&PROGRAMS[..], &["mount"]].concat()) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) =
+        (Loop::over(&dir.path().join("1.raw"), 8 * MIB), Loop::over(&dir.path().join("2.raw"), 8 * MIB));
+    let number = std::process::id();
+    let agents = |kind: u8| format!("sr-{kind:08x}{number:08x}");
+    let Some(mut living) = traced(what, &one.device, &agents(1), 64) else { return };
+    living.cut();
+    let files = agent_support::Mount::of(Path::new("nodev"), &dir.path().join("tracing"), &["-t", "tracefs"]);
+    let of = |name: &str| files.0.join("instances").join(name);
+    let others = format!("sr-{number}-of-somebody");
+    for name in [&agents(2), &others] {
+        fs::create_dir(of(name)).unwrap();
+    }
+    drop(Trace::start(&two.device, &unique("next")).unwrap());
+    assert!(!of(&agents(2)).exists(), "it is left behind");
+    assert!(of(&others).exists(), "it is not an agent's");
+    fs::remove_dir(of(&others)).unwrap();
+    one.write(2 * BLOCK, &[1; 4096]);
+    assert_eq!(told(living.cut()), [2], "one that lives goes on");
+}
+
+#[test]
 fn d4_a_trace_that_somebody_switched_off_is_doubted() {
     let what = "a trace that is switched off";
     if !peers(what, &[&PROGRAMS[..], &["mount"]].concat()) {

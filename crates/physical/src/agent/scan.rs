@@ -4,9 +4,8 @@ use super::{Inner, capture::Intent};
 use crate::freeze::path;
 use crate::inventory::ServerDisk;
 use crate::tracking::era::Era;
-use crate::tracking::trace::Trace;
+use crate::tracking::trace::{self, Trace};
 use crate::tracking::{self, Hint, Written};
-use site_recovery::audit::sha256_hex;
 use site_recovery::{DiskId, Error, ErrorKind, OpKey, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,8 +45,7 @@ impl Inner {
             }
             // Before a new one takes its name.
             tracers.remove(&disk.id);
-            let name = format!("{}\n{}", self.settings.state.display(), disk.id);
-            let name = format!("sr-{}", &sha256_hex(name.as_bytes())[..16]);
+            let name = trace::name_of(&self.settings.state, &disk.id);
             let means = match self.means_to_track(disk, &name) {
                 Ok(means) if means.size() == disk.size => Ok(means),
                 Ok(means) => Err(format!("it has {} bytes, and {} were told", means.size(), disk.size)),

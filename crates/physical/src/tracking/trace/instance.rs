@@ -2,6 +2,7 @@
 
 use rustix::fs::OFlags;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use site_recovery::audit::sha256_hex;
 use site_recovery::{Error, ErrorKind, Result};
 use site_recovery_register::Told;
 use std::fs::{self, File};
@@ -38,6 +39,29 @@ impl Tracefs {
     }
 }
 
+/// What the agent calls its tracing of one disk: of the same state and disk always the same, so that it is found again.
+pub(crate) fn name_of(state: &Path, disk: &str) -> String {
+    format!("{OURS}{}", &sha256_hex(format!("{}\n{disk}", state.display()).as_bytes())[..DIGITS])
+}
+
+const OURS: &str = "sr-";
+const DIGITS: usize = 16;
+
+fn is_ours(name: &str) -> bool {
+    let digits = name.strip_prefix(OURS).unwrap_or_default();
+    digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Removes what dead agents left: each costs every write of this host a look, and some MiB. The kernel keeps what a living one reads.
+fn sweep(instances: &Path) {
+    let Ok(there) = fs::read_dir(instances) else { return };
+    for entry in there.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_ours)) {
+        if fs::remove_dir(entry.path()).is_ok() {
+            tracing::debug!(name = ?entry.file_name(), "tracing that a dead agent left is removed");
+        }
+    }
+}
+
 /// One instance. Dropped, it is removed.
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -49,14 +73,16 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Begins to trace what is written to a disk. One of the same name that a dead agent left is removed first.
+    /// Begins to trace what is written to a disk. What dead agents left is removed first.
     ///
     /// # Errors
     /// `Busy` where a living agent traces under this name; `Unsupported`, `Denied` or `Unavailable` where the kernel does not
     /// trace for us.
     pub(crate) fn start(name: &str, dev: u32, buffer_kib: u32) -> Result<Self> {
         let tracefs = Tracefs::open()?;
-        let dir = tracefs.root.join("instances").join(name);
+        let instances = tracefs.root.join("instances");
+        sweep(&instances);
+        let dir = instances.join(name);
         if dir.is_dir() {
             remove(&dir).map_err(|e| {
                 let message = format!("tracing {name} is in use: another agent traces this disk");

@@ -18,6 +18,7 @@ mod page;
 use super::blocks::Blocks;
 use super::scan::Hint;
 use super::{Means, Written};
+pub(crate) use instance::name_of;
 use instance::{Instance, next_page};
 use page::{Bio, Doubt, Kind, Layout};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
