@@ -22,6 +22,8 @@ use tokio::sync::Semaphore;
 
 /// How often the vault looks for what is due.
 const TICK: Duration = Duration::from_secs(1);
+/// How soon it looks again where more was due than there was room for.
+const SOON: Duration = Duration::from_millis(100);
 /// How often instances that must not run are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(30);
 /// How long a stop waits for cycles under way.
@@ -46,8 +48,9 @@ impl Vault {
             if watch_due {
                 watched = now;
             }
-            self.tick(now, watch_due);
-            match select(shutdown.as_mut(), shared.clock.sleep(TICK)).await {
+            let (_, some_wait) = self.look(now, watch_due);
+            let pause = if some_wait { SOON } else { TICK };
+            match select(shutdown.as_mut(), shared.clock.sleep(pause)).await {
                 Either::Left(_) => break,
                 Either::Right(_) => {}
             }
@@ -59,16 +62,30 @@ impl Vault {
         }
     }
 
-    /// Starts what is due at `now`: a watch, a cycle, a boot proof, one after the other in one turn. Returns how many cycles
-    /// were started.
+    /// Starts what is due at `now`: a watch, a cycle, a boot proof, one after the other in one turn. What waits longest comes
+    /// first: where there is room for less than is due, everybody's turn comes round. Returns how many cycles were started.
     pub fn tick(&self, now: Timestamp, watch_due: bool) -> usize {
-        let mut started = 0;
-        for slot in self.shared.all_slots() {
+        self.look(now, watch_due).0
+    }
+
+    /// As [`tick`](Vault::tick); and whether a cycle that is due found no room.
+    fn look(&self, now: Timestamp, watch_due: bool) -> (usize, bool) {
+        let (mut started, mut some_wait) = (0, false);
+        let work = |slot: Arc<Slot>| Work { cycle: due(&slot, now), proof: verify::due(&slot, now), slot };
+        let mut all: Vec<Work> = self.shared.all_slots().into_iter().map(work).collect();
+        all.retain(|work| watch_due || work.cycle.is_some() || work.proof.is_some());
+        all.sort_by_key(|work| (work.proof.is_none(), work.proof));
+        let room = self.shared.proofs.available_permits();
+        all.iter_mut().skip(room).for_each(|work| work.proof = None);
+        all.sort_by_key(|work| (work.cycle.is_none(), work.cycle));
+        for work in all {
+            let slot = work.slot;
             let permit = |due: bool, of: &Arc<Semaphore>| {
                 due.then(|| Arc::clone(of).try_acquire_owned().ok()).flatten()
             };
-            let proof = permit(verify::is_due(&slot, now), &self.shared.proofs);
-            let permit = permit(is_due(&slot, now), &self.shared.cycles);
+            let proof = permit(work.proof.is_some(), &self.shared.proofs);
+            let permit = permit(work.cycle.is_some(), &self.shared.cycles);
+            some_wait |= work.cycle.is_some() && permit.is_none();
             if !watch_due && permit.is_none() && proof.is_none() {
                 continue;
             }
@@ -94,7 +111,7 @@ impl Vault {
                 }
             }));
         }
-        started
+        (started, some_wait)
     }
 
     /// One replication cycle of the unit of `item`, now, whether it is due or not.
@@ -173,15 +190,25 @@ pub(crate) fn replicates(item: &Item) -> bool {
         && state.divergence != Divergence::Possible
 }
 
-fn is_due(slot: &Slot, now: Timestamp) -> bool {
+/// What may be due of a unit.
+struct Work {
+    slot: Arc<Slot>,
+    cycle: Option<Waits>,
+    proof: Option<Waits>,
+}
+
+/// Since when something that is due was not done. What was never done waits longest.
+pub(super) type Waits = Option<Timestamp>;
+
+fn due(slot: &Slot, now: Timestamp) -> Option<Waits> {
     let unit = slot.unit();
-    let Some(first) = unit.members.first() else { return false };
+    let first = unit.members.first()?;
     if unit.run.is_some() && !unit.proves() || !unit.members.iter().all(replicates) {
-        return false;
+        return None;
     }
     let last = slot.with_pulse(first.id(), |pulse| pulse.last_attempt);
     // A clock that was set back makes the next cycle due at once, never later.
-    last.is_none_or(|last| is_over(last, policy(first).interval, now))
+    last.is_none_or(|last| is_over(last, policy(first).interval, now)).then_some(last)
 }
 
 /// Whether so much time is over since then, by a clock that may have been set back.

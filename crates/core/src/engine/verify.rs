@@ -6,7 +6,7 @@
 
 use super::job::{self, Beginning};
 use super::report::Outcome;
-use super::schedule::{is_over, policy, replicates};
+use super::schedule::{Waits, is_over, policy, replicates};
 use super::shared::{Shared, Slot};
 use super::turn::{Cause, Turn};
 use super::watch::alert;
@@ -49,26 +49,26 @@ pub(crate) fn check_policy(shared: &Shared, policy: &Policy, out: &str) -> Resul
     })
 }
 
-/// Whether a proof of the unit is due, and nothing stands in its way.
-pub(crate) fn is_due(slot: &Slot, now: Timestamp) -> bool {
+/// Since when the unit waits for a proof that is due, where nothing stands in its way.
+pub(crate) fn due(slot: &Slot, now: Timestamp) -> Option<Waits> {
     let unit = slot.unit();
-    let Some(first) = unit.members.first() else { return false };
-    let Some(every) = policy(first).verify_every else { return false };
+    let first = unit.members.first()?;
+    let every = policy(first).verify_every?;
     let idle = |i: &Item| replicates(i) && i.state.drill == DrillState::None;
     if unit.run.is_some() || slot.wanted.load(Ordering::SeqCst) > 0 || !unit.members.iter().all(idle) {
-        return false;
+        return None;
     }
     let over = |since: Option<Timestamp>, span| since.is_none_or(|since| is_over(since, span, now));
     let proven = unit.members.iter().map(|i| i.last_boot_proof().map(|(_, proof)| proof.at)).min().flatten();
     let tried = slot.with_pulse(first.id(), |pulse| pulse.proof_tried);
-    over(proven, every) && over(tried, every / AGAIN)
+    (over(proven, every) && over(tried, every / AGAIN)).then(|| proven.max(tried))
 }
 
 /// Makes a proof that is due, unless somebody came first. Ends with it.
 pub(crate) async fn prove(turn: Turn) {
     let (shared, slot, unit) = (turn.shared.clone(), turn.slot.clone(), turn.unit());
     let now = shared.clock.now();
-    if !is_due(&slot, now) {
+    if due(&slot, now).is_none() {
         return;
     }
     for item in &unit.members {

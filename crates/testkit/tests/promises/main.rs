@@ -13,6 +13,7 @@ mod other_legs;
 mod pruning;
 mod requests;
 mod safety;
+mod schedule;
 mod way_back;
 
 use site_recovery::state::Direction;

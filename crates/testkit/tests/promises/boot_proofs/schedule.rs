@@ -62,6 +62,32 @@ async fn proofs_of_many_machines_come_one_after_the_other() -> Result<()> {
     Ok(())
 }
 
+/// Where proofs take so long that one machine is due again before the last had its turn, who waits longest comes first.
+#[tokio::test]
+async fn proofs_go_round_where_more_are_due_than_can_be_made() -> Result<()> {
+    let stage = Stage::every(HOUR).await?;
+    let policy = Policy::every(Duration::from_secs(300)).verify_every(HOUR);
+    let mut all = vec![stage.web.clone()];
+    for name in ["xa", "xb", "xc"] {
+        stage.engine.pair.here.add_machine(name, &[("boot", DISK)]);
+        let item = stage.vault.protect(ProtectRequest::machine(name).policy(policy.clone())).await?;
+        item.until_done().await?;
+        all.push(item);
+    }
+    // Each is due again when the next one begins.
+    for _ in 0..all.len() {
+        stage.advance(2 * HOUR);
+        stage.vault.tick(stage.engine.pair.world.clock().now(), false);
+        let asked = stage.probe.asked();
+        until(|| stage.probe.asked() > asked || all.iter().any(|item| item.run().is_some())).await;
+        until(|| all.iter().all(|item| item.run().is_none())).await;
+    }
+    for item in &all {
+        assert_eq!(item.item()?.boot_proofs.len(), 1, "{} was left out, or came twice", item.id());
+    }
+    Ok(())
+}
+
 /// While a guest comes up, its source is replicated and watched as ever.
 #[tokio::test]
 async fn replication_goes_on_while_a_guest_comes_up() -> Result<()> {
