@@ -74,7 +74,7 @@ pub use request::{
     PointChoice, PromoteRequest, ReprotectRequest, Request, Shutdown, UndoRequest,
 };
 pub use role::{
-    Append, Basis, DiskLag, Journal, LOSING_SIDE, Lag, LandingSite, Leg, MasterTarget, POINT_ZERO,
+    Append, Basis, DiskLag, Journal, LOSING_SIDE, Lag, LandingSite, LastEntry, Leg, MasterTarget, POINT_ZERO,
     ProcessServer, RecoveryPointStore, RecoverySite, Replica, Role, Shipment, Shipped, Source, Sources,
     Survey, Target,
 };

@@ -70,17 +70,21 @@ impl Unit {
     /// # Errors
     /// `Unsupported` for a newer schema, naming both versions; `Corrupt` for anything that cannot be read.
     pub fn from_bytes(subject: &str, bytes: &[u8]) -> Result<Self> {
-        let damaged = |e: serde_json::Error| {
-            Error::new(ErrorKind::Corrupt, format!("journal subject {subject} cannot be read")).caused_by(e)
+        let read = serde_json::from_slice::<Versioned<Unit>>(bytes);
+        // A newer form need not be one that we can read.
+        let schema = match &read {
+            Ok(read) => Some(read.schema),
+            Err(_) => {
+                serde_json::from_slice(bytes).ok().map(|any: Versioned<serde::de::IgnoredAny>| any.schema)
+            }
         };
-        let version: Versioned<serde::de::IgnoredAny> = serde_json::from_slice(bytes).map_err(damaged)?;
-        if version.schema > SCHEMA {
+        if let Some(schema) = schema.filter(|schema| *schema > SCHEMA) {
             let message = format!(
-                "journal subject {subject} has schema {}, this engine knows {SCHEMA}; use a newer engine",
-                version.schema
+                "journal subject {subject} has schema {schema}, this engine knows {SCHEMA}; use a newer engine"
             );
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        Ok(serde_json::from_slice::<Versioned<Unit>>(bytes).map_err(damaged)?.unit)
+        let damaged = || Error::new(ErrorKind::Corrupt, format!("journal subject {subject} cannot be read"));
+        Ok(read.map_err(|e| damaged().caused_by(e))?.unit)
     }
 }

@@ -31,7 +31,7 @@ mod store;
 mod writer;
 
 use async_trait::async_trait;
-use site_recovery::{Append, Journal, Result};
+use site_recovery::{Append, Journal, LastEntry, Result};
 use std::path::Path;
 use std::sync::Arc;
 use store::Store;
@@ -73,6 +73,11 @@ impl Journal for SqliteJournal {
     async fn load(&self, subject: &str) -> Result<(u64, Vec<Vec<u8>>)> {
         let subject = subject.to_owned();
         self.0.ask(move |store| store.load(&subject)).await
+    }
+
+    async fn last_entries(&self, prefix: &str) -> Result<Vec<LastEntry>> {
+        let prefix = prefix.to_owned();
+        self.0.ask(move |store| store.last_entries(&prefix)).await
     }
 
     async fn append(&self, all: &[Append]) -> Result<()> {

@@ -1,6 +1,6 @@
 use crate::error::Fault;
 use rusqlite::{Connection, OptionalExtension, params};
-use site_recovery::Append;
+use site_recovery::{Append, LastEntry};
 use std::path::Path;
 use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
@@ -12,7 +12,8 @@ const VERSION: i64 = 1;
 const APPLICATION: i64 = 0x5352_4a31;
 
 /// `entry.number` counts from 0 per subject; those from `subject.first` up to `subject.count` are there. After a fold,
-/// `first` is the last entry that was folded, and stands for all of them.
+/// `first` is the last entry that was folded, and stands for all of them. Entries are too long for a table without row ids: each
+/// would take a page of its own besides.
 const TABLES: &str = "
 CREATE TABLE subject (
     name  TEXT    NOT NULL PRIMARY KEY,
@@ -25,7 +26,7 @@ CREATE TABLE entry (
     bytes    BLOB    NOT NULL,
     checksum BLOB    NOT NULL,
     PRIMARY KEY (subject, number)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 ";
 
 /// The journal's tables. Every method is all or none inside the transaction that the writer has opened.
@@ -124,6 +125,29 @@ impl Store {
             return Err(damaged(next, "missing"));
         }
         Ok((count as u64, entries))
+    }
+
+    pub(crate) fn last_entries(&mut self, prefix: &str) -> Result<Vec<LastEntry>, Fault> {
+        let mut select = self.0.prepare_cached(
+            "SELECT name, count, bytes, checksum FROM subject
+            LEFT JOIN entry ON entry.subject = name AND entry.number = count - 1
+            WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name",
+        )?;
+        let mut rows = select.query([prefix])?;
+        let mut all = vec![];
+        while let Some(row) = rows.next()? {
+            let (subject, count): (String, i64) = (row.get(0)?, row.get(1)?);
+            let damaged = |how| Fault::Damaged { subject: subject.clone(), entry: count - 1, how };
+            let read = || Ok::<_, rusqlite::Error>((row.get(2)?, row.get(3)?));
+            let (bytes, sum): (Option<Vec<u8>>, Option<Vec<u8>>) =
+                read().map_err(|_| damaged("not readable"))?;
+            let (Some(entry), Some(sum)) = (bytes, sum) else { return Err(damaged("missing")) };
+            if checksum(&subject, count - 1, &entry)[..] != sum {
+                return Err(damaged("damaged"));
+            }
+            all.push(LastEntry { subject, count: count as u64, entry });
+        }
+        Ok(all)
     }
 
     pub(crate) fn append(&mut self, all: &[Append]) -> Result<(), Fault> {

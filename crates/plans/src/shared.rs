@@ -59,10 +59,10 @@ impl Shared {
     }
 
     pub(crate) async fn load(&self) -> Result<()> {
-        for plan in self.plans().await? {
-            if let Some((count, record)) = self.read(&plan).await? {
-                self.insert(&plan, &Slot::new(record.run, Written { count, trail: record.trail }));
-            }
+        for last in self.journal.last_entries(RUNS).await? {
+            let record = Record::from_bytes(&last.subject, &last.entry)?;
+            let plan = last.subject.strip_prefix(RUNS).unwrap_or(&last.subject);
+            self.insert(plan, &Slot::new(record.run, Written { count: last.count, trail: record.trail }));
         }
         Ok(())
     }

@@ -175,21 +175,28 @@ impl Points {
 
     /// The machine's line, alone, and as it stands now.
     async fn enter(&self, machine: &MachineId) -> Result<OwnedMutexGuard<Line>> {
-        if machine.as_str().is_empty() {
-            return Err(Error::invalid("machine", "empty", "a machine has a name", "name it"));
-        }
+        let folder = self.folder_of(machine)?;
         let line = {
             let mut lines = self.lines.lock().expect("no panic under this lock");
-            let line = lines.entry(machine.clone()).or_insert_with(|| {
-                let folder = self.prefix.clone().join(OpKey::from(machine.as_str()).to_name());
-                let folder = self.folder(folder);
-                Arc::new(tokio::sync::Mutex::new(Line::new(folder, machine.clone())))
-            });
+            let new = || Arc::new(tokio::sync::Mutex::new(Line::new(folder, machine.clone())));
+            let line = lines.entry(machine.clone()).or_insert_with(new);
             Arc::clone(line)
         };
         let mut line = line.lock_owned().await;
         line.refresh().await?;
         Ok(line)
+    }
+
+    /// Whether this process has been at its line.
+    fn is_known(&self, machine: &MachineId) -> bool {
+        self.lines.lock().expect("no panic under this lock").contains_key(machine)
+    }
+
+    fn folder_of(&self, machine: &MachineId) -> Result<Folder> {
+        if machine.as_str().is_empty() {
+            return Err(Error::invalid("machine", "empty", "a machine has a name", "name it"));
+        }
+        Ok(self.folder(self.prefix.clone().join(OpKey::from(machine.as_str()).to_name())))
     }
 
     fn folder(&self, root: Path) -> Folder {
@@ -269,6 +276,10 @@ impl Replica for Points {
 
     async fn points(&self, machine: &MachineId) -> Result<Vec<Point>> {
         self.list(machine, None, usize::MAX).await.map_err(|e| e.at(&self.name, "points"))
+    }
+
+    async fn newest(&self, machine: &MachineId) -> Result<Option<Point>> {
+        self.last(machine).await.map_err(|e| e.at(&self.name, "newest"))
     }
 
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {

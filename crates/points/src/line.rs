@@ -52,7 +52,7 @@ impl Line {
             return Ok(());
         }
         loop {
-            let newest = self.newest().await?;
+            let (newest, bytes) = self.folder.newest_ledger().await?;
             if newest == self.number {
                 return Ok(());
             }
@@ -61,21 +61,12 @@ impl Line {
                 return Err(Error::new(ErrorKind::Corrupt, message));
             }
             // A ledger that is listed may have been trimmed since: then there is a newer one.
-            if let Some(bytes) = self.folder.get_ledger(newest).await? {
+            if let Some(bytes) = bytes {
                 let ledger = Ledger::decode(newest, &bytes).map_err(|e| e.with("ledger", newest))?;
                 (self.number, self.ledger) = (newest, ledger);
                 return Ok(());
             }
         }
-    }
-
-    /// A listing may lag behind: what comes after it is asked for by name.
-    async fn newest(&self) -> Result<u64> {
-        let mut newest = self.folder.list_ledgers().await?.into_iter().max().unwrap_or(0);
-        while self.folder.has_ledger(newest + 1).await? {
-            newest += 1;
-        }
-        Ok(newest)
     }
 
     /// The number that the next ledger will have.

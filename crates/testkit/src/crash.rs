@@ -1,7 +1,7 @@
 //! A journal that dies at a chosen write.
 
 use async_trait::async_trait;
-use site_recovery::{Append, Error, ErrorKind, ErrorStatus, Journal, Result};
+use site_recovery::{Append, Error, ErrorKind, ErrorStatus, Journal, LastEntry, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -94,6 +94,11 @@ impl Journal for CrashingJournal {
     async fn load(&self, subject: &str) -> Result<(u64, Vec<Vec<u8>>)> {
         self.alive()?;
         self.inner.load(subject).await
+    }
+
+    async fn last_entries(&self, prefix: &str) -> Result<Vec<LastEntry>> {
+        self.alive()?;
+        self.inner.last_entries(prefix).await
     }
 
     async fn append(&self, all: &[Append]) -> Result<()> {

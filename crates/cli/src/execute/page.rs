@@ -8,21 +8,30 @@ use site_recovery::state::{Divergence, DrillState, Phase, Resync};
 use site_recovery::{
     Clock, Instance, Item, ItemHandle, JobRun, JobState, Result, Summary, SystemClock, UnitId,
 };
+use tokio::task::JoinSet;
 
 /// Replicas that are asked at once.
 const AT_ONCE: usize = 64;
 
-/// Machines at a glance, by name. One that has left meanwhile is left out.
+/// Machines at a glance, by name, put together on all processors. One that has left meanwhile is left out.
 pub(super) async fn lines(items: Vec<ItemHandle>) -> Vec<ItemLine> {
-    let all = stream::iter(items).map(|item| async move { line(&item).await.ok() }).buffer_unordered(AT_ONCE);
-    let mut lines: Vec<ItemLine> = all.filter_map(std::future::ready).collect().await;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let (share, at_once) = (items.len().div_ceil(processors).max(1), AT_ONCE.div_ceil(processors));
+    let (mut items, mut parts) = (items.into_iter(), JoinSet::new());
+    while !items.as_slice().is_empty() {
+        let part: Vec<ItemHandle> = items.by_ref().take(share).collect();
+        let lines = stream::iter(part).map(|item| async move { line(&item).await.ok() });
+        let lines = lines.buffer_unordered(at_once).filter_map(std::future::ready);
+        parts.spawn(lines.collect::<Vec<ItemLine>>());
+    }
+    let mut lines: Vec<ItemLine> = parts.join_all().await.into_iter().flatten().collect();
     lines.sort_by(|a, b| (&a.group, &a.machine, &a.id).cmp(&(&b.group, &b.machine, &b.id)));
     lines
 }
 
 async fn line(handle: &ItemHandle) -> Result<ItemLine> {
-    let (item, summary) = (handle.item()?, handle.summary()?);
-    Ok(of(handle, &item, &summary, newest(handle, &summary).await))
+    let summary = handle.summary()?;
+    Ok(of(handle, &summary, newest(handle, &summary).await))
 }
 
 /// Number and age of the newest point: as this engine has seen it, or as the replica says.
@@ -30,21 +39,20 @@ async fn newest(handle: &ItemHandle, summary: &Summary) -> Option<(u64, f64)> {
     if let Some(newest) = &summary.newest {
         return Some((newest.point.0, newest.age.as_secs_f64()));
     }
-    let points = handle.points().await.ok()?;
-    let newest = points.last()?;
+    let newest = handle.newest_point().await.ok()??;
     Some((newest.id.0, SystemClock.now().since(newest.taken).as_secs_f64()))
 }
 
-fn of(handle: &ItemHandle, item: &Item, summary: &Summary, newest: Option<(u64, f64)>) -> ItemLine {
-    let state = summary.state;
+fn of(handle: &ItemHandle, summary: &Summary, newest: Option<(u64, f64)>) -> ItemLine {
+    let (state, machine) = (summary.state, &summary.description);
     let age = newest.map(|(_, age)| age).filter(|_| state.phase == Phase::Protected);
     ItemLine {
-        machine: item.machine.called().to_owned(),
-        id: item.id().to_string(),
-        group: group(handle.unit(), item),
+        machine: machine.called().to_owned(),
+        id: machine.id().to_string(),
+        group: group(handle),
         phase: state.phase.to_string(),
         direction: format!("{:?}", state.direction),
-        runs_at: item.active().site.to_string(),
+        runs_at: machine.instance.site.to_string(),
         drill: (state.drill != DrillState::None).then(|| format!("{:?}", state.drill)),
         resync: (state.resync != Resync::None).then(|| format!("{:?}", state.resync)),
         divergence: (state.divergence != Divergence::None).then(|| format!("{:?}", state.divergence)),
@@ -56,8 +64,9 @@ fn of(handle: &ItemHandle, item: &Item, summary: &Summary, newest: Option<(u64, 
     }
 }
 
-fn group(unit: &UnitId, item: &Item) -> Option<String> {
-    (unit.as_str() != item.id().as_str()).then(|| unit.to_string())
+fn group(handle: &ItemHandle) -> Option<String> {
+    let unit = handle.unit();
+    (unit.as_str() != handle.id().as_str()).then(|| unit.to_string())
 }
 
 /// One machine, whole.
@@ -77,7 +86,7 @@ pub(super) async fn page(handle: &ItemHandle, unit: &Unit) -> Result<ItemPage> {
     let (booted, drilled) = (item.promotion.as_ref().and_then(|p| p.booted.as_ref()), item.drill.as_ref());
     let reach = booted.into_iter().chain(drilled.and_then(|d| d.booted.as_ref()));
     Ok(ItemPage {
-        line: of(handle, &item, &summary, newest),
+        line: of(handle, &summary, newest),
         legs: [item.out.clone(), item.back.clone()],
         interval_seconds: summary.policy.interval.as_secs_f64(),
         points: points.len(),

@@ -1,4 +1,4 @@
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 use async_trait::async_trait;
 use std::fmt::Debug;
 
@@ -9,6 +9,17 @@ pub struct Append {
     pub subject: String,
     /// How many entries the subject has ever had, folded ones included: compare-and-set.
     pub expect: u64,
+    /// The entry.
+    pub entry: Vec<u8>,
+}
+
+/// The last entry of one subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEntry {
+    /// Which.
+    pub subject: String,
+    /// How many entries the subject has ever had, folded ones included.
+    pub count: u64,
     /// The entry.
     pub entry: Vec<u8>,
 }
@@ -24,12 +35,29 @@ pub struct Append {
 /// - JRN-4 `fold` replaces all entries so far by one; `expect` is the count, otherwise `StaleEpoch`. The count does not
 ///   change: the snapshot stands in the place of the newest entry. A subject without entries is `Refused`.
 /// - JRN-5 A journal written by an unknown newer version is refused as `Unsupported` when it is opened.
+/// - JRN-6 `last_entries` returns count and last entry, as `load` does, of every subject whose name begins so, by name.
+///   A last entry that is damaged or gone is `Corrupt`, as JRN-3 has it; those before it need not be looked at.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync {
     /// All subjects.
     async fn subjects(&self) -> Result<Vec<String>>;
     /// Count, and entries since the last fold.
     async fn load(&self, subject: &str) -> Result<(u64, Vec<Vec<u8>>)>;
+    /// Of each subject whose name begins with `prefix`: name, count and last entry. How an engine that starts reads
+    /// thousands of units: a journal that can answer this at once should.
+    async fn last_entries(&self, prefix: &str) -> Result<Vec<LastEntry>> {
+        let mut all = vec![];
+        for subject in self.subjects().await?.into_iter().filter(|subject| subject.starts_with(prefix)) {
+            let (count, mut entries) = self.load(&subject).await?;
+            let entry = entries.pop().ok_or_else(|| {
+                let message = format!("journal subject {subject} has {count} entries and none is left");
+                Error::new(ErrorKind::Corrupt, message)
+            })?;
+            all.push(LastEntry { subject, count, entry });
+        }
+        all.sort_by(|a, b| a.subject.cmp(&b.subject));
+        Ok(all)
+    }
     /// Appends, all or none.
     async fn append(&self, all: &[Append]) -> Result<()>;
     /// Replaces all `expect` entries by one.

@@ -36,7 +36,7 @@ mod recovery_site;
 mod replica;
 mod source;
 
-pub use journal::{Append, Journal};
+pub use journal::{Append, Journal, LastEntry};
 pub use landing_site::{LandingSite, Survey};
 pub use master_target::{LOSING_SIDE, MasterTarget, POINT_ZERO};
 pub use process_server::{Basis, DiskLag, Lag, ProcessServer, Shipment, Shipped};

@@ -67,6 +67,15 @@ pub trait Replica: Role {
     /// - REP-9 Every point that is listed opens, or is named by an error; never silently skipped.
     async fn points(&self, machine: &MachineId) -> Result<Vec<Point>>;
 
+    /// The newest point. What a list of thousands of machines asks of each: a replica that can tell it without going
+    /// through all of them should.
+    ///
+    /// # Contract
+    /// - REP-16 It is the last one that `points` lists; none where that lists none.
+    async fn newest(&self, machine: &MachineId) -> Result<Option<Point>> {
+        Ok(self.points(machine).await?.pop())
+    }
+
     /// What was sealed in a point.
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest>;
 

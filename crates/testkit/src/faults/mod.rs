@@ -27,8 +27,8 @@ mod site;
 use crate::clock::SeededRandom;
 use async_trait::async_trait;
 use site_recovery::{
-    Append, Capability, Clock, Error, ErrorKind, Finding, Journal, Lag, MachineId, Op, Point, ProcessServer,
-    Random, Replica, Result, Role, RoleName, Shipment, Shipped, Source,
+    Append, Capability, Clock, Error, ErrorKind, Finding, Journal, Lag, LastEntry, MachineId, Op, Point,
+    ProcessServer, Random, Replica, Result, Role, RoleName, Shipment, Shipped, Source,
 };
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -260,6 +260,10 @@ impl<T: Journal + ?Sized> Journal for Faulty<T> {
 
     async fn load(&self, subject: &str) -> Result<(u64, Vec<Vec<u8>>)> {
         self.faults.around("journal.load".into(), self.inner.load(subject)).await
+    }
+
+    async fn last_entries(&self, prefix: &str) -> Result<Vec<LastEntry>> {
+        self.faults.around("journal.last_entries".into(), self.inner.last_entries(prefix)).await
     }
 
     async fn append(&self, all: &[Append]) -> Result<()> {

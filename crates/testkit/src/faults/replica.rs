@@ -37,6 +37,10 @@ impl<T: Replica + ?Sized> Replica for Faulty<T> {
         self.call("points", self.inner.points(machine)).await
     }
 
+    async fn newest(&self, machine: &MachineId) -> Result<Option<Point>> {
+        self.call("newest", self.inner.newest(machine)).await
+    }
+
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {
         self.call("manifest", self.inner.manifest(machine, point)).await
     }

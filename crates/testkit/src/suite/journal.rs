@@ -1,8 +1,8 @@
-//! `Journal`: JRN-1 to JRN-5.
+//! `Journal`: JRN-1 to JRN-6.
 
 use super::case::{must, must_be};
 use async_trait::async_trait;
-use site_recovery::{Append, ErrorKind, Journal, Result};
+use site_recovery::{Append, ErrorKind, Journal, LastEntry, Result};
 use std::sync::Arc;
 
 /// A place where a journal is kept.
@@ -37,6 +37,8 @@ macro_rules! journal_suite {
             jrn_3_a_damaged_entry_is_corrupt,
             jrn_4_fold_replaces_entries_and_the_count_goes_on,
             jrn_5_a_newer_version_is_unsupported,
+            jrn_6_last_entries_are_those_of_the_prefix_by_name,
+            jrn_6_a_last_entry_that_is_damaged_is_corrupt,
         }
     };
     ($fixture:ty) => {
@@ -175,4 +177,54 @@ pub async fn jrn_5_a_newer_version_is_unsupported<F: JournalFixture>() {
         return eprintln!("SKIPPED JRN-5: the fixture cannot make a newer version");
     }
     must_be("JRN-5", "open of a newer version", ErrorKind::Unsupported, world.open().await);
+}
+
+/// JRN-6: count and last entry of every subject whose name begins so, by name, also after a fold; of no other.
+pub async fn jrn_6_last_entries_are_those_of_the_prefix_by_name<F: JournalFixture>() {
+    let world = F::new().await;
+    let journal = opened("JRN-6", &world).await;
+    let all = ["unit/web", "unit/db", "unit%", "uniT/x", "unit", "unit0", "unit/\u{e9}", "audit/web"];
+    for subject in all {
+        must("JRN-6", "append", journal.append(&[append(subject, 0, "first")]).await);
+    }
+    for (subject, expect, entry) in
+        [("unit/web", 1, "second"), ("unit/db", 1, "second"), ("unit/db", 2, "third")]
+    {
+        must("JRN-6", "append", journal.append(&[append(subject, expect, entry)]).await);
+    }
+    must("JRN-6", "fold", journal.fold("unit/db", 3, b"all".to_vec()).await);
+    drop(journal);
+    let journal = opened("JRN-6", &world).await;
+    let told = |all: Vec<LastEntry>| -> Vec<(String, u64, String)> {
+        let text =
+            |last: LastEntry| (last.subject, last.count, String::from_utf8_lossy(&last.entry).into_owned());
+        all.into_iter().map(text).collect()
+    };
+    let of = |subject: &str, count: u64, entry: &str| (subject.to_owned(), count, entry.to_owned());
+    let units = must("JRN-6", "last_entries", journal.last_entries("unit/").await);
+    let expected = [of("unit/db", 3, "all"), of("unit/web", 2, "second"), of("unit/\u{e9}", 1, "first")];
+    assert_eq!(told(units), expected, "JRN-6: last entries of a prefix");
+    let none = must("JRN-6", "last_entries", journal.last_entries("nothing/").await);
+    assert!(none.is_empty(), "JRN-6: last entries of a prefix that nothing has");
+    let every = must("JRN-6", "last_entries", journal.last_entries("").await);
+    assert_eq!(every.len(), all.len(), "JRN-6: last entries of all");
+}
+
+/// JRN-6: a damaged last entry is `Corrupt`, naming the subject, and never left out.
+pub async fn jrn_6_a_last_entry_that_is_damaged_is_corrupt<F: JournalFixture>() {
+    let world = F::new().await;
+    let journal = opened("JRN-6", &world).await;
+    for (subject, expect) in [("db", 0), ("web", 0), ("web", 1)] {
+        must("JRN-6", "append", journal.append(&[append(subject, expect, "entry")]).await);
+    }
+    drop(journal);
+    if !world.damage("web", 1).await {
+        return eprintln!("SKIPPED JRN-6: the fixture cannot damage an entry");
+    }
+    let found = match world.open().await {
+        Ok(journal) => journal.last_entries("").await,
+        Err(error) => Err(error),
+    };
+    let error = must_be("JRN-6", "last_entries with a damaged one", ErrorKind::Corrupt, found);
+    assert!(error.to_string().contains("web"), "JRN-6: the error does not name the subject: {error}");
 }

@@ -1,7 +1,7 @@
 use crate::Fault;
 use crate::fault::is;
 use async_trait::async_trait;
-use site_recovery::{Append, ErrorKind, Journal, Result};
+use site_recovery::{Append, ErrorKind, Journal, LastEntry, Result};
 use std::sync::{Arc, Mutex};
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -13,6 +13,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("JRN-4", "fold begins the count anew"),
     ("JRN-4", "fold takes the count that it finds"),
     ("JRN-5", "a newer version is opened"),
+    ("JRN-6", "last entries are those of the fold"),
+    ("JRN-6", "last entries of other prefixes come along"),
+    ("JRN-6", "a damaged last entry is left out"),
 ];
 
 #[derive(Debug)]
@@ -59,6 +62,28 @@ impl Journal for BrokenJournal {
             count = entries.len() as u64;
         }
         Ok((count, entries))
+    }
+
+    async fn last_entries(&self, prefix: &str) -> Result<Vec<LastEntry>> {
+        self.flush().await?;
+        if is("a damaged last entry is left out") {
+            let mut whole = vec![];
+            for subject in self.honest.subjects().await? {
+                whole.extend(self.honest.last_entries(&subject).await.unwrap_or_default());
+            }
+            whole.retain(|last| last.subject.starts_with(prefix));
+            return Ok(whole);
+        }
+        if is("last entries of other prefixes come along") {
+            return self.honest.last_entries(prefix.trim_end_matches('/')).await;
+        }
+        let mut all = self.honest.last_entries(prefix).await?;
+        if is("last entries are those of the fold") {
+            for last in &mut all {
+                last.entry = self.honest.load(&last.subject).await?.1.remove(0);
+            }
+        }
+        Ok(all)
     }
 
     async fn append(&self, all: &[Append]) -> Result<()> {

@@ -46,6 +46,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("REP-14", "delete forgets the register"),
     ("REP-15", "a phase record is kept in memory"),
     ("REP-15", "a lower phase record replaces a higher"),
+    ("REP-16", "the newest is the oldest"),
+    ("REP-16", "the newest is what is not sealed yet"),
     ("RPS-1", "a lock is shortened"),
     ("RPS-1", "a lock holds nobody"),
     ("RPS-1", "a lock is promised without the capability"),
@@ -342,6 +344,21 @@ impl Replica for BrokenStore {
             points.iter_mut().take(1).for_each(|p| p.locked_until = notes.locked);
         }
         Ok(points)
+    }
+
+    async fn newest(&self, machine: &MachineId) -> Result<Option<Point>> {
+        let mut points = self.points(machine).await?;
+        if is("the newest is the oldest") {
+            points.truncate(1);
+        }
+        let mut newest = points.pop();
+        if is("the newest is what is not sealed yet")
+            && matches!(self.honest.head(machine).await?, Head::Unsettled { .. })
+            && let Some(newest) = &mut newest
+        {
+            newest.id = PointId(newest.id.0 + 1);
+        }
+        Ok(newest)
     }
 
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {

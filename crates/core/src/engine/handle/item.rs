@@ -37,8 +37,12 @@ impl ItemHandle {
     /// # Errors
     /// `NotFound` once it has left.
     pub fn item(&self) -> Result<Item> {
-        let unit = self.slot.unit();
-        unit.item(&self.machine).cloned().ok_or_else(|| {
+        self.of(&self.slot.unit()).cloned()
+    }
+
+    /// It, in its unit as that stood then.
+    pub(super) fn of<'unit>(&self, unit: &'unit Unit) -> Result<&'unit Item> {
+        unit.item(&self.machine).ok_or_else(|| {
             let message =
                 format!("{} is not in {} any more; ask the vault for it", self.machine, self.slot.id);
             Error::new(ErrorKind::NotFound, message)
@@ -90,7 +94,7 @@ impl ItemHandle {
     /// # Errors
     /// `NotFound` once it has left.
     pub fn summary(&self) -> Result<Summary> {
-        summary::of(&self.shared, &self.slot, &self.item()?)
+        summary::of(&self.shared, &self.slot, self.of(&self.slot.unit())?)
     }
 
     /// Checks the whole circle now, of the machine as its source describes it now, and remembers what was found.

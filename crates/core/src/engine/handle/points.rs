@@ -24,6 +24,17 @@ impl ItemHandle {
         Ok(item.with_proofs(self.shared.leg_of(&item)?.replica.points(&self.machine).await?))
     }
 
+    /// The newest of them, by itself: cheaper than all.
+    ///
+    /// # Errors
+    /// Those of the replica.
+    pub async fn newest_point(&self) -> Result<Option<Point>> {
+        let unit = self.slot.unit();
+        let item = self.of(&unit)?;
+        let newest = self.shared.leg_of(item)?.replica.newest(&self.machine).await?;
+        Ok(item.with_proofs(newest.into_iter().collect()).pop())
+    }
+
     /// What each choice of a point would lose now, for the choice before the go.
     ///
     /// # Errors

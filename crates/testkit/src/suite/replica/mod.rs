@@ -1,4 +1,4 @@
-//! `Replica`: REP-1 to REP-15, the roles' common rules, and the disks of an opened point.
+//! `Replica`: REP-1 to REP-16, the roles' common rules, and the disks of an opened point.
 
 mod common;
 mod ingest;
@@ -85,6 +85,7 @@ macro_rules! replica_suite {
             rep_14_delete_forgets_all_but_the_register,
             rep_15_a_phase_record_is_durable,
             rep_15_a_lower_record_never_replaces_a_higher,
+            rep_16_the_newest_is_the_last_that_is_listed,
             rol_1_a_repeat_gives_the_same_answer,
             rol_2_a_stale_epoch_changes_nothing,
             rol_2_every_call_raises_the_register,

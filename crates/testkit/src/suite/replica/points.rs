@@ -50,6 +50,30 @@ pub async fn rep_9_a_damaged_point_is_not_skipped<F: ReplicaFixture>() {
     }
 }
 
+/// REP-16: the newest is the last that is listed, with its pins; none before the first is sealed, and none of an unknown machine.
+pub async fn rep_16_the_newest_is_the_last_that_is_listed<F: ReplicaFixture>() {
+    let rule = "REP-16";
+    let (mut world, mut line) = with_points::<F>(rule, 0).await;
+    let id = line.machine.id().clone();
+    assert_eq!(must(rule, "newest", world.replica().newest(&id).await), None, "{rule}: before the first");
+    for number in 1..=3 {
+        let sealed = line.cut(rule, &world.replica(), number).await;
+        let newest = must(rule, "newest", world.replica().newest(&id).await);
+        assert_eq!(newest, Some(sealed), "{rule}: after point {number}");
+    }
+    must(rule, "pin", world.replica().pin(&op("pin"), &id, line.id(2), "base").await);
+    let broken = line.change(4);
+    let begun = world.replica().begin(&op_of(4), &line.machine, &cut_of(4), &broken).await;
+    must(rule, "write", line.write(&world.replica(), &must(rule, "begin", begun), &broken).await);
+    world.reopen().await;
+    let mut listed = must(rule, "points", world.replica().points(&id).await);
+    let newest = must(rule, "newest", world.replica().newest(&id).await);
+    assert_eq!(newest.as_ref().map(|p| p.id), Some(line.id(2)), "{rule}: while an ingest is open");
+    assert_eq!(newest, listed.pop(), "{rule}: as it is listed");
+    let unknown = must(rule, "newest", world.replica().newest(&"nobody".into()).await);
+    assert_eq!(unknown, None, "{rule}: of an unknown machine");
+}
+
 /// REP-10: a point holds exactly what was captured, while the head moves on, sealed or not.
 pub async fn rep_10_a_point_stays_while_the_head_moves<F: ReplicaFixture>() {
     let rule = "REP-10";
