@@ -457,6 +457,29 @@ fn what_a_dead_agent_traced_goes_with_the_next_start_and_nothing_else() {
 }
 
 #[test]
+fn agents_that_start_side_by_side_leave_each_other_alone() {
+    let what = "traces that begin side by side";
+    if !peers(what, &PROGRAMS) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Loop::over(&dir.path().join("d.raw"), 8 * MIB);
+    let Some(_traces) = traced(what, &disk.device, &unique("beside"), 1) else { return };
+    std::thread::scope(|scope| {
+        for agent in 0..4 {
+            let disk = &disk;
+            scope.spawn(move || {
+                let name = format!("sr-{agent:08x}{:08x}", std::process::id());
+                for start in 0..25 {
+                    let traced = Trace::with_buffer(&disk.device, &name, 1);
+                    assert!(traced.is_ok(), "agent {agent}, start {start}: {traced:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn d4_a_trace_that_somebody_switched_off_is_doubted() {
     let what = "a trace that is switched off";
     if !peers(what, &[&PROGRAMS[..], &["mount"]].concat()) {

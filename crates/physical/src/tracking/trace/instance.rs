@@ -1,6 +1,7 @@
 //! An instance of the kernel's tracing for one disk: its own buffers, seen by nobody else's tracing.
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::retry_on_intr;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use site_recovery::audit::sha256_hex;
 use site_recovery::{Error, ErrorKind, Result};
@@ -52,6 +53,14 @@ fn is_ours(name: &str) -> bool {
     digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// Until it is dropped, no other agent of this host begins to trace.
+fn alone(instances: &Path) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(instances, flags, Mode::empty())?;
+    retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive))?;
+    Ok(dir)
+}
+
 /// Removes what dead agents left: each costs every write of this host a look, and some MiB. The kernel keeps what a living one reads.
 fn sweep(instances: &Path) {
     let Ok(there) = fs::read_dir(instances) else { return };
@@ -81,6 +90,8 @@ impl Instance {
     pub(crate) fn start(name: &str, dev: u32, buffer_kib: u32) -> Result<Self> {
         let tracefs = Tracefs::open()?;
         let instances = tracefs.root.join("instances");
+        // What has no pipes open yet looks like a dead agent's.
+        let _alone = alone(&instances).told("lock", &instances)?;
         sweep(&instances);
         let dir = instances.join(name);
         if dir.is_dir() {
@@ -109,7 +120,7 @@ impl Instance {
             let cpu = entry.told("list", &cpus)?.path();
             let pipe = cpu.join("trace_pipe_raw");
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = rustix::fs::open(&pipe, flags, rustix::fs::Mode::empty()).told("open", &pipe)?;
+            let file = rustix::fs::open(&pipe, flags, Mode::empty()).told("open", &pipe)?;
             instance.cpus.push((cpu, file.into()));
         }
         instance.set(&format!("{EVENT}/enable"), "1")?;
