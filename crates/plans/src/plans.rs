@@ -4,7 +4,7 @@ use crate::builder::PlansBuilder;
 use crate::change::Change;
 use crate::check::{check_name, refuse};
 use crate::plan::Plan;
-use crate::record::{PlanAudit, audit_subject, read};
+use crate::record::{PlanAudit, Record, audit_subject, read};
 use crate::resolve::{Resolved, check, direction, resolve};
 use crate::run::{ActionRun, ActionState, Course, PlanRun, stages};
 use crate::shared::Shared;
@@ -167,9 +167,8 @@ impl Plans {
 
     /// No run of another plan has one of these members.
     async fn check_alone(&self, name: &str, members: &[Resolved]) -> Result<()> {
-        for other in self.shared.plans().await?.iter().filter(|other| *other != name) {
-            let Some((_, record)) = self.shared.read(other).await? else { continue };
-            let run = record.run;
+        let all = self.shared.read_all().await?;
+        for (other, _, Record { run, .. }) in all.into_iter().filter(|(other, ..)| other != name) {
             let shares = |m: &&Resolved| run.members.iter().any(|other| other.unit == *m.handle.unit());
             if let Some(member) = members.iter().find(shares).filter(|_| run.ended.is_none()) {
                 let message = format!(

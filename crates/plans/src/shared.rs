@@ -8,7 +8,7 @@ use crate::run::PlanRun;
 use crate::slot::{Cause, Seen, Slot, Written};
 use futures_util::FutureExt;
 use site_recovery::workflow::Failure;
-use site_recovery::{Clock, EngineId, Error, ErrorKind, Journal, Random, Result, Spawner, Vault};
+use site_recovery::{Clock, EngineId, Error, ErrorKind, Journal, LastEntry, Random, Result, Spawner, Vault};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, RwLock};
@@ -52,17 +52,19 @@ impl Shared {
         Ok(Some((count, Record::from_bytes(&subject, last)?)))
     }
 
-    /// The names of all plans that were ever run.
-    pub(crate) async fn plans(&self) -> Result<Vec<String>> {
-        let subjects = self.journal.subjects().await?;
-        Ok(subjects.iter().filter_map(|s| s.strip_prefix(RUNS)).map(str::to_owned).collect())
+    /// The newest run of every plan that was ever run, by the plan's name, and how many entries it has.
+    pub(crate) async fn read_all(&self) -> Result<Vec<(String, u64, Record)>> {
+        let all = self.journal.last_entries(RUNS).await?;
+        let read = |last: LastEntry| {
+            let plan = last.subject.strip_prefix(RUNS).unwrap_or_default().to_owned();
+            Ok((plan, last.count, Record::from_bytes(&last.subject, &last.entry)?))
+        };
+        all.into_iter().map(read).collect()
     }
 
     pub(crate) async fn load(&self) -> Result<()> {
-        for last in self.journal.last_entries(RUNS).await? {
-            let record = Record::from_bytes(&last.subject, &last.entry)?;
-            let plan = last.subject.strip_prefix(RUNS).unwrap_or(&last.subject);
-            self.insert(plan, &Slot::new(record.run, Written { count: last.count, trail: record.trail }));
+        for (plan, count, record) in self.read_all().await? {
+            self.insert(&plan, &Slot::new(record.run, Written { count, trail: record.trail }));
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ impl Points {
         let newest = |ledger: &Ledger| ledger.timeline.as_ref()?.catalogue.newest().map(Kept::point);
         match self.is_known(machine) {
             true => Ok(newest(&self.enter(machine).await?.ledger)),
-            // Nothing is kept of a machine for that it was listed.
+            // A machine that was only listed leaves nothing in memory.
             false => {
                 let mut line = Line::new(self.folder_of(machine)?, machine.clone());
                 line.refresh().await?;

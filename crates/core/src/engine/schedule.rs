@@ -75,8 +75,13 @@ impl Vault {
         let mut all: Vec<Work> = self.shared.all_slots().into_iter().map(work).collect();
         all.retain(|work| watch_due || work.cycle.is_some() || work.proof.is_some());
         all.sort_by_key(|work| (work.proof.is_none(), work.proof));
-        let room = self.shared.proofs.available_permits();
-        all.iter_mut().skip(room).for_each(|work| work.proof = None);
+        let mut room = self.shared.proofs.available_permits();
+        for work in &mut all {
+            // One whose turn somebody has holds up nobody else's proof.
+            let now = work.proof.is_some() && room > 0 && Turn::try_take(&self.shared, &work.slot).is_some();
+            room -= usize::from(now);
+            work.proof = work.proof.filter(|_| now);
+        }
         all.sort_by_key(|work| (work.cycle.is_none(), work.cycle));
         for work in all {
             let slot = work.slot;

@@ -88,6 +88,29 @@ async fn proofs_go_round_where_more_are_due_than_can_be_made() -> Result<()> {
     Ok(())
 }
 
+/// A machine whose cycle hangs waits with its proof, and nobody waits behind it.
+#[tokio::test]
+async fn a_machine_that_cannot_be_proven_now_holds_up_no_other() -> Result<()> {
+    let stage = Stage::every(HOUR).await?;
+    stage.engine.pair.here.add_machine("xa", &[("boot", DISK)]);
+    let policy = Policy::every(Duration::from_secs(300)).verify_every(HOUR);
+    let xa = stage.vault.protect(ProtectRequest::machine("xa").policy(policy)).await?;
+    xa.until_done().await?;
+    stage.plan.next("ship", NEVER);
+    let faulted = stage.plan.faulted();
+    let mut cycle = Box::pin(stage.vault.replicate_now(stage.web.id()));
+    for _ in 0..1_000 {
+        assert!(futures_util::poll!(&mut cycle).is_pending(), "it hangs");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stage.plan.faulted(), faulted + 1);
+    // Neither was ever proven, and `web` comes first by its name.
+    stage.vault.tick(stage.engine.pair.world.clock().now(), false);
+    until(|| xa.item().is_ok_and(|item| item.boot_proofs.len() == 1)).await;
+    assert!(stage.web.item()?.boot_proofs.is_empty());
+    Ok(())
+}
+
 /// While a guest comes up, its source is replicated and watched as ever.
 #[tokio::test]
 async fn replication_goes_on_while_a_guest_comes_up() -> Result<()> {
