@@ -3,9 +3,7 @@
 use crate::open::{self, Opened};
 use crate::settings::Settings;
 use crate::validation::Command;
-use site_recovery::{
-    Error, ErrorKind, GroupHandle, Item, ItemHandle, Leg, MachineId, Result, Vault, state::Direction,
-};
+use site_recovery::{Error, ErrorKind, GroupHandle, Item, ItemHandle, Leg, MachineId, Result, Vault};
 use site_recovery_journal::SqliteJournal;
 use site_recovery_plans::Plans;
 use site_recovery_process_server::ProcessServer;
@@ -93,10 +91,7 @@ impl Engine {
     /// # Errors
     /// `NotFound` where the settings have lost it.
     pub(crate) fn leg_of(&self, item: &Item) -> Result<&Leg> {
-        let name = match item.state.direction {
-            Direction::PrimaryToRecovery => &item.out,
-            Direction::RecoveryToPrimary => &item.back,
-        };
+        let name = item.leg();
         let none = || Error::new(ErrorKind::NotFound, format!("no leg named {name} is in the settings"));
         self.legs.get(name).ok_or_else(none)
     }

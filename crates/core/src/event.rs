@@ -159,7 +159,7 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
             };
             next.owed.retain(|owed| !void(owed));
             next.unproven = unproven.clone();
-            next.promotion = Some(promotion.clone());
+            next.promotion = Some(Box::new(promotion.clone()));
         }
         Event::Booted(booted) => {
             if let Some(promotion) = &mut next.promotion {
@@ -205,7 +205,7 @@ pub fn apply(item: &Item, event: &Event) -> Result<Item, Refusal> {
         Event::Proven(instance) => next.unproven.retain(|i| !i.is(instance)),
         Event::DrillBegan(drill) => {
             next.lineage.dead.push(drill.recovery.generation);
-            next.drill = Some(drill.clone());
+            next.drill = Some(Box::new(drill.clone()));
         }
         Event::DrillMoved { armed, booted } => {
             if let Some(drill) = &mut next.drill {

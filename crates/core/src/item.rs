@@ -1,6 +1,6 @@
 //! One protected machine as the engine knows it, and what changes it.
 
-use crate::state::State;
+use crate::state::{Direction, State};
 use crate::{
     Armed, BootProof, Booted, DataLoss, DiskId, Epoch, Generation, Instance, JobId, Machine, MachineId,
     Observed, Op, OpKey, PointId, Policy, Recovery, RoleName, Settings, Timestamp, UnitId,
@@ -186,11 +186,11 @@ pub struct Item {
     /// Instances that could not be proven off when another was started.
     pub unproven: Vec<Instance>,
     /// What has been booted and not replicated back yet.
-    pub promotion: Option<Promotion>,
+    pub promotion: Option<Box<Promotion>>,
     /// Instances that were set aside: off, and openable.
     pub kept: Vec<Instance>,
     /// The drill, if there is one.
-    pub drill: Option<Drill>,
+    pub drill: Option<Box<Drill>>,
     /// Whether everything that the leg back wrote since it was opened is listed by its replica: then the next leg out can
     /// start by delta.
     pub traced: bool,
@@ -250,6 +250,14 @@ impl Item {
     /// The instance that has write authority.
     pub fn active(&self) -> &Instance {
         &self.machine.instance
+    }
+
+    /// Name of the leg that it replicates over, or replicated over last.
+    pub fn leg(&self) -> &str {
+        match self.state.direction {
+            Direction::PrimaryToRecovery => &self.out,
+            Direction::RecoveryToPrimary => &self.back,
+        }
     }
 
     /// Instances that must not run now.

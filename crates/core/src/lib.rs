@@ -17,6 +17,7 @@ mod epoch;
 mod error;
 mod event;
 mod finding;
+mod history;
 mod id;
 mod item;
 mod loss;
@@ -54,6 +55,7 @@ pub use epoch::{Epoch, Op};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use event::{Event, apply};
 pub use finding::{Finding, Readiness, Severity};
+pub use history::History;
 pub use id::{
     CutId, DiskId, EngineId, Generation, JobId, MachineId, NicId, OpKey, PointId, RoleName, UnitId,
 };

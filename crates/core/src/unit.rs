@@ -1,6 +1,6 @@
 //! What is operated as a whole, as it is journalled.
 
-use crate::{Error, ErrorKind, Item, JobRun, MachineId, Operation, Result, UnitId};
+use crate::{Error, ErrorKind, History, Item, JobRun, MachineId, Operation, Result, UnitId};
 use serde::{Deserialize, Serialize};
 
 /// How many finished runs a unit remembers; of boot proofs the last one only.
@@ -22,7 +22,7 @@ pub struct Unit {
     /// The run under way, or parked.
     pub run: Option<JobRun>,
     /// Finished runs, newest last.
-    pub finished: Vec<JobRun>,
+    pub finished: History,
     /// Runs so far.
     pub runs: u64,
     /// Length and last hash of the audit trail.
@@ -38,7 +38,15 @@ struct Versioned<T> {
 impl Unit {
     /// A unit of one machine, or a group.
     pub fn new(id: UnitId, is_group: bool, members: Vec<Item>) -> Self {
-        Self { id, is_group, members, run: None, finished: vec![], runs: 0, trail: (0, String::new()) }
+        Self {
+            id,
+            is_group,
+            members,
+            run: None,
+            finished: History::default(),
+            runs: 0,
+            trail: (0, String::new()),
+        }
     }
 
     /// One member.
@@ -53,6 +61,11 @@ impl Unit {
     /// Whether the run under way is a boot proof.
     pub(crate) fn proves(&self) -> bool {
         self.run.as_ref().is_some_and(|run| run.operation == Operation::VerifyBoot)
+    }
+
+    /// The run under way, else the one that finished last.
+    pub(crate) fn last_run(&self) -> Option<JobRun> {
+        self.run.clone().or_else(|| self.finished.last())
     }
 
     /// The names of its machines.

@@ -75,9 +75,9 @@ impl Journal for SqliteJournal {
         self.0.ask(move |store| store.load(&subject)).await
     }
 
-    async fn last_entries(&self, prefix: &str) -> Result<Vec<LastEntry>> {
-        let prefix = prefix.to_owned();
-        self.0.ask(move |store| store.last_entries(&prefix)).await
+    async fn last_entries(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<LastEntry>> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        self.0.ask(move |store| store.last_entries(&prefix, &after, most)).await
     }
 
     async fn append(&self, all: &[Append]) -> Result<()> {

@@ -127,13 +127,19 @@ impl Store {
         Ok((count as u64, entries))
     }
 
-    pub(crate) fn last_entries(&mut self, prefix: &str) -> Result<Vec<LastEntry>, Fault> {
+    pub(crate) fn last_entries(
+        &mut self,
+        prefix: &str,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<LastEntry>, Fault> {
         let mut select = self.0.prepare_cached(
             "SELECT name, count, bytes, checksum FROM subject
             LEFT JOIN entry ON entry.subject = name AND entry.number = count - 1
-            WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name",
+            WHERE name >= ?1 AND name > ?2 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?3",
         )?;
-        let mut rows = select.query([prefix])?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let mut rows = select.query(params![prefix, after, most])?;
         let mut all = vec![];
         while let Some(row) = rows.next()? {
             let (subject, count): (String, i64) = (row.get(0)?, row.get(1)?);

@@ -54,7 +54,7 @@ impl Shared {
 
     /// The newest run of every plan that was ever run, by the plan's name, and how many entries it has.
     pub(crate) async fn read_all(&self) -> Result<Vec<(String, u64, Record)>> {
-        let all = self.journal.last_entries(RUNS).await?;
+        let all = self.journal.last_entries(RUNS, "", usize::MAX).await?;
         let read = |last: LastEntry| {
             let plan = last.subject.strip_prefix(RUNS).unwrap_or_default().to_owned();
             Ok((plan, last.count, Record::from_bytes(&last.subject, &last.entry)?))

@@ -12,16 +12,13 @@ use object_store::{
     Error as StoreError, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
     coalesce_ranges,
 };
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
-use rustix::io::Errno;
 use serde::Serialize;
 use site_recovery::{ChangeSet, Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Sessions whose objects lie in one folder: few enough to be listed, many enough that folders are rare.
@@ -77,6 +74,11 @@ impl Folder {
         Some(found)
     }
 
+    /// The directory of its ledgers, where the store is one.
+    pub(crate) fn ledgers_here(&self) -> Option<PathBuf> {
+        Some(self.here.as_ref()?.join(self.ledgers().as_ref()))
+    }
+
     fn ledgers(&self) -> Path {
         self.root.clone().join("ledger")
     }
@@ -105,13 +107,6 @@ impl Folder {
     /// Number and bytes of the newest ledger; 0 where there is none. One without bytes was listed and is trimmed since: there
     /// is a newer one.
     pub(crate) async fn newest_ledger(&self) -> Result<(u64, Option<Bytes>)> {
-        if let Some(here) = &self.here {
-            let ledgers = here.join(self.ledgers().as_ref());
-            let newest = tokio::task::spawn_blocking(move || newest_here(&ledgers)).await;
-            if let Ok(Some((number, bytes))) = newest {
-                return Ok((number, Some(bytes)));
-            }
-        }
         let mut newest = self.list_ledgers().await?.into_iter().max().unwrap_or(0);
         // A listing may lag behind: what comes after it is asked for by name.
         while self.has_ledger(newest + 1).await? {
@@ -366,29 +361,12 @@ impl Folder {
     }
 }
 
-/// The newest ledger of a directory, in one go and by few calls; none where it is not read just so. Blocks.
-fn newest_here(ledgers: &std::path::Path) -> Option<(u64, Bytes)> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(ledgers, flags | OFlags::DIRECTORY, Mode::empty()).ok()?;
-    let (mut room, mut newest) = ([MaybeUninit::uninit(); 4096], None);
-    let mut names = RawDir::new(&dir, &mut room);
-    while let Some(entry) = names.next() {
-        newest = newest.max(entry.ok()?.file_name().to_str().ok().and_then(numbered));
-    }
-    let (newest, mut bytes) = (newest?, vec![]);
-    let ledger = rustix::fs::openat(&dir, ledger_name(newest), flags, Mode::empty()).ok()?;
-    File::from(ledger).read_to_end(&mut bytes).ok()?;
-    // One that was made while we looked may not have been listed.
-    let next = rustix::fs::statat(&dir, ledger_name(newest + 1), AtFlags::empty());
-    (next.err() == Some(Errno::NOENT)).then(|| (newest, bytes.into()))
-}
-
-fn ledger_name(number: u64) -> String {
+pub(crate) fn ledger_name(number: u64) -> String {
     format!("{number:020}")
 }
 
 /// The number of a ledger of this name.
-fn numbered(name: &str) -> Option<u64> {
+pub(crate) fn numbered(name: &str) -> Option<u64> {
     name.parse().ok().filter(|number| *number < u64::MAX / 2)
 }
 

@@ -2,7 +2,7 @@
 //! so the check of the epoch and the effect are one atomic act.
 
 use crate::attached::Attached;
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Kept};
 use crate::segment::SegmentId;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -194,36 +194,69 @@ impl Ledger {
     /// # Errors
     /// What is wrong with it, in words; a version that is not known is `Unsupported`.
     pub(crate) fn decode(number: u64, bytes: &[u8]) -> Result<Ledger> {
-        let corrupt = |why: &str| Error::new(ErrorKind::Corrupt, format!("the ledger is damaged: {why}"));
-        let text = std::str::from_utf8(bytes).map_err(|_| corrupt("it is no text"))?;
-        let (sum, json) = text.split_once('\n').ok_or_else(|| corrupt("it has no checksum"))?;
-        if u64::from_str_radix(sum, 16).ok() != Some(checksum(json.as_bytes())) {
-            return Err(corrupt("it does not match its checksum"));
-        }
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
-        match serde_json::from_str::<Version>(json) {
-            Ok(Version { version: VERSION }) => {}
-            Ok(Version { version }) => {
-                let message =
-                    format!("the ledger has version {version}, {VERSION} is known: use a newer release");
-                return Err(Error::new(ErrorKind::Unsupported, message));
-            }
-            Err(e) => return Err(corrupt("it has no version").caused_by(e)),
-        }
-        let ledger: Ledger =
-            serde_json::from_str(json).map_err(|e| corrupt("it does not parse").caused_by(e))?;
-        if ![0, number].contains(&ledger.number) {
-            return Err(corrupt(&format!("it is ledger {}, in the place of another", ledger.number)));
-        }
+        let ledger: Ledger = parse(number, bytes, |ledger: &Ledger| (ledger.version, ledger.number))?;
         let carried = ledger.timeline.iter().flat_map(|timeline| &timeline.carried);
         match Carried::batches(carried) {
             Some(batches) if batches <= MOST_BATCHES => Ok(ledger),
             _ => Err(corrupt(&format!("it names more than {MOST_BATCHES} batches that wait for a seal"))),
         }
     }
+
+    /// The newest point of the ledger of this number; the rest of it is passed over.
+    ///
+    /// # Errors
+    /// As of [`decode`](Self::decode).
+    pub(crate) fn newest(number: u64, bytes: &[u8]) -> Result<Option<Kept>> {
+        #[derive(Deserialize)]
+        struct Short {
+            version: u32,
+            #[serde(default)]
+            number: u64,
+            timeline: Option<Points>,
+        }
+        #[derive(Deserialize)]
+        struct Points {
+            catalogue: Catalogue,
+        }
+        let short = parse(number, bytes, |short: &Short| (short.version, short.number))?;
+        Ok(short.timeline.and_then(|timeline| timeline.catalogue.newest().cloned()))
+    }
+}
+
+/// The JSON of a ledger of this number, once its checksum, its version and the number that it gives are seen to be right.
+fn parse<'a, T: Deserialize<'a>>(number: u64, bytes: &'a [u8], told: impl Fn(&T) -> (u32, u64)) -> Result<T> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| corrupt("it is no text"))?;
+    let (sum, json) = text.split_once('\n').ok_or_else(|| corrupt("it has no checksum"))?;
+    if u64::from_str_radix(sum, 16).ok() != Some(checksum(json.as_bytes())) {
+        return Err(corrupt("it does not match its checksum"));
+    }
+    let read = serde_json::from_str::<T>(json);
+    // Another form need not be one that we can read.
+    let version = match &read {
+        Ok(read) => told(read).0,
+        Err(_) => match serde_json::from_str::<Version>(json) {
+            Ok(Version { version }) => version,
+            Err(e) => return Err(corrupt("it has no version").caused_by(e)),
+        },
+    };
+    if version != VERSION {
+        let message = format!("the ledger has version {version}, {VERSION} is known: use a newer release");
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    let read = read.map_err(|e| corrupt("it does not parse").caused_by(e))?;
+    let its = told(&read).1;
+    if ![0, number].contains(&its) {
+        return Err(corrupt(&format!("it is ledger {its}, in the place of another")));
+    }
+    Ok(read)
+}
+
+fn corrupt(why: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("the ledger is damaged: {why}"))
 }
 
 fn is_none(number: &u64) -> bool {

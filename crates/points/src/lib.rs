@@ -64,6 +64,7 @@ mod layer;
 mod ledger;
 mod line;
 mod map;
+mod newest;
 mod overlay;
 mod pack;
 mod point_disk;
@@ -187,11 +188,6 @@ impl Points {
         Ok(line)
     }
 
-    /// Whether this process has been at its line.
-    fn is_known(&self, machine: &MachineId) -> bool {
-        self.lines.lock().expect("no panic under this lock").contains_key(machine)
-    }
-
     fn folder_of(&self, machine: &MachineId) -> Result<Folder> {
         if machine.as_str().is_empty() {
             return Err(Error::invalid("machine", "empty", "a machine has a name", "name it"));
@@ -278,8 +274,9 @@ impl Replica for Points {
         self.list(machine, None, usize::MAX).await.map_err(|e| e.at(&self.name, "points"))
     }
 
-    async fn newest(&self, machine: &MachineId) -> Result<Option<Point>> {
-        self.last(machine).await.map_err(|e| e.at(&self.name, "newest"))
+    async fn newest(&self, machines: &[MachineId]) -> Vec<Result<Option<Point>>> {
+        let newest = self.newest_of(machines).await.into_iter();
+        newest.map(|told| told.map_err(|e| e.at(&self.name, "newest"))).collect()
     }
 
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {

@@ -4,7 +4,7 @@ use crate::Points;
 use crate::catalogue::{Edits, Kept};
 use crate::extent_map::{Held, Piece};
 use crate::folder::json;
-use crate::ledger::{Garbage, Ledger, Noted, Seeded, Timeline, call};
+use crate::ledger::{Garbage, Noted, Seeded, Timeline, call};
 use crate::line::Line;
 use crate::point_disk::PointDisk;
 use crate::reader::{Reader, shown};
@@ -104,19 +104,6 @@ impl Points {
         let Some(timeline) = &line.ledger.timeline else { return Ok(vec![]) };
         let kept = timeline.catalogue.after(&line.folder, after, most).await?;
         Ok(kept.iter().map(Kept::point).collect())
-    }
-
-    pub(crate) async fn last(&self, machine: &MachineId) -> Result<Option<Point>> {
-        let newest = |ledger: &Ledger| ledger.timeline.as_ref()?.catalogue.newest().map(Kept::point);
-        match self.is_known(machine) {
-            true => Ok(newest(&self.enter(machine).await?.ledger)),
-            // A machine that was only listed leaves nothing in memory.
-            false => {
-                let mut line = Line::new(self.folder_of(machine)?, machine.clone());
-                line.refresh().await?;
-                Ok(newest(&line.ledger))
-            }
-        }
     }
 
     pub(crate) async fn disks_at(&self, machine: &MachineId, point: PointId) -> Result<Disks> {

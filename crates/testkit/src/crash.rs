@@ -96,9 +96,9 @@ impl Journal for CrashingJournal {
         self.inner.load(subject).await
     }
 
-    async fn last_entries(&self, prefix: &str) -> Result<Vec<LastEntry>> {
+    async fn last_entries(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<LastEntry>> {
         self.alive()?;
-        self.inner.last_entries(prefix).await
+        self.inner.last_entries(prefix, after, most).await
     }
 
     async fn append(&self, all: &[Append]) -> Result<()> {

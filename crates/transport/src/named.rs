@@ -109,11 +109,12 @@ fn instances(item: &Item) -> Vec<&Instance> {
             verdict: _,
             loss: _,
             committed: _,
-        } = promotion;
+        } = &**promotion;
         all.extend([&armed.instance, previous]);
         all.extend(recovery.iter().map(recovered).chain(observed.iter().map(|o| &o.instance)));
     }
-    if let Some(Drill { recovery, armed, made_by: _, booted: _, network: _, expires: _, proof: _ }) = drill {
+    if let Some(drill) = drill {
+        let Drill { recovery, armed, made_by: _, booted: _, network: _, expires: _, proof: _ } = &**drill;
         all.extend(armed.iter().map(|armed| &armed.instance).chain([recovered(recovery)]));
     }
     for owed in owed {

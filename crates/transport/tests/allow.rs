@@ -176,16 +176,18 @@ fn plants() -> Vec<(&'static str, Plant)> {
         ("one that is kept", |control, other| control.item.kept.push(other.instance.clone())),
         ("what ran before", |control, other| {
             let own = control.item.machine.instance.clone();
-            control.item.promotion = Some(Promotion { previous: other.instance.clone(), ..promotion(&own) });
+            control.item.promotion =
+                Some(Box::new(Promotion { previous: other.instance.clone(), ..promotion(&own) }));
         }),
         ("what is promoted", |control, other| {
             let own = control.item.machine.instance.clone();
             let armed = promotion(&other.instance).armed;
-            control.item.promotion = Some(Promotion { armed, ..promotion(&own) });
+            control.item.promotion = Some(Box::new(Promotion { armed, ..promotion(&own) }));
         }),
         ("a recovery", |control, other| {
             let own = control.item.machine.instance.clone();
-            control.item.promotion = Some(Promotion { recovery: Some(recovery(other)), ..promotion(&own) });
+            control.item.promotion =
+                Some(Box::new(Promotion { recovery: Some(recovery(other)), ..promotion(&own) }));
         }),
         ("a drill", |control, other| {
             let drill = Drill {
@@ -197,7 +199,7 @@ fn plants() -> Vec<(&'static str, Plant)> {
                 expires: Timestamp(1),
                 proof: false,
             };
-            control.item.drill = Some(drill);
+            control.item.drill = Some(Box::new(drill));
         }),
         ("a fence", |control, other| control.item.owed.push(Owed::Fence(other.instance.clone()))),
         ("a withdrawal", |control, other| {

@@ -3,44 +3,39 @@
 use super::words;
 use crate::answer::{DiskLine, InstanceLine, ItemLine, ItemPage, JobLine};
 use crate::engine::Unit;
-use futures_util::stream::{self, StreamExt};
 use site_recovery::state::{Divergence, DrillState, Phase, Resync};
 use site_recovery::{
-    Clock, Instance, Item, ItemHandle, JobRun, JobState, Result, Summary, SystemClock, UnitId,
+    Clock, Instance, Item, ItemHandle, JobRun, JobState, Point, Result, Summary, SystemClock, UnitId,
 };
 use tokio::task::JoinSet;
 
-/// Replicas that are asked at once.
-const AT_ONCE: usize = 64;
-
 /// Machines at a glance, by name, put together on all processors. One that has left meanwhile is left out.
 pub(super) async fn lines(items: Vec<ItemHandle>) -> Vec<ItemLine> {
+    let newest = ItemHandle::newest_points(&items).await;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let (share, at_once) = (items.len().div_ceil(processors).max(1), AT_ONCE.div_ceil(processors));
-    let (mut items, mut parts) = (items.into_iter(), JoinSet::new());
-    while !items.as_slice().is_empty() {
-        let part: Vec<ItemHandle> = items.by_ref().take(share).collect();
-        let lines = stream::iter(part).map(|item| async move { line(&item).await.ok() });
-        let lines = lines.buffer_unordered(at_once).filter_map(std::future::ready);
-        parts.spawn(lines.collect::<Vec<ItemLine>>());
+    let share = items.len().div_ceil(processors).max(1);
+    let (mut told, mut parts) = (items.into_iter().zip(newest), JoinSet::new());
+    loop {
+        let part: Vec<_> = told.by_ref().take(share).collect();
+        if part.is_empty() {
+            break;
+        }
+        parts.spawn(async move { part.into_iter().filter_map(line).collect::<Vec<ItemLine>>() });
     }
     let mut lines: Vec<ItemLine> = parts.join_all().await.into_iter().flatten().collect();
     lines.sort_by(|a, b| (&a.group, &a.machine, &a.id).cmp(&(&b.group, &b.machine, &b.id)));
     lines
 }
 
-async fn line(handle: &ItemHandle) -> Result<ItemLine> {
-    let summary = handle.summary()?;
-    Ok(of(handle, &summary, newest(handle, &summary).await))
+fn line((handle, newest): (ItemHandle, Result<Option<Point>>)) -> Option<ItemLine> {
+    let summary = handle.summary().ok()?;
+    let newest = newest.ok().flatten().map(|point| aged(&point));
+    Some(of(&handle, &summary, newest))
 }
 
-/// Number and age of the newest point: as this engine has seen it, or as the replica says.
-async fn newest(handle: &ItemHandle, summary: &Summary) -> Option<(u64, f64)> {
-    if let Some(newest) = &summary.newest {
-        return Some((newest.point.0, newest.age.as_secs_f64()));
-    }
-    let newest = handle.newest_point().await.ok()??;
-    Some((newest.id.0, SystemClock.now().since(newest.taken).as_secs_f64()))
+/// Number and age in seconds.
+fn aged(point: &Point) -> (u64, f64) {
+    (point.id.0, SystemClock.now().since(point.taken).as_secs_f64())
 }
 
 fn of(handle: &ItemHandle, summary: &Summary, newest: Option<(u64, f64)>) -> ItemLine {
@@ -76,7 +71,7 @@ fn group(handle: &ItemHandle) -> Option<String> {
 pub(super) async fn page(handle: &ItemHandle, unit: &Unit) -> Result<ItemPage> {
     let (item, summary) = (handle.item()?, handle.summary()?);
     let points = handle.points().await.unwrap_or_default();
-    let newest = points.last().map(|p| (p.id.0, SystemClock.now().since(p.taken).as_secs_f64()));
+    let newest = points.last().map(aged);
     let instances = item.instances.iter().map(|instance| instance_line(&item, instance)).collect();
     let disk = |d: &site_recovery::DiskSummary| DiskLine {
         id: d.id.to_string(),

@@ -1,5 +1,7 @@
 //! Aligned columns.
 
+use std::fmt::Write;
+
 /// Rows of cells; the last column is never padded.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -16,18 +18,21 @@ impl Table {
     }
 
     pub(crate) fn text(&self) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let wide = |cell: &String| cell.chars().count();
-        let width =
-            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(wide).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let mut text = String::new();
+        let mut widths: Vec<usize> = vec![];
         for row in &self.rows {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                line += &format!("{cell:<width$}  ");
+            widths.resize(widths.len().max(row.len()), 0);
+            for (cell, width) in row.iter().zip(&mut widths) {
+                *width = cell.chars().count().max(*width);
             }
-            text += line.trim_end();
+        }
+        let mut text =
+            String::with_capacity(self.rows.len() * widths.iter().map(|width| width + 2).sum::<usize>());
+        for row in &self.rows {
+            let line = text.len();
+            for (cell, width) in row.iter().zip(&widths) {
+                let _ = write!(text, "{cell:<width$}  ");
+            }
+            text.truncate(line + text[line..].trim_end().len());
             text.push('\n');
         }
         text

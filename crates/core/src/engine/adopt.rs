@@ -31,7 +31,7 @@ impl Vault {
     /// # Errors
     /// Those of replica and journal; `Conflict` for a unit that this vault has already.
     pub async fn adopt(&self, leg: &str) -> Result<Adopted> {
-        let (shared, replica) = (&self.shared, self.shared.leg(leg)?.replica);
+        let (shared, replica) = (&self.shared, &self.shared.leg(leg)?.replica);
         let mut adopted = Adopted::default();
         let mut others: Vec<_> =
             shared.legs.values().filter(|l| l.replica.name() != replica.name()).collect();
@@ -40,7 +40,7 @@ impl Vault {
             if shared.slot_of(&machine).is_ok() {
                 continue;
             }
-            let mut known = beside(&replica, &machine).await?;
+            let mut known = beside(replica, &machine).await?;
             let mut answer = vec![];
             for other in others {
                 let asked = beside(&other.replica, &machine);

@@ -1,9 +1,10 @@
+use super::load::load;
 use super::ports::{AllowAll, Authorizer, Deadlines, GuestPreparation, Validation};
-use super::shared::{Shared, Slot};
+use super::shared::Shared;
 use super::vault::Vault;
 use crate::{
-    Clock, EngineId, Error, Journal, LastEntry, Leg, Random, Result, RoleName, Source, Spawner, SystemClock,
-    SystemRandom, TokioSpawner, Unit, state::Phase,
+    Clock, EngineId, Error, Journal, Leg, Random, Result, RoleName, Source, Spawner, SystemClock,
+    SystemRandom, TokioSpawner,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
@@ -185,41 +186,4 @@ impl VaultBuilder {
         load(&shared).await?;
         Ok(Vault::of(shared))
     }
-}
-
-/// Fewer are read by one thread.
-const FEW: usize = 256;
-
-async fn load(shared: &Arc<Shared>) -> Result<()> {
-    let entries = shared.journal.last_entries("unit/").await?;
-    for (unit, count) in units(&entries)? {
-        if unit.run.is_none() && unit.members.iter().all(|i| i.state.phase == Phase::Unprotected) {
-            continue;
-        }
-        let audits = unit.trail.0;
-        shared.insert(&Slot::new(unit, (count, audits)));
-    }
-    Ok(())
-}
-
-/// Reads journal entries, thousands of them on all processors.
-fn units(entries: &[LastEntry]) -> Result<Vec<(Unit, u64)>> {
-    let read = |of: &[LastEntry]| -> Result<Vec<(Unit, u64)>> {
-        let mut all = Vec::with_capacity(of.len());
-        for last in of {
-            all.push((Unit::from_bytes(&last.subject, &last.entry)?, last.count));
-        }
-        Ok(all)
-    };
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = entries.len().div_ceil(processors).max(FEW);
-    let (mine, others) = entries.split_at(share.min(entries.len()));
-    std::thread::scope(|scope| {
-        let theirs: Vec<_> = others.chunks(share).map(|of| scope.spawn(move || read(of))).collect();
-        let mut all = read(mine)?;
-        for theirs in theirs {
-            all.extend(theirs.join().expect("reading does not panic")?);
-        }
-        Ok(all)
-    })
 }

@@ -63,13 +63,13 @@ impl Context {
             .members
             .first()
             .ok_or_else(|| Error::new(crate::ErrorKind::NotFound, "the unit has no member"))?;
-        let leg = shared.leg_of(first)?;
+        let leg = shared.leg_of(first)?.clone();
         let named = match &run.request {
             crate::Request::Reprotect(request) => request.legs.as_ref(),
             _ => None,
         };
-        let far = shared.far_leg(first, named)?;
-        let near = shared.near_leg(first, named)?;
+        let far = shared.far_leg(first, named)?.clone();
+        let near = shared.near_leg(first, named)?.clone();
         Ok(Self { shared: Arc::clone(shared), unit, run, step, leg, far, near })
     }
 
@@ -183,7 +183,7 @@ impl Shared {
     pub(crate) async fn in_charge(&self, unit: &Unit) -> Result<()> {
         for item in &unit.members {
             let op = item.op(format!("{}/holds-{}", item.id(), item.epoch.number));
-            let claimed = self.leg_of(item)?.replica;
+            let claimed = &self.leg_of(item)?.replica;
             let claimed = self.within(self.deadlines.replica, "claim", claimed.claim(&op, item.id())).await;
             match claimed {
                 Err(error)

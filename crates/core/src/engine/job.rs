@@ -59,16 +59,19 @@ impl Job {
 
     /// Its steps so far.
     pub fn tasks(&self) -> Vec<Task> {
-        let unit = self.slot.unit();
-        let runs = unit.run.iter().chain(&unit.finished);
-        runs.filter(|r| r.id == self.id).flat_map(|r| r.tasks.clone()).collect()
+        self.found().map(|run| run.tasks).unwrap_or_default()
     }
 
     /// How it stands.
     pub fn state(&self) -> JobState {
+        self.found().as_ref().map_or(JobState::Succeeded, JobRun::state)
+    }
+
+    /// Its run, under way or finished, as long as it is remembered.
+    fn found(&self) -> Option<JobRun> {
         let unit = self.slot.unit();
-        let run = unit.run.iter().chain(&unit.finished).find(|r| r.id == self.id);
-        run.map_or(JobState::Succeeded, JobRun::state)
+        let under_way = unit.run.clone().filter(|run| run.id == self.id);
+        under_way.or_else(|| unit.finished.newest_first().find(|run| run.id == self.id))
     }
 
     /// Asks it to turn back. Before the pivot it does; after it, or for a job that cannot be undone, it goes on.
@@ -295,7 +298,7 @@ pub(crate) async fn open(turn: &Turn, beginning: Beginning) -> Result<()> {
         if let Some(mut parked) = unit.run.take() {
             parked.ended = Some(now);
             parked.course = Course::Forward;
-            unit.finished.push(parked);
+            unit.finished.push(&parked);
         }
         unit.runs += 1;
         unit.run = Some(run);
@@ -410,7 +413,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 /// itself: also when the engine that had it refused is gone.
 pub(crate) fn undoes_itself(unit: &Unit) -> Option<(Beginning, crate::Failure)> {
     let failed = unit.members.iter().all(|i| matches!(i.state.phase, Phase::FailoverCompletionFailed(_)));
-    let run = unit.run.as_ref().or(unit.finished.last()).filter(|_| failed)?;
+    let run = failed.then(|| unit.last_run()).flatten()?;
     let Request::Failover(FailoverRequest { cutover, .. }) = &run.request else { return None };
     let by_itself = matches!(
         cutover,
@@ -422,5 +425,5 @@ pub(crate) fn undoes_itself(unit: &Unit) -> Option<(Beginning, crate::Failure)> 
         who: ENGINE.into(),
         by_engine: true,
     };
-    by_itself.then(|| (undo, run.why.clone())).and_then(|(undo, why)| Some((undo, why?)))
+    by_itself.then_some((undo, run.why)).and_then(|(undo, why)| Some((undo, why?)))
 }

@@ -14,6 +14,7 @@ mod describe;
 mod events;
 mod handle;
 mod job;
+mod load;
 mod plan;
 mod ports;
 mod readiness;

@@ -207,17 +207,17 @@ fn downtime(unit: &Unit, operation: Operation) -> Option<Downtime> {
         UndoFailover => (&[Step::FenceRecovered], Step::StartSource),
         _ => (&[Step::Fence, Step::FenceRecovered, Step::DrillChoose], Step::Boot),
     };
-    let alike = |run: &&JobRun| match operation {
+    let alike = |run: &JobRun| match operation {
         UndoFailover => run.operation == UndoFailover,
         _ => matches!(run.operation, PlannedFailover | UnplannedFailover | PromoteTestFailover | ChangePit),
     };
-    let runs = || unit.finished.iter().rev();
+    let runs = || unit.finished.newest_first();
     let of_drill = || {
         runs()
             .filter(|r| matches!(r.operation, TestFailover | VerifyBoot))
-            .find_map(|r| took(r, from, Step::DrillBoot))
+            .find_map(|r| took(&r, from, Step::DrillBoot))
     };
-    let measured = runs().filter(alike).find_map(|r| took(r, from, to));
+    let measured = runs().filter(alike).find_map(|r| took(&r, from, to));
     measured.or_else(|| if operation == UndoFailover { None } else { of_drill() })
 }
 

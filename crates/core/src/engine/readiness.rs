@@ -20,7 +20,7 @@ const BOOT_DRIVERS: [&str; 5] = ["storvsc", "vmbus", "storflt", "intelide", "ata
 /// Checks an item now and remembers what was found.
 pub(crate) async fn check(shared: &Arc<Shared>, slot: &Slot, item: &Item) -> Result<Readiness> {
     let (leg, far) = (shared.leg(&item.out)?, shared.leg(&item.back)?);
-    let mut findings = circle(shared, &leg, &far, item).await?;
+    let mut findings = circle(shared, leg, far, item).await?;
     findings.extend(unreplicated(item));
     if item.state.direction == Direction::PrimaryToRecovery {
         findings.extend(verify::not_proven(item, shared.clock.now()));

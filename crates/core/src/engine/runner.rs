@@ -398,9 +398,8 @@ fn end(unit: &mut Unit, now: Timestamp) {
         if run.operation == Operation::VerifyBoot {
             unit.finished.retain(|r| r.operation != Operation::VerifyBoot);
         }
-        unit.finished.push(run);
-        let most = unit.finished.len().saturating_sub(REMEMBERED_RUNS);
-        unit.finished.drain(..most);
+        unit.finished.push(&run);
+        unit.finished.keep_last(REMEMBERED_RUNS);
     }
 }
 
@@ -447,7 +446,7 @@ fn must_remember(operation: Operation, step: Step) -> bool {
 pub(crate) async fn remember(turn: &Turn, step: Option<Step>) -> Result<()> {
     let (shared, unit) = (&turn.shared, turn.unit());
     let limit = shared.deadlines.replica;
-    let last = unit.run.as_ref().or(unit.finished.last()).map(|r| r.operation);
+    let last = unit.last_run().map(|run| run.operation);
     let both = step.is_none()
         && !matches!(
             last,
@@ -467,9 +466,9 @@ pub(crate) async fn remember(turn: &Turn, step: Option<Step>) -> Result<()> {
         let (revision, tasks) = (item.revision, unit.run.as_ref().map_or(0, |r| r.tasks.len()));
         let named = step.map_or_else(|| "ended".into(), |s| format!("{s:?}"));
         let op = item.op(format!("{}/phase/{revision}-{tasks}-{named}-{}", item.id(), record.written.0));
-        let replica = shared.leg_of(item)?.replica;
+        let replica = &shared.leg_of(item)?.replica;
         shared.within(limit, "phase record", replica.remember(&op, item.id(), &record)).await?;
-        let other = shared.far_leg_of(item)?.replica;
+        let other = &shared.far_leg_of(item)?.replica;
         if both && other.name() != replica.name() {
             let written = shared.within(limit, "phase record", other.remember(&op, item.id(), &record)).await;
             if let Err(error) = written {

@@ -245,7 +245,7 @@ pub(crate) async fn cycle(turn: &Turn, want: Option<Consistency>) -> Result<()> 
     let op = Op { key, epoch: first.epoch.clone() };
     slot.with_pulse(first.id(), |pulse| pulse.last_attempt = Some(now));
     let want = want.unwrap_or_else(|| wanted(slot, first, now));
-    let cycle = replicate(shared, slot, &unit, &leg, &op, want, Effort::Delta);
+    let cycle = replicate(shared, slot, &unit, leg, &op, want, Effort::Delta);
     let results = tokio::select! {
         results = cycle => results,
         () = slot.is_wanted() => {

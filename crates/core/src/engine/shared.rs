@@ -219,6 +219,12 @@ impl Slot {
         see(self.pulse.lock().expect("no panic under this lock").entry(machine.clone()).or_default())
     }
 
+    /// The point that replication sealed last, as far as this engine has seen.
+    pub(crate) fn newest(&self, machine: &MachineId) -> Option<Point> {
+        let pulses = self.pulse.lock().expect("no panic under this lock");
+        pulses.get(machine).and_then(|pulse| pulse.newest.clone())
+    }
+
     pub(crate) fn pulse(&self, machine: &MachineId) -> Pulse {
         let pulses = self.pulse.lock().expect("no panic under this lock");
         pulses.get(machine).map_or_else(Pulse::default, |pulse| (**pulse).clone())
@@ -259,23 +265,20 @@ impl Shared {
         self.slots.write().expect("no panic under this lock").remove(unit);
     }
 
-    pub(crate) fn leg(&self, name: &str) -> Result<Leg> {
-        self.legs.get(name).cloned().ok_or_else(|| {
+    pub(crate) fn leg(&self, name: &str) -> Result<&Leg> {
+        self.legs.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.legs.keys().map(String::as_str).collect();
             Error::invalid("leg", name, &format!("this vault has {}", known.join(", ")), "name one of them")
         })
     }
 
     /// The leg that an item replicates over, or replicated over last.
-    pub(crate) fn leg_of(&self, item: &Item) -> Result<Leg> {
-        self.leg(match item.state.direction {
-            crate::state::Direction::PrimaryToRecovery => &item.out,
-            crate::state::Direction::RecoveryToPrimary => &item.back,
-        })
+    pub(crate) fn leg_of(&self, item: &Item) -> Result<&Leg> {
+        self.leg(item.leg())
     }
 
     /// The leg of the other direction.
-    pub(crate) fn far_leg_of(&self, item: &Item) -> Result<Leg> {
+    pub(crate) fn far_leg_of(&self, item: &Item) -> Result<&Leg> {
         self.leg(match item.state.direction {
             crate::state::Direction::PrimaryToRecovery => &item.back,
             crate::state::Direction::RecoveryToPrimary => &item.out,
@@ -283,7 +286,7 @@ impl Shared {
     }
 
     /// The leg of the other direction, where a request names other legs for it.
-    pub(crate) fn far_leg(&self, item: &Item, named: Option<&(String, String)>) -> Result<Leg> {
+    pub(crate) fn far_leg(&self, item: &Item, named: Option<&(String, String)>) -> Result<&Leg> {
         match (named, item.state.direction) {
             (Some((_, back)), crate::state::Direction::PrimaryToRecovery) => self.leg(back),
             (Some((out, _)), crate::state::Direction::RecoveryToPrimary) => self.leg(out),
@@ -292,7 +295,7 @@ impl Shared {
     }
 
     /// The leg of this direction in the next round, where a request names other legs for it: it reads where the far one lands.
-    pub(crate) fn near_leg(&self, item: &Item, named: Option<&(String, String)>) -> Result<Leg> {
+    pub(crate) fn near_leg(&self, item: &Item, named: Option<&(String, String)>) -> Result<&Leg> {
         match (named, item.state.direction) {
             (Some((out, _)), crate::state::Direction::PrimaryToRecovery) => self.leg(out),
             (Some((_, back)), crate::state::Direction::RecoveryToPrimary) => self.leg(back),

@@ -12,6 +12,7 @@ use crate::{
     Result, Settings, Severity, Timestamp, Unit,
 };
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,11 +70,11 @@ pub struct DiskSummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetProperty {
     /// Its name in [`Settings`].
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// Its value; `None`: proposed by the site.
     pub value: Option<String>,
     /// What limits it.
-    pub rule: String,
+    pub rule: Cow<'static, str>,
 }
 
 /// A protected machine at a glance: Azure's page of a replicated item.
@@ -277,7 +278,7 @@ fn health(item: &Item, pulse: &super::shared::Pulse, parked: bool, undriven: boo
 }
 
 fn properties(settings: &Settings) -> Vec<TargetProperty> {
-    let property = |name: &str, value: Option<String>, rule: &str| TargetProperty {
+    let property = |name: &'static str, value: Option<String>, rule: &'static str| TargetProperty {
         name: name.into(),
         value,
         rule: rule.into(),
@@ -302,11 +303,13 @@ fn properties(settings: &Settings) -> Vec<TargetProperty> {
     ];
     for (nic, chosen) in &settings.nics {
         let address = chosen.address.map_or_else(|| "DHCP".into(), |a| a.to_string());
-        let rule = "a fixed address that is taken at failover makes it fail";
-        all.push(property(&format!("nics.{nic}.address"), Some(address), rule));
+        let rule = "a fixed address that is taken at failover makes it fail".into();
+        all.push(TargetProperty { name: format!("nics.{nic}.address").into(), value: Some(address), rule });
     }
     for (disk, chosen) in &settings.disks {
-        all.push(property(&format!("disks.{disk}.kind"), chosen.kind.clone(), "a kind that the site knows"));
+        let rule = "a kind that the site knows".into();
+        let (name, value) = (format!("disks.{disk}.kind").into(), chosen.kind.clone());
+        all.push(TargetProperty { name, value, rule });
     }
     all
 }

@@ -111,7 +111,7 @@ async fn points(
             return Err(Error::new(ErrorKind::NotFound, message));
         };
         let loss = DataLoss::since(point.taken, shared.clock.now());
-        found.insert(machine, Survivor::Point { point, leg, loss });
+        found.insert(machine, Survivor::Point { point, leg: leg.clone(), loss });
     }
     Ok(found)
 }

@@ -142,7 +142,7 @@ impl Vault {
             let machine = self.minted(found, &request)?;
             let mut item = Item::new(machine, epoch.clone(), request.policy.clone(), &out, &back);
             item.settings.extend(request.settings.clone().map(|asked| (leg.recovery_site.name(), asked)));
-            let found = super::readiness::circle(shared, &leg, &far, &item).await?;
+            let found = super::readiness::circle(shared, leg, far, &item).await?;
             ready.push((item.id().clone(), found.clone()));
             let findings: Vec<Finding> = found.into_iter().filter(Finding::blocks).collect();
             if let Some(first) = findings.first() {

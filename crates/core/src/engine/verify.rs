@@ -28,7 +28,7 @@ const AGAIN: u32 = 8;
 /// # Errors
 /// `Unsupported`, with what is missing.
 pub(crate) fn check_possible(shared: &Shared, out: &str) -> Result<()> {
-    let site = shared.leg(out)?.recovery_site;
+    let site = &shared.leg(out)?.recovery_site;
     let missing = match (&shared.validation, site.capability().drills) {
         (None, _) => "the vault has no validation, so nothing says whether a guest has come up",
         (_, false) => "this site cannot run a copy in an isolated network",

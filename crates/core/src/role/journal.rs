@@ -35,19 +35,24 @@ pub struct LastEntry {
 /// - JRN-4 `fold` replaces all entries so far by one; `expect` is the count, otherwise `StaleEpoch`. The count does not
 ///   change: the snapshot stands in the place of the newest entry. A subject without entries is `Refused`.
 /// - JRN-5 A journal written by an unknown newer version is refused as `Unsupported` when it is opened.
-/// - JRN-6 `last_entries` returns count and last entry, as `load` does, of every subject whose name begins so, by name.
-///   A last entry that is damaged or gone is `Corrupt`, as JRN-3 has it; those before it need not be looked at.
+/// - JRN-6 `last_entries` returns count and last entry, as `load` does, of every subject whose name begins so and comes after
+///   the given one, by name, and no more than asked for: none, only where there are no more. A last entry that is damaged
+///   or gone is `Corrupt`, as JRN-3 has it; those before it need not be looked at.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync {
     /// All subjects.
     async fn subjects(&self) -> Result<Vec<String>>;
     /// Count, and entries since the last fold.
     async fn load(&self, subject: &str) -> Result<(u64, Vec<Vec<u8>>)>;
-    /// Of each subject whose name begins with `prefix`: name, count and last entry. How an engine that starts reads
-    /// thousands of units: a journal that can answer this at once should.
-    async fn last_entries(&self, prefix: &str) -> Result<Vec<LastEntry>> {
+    /// Of each subject whose name begins with `prefix` and comes after `after`, which may be empty: name, count and last entry,
+    /// of `most` at most. How an engine that starts reads thousands of units, some at a time: a journal that can answer this
+    /// at once should.
+    async fn last_entries(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<LastEntry>> {
+        let mut subjects = self.subjects().await?;
+        subjects.retain(|subject| subject.starts_with(prefix) && subject.as_str() > after);
+        subjects.sort();
         let mut all = vec![];
-        for subject in self.subjects().await?.into_iter().filter(|subject| subject.starts_with(prefix)) {
+        for subject in subjects.into_iter().take(most) {
             let (count, mut entries) = self.load(&subject).await?;
             let entry = entries.pop().ok_or_else(|| {
                 let message = format!("journal subject {subject} has {count} entries and none is left");
@@ -55,7 +60,6 @@ pub trait Journal: Debug + Send + Sync {
             })?;
             all.push(LastEntry { subject, count, entry });
         }
-        all.sort_by(|a, b| a.subject.cmp(&b.subject));
         Ok(all)
     }
     /// Appends, all or none.

@@ -4,6 +4,10 @@ use crate::{
     Manifest, Op, PhaseRecord, Point, PointId, Record, Result, Run, Seed, Settings, Timestamp,
 };
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt};
+
+/// Machines that are asked about at once.
+const AT_ONCE: usize = 64;
 
 /// Keeps the recovery points of machines: one linear timeline each, at most one ingest open on it.
 ///
@@ -67,13 +71,17 @@ pub trait Replica: Role {
     /// - REP-9 Every point that is listed opens, or is named by an error; never silently skipped.
     async fn points(&self, machine: &MachineId) -> Result<Vec<Point>>;
 
-    /// The newest point. What a list of thousands of machines asks of each: a replica that can tell it without going
-    /// through all of them should.
+    /// The newest point of each of these machines, in their order. What a list of thousands asks, once: a replica that can
+    /// tell it without going through all points should.
     ///
     /// # Contract
-    /// - REP-16 It is the last one that `points` lists; none where that lists none.
-    async fn newest(&self, machine: &MachineId) -> Result<Option<Point>> {
-        Ok(self.points(machine).await?.pop())
+    /// - REP-16 Each is the last one that `points` lists; none where that lists none. One that cannot be told hides no other.
+    async fn newest(&self, machines: &[MachineId]) -> Vec<Result<Option<Point>>> {
+        let mut asked = vec![];
+        for machine in machines {
+            asked.push(async move { self.points(machine).await.map(|mut points| points.pop()) });
+        }
+        stream::iter(asked).buffered(AT_ONCE).collect().await
     }
 
     /// What was sealed in a point.

@@ -16,7 +16,7 @@ const NOW: Timestamp = Timestamp(1_795_478_400_000);
 pub(crate) fn units() -> Vec<Unit> {
     let mut unit = Unit::new("web-00c0ffee".into(), false, vec![item()]);
     unit.run = Some(run());
-    unit.finished = vec![JobRun { ended: Some(NOW), why: None, tasks: vec![], ..run() }];
+    unit.finished = vec![JobRun { ended: Some(NOW), why: None, tasks: vec![], ..run() }].into();
     unit.runs = 2;
     unit.trail = (trail().len() as u64, trail().last().expect("not empty").hash.clone());
     let fresh = Item::new(machine(), epoch(1), Policy::default(), "out", "back");
@@ -329,9 +329,9 @@ fn item() -> Item {
         machine: machine(),
         instances: vec![here(), there()],
         unproven: vec![there()],
-        promotion: Some(promotion()),
+        promotion: Some(Box::new(promotion())),
         kept: vec![kept()],
-        drill: Some(drill()),
+        drill: Some(Box::new(drill())),
         traced: false,
         excluded: BTreeSet::from(["swap".into()]),
         written_outside: true,

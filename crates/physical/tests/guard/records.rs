@@ -35,7 +35,7 @@ pub(crate) fn item(active: &Instance, phase: Phase, promotion: bool) -> Item {
     let mut item = Item::new(machine, op_of("engine", 3, "x").epoch, Policy::default(), "out", "back");
     item.machine.instance = active.clone();
     item.state.phase = phase;
-    item.promotion = promotion.then(|| self::promotion(active));
+    item.promotion = promotion.then(|| Box::new(self::promotion(active)));
     item
 }
 

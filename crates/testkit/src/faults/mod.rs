@@ -262,8 +262,8 @@ impl<T: Journal + ?Sized> Journal for Faulty<T> {
         self.faults.around("journal.load".into(), self.inner.load(subject)).await
     }
 
-    async fn last_entries(&self, prefix: &str) -> Result<Vec<LastEntry>> {
-        self.faults.around("journal.last_entries".into(), self.inner.last_entries(prefix)).await
+    async fn last_entries(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<LastEntry>> {
+        self.faults.around("journal.last_entries".into(), self.inner.last_entries(prefix, after, most)).await
     }
 
     async fn append(&self, all: &[Append]) -> Result<()> {

@@ -1,9 +1,9 @@
 use super::Faulty;
 use async_trait::async_trait;
 use site_recovery::{
-    ChangeSet, Complete, CutId, DiskId, Disks, Finding, Hash, Head, Ingest, Landed, Machine, MachineId,
-    Manifest, MasterTarget, Offers, Op, PhaseRecord, Point, PointId, Record, RecoveryPointStore, Replica,
-    Result, Run, Seed, Settings, Timestamp,
+    ChangeSet, Complete, CutId, DiskId, Disks, Error, Finding, Hash, Head, Ingest, Landed, Machine,
+    MachineId, Manifest, MasterTarget, Offers, Op, PhaseRecord, Point, PointId, Record, RecoveryPointStore,
+    Replica, Result, Run, Seed, Settings, Timestamp,
 };
 
 #[async_trait]
@@ -37,8 +37,11 @@ impl<T: Replica + ?Sized> Replica for Faulty<T> {
         self.call("points", self.inner.points(machine)).await
     }
 
-    async fn newest(&self, machine: &MachineId) -> Result<Option<Point>> {
-        self.call("newest", self.inner.newest(machine)).await
+    async fn newest(&self, machines: &[MachineId]) -> Vec<Result<Option<Point>>> {
+        match self.call("newest", async { Ok(self.inner.newest(machines).await) }).await {
+            Ok(newest) => newest,
+            Err(error) => machines.iter().map(|_| Err(Error::new(error.kind(), error.message()))).collect(),
+        }
     }
 
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {

@@ -201,13 +201,18 @@ pub async fn jrn_6_last_entries_are_those_of_the_prefix_by_name<F: JournalFixtur
         all.into_iter().map(text).collect()
     };
     let of = |subject: &str, count: u64, entry: &str| (subject.to_owned(), count, entry.to_owned());
-    let units = must("JRN-6", "last_entries", journal.last_entries("unit/").await);
+    let ask = async |prefix: &str, after: &str, most: usize| {
+        told(must("JRN-6", "last_entries", journal.last_entries(prefix, after, most).await))
+    };
     let expected = [of("unit/db", 3, "all"), of("unit/web", 2, "second"), of("unit/\u{e9}", 1, "first")];
-    assert_eq!(told(units), expected, "JRN-6: last entries of a prefix");
-    let none = must("JRN-6", "last_entries", journal.last_entries("nothing/").await);
-    assert!(none.is_empty(), "JRN-6: last entries of a prefix that nothing has");
-    let every = must("JRN-6", "last_entries", journal.last_entries("").await);
-    assert_eq!(every.len(), all.len(), "JRN-6: last entries of all");
+    assert_eq!(ask("unit/", "", 100).await, expected, "JRN-6: last entries of a prefix");
+    assert_eq!(ask("unit/", "", usize::MAX).await, expected, "JRN-6: however many there are");
+    assert_eq!(ask("unit/", "", 2).await, expected[..2], "JRN-6: the first two");
+    assert_eq!(ask("unit/", "unit/web", 2).await, expected[2..], "JRN-6: after the second");
+    assert_eq!(ask("unit/", "unit/e", 1).await, expected[1..2], "JRN-6: after a name that nothing has");
+    assert_eq!(ask("unit/", "unit/\u{e9}", 2).await, [], "JRN-6: after the last");
+    assert_eq!(ask("nothing/", "", 100).await, [], "JRN-6: last entries of a prefix that nothing has");
+    assert_eq!(ask("", "", 100).await.len(), all.len(), "JRN-6: last entries of all");
 }
 
 /// JRN-6: a damaged last entry is `Corrupt`, naming the subject, and never left out.
@@ -222,7 +227,7 @@ pub async fn jrn_6_a_last_entry_that_is_damaged_is_corrupt<F: JournalFixture>() 
         return eprintln!("SKIPPED JRN-6: the fixture cannot damage an entry");
     }
     let found = match world.open().await {
-        Ok(journal) => journal.last_entries("").await,
+        Ok(journal) => journal.last_entries("", "", 100).await,
         Err(error) => Err(error),
     };
     let error = must_be("JRN-6", "last_entries with a damaged one", ErrorKind::Corrupt, found);

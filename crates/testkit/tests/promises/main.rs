@@ -14,6 +14,7 @@ mod pruning;
 mod requests;
 mod safety;
 mod schedule;
+mod start;
 mod way_back;
 
 use site_recovery::state::Direction;

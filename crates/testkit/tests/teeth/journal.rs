@@ -14,6 +14,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("JRN-4", "fold takes the count that it finds"),
     ("JRN-5", "a newer version is opened"),
     ("JRN-6", "last entries are those of the fold"),
+    ("JRN-6", "a page of last entries begins with the one before"),
+    ("JRN-6", "last entries are more than asked for"),
     ("JRN-6", "last entries of other prefixes come along"),
     ("JRN-6", "a damaged last entry is left out"),
 ];
@@ -64,20 +66,29 @@ impl Journal for BrokenJournal {
         Ok((count, entries))
     }
 
-    async fn last_entries(&self, prefix: &str) -> Result<Vec<LastEntry>> {
+    async fn last_entries(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<LastEntry>> {
         self.flush().await?;
         if is("a damaged last entry is left out") {
             let mut whole = vec![];
             for subject in self.honest.subjects().await? {
-                whole.extend(self.honest.last_entries(&subject).await.unwrap_or_default());
+                whole.extend(self.honest.last_entries(&subject, "", most).await.unwrap_or_default());
             }
             whole.retain(|last| last.subject.starts_with(prefix));
             return Ok(whole);
         }
         if is("last entries of other prefixes come along") {
-            return self.honest.last_entries(prefix.trim_end_matches('/')).await;
+            return self.honest.last_entries(prefix.trim_end_matches('/'), after, most).await;
         }
-        let mut all = self.honest.last_entries(prefix).await?;
+        if is("a page of last entries begins with the one before") && !after.is_empty() {
+            let mut all = self.honest.last_entries(prefix, "", usize::MAX).await?;
+            all.retain(|last| last.subject.as_str() >= after);
+            all.truncate(most);
+            return Ok(all);
+        }
+        if is("last entries are more than asked for") {
+            return self.honest.last_entries(prefix, after, usize::MAX).await;
+        }
+        let mut all = self.honest.last_entries(prefix, after, most).await?;
         if is("last entries are those of the fold") {
             for last in &mut all {
                 last.entry = self.honest.load(&last.subject).await?.1.remove(0);

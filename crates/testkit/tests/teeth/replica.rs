@@ -48,6 +48,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("REP-15", "a lower phase record replaces a higher"),
     ("REP-16", "the newest is the oldest"),
     ("REP-16", "the newest is what is not sealed yet"),
+    ("REP-16", "the newest of several come in another order"),
     ("RPS-1", "a lock is shortened"),
     ("RPS-1", "a lock holds nobody"),
     ("RPS-1", "a lock is promised without the capability"),
@@ -124,10 +125,25 @@ impl BrokenStore {
         Ok(())
     }
 
-    async fn newest(&self, machine: &MachineId) -> Result<PointId> {
+    async fn last(&self, machine: &MachineId) -> Result<PointId> {
         let points = self.honest.points(machine).await?;
         let missing = || Error::new(ErrorKind::NotFound, "no point");
         points.last().map(|p| p.id).ok_or_else(missing)
+    }
+
+    async fn newest_of(&self, machine: &MachineId) -> Result<Option<Point>> {
+        let mut points = self.points(machine).await?;
+        if is("the newest is the oldest") {
+            points.truncate(1);
+        }
+        let mut newest = points.pop();
+        if is("the newest is what is not sealed yet")
+            && matches!(self.honest.head(machine).await?, Head::Unsettled { .. })
+            && let Some(newest) = &mut newest
+        {
+            newest.id = PointId(newest.id.0 + 1);
+        }
+        Ok(newest)
     }
 }
 
@@ -178,7 +194,7 @@ impl Replica for BrokenStore {
         if is("known tells only what is given")
             && let Seed::Known { at, .. } = &mut seed
         {
-            *at = Some(self.newest(machine.id()).await?);
+            *at = Some(self.last(machine.id()).await?);
         }
         let prepared = self.honest.prepare(&op, &machine, &seed, settings).await;
         if is("fresh wipes the points") && prepared.is_err() {
@@ -346,19 +362,15 @@ impl Replica for BrokenStore {
         Ok(points)
     }
 
-    async fn newest(&self, machine: &MachineId) -> Result<Option<Point>> {
-        let mut points = self.points(machine).await?;
-        if is("the newest is the oldest") {
-            points.truncate(1);
+    async fn newest(&self, machines: &[MachineId]) -> Vec<Result<Option<Point>>> {
+        let mut told = vec![];
+        for machine in machines {
+            told.push(self.newest_of(machine).await);
         }
-        let mut newest = points.pop();
-        if is("the newest is what is not sealed yet")
-            && matches!(self.honest.head(machine).await?, Head::Unsettled { .. })
-            && let Some(newest) = &mut newest
-        {
-            newest.id = PointId(newest.id.0 + 1);
+        if is("the newest of several come in another order") {
+            told.rotate_right(1);
         }
-        Ok(newest)
+        told
     }
 
     async fn manifest(&self, machine: &MachineId, point: PointId) -> Result<Manifest> {
@@ -366,7 +378,7 @@ impl Replica for BrokenStore {
     }
 
     async fn open(&self, machine: &MachineId, point: PointId) -> Result<Disks> {
-        let point = if is("a point opens as the newest") { self.newest(machine).await? } else { point };
+        let point = if is("a point opens as the newest") { self.last(machine).await? } else { point };
         let opened = self.honest.open(machine, point).await;
         if is("damage is read as zeros") && opened.as_ref().is_err_and(|e| e.kind() == ErrorKind::Corrupt) {
             let machine = self.honest.manifest(machine, point).await?.machine;
@@ -382,7 +394,7 @@ impl Replica for BrokenStore {
     async fn hashes(&self, machine: &MachineId, disk: &DiskId, run: Run) -> Result<Vec<Hash>> {
         self.settle().await?;
         if is("hashes are of the newest point") {
-            let newest = self.newest(machine).await?;
+            let newest = self.last(machine).await?;
             let disks = self.honest.open(machine, newest).await?;
             let bytes = read(&disks[disk]).await?;
             let bytes = &bytes[run.start as usize..run.end() as usize];

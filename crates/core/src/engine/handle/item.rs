@@ -82,8 +82,8 @@ impl ItemHandle {
         }
         let unit = self.slot.unit();
         // Nobody asked for what the engine proves by itself.
-        let asked = unit.finished.iter().rev().find(|run| run.operation != Operation::VerifyBoot);
-        match asked.and_then(|run| run.why.clone()) {
+        let asked = unit.finished.newest_first().find(|run| run.operation != Operation::VerifyBoot);
+        match asked.and_then(|run| run.why) {
             Some(why) => Err(why.into()),
             None => Ok(()),
         }
@@ -208,13 +208,16 @@ impl ItemHandle {
         let op = item.op(format!("{}/drop-{}/{}", self.machine, item.revision, kept.name));
         let gone = leg.recovery_site.destroy(&op, kept);
         self.shared.within(self.shared.deadlines.recovery_site, "remove", gone).await?;
-        let cause =
-            Cause { who: self.operator.clone(), why: format!("dropped {}", kept.name), input: String::new() };
+        let cause = Cause {
+            who: self.operator.to_string(),
+            why: format!("dropped {}", kept.name),
+            input: String::new(),
+        };
         turn.record(&cause, &[(self.machine.clone(), Event::Removed(kept.clone()))], |_| {}).await
     }
 
     async fn edit(&self, event: Event) -> Result<()> {
-        let cause = Cause { who: self.operator.clone(), why: "edited".into(), input: String::new() };
+        let cause = Cause { who: self.operator.to_string(), why: "edited".into(), input: String::new() };
         let turn = Turn::take(&self.shared, &self.slot).await;
         turn.record(&cause, &[(self.machine.clone(), event)], |_| {}).await
     }

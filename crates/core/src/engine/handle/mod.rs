@@ -2,6 +2,7 @@
 
 mod group;
 mod item;
+mod newest;
 mod operations;
 mod points;
 
@@ -9,6 +10,7 @@ use super::shared::{Shared, Slot};
 use crate::state::Phase;
 use crate::workflow::Course;
 use crate::{MachineId, Unit};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// One protected machine. A cheap handle: it holds nothing, and outlives nothing.
@@ -17,7 +19,7 @@ pub struct ItemHandle {
     shared: Arc<Shared>,
     slot: Arc<Slot>,
     machine: MachineId,
-    operator: String,
+    operator: Cow<'static, str>,
 }
 
 /// One replication group: its operations are of all members, or of none.
@@ -25,7 +27,7 @@ pub struct ItemHandle {
 pub struct GroupHandle {
     shared: Arc<Shared>,
     slot: Arc<Slot>,
-    operator: String,
+    operator: Cow<'static, str>,
 }
 
 /// Whether a unit waits for a person.

@@ -18,7 +18,7 @@ macro_rules! operations {
             /// The same handle, acting for this operator: named in audit records and asked about at the authorizer.
             #[must_use]
             pub fn acting_as(mut self, operator: &str) -> Self {
-                self.operator = operator.to_owned();
+                self.operator = operator.to_owned().into();
                 self
             }
 
@@ -34,7 +34,7 @@ macro_rules! operations {
 
             /// Jobs that have ended, newest last; the last sixteen.
             pub fn finished(&self) -> Vec<JobRun> {
-                self.slot.unit().finished.clone()
+                self.slot.unit().finished.runs()
             }
 
             /// Starts enabling protection again, where it failed.
@@ -119,7 +119,7 @@ macro_rules! operations {
             pub async fn retry(&self, force: Option<Force>) -> Result<Job> {
                 for item in &self.now()?.members {
                     let aside = |p: &crate::Promotion| item.kept.iter().any(|k| k.is(&p.armed.instance));
-                    if item.promotion.as_ref().is_none_or(aside) {
+                    if item.promotion.as_deref().is_none_or(aside) {
                         let message = "what was prepared is set aside; change the point, or undo";
                         return Err(Error::new(ErrorKind::Refused, message));
                     }
@@ -386,7 +386,7 @@ macro_rules! operations {
             }
 
             async fn begin(&self, operation: Operation, request: Request) -> Result<Job> {
-                let who = self.operator.clone();
+                let who = self.operator.to_string();
                 job::begin(&self.shared, &self.slot, Beginning { operation, request, who, by_engine: false }).await
             }
 

@@ -24,17 +24,6 @@ impl ItemHandle {
         Ok(item.with_proofs(self.shared.leg_of(&item)?.replica.points(&self.machine).await?))
     }
 
-    /// The newest of them, by itself: cheaper than all.
-    ///
-    /// # Errors
-    /// Those of the replica.
-    pub async fn newest_point(&self) -> Result<Option<Point>> {
-        let unit = self.slot.unit();
-        let item = self.of(&unit)?;
-        let newest = self.shared.leg_of(item)?.replica.newest(&self.machine).await?;
-        Ok(item.with_proofs(newest.into_iter().collect()).pop())
-    }
-
     /// What each choice of a point would lose now, for the choice before the go.
     ///
     /// # Errors
@@ -106,7 +95,7 @@ impl ItemHandle {
     fn store(&self, item: &Item) -> Result<Arc<dyn RecoveryPointStore>> {
         let leg = self.shared.leg_of(item)?;
         let message = format!("{} keeps points for the way back only", leg.replica.name());
-        leg.store.ok_or_else(|| Error::new(ErrorKind::Unsupported, message))
+        leg.store.clone().ok_or_else(|| Error::new(ErrorKind::Unsupported, message))
     }
 
     fn op(&self, item: &Item, verb: &str, point: PointId) -> Op {

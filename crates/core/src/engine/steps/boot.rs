@@ -33,7 +33,7 @@ pub(super) async fn intend(context: &Context) -> Result<Effects> {
                 }),
                 _ => None,
             };
-            let Some(armed) = promotion.as_ref().or(m.item.promotion.as_ref()).map(|p| p.armed.clone())
+            let Some(armed) = promotion.as_ref().or(m.item.promotion.as_deref()).map(|p| p.armed.clone())
             else {
                 return Err(Error::new(
                     ErrorKind::Refused,
@@ -102,7 +102,7 @@ pub(super) async fn boot(context: &Context) -> Result<Effects> {
                     // Edited since the disks were made: a size that can be had, a network that exists.
                     let settings = leg.settings_of(&m.item);
                     let recovery = &crate::Recovery { settings, ..recovery.clone() };
-                    tend(context, &leg, &m.op, &promotion.armed).await?;
+                    tend(context, leg, &m.op, &promotion.armed).await?;
                     let boot = leg.recovery_site.boot(&m.op, recovery, &promotion.armed, clearance.permit);
                     shared.within(shared.deadlines.recovery_site, "boot", boot).await?
                 }

@@ -119,7 +119,9 @@ pub(super) async fn boot(context: &Context) -> Result<Effects> {
 }
 
 pub(super) fn existing(item: &crate::Item) -> Result<&Drill> {
-    item.drill.as_ref().ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{} has no drill", item.id())))
+    item.drill
+        .as_deref()
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{} has no drill", item.id())))
 }
 
 /// Removes it: machine, disks, pin. Also what was only half made.

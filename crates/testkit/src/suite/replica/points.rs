@@ -3,7 +3,7 @@ use super::super::content::{blank, covers, differing, image, read, same, whole};
 use super::super::disk::disk_cases;
 use super::super::timeline::{cut_of, op_of};
 use super::{ReplicaFixture, hashed, same_bytes, skip, with_points};
-use site_recovery::{Disk, HASH_BLOCK, MachineId, PointId, Replica, Run};
+use site_recovery::{Disk, HASH_BLOCK, MachineId, Point, PointId, Replica, Run};
 use std::sync::Arc;
 
 /// REP-9: every point that is listed opens, oldest first, also after a crash in the middle of an ingest.
@@ -50,16 +50,16 @@ pub async fn rep_9_a_damaged_point_is_not_skipped<F: ReplicaFixture>() {
     }
 }
 
-/// REP-16: the newest is the last that is listed, with its pins; none before the first is sealed, and none of an unknown machine.
+/// REP-16: the newest of each is the last that is listed, with its pins; none before the first is sealed, and none of an unknown
+/// machine.
 pub async fn rep_16_the_newest_is_the_last_that_is_listed<F: ReplicaFixture>() {
     let rule = "REP-16";
     let (mut world, mut line) = with_points::<F>(rule, 0).await;
     let id = line.machine.id().clone();
-    assert_eq!(must(rule, "newest", world.replica().newest(&id).await), None, "{rule}: before the first");
+    assert_eq!(newest(rule, &world, &[&id]).await, [None], "{rule}: before the first");
     for number in 1..=3 {
         let sealed = line.cut(rule, &world.replica(), number).await;
-        let newest = must(rule, "newest", world.replica().newest(&id).await);
-        assert_eq!(newest, Some(sealed), "{rule}: after point {number}");
+        assert_eq!(newest(rule, &world, &[&id]).await, [Some(sealed)], "{rule}: after point {number}");
     }
     must(rule, "pin", world.replica().pin(&op("pin"), &id, line.id(2), "base").await);
     let broken = line.change(4);
@@ -67,11 +67,18 @@ pub async fn rep_16_the_newest_is_the_last_that_is_listed<F: ReplicaFixture>() {
     must(rule, "write", line.write(&world.replica(), &must(rule, "begin", begun), &broken).await);
     world.reopen().await;
     let mut listed = must(rule, "points", world.replica().points(&id).await);
-    let newest = must(rule, "newest", world.replica().newest(&id).await);
-    assert_eq!(newest.as_ref().map(|p| p.id), Some(line.id(2)), "{rule}: while an ingest is open");
-    assert_eq!(newest, listed.pop(), "{rule}: as it is listed");
-    let unknown = must(rule, "newest", world.replica().newest(&"nobody".into()).await);
-    assert_eq!(unknown, None, "{rule}: of an unknown machine");
+    let nobody = "nobody".into();
+    let told = newest(rule, &world, &[&nobody, &id, &nobody, &id]).await;
+    assert_eq!(told[1].as_ref().map(|p| p.id), Some(line.id(2)), "{rule}: while an ingest is open");
+    let last = listed.pop();
+    assert_eq!(told, [None, last.clone(), None, last], "{rule}: in their order, as they are listed");
+    assert_eq!(newest(rule, &world, &[]).await, [], "{rule}: of no machine");
+}
+
+async fn newest<F: ReplicaFixture>(rule: &str, world: &F, machines: &[&MachineId]) -> Vec<Option<Point>> {
+    let machines: Vec<MachineId> = machines.iter().copied().cloned().collect();
+    let told = world.replica().newest(&machines).await;
+    told.into_iter().map(|newest| must(rule, "newest", newest)).collect()
 }
 
 /// REP-10: a point holds exactly what was captured, while the head moves on, sealed or not.
