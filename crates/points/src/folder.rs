@@ -13,18 +13,25 @@ use object_store::{
     coalesce_ranges,
 };
 use serde::Serialize;
-use site_recovery::{ChangeSet, Error, ErrorKind, Result};
+use site_recovery::{ChangeSet, Error, ErrorKind, MachineId, OpKey, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Sessions whose objects lie in one folder: few enough to be listed, many enough that folders are rare.
 const SESSIONS: u64 = 256;
 /// Parts of an object that lie not further apart are fetched as one.
 const NEAR: u64 = 64 << 10;
+
+/// The folder of a machine's ledgers, in its own.
+pub(crate) const LEDGERS: &str = "ledger";
+
+/// The name of a machine's folder.
+pub(crate) fn folder_name(machine: &MachineId) -> String {
+    OpKey::from(machine.as_str()).to_name()
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
@@ -74,13 +81,8 @@ impl Folder {
         Some(found)
     }
 
-    /// The directory of its ledgers, where the store is one.
-    pub(crate) fn ledgers_here(&self) -> Option<PathBuf> {
-        Some(self.here.as_ref()?.join(self.ledgers().as_ref()))
-    }
-
     fn ledgers(&self) -> Path {
-        self.root.clone().join("ledger")
+        self.root.clone().join(LEDGERS)
     }
 
     fn ledger(&self, number: u64) -> Path {

@@ -88,7 +88,7 @@ use async_trait::async_trait;
 use cache::Cache;
 use catalogue::Kept;
 use directory::Directory;
-use folder::Folder;
+use folder::{Folder, folder_name};
 use line::Line;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -97,7 +97,7 @@ use refusal::failed;
 use sealed::Sealed;
 use site_recovery::{
     Capability, ChangeSet, Clock, Complete, CutId, DiskId, Disks, Error, Finding, Form, Hash, Head, Ingest,
-    Landed, Machine, MachineId, Manifest, Op, OpKey, PhaseRecord, Point, PointId, Record, RecoveryPointStore,
+    Landed, Machine, MachineId, Manifest, Op, PhaseRecord, Point, PointId, Record, RecoveryPointStore,
     Replica, Result, Role, RoleName, Run, Seed, Settings, Timestamp,
 };
 use site_recovery_record::{Codec, Keyring, Packer, Unpacker};
@@ -192,7 +192,7 @@ impl Points {
         if machine.as_str().is_empty() {
             return Err(Error::invalid("machine", "empty", "a machine has a name", "name it"));
         }
-        Ok(self.folder(self.prefix.clone().join(OpKey::from(machine.as_str()).to_name())))
+        Ok(self.folder(self.prefix.clone().join(folder_name(machine))))
     }
 
     fn folder(&self, root: Path) -> Folder {

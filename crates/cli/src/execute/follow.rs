@@ -92,7 +92,7 @@ pub(super) fn interrupted(engine: &Engine) -> usize {
         undriven && item.job().is_none() && !item.run().is_some_and(|run| plan::rests(engine, &run))
     };
     let units: std::collections::BTreeSet<_> =
-        engine.vault.items().into_iter().filter(left).map(|item| item.unit().clone()).collect();
+        engine.vault.with_runs().into_iter().filter(left).map(|item| item.unit().clone()).collect();
     units.len()
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn load(shared: &Arc<Shared>) -> Result<()> {
         }
         readers.finish()?
     };
-    slots.iter().for_each(|slot| shared.insert(slot));
+    shared.fill(slots);
     Ok(())
 }
 

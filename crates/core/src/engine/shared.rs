@@ -252,6 +252,17 @@ impl Shared {
         self.slots.read().expect("no panic under this lock").values().cloned().collect()
     }
 
+    /// These and no others: cheaper than one by one.
+    pub(crate) fn fill(&self, slots: Vec<Arc<Slot>>) {
+        let machines = |slot: &Arc<Slot>| {
+            let unit = slot.unit();
+            unit.members.iter().map(|item| (item.id().clone(), slot.id.clone())).collect::<Vec<_>>()
+        };
+        *self.homes.write().expect("no panic under this lock") = slots.iter().flat_map(machines).collect();
+        let by_id = slots.into_iter().map(|slot| (slot.id.clone(), slot));
+        *self.slots.write().expect("no panic under this lock") = by_id.collect();
+    }
+
     pub(crate) fn insert(&self, slot: &Arc<Slot>) {
         let mut homes = self.homes.write().expect("no panic under this lock");
         for machine in slot.unit().machines() {

@@ -280,11 +280,24 @@ impl Vault {
 
     /// Everything that is protected here.
     pub fn items(&self) -> Vec<ItemHandle> {
-        let handles = |slot: Arc<Slot>| {
-            let machines = slot.unit().machines();
-            machines.into_iter().map(move |m| ItemHandle::new(&self.shared, &slot, &m)).collect::<Vec<_>>()
-        };
-        self.shared.all_slots().into_iter().flat_map(handles).collect()
+        self.items_of(|_| true)
+    }
+
+    /// Those of them whose unit has a run: under way, parked, or left where an engine ended.
+    pub fn with_runs(&self) -> Vec<ItemHandle> {
+        self.items_of(|unit| unit.run.is_some())
+    }
+
+    fn items_of(&self, which: impl Fn(&Unit) -> bool) -> Vec<ItemHandle> {
+        let mut items = vec![];
+        for slot in self.shared.all_slots() {
+            let unit = slot.unit();
+            if which(&unit) {
+                let machines = unit.members.iter().map(Item::id);
+                items.extend(machines.map(|machine| ItemHandle::new(&self.shared, &slot, machine)));
+            }
+        }
+        items
     }
 
     /// One item by its machine id.
