@@ -2,7 +2,7 @@
 
 use super::shared::{Shared, Slot};
 use crate::state::Phase;
-use crate::{LastEntry, Result, Unit};
+use crate::{Error, ErrorKind, LastEntry, Result, Unit};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::mpsc;
@@ -27,6 +27,10 @@ pub(super) async fn load(shared: &Arc<Shared>) -> Result<()> {
             let after = last.subject.clone();
             readers.give(page).await;
             page = shared.journal.last_entries(UNITS, &after, PAGE).await?;
+            if page.first().is_some_and(|first| first.subject <= after) {
+                let message = format!("the journal tells what comes up to {after} again (JRN-6)");
+                return Err(Error::new(ErrorKind::Corrupt, message));
+            }
         }
         readers.finish()?
     };

@@ -1,6 +1,7 @@
 //! An engine that starts over a journal of many units.
 
-use site_recovery::{Append, ErrorKind, Journal, Result};
+use async_trait::async_trait;
+use site_recovery::{Append, ErrorKind, Journal, LastEntry, Result};
 use site_recovery_testkit::engine::MemoryEngine;
 use site_recovery_testkit::journal::MemoryJournal;
 use std::collections::BTreeSet;
@@ -36,6 +37,45 @@ async fn a_unit_that_cannot_be_read_is_named() -> Result<()> {
         assert!(error.to_string().contains(&subject), "{error}");
     }
     Ok(())
+}
+
+/// A journal that breaks its contract is refused, and not asked for ever.
+#[tokio::test]
+async fn a_journal_that_tells_the_same_again_is_refused() -> Result<()> {
+    let (engine, web) = MemoryEngine::protecting("web").await?;
+    let (journal, _) = many(&engine, web.unit().as_str()).await?;
+    let built = MemoryEngine::builder(&engine.pair, Arc::new(Again(journal))).build().await;
+    let error = built.expect_err("it has no end");
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("JRN-6"), "{error}");
+    Ok(())
+}
+
+/// Always tells its first page.
+#[derive(Debug)]
+struct Again(MemoryJournal);
+
+#[async_trait]
+impl Journal for Again {
+    async fn subjects(&self) -> Result<Vec<String>> {
+        self.0.subjects().await
+    }
+
+    async fn load(&self, subject: &str) -> Result<(u64, Vec<Vec<u8>>)> {
+        self.0.load(subject).await
+    }
+
+    async fn last_entries(&self, prefix: &str, _after: &str, most: usize) -> Result<Vec<LastEntry>> {
+        self.0.last_entries(prefix, "", most).await
+    }
+
+    async fn append(&self, all: &[Append]) -> Result<()> {
+        self.0.append(all).await
+    }
+
+    async fn fold(&self, subject: &str, expect: u64, snapshot: Vec<u8>) -> Result<()> {
+        self.0.fold(subject, expect, snapshot).await
+    }
 }
 
 /// The unit, under many names.
