@@ -136,7 +136,7 @@ impl Store {
         let mut select = self.0.prepare_cached(
             "SELECT name, count, bytes, checksum FROM subject
             LEFT JOIN entry ON entry.subject = name AND entry.number = count - 1
-            WHERE name >= ?1 AND name > ?2 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?3",
+            WHERE name >= max(?1, ?2) AND name <> ?2 AND substr(name, 1, length(?1)) = ?1 ORDER BY name LIMIT ?3",
         )?;
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let mut rows = select.query(params![prefix, after, most])?;

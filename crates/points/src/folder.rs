@@ -3,6 +3,7 @@
 use crate::attached::Attached;
 use crate::cache::Cache;
 use crate::ledger::Noted;
+use crate::newest::newest_ledger;
 use crate::refusal::{damaged, failed};
 use crate::segment::{self, Entry, SegmentId};
 use bytes::Bytes;
@@ -109,6 +110,17 @@ impl Folder {
     /// Number and bytes of the newest ledger; 0 where there is none. One without bytes was listed and is trimmed since: there
     /// is a newer one.
     pub(crate) async fn newest_ledger(&self) -> Result<(u64, Option<Bytes>)> {
+        if let Some(here) = &self.here {
+            let ledgers = here.join(self.ledgers().as_ref());
+            let look = move || {
+                let mut room = vec![];
+                let (number, bytes) = newest_ledger(&ledgers, &mut room)?;
+                Some((number, Bytes::copy_from_slice(bytes)))
+            };
+            if let Ok(Some((number, bytes))) = tokio::task::spawn_blocking(look).await {
+                return Ok((number, Some(bytes)));
+            }
+        }
         let mut newest = self.list_ledgers().await?.into_iter().max().unwrap_or(0);
         // A listing may lag behind: what comes after it is asked for by name.
         while self.has_ledger(newest + 1).await? {
@@ -367,9 +379,10 @@ pub(crate) fn ledger_name(number: u64) -> String {
     format!("{number:020}")
 }
 
-/// The number of a ledger of this name.
+/// The number of a ledger of this name; of no other spelling of it, which would be looked for in vain.
 pub(crate) fn numbered(name: &str) -> Option<u64> {
-    name.parse().ok().filter(|number| *number < u64::MAX / 2)
+    let is_ours = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
+    name.parse().ok().filter(|number| is_ours && *number < u64::MAX / 2)
 }
 
 impl Found {

@@ -202,10 +202,10 @@ impl Ledger {
         }
     }
 
-    /// The newest point of the ledger of this number; the rest of it is passed over.
+    /// The newest point of the ledger of this number. What it passes over is not looked at, but for the checksum of all.
     ///
     /// # Errors
-    /// As of [`decode`](Self::decode).
+    /// As of [`decode`](Self::decode), of what it looks at.
     pub(crate) fn newest(number: u64, bytes: &[u8]) -> Result<Option<Kept>> {
         #[derive(Deserialize)]
         struct Short {

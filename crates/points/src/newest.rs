@@ -16,7 +16,7 @@ use std::sync::Arc;
 const AT_ONCE: usize = 64;
 /// Of a directory, so many machines are looked at by one thread at least.
 const FEW: usize = 64;
-/// Most ledgers are shorter.
+/// Ledgers of young machines are shorter.
 const LEDGER: usize = 16 << 10;
 
 impl Points {
@@ -81,23 +81,27 @@ fn look_at(here: &Path, machines: &[MachineId]) -> Vec<Option<Option<Kept>>> {
     machines.iter().map(look).collect()
 }
 
-/// The newest ledger of a directory, in one go and by few calls; none where it is not read just so.
-fn newest_ledger<'room>(ledgers: &Path, room: &'room mut [u8]) -> Option<(u64, &'room [u8])> {
+/// The newest ledger of a directory, in one go and by few calls; none where it is not read just so. Blocks.
+pub(crate) fn newest_ledger<'room>(ledgers: &Path, room: &'room mut Vec<u8>) -> Option<(u64, &'room [u8])> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(ledgers, flags | OFlags::DIRECTORY, Mode::empty()).ok()?;
     let (mut listed, mut newest) = ([MaybeUninit::uninit(); 4096], None);
     let mut names = RawDir::new(&dir, &mut listed);
     while let Some(entry) = names.next() {
         newest = newest.max(entry.ok()?.file_name().to_str().ok().and_then(numbered));
-        // Ledgers are numbered without a gap: one that has no next is the newest, whatever else is there.
-        if newest.is_some() && names.is_buffer_empty() {
-            break;
-        }
     }
     let newest = newest?;
     let ledger = rustix::fs::openat(&dir, ledger_name(newest), flags, Mode::empty()).ok()?;
-    // What is not read whole does not match its checksum.
-    let len = rustix::io::read(&ledger, &mut *room).ok()?;
+    let mut len = 0;
+    loop {
+        if len == room.len() {
+            room.resize((2 * len).max(LEDGER), 0);
+        }
+        match rustix::io::read(&ledger, &mut room[len..]).ok()? {
+            0 => break,
+            read => len += read,
+        }
+    }
     // One that was made while we looked may not have been listed.
     let next = rustix::fs::statat(&dir, ledger_name(newest + 1), AtFlags::empty());
     (next.err() == Some(Errno::NOENT)).then(|| (newest, &room[..len]))

@@ -29,7 +29,9 @@ pub(super) async fn lines(items: Vec<ItemHandle>) -> Vec<ItemLine> {
 
 fn line((handle, newest): (ItemHandle, Result<Option<Point>>)) -> Option<ItemLine> {
     let summary = handle.summary().ok()?;
-    let newest = newest.ok().flatten().map(|point| aged(&point));
+    // What the engine has seen itself is of the same instant as the rest of the line.
+    let seen = summary.newest.as_ref().map(|newest| (newest.point.0, newest.age.as_secs_f64()));
+    let newest = seen.or_else(|| newest.ok().flatten().map(|point| aged(&point)));
     Some(of(&handle, &summary, newest))
 }
 

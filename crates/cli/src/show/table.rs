@@ -25,8 +25,7 @@ impl Table {
                 *width = cell.chars().count().max(*width);
             }
         }
-        let mut text =
-            String::with_capacity(self.rows.len() * widths.iter().map(|width| width + 2).sum::<usize>());
+        let mut text = String::new();
         for row in &self.rows {
             let line = text.len();
             for (cell, width) in row.iter().zip(&widths) {

@@ -36,8 +36,9 @@ pub struct LastEntry {
 ///   change: the snapshot stands in the place of the newest entry. A subject without entries is `Refused`.
 /// - JRN-5 A journal written by an unknown newer version is refused as `Unsupported` when it is opened.
 /// - JRN-6 `last_entries` returns count and last entry, as `load` does, of every subject whose name begins so and comes after
-///   the given one, by name, and no more than asked for: none, only where there are no more. A last entry that is damaged
-///   or gone is `Corrupt`, as JRN-3 has it; those before it need not be looked at.
+///   the given one, by name, byte by byte: the first of them, as many as asked for, and fewer only where there are no more.
+///   A last entry that is damaged or gone is `Corrupt`, as JRN-3 has it; those before it need not be looked at. Two answers
+///   are no snapshot: what is appended between them may be in the second one.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync {
     /// All subjects.
@@ -46,7 +47,7 @@ pub trait Journal: Debug + Send + Sync {
     async fn load(&self, subject: &str) -> Result<(u64, Vec<Vec<u8>>)>;
     /// Of each subject whose name begins with `prefix` and comes after `after`, which may be empty: name, count and last entry,
     /// of `most` at most. How an engine that starts reads thousands of units, some at a time: a journal that can answer this
-    /// at once should.
+    /// at once should; by default all subjects are listed, and each is loaded whole. It only looks: dropping it is safe.
     async fn last_entries(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<LastEntry>> {
         let mut subjects = self.subjects().await?;
         subjects.retain(|subject| subject.starts_with(prefix) && subject.as_str() > after);

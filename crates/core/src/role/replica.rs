@@ -72,10 +72,11 @@ pub trait Replica: Role {
     async fn points(&self, machine: &MachineId) -> Result<Vec<Point>>;
 
     /// The newest point of each of these machines, in their order. What a list of thousands asks, once: a replica that can
-    /// tell it without going through all points should.
+    /// tell it without going through all points should. It only looks: dropping it is safe.
     ///
     /// # Contract
-    /// - REP-16 Each is the last one that `points` lists; none where that lists none. One that cannot be told hides no other.
+    /// - REP-16 One answer for each, also where one is named twice: the last point that `points` lists, and none where that
+    ///   lists none. One that cannot be told hides no other.
     async fn newest(&self, machines: &[MachineId]) -> Vec<Result<Option<Point>>> {
         let mut asked = vec![];
         for machine in machines {

@@ -179,11 +179,15 @@ pub async fn jrn_5_a_newer_version_is_unsupported<F: JournalFixture>() {
     must_be("JRN-5", "open of a newer version", ErrorKind::Unsupported, world.open().await);
 }
 
+/// More than anybody would tell at once without being asked for as many.
+const MANY: usize = 1_203;
+
 /// JRN-6: count and last entry of every subject whose name begins so, by name, also after a fold; of no other.
 pub async fn jrn_6_last_entries_are_those_of_the_prefix_by_name<F: JournalFixture>() {
     let world = F::new().await;
     let journal = opened("JRN-6", &world).await;
-    let all = ["unit/web", "unit/db", "unit%", "uniT/x", "unit", "unit0", "unit/\u{e9}", "audit/web"];
+    let all =
+        ["unit/web", "unit/db", "unit%", "uniT/x", "unit", "unit0", "unit/\u{e9}", "unit/Zed", "audit/web"];
     for subject in all {
         must("JRN-6", "append", journal.append(&[append(subject, 0, "first")]).await);
     }
@@ -204,15 +208,29 @@ pub async fn jrn_6_last_entries_are_those_of_the_prefix_by_name<F: JournalFixtur
     let ask = async |prefix: &str, after: &str, most: usize| {
         told(must("JRN-6", "last_entries", journal.last_entries(prefix, after, most).await))
     };
-    let expected = [of("unit/db", 3, "all"), of("unit/web", 2, "second"), of("unit/\u{e9}", 1, "first")];
+    let expected = [
+        of("unit/Zed", 1, "first"),
+        of("unit/db", 3, "all"),
+        of("unit/web", 2, "second"),
+        of("unit/\u{e9}", 1, "first"),
+    ];
     assert_eq!(ask("unit/", "", 100).await, expected, "JRN-6: last entries of a prefix");
     assert_eq!(ask("unit/", "", usize::MAX).await, expected, "JRN-6: however many there are");
+    assert_eq!(ask("unit/", "", 1).await, expected[..1], "JRN-6: the first, whenever it came");
     assert_eq!(ask("unit/", "", 2).await, expected[..2], "JRN-6: the first two");
-    assert_eq!(ask("unit/", "unit/web", 2).await, expected[2..], "JRN-6: after the second");
-    assert_eq!(ask("unit/", "unit/e", 1).await, expected[1..2], "JRN-6: after a name that nothing has");
+    assert_eq!(ask("unit/", "unit/Zed", 2).await, expected[1..3], "JRN-6: the next two");
+    assert_eq!(ask("unit/", "unit/web", 2).await, expected[3..], "JRN-6: after the third");
+    assert_eq!(ask("unit/", "unit/e", 1).await, expected[2..3], "JRN-6: after a name that nothing has");
     assert_eq!(ask("unit/", "unit/\u{e9}", 2).await, [], "JRN-6: after the last");
     assert_eq!(ask("nothing/", "", 100).await, [], "JRN-6: last entries of a prefix that nothing has");
     assert_eq!(ask("", "", 100).await.len(), all.len(), "JRN-6: last entries of all");
+    let many: Vec<String> = (0..MANY).map(|number| format!("many/{number:04}")).collect();
+    let appends: Vec<Append> = many.iter().map(|subject| append(subject, 0, "first")).collect();
+    must("JRN-6", "append", journal.append(&appends).await);
+    for (most, told) in [(usize::MAX, MANY), (MANY - 1, MANY - 1), (500, 500)] {
+        let names: Vec<String> = ask("many/", "", most).await.into_iter().map(|(name, ..)| name).collect();
+        assert_eq!(names, many[..told], "JRN-6: as many as asked for, of many");
+    }
 }
 
 /// JRN-6: a damaged last entry is `Corrupt`, naming the subject, and never left out.

@@ -60,6 +60,9 @@ async fn cycles_go_round_where_more_are_due_than_there_is_room_for() -> Result<(
 }
 
 async fn newest(all: &[ItemHandle]) -> Result<Vec<Option<u64>>> {
-    let newest = ItemHandle::newest_points(all).await.into_iter();
-    newest.map(|point| Ok(point?.map(|point| point.id.0))).collect()
+    let mut newest = vec![];
+    for item in all {
+        newest.push(item.points().await?.last().map(|point| point.id.0));
+    }
+    Ok(newest)
 }

@@ -16,6 +16,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("JRN-6", "last entries are those of the fold"),
     ("JRN-6", "a page of last entries begins with the one before"),
     ("JRN-6", "last entries are more than asked for"),
+    ("JRN-6", "last entries are capped"),
+    ("JRN-6", "last entries are chosen before they are sorted"),
+    ("JRN-6", "last entries are by name without case"),
     ("JRN-6", "last entries of other prefixes come along"),
     ("JRN-6", "a damaged last entry is left out"),
 ];
@@ -82,6 +85,23 @@ impl Journal for BrokenJournal {
         if is("a page of last entries begins with the one before") && !after.is_empty() {
             let mut all = self.honest.last_entries(prefix, "", usize::MAX).await?;
             all.retain(|last| last.subject.as_str() >= after);
+            all.truncate(most);
+            return Ok(all);
+        }
+        if is("last entries are capped") {
+            return self.honest.last_entries(prefix, after, most.min(256)).await;
+        }
+        if is("last entries are chosen before they are sorted") {
+            let mut all = self.honest.last_entries(prefix, after, usize::MAX).await?;
+            all.sort_by_key(|last| std::cmp::Reverse(last.count));
+            all.truncate(most);
+            all.sort_by(|a, b| a.subject.cmp(&b.subject));
+            return Ok(all);
+        }
+        if is("last entries are by name without case") {
+            let mut all = self.honest.last_entries(prefix, "", usize::MAX).await?;
+            all.sort_by_key(|last| last.subject.to_lowercase());
+            all.retain(|last| last.subject.to_lowercase() > after.to_lowercase());
             all.truncate(most);
             return Ok(all);
         }

@@ -1,7 +1,7 @@
 //! The newest points of many machines: each replica is asked once.
 
 use super::ItemHandle;
-use crate::{MachineId, Point, Replica, Result};
+use crate::{Error, ErrorKind, MachineId, Point, Replica, Result};
 use futures_util::future;
 use std::sync::Arc;
 
@@ -13,11 +13,12 @@ struct Question {
 }
 
 impl ItemHandle {
-    /// The newest point of each of these, in their order: the one that this engine sealed last, else as the replica says. What
-    /// is known of their boots is told by [`points`](Self::points).
+    /// The newest point of each of these, in their order: the one that this engine saw last, as it was then, else as the
+    /// replica says. What is known of their boots, and who pins them now, is told by [`points`](Self::points).
     ///
     /// # Errors
-    /// Each has its own: those of its replica; `NotFound` once it has left.
+    /// Each has its own: those of its replica; `NotFound` once it has left; `Corrupt` of a replica that does not answer for
+    /// each (REP-16).
     ///
     /// # Cancel safety
     /// It only looks.
@@ -29,14 +30,20 @@ impl ItemHandle {
             (question.places, question.replica.newest(&question.machines).await)
         };
         for (places, answers) in future::join_all(questions.into_iter().map(ask)).await {
-            for (place, newest) in places.into_iter().zip(answers) {
-                told[place] = newest;
+            let (asked, answered) = (places.len(), answers.len());
+            if asked == answered {
+                places.into_iter().zip(answers).for_each(|(place, newest)| told[place] = newest);
+                continue;
+            }
+            for place in places {
+                let message = format!("{answered} newest points were told of {asked} machines (REP-16)");
+                told[place] = Err(Error::new(ErrorKind::Corrupt, message));
             }
         }
         told
     }
 
-    /// What this engine has sealed last; where it has not, its replica is asked besides.
+    /// What this engine has seen last; where it has not, its replica is asked besides.
     fn seen_or_asked(&self, place: usize, questions: &mut Vec<Question>) -> Result<Option<Point>> {
         let unit = self.slot.unit();
         let item = self.of(&unit)?;
