@@ -120,7 +120,10 @@ async fn a_port_of_this_host_is_open_or_closed() -> Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     SystemActions.connect("127.0.0.1", port).await?;
-    drop(listener);
+    // Held, so that nobody else listens there meanwhile.
+    let held = tokio::net::TcpSocket::new_v4().expect("a socket");
+    held.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let port = held.local_addr().expect("an address").port();
     let closed =
         tokio::time::timeout(Duration::from_secs(10), SystemActions.connect("127.0.0.1", port)).await;
     let error = closed.expect("at once").expect_err("nobody listens");
